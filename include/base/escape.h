@@ -1,0 +1,13 @@
+/* Bytes of strangers as text that is safe in a terminal, a log and a settings file. Pure; any thread. */
+#pragma once
+
+#include <stddef.h>
+
+/* Writes at most `limit` of the bytes, escaped as in C (\n \r \t \\ \" \xNN; printable ASCII as it is), and
+ * "..." behind them when some were left out. `out` holds at least 4 * limit + 4 bytes. Returns `out`. */
+const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char *out);
+
+/* A whole string between quotes as libconfig 1.5 and later read it back, byte for byte. UTF-8 stays as it is;
+ * control characters (C0, DEL, C1) and bytes that are not UTF-8 become \xNN, so that a terminal can show it.
+ * Returns it, owned by the caller (free(3)), or NULL when memory is short. */
+char *escape_quoted(const char *text);

@@ -1,0 +1,92 @@
+/* One thread's wait for descriptors, timers and other threads: epoll(7), level-triggered.
+ *
+ *     event_loop_init -> event_loop_add ... -> event_loop_run (until event_loop_quit) -> event_loop_deinit
+ *
+ * A loop belongs to the thread that runs it, and every function asserts that, but event_loop_wake and
+ * event_loop_busy_poll, which any thread may call. Before event_loop_run the loop belongs to whoever
+ * initialised it.
+ *
+ * Level-triggered, because it needs no loop until EAGAIN and no re-arming: a source is registered once, and
+ * what a turn leaves unread is reported by the next one. That also makes turns fair: each ready source gets
+ * one. */
+#pragma once
+
+#include "base/timer_wheel.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+struct event_source {
+    int fd;            /* the loop never closes it */
+    uint32_t interest; /* what was asked of epoll_ctl(2) last */
+    void (*ready)(struct event_source *source, uint32_t events);
+};
+
+#define EVENT_BATCH 128
+
+struct event_loop {
+    int epoll_fd;
+    struct event_source wake_source; /* an eventfd(2) */
+    atomic_bool wake_pending;        /* the eventfd is set already, so that many wakes cost one write */
+    void (*on_wake)(struct event_loop *loop);
+    struct timer_wheel wheel;
+    uint64_t now;     /* usec; read once a turn, behind the wait */
+    pthread_t thread; /* whose loop it is */
+    bool quit;
+    unsigned sources; /* registered, the wake-up's own not counted */
+
+    struct epoll_event batch[EVENT_BATCH];
+    int batch_next, batch_count; /* those from batch_next on are still to be handed out */
+
+    _Atomic uint32_t busy_poll_usec; /* see event_loop_busy_poll */
+    unsigned poll_losses;            /* polls in a row that nothing came of */
+    unsigned poll_skips;             /* sleeps to make without polling first */
+};
+
+/* `on_wake` runs on the loop's thread after one or more event_loop_wake. Returns 0 or a negative errno
+ * (EMFILE, ENOMEM) with nothing left to release. */
+int event_loop_init(struct event_loop *loop, void (*on_wake)(struct event_loop *loop));
+
+/* Every source must be gone. */
+void event_loop_deinit(struct event_loop *loop);
+
+/* Registers source->fd with source->ready for `interest` (EPOLLIN, EPOLLOUT; EPOLLERR and EPOLLHUP always
+ * come). Returns 0 or a negative errno (ENOMEM; ENOSPC: fs.epoll.max_user_watches). */
+int event_loop_add(struct event_loop *loop, struct event_source *source, uint32_t interest);
+
+/* Costs nothing when the interest is what it was. Returns 0 or a negative errno (ENOMEM). */
+int event_loop_change(struct event_loop *loop, struct event_source *source, uint32_t interest);
+
+/* No event of the turn under way reaches the source any more. The caller closes source->fd next, which takes
+ * it out of the epoll set (no duplicate of it exists). */
+void event_loop_forget(struct event_loop *loop, struct event_source *source);
+
+/* Takes a source out whose descriptor stays open. */
+void event_loop_remove(struct event_loop *loop, struct event_source *source);
+
+static inline void event_loop_arm(struct event_loop *loop, struct timer *timer, uint64_t deadline_usec)
+{
+    timer_wheel_arm(&loop->wheel, timer, deadline_usec);
+}
+
+/* Turns until event_loop_quit. Returns 0, or a negative errno when epoll_wait(2) itself fails, which is a bug
+ * or a broken kernel. The calling thread owns the loop from here on, also after it has returned, until
+ * event_loop_own. */
+int event_loop_run(struct event_loop *loop);
+
+/* Ends event_loop_run behind the turn under way; what is registered stays. */
+void event_loop_quit(struct event_loop *loop);
+
+/* Makes the calling thread the owner of a loop whose thread has been joined. */
+void event_loop_own(struct event_loop *loop);
+
+/* Makes on_wake run soon. Any thread, also a signal handler. */
+void event_loop_wake(struct event_loop *loop);
+
+/* Before it sleeps the loop looks again for up to `usec` microseconds: the answer then leaves without the
+ * time that waking a thread takes, for the price of CPU. A poll that gains nothing makes the loop sleep twice
+ * as often before the next try, so a loop that nobody talks to does not burn. 0: never. Any thread. */
+void event_loop_busy_poll(struct event_loop *loop, uint32_t usec);

@@ -1,0 +1,108 @@
+/* Messages: a level, a bounded queue, and one thread that writes to journald or stderr.
+ *
+ *     log_event (any thread) -> ring of records -> writer thread -> log_sink -> journald or stderr
+ *
+ * No caller ever waits for a sink: a message goes into a ring of fixed size, and the writer thread alone may
+ * block on a frozen journald or a pipe that nobody reads. When the ring is full, or the sink refuses a
+ * message, the message is dropped and counted, and the count is written ahead of the next message that gets
+ * through.
+ *
+ * Before log_start and after log_stop only one thread may log; it writes its messages itself, and the rate
+ * does not apply. A sink that takes nothing costs such a caller at most a second, once. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The numbers are syslog's (RFC 5424) and journald's PRIORITY. */
+enum log_level {
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_NOTICE = 5,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7,
+};
+
+enum log_target {
+    LOG_TARGET_AUTO, /* journald when stderr is connected to it ($JOURNAL_STREAM, systemd.exec(5)), else
+                        stderr */
+    LOG_TARGET_JOURNAL,
+    LOG_TARGET_STDERR,
+};
+
+/* One kind of event. Kinds are constants of the program; the catalog explains each MESSAGE_ID. */
+struct log_kind {
+    const char *message_id; /* 32 hex digits */
+    bool by_clients;        /* clients can cause any number of them, so log.rate bounds them */
+};
+
+/* What the log says about itself; both are written whatever the level. */
+#define LOG_LOST_MESSAGE_ID "8e24615adac94fb9ada0d798708c7853"      /* TCPECHOD_LOST=N */
+#define LOG_HELD_BACK_MESSAGE_ID "8318817a9a1845f18d1a10f3871d6eab" /* TCPECHOD_HELD_BACK=N */
+
+/* A structured field of journald's; text sinks leave fields out, since the message says the same. */
+struct log_field {
+    const char *name; /* "TCPECHOD_REASON" */
+    const char *text; /* or NULL: the number counts */
+    uint64_t number;
+};
+#define LOG_TEXT(name, text) ((struct log_field){(name), (text), 0})
+#define LOG_NUMBER(name, number) ((struct log_field){(name), NULL, (number)})
+
+struct log_settings {
+    enum log_level level;
+    enum log_target target;
+    unsigned rate; /* messages by clients in a second; 0: no bound. What is held back is counted and logged */
+};
+
+/* Sent to the log's own thread alone, by log_stop, to end a write(2) or sendmsg(2); has a handler while the
+ * log runs. */
+#define LOG_INTERRUPT_SIGNAL (SIGRTMIN + 5)
+
+extern _Atomic int log_max_level_;
+
+/* Cheap enough for a hot path. Any thread. */
+static inline bool log_enabled(enum log_level level)
+{
+    return (int)level <= atomic_load_explicit(&log_max_level_, memory_order_relaxed);
+}
+
+/* Level, target and rate from now on, for queued messages the target too. Main thread; may be called before
+ * log_start and again on reload. Without it: info, auto, no bound. */
+void log_configure(const struct log_settings *settings);
+
+/* Where the messages go now, and whether somebody who looks at stderr sees them: they go there, or stderr is
+ * journald's. Main thread, behind log_configure. */
+bool log_goes_to_journal(void);
+bool log_shows_on_stderr(void);
+
+/* Starts the writer thread, all signals but the log's own blocked. Main thread. Returns 0, -EBUSY when a
+ * thread is there already (also one that log_stop had to leave behind), or pthread_create(3)'s negative
+ * errno. */
+int log_start(void);
+
+/* Writes what is queued, waiting at most `timeout_usec` for a sink that does not take it, and ends the
+ * thread; what is left is lost. A thread that is blocked in a system call is interrupted and joined. Should
+ * even that fail for a second (the system call is uninterruptible, "D state": a dead disk or NFS server
+ * behind stderr), the thread is left to itself: it holds only static memory, and from then on every message
+ * is lost. After a sink that did not take it all, later messages are written only if it takes them at once,
+ * so that nothing blocks the way out. Main thread, after every other thread that logs has ended. */
+void log_stop(uint64_t timeout_usec);
+
+/* Never blocks between log_start and log_stop; formats nothing when the level or the rate holds the message
+ * back. A message over LOG_MESSAGE_MAX (base/log_sink.h) ends in "..."; a field that no longer fits is left
+ * out. The texts are copied; `kind` may be NULL, and otherwise lives as long as the program. Keeps errno. Any
+ * thread. */
+void log_event(const struct log_kind *kind, enum log_level level, const struct log_field *fields,
+               size_t field_count, const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* "error", "warning", "notice", "info", "debug". */
+const char *log_level_name(enum log_level level);
+
+/* Returns 0, or -EINVAL with *out untouched. */
+int log_level_parse(const char *name, enum log_level *out);
+
+/* Messages lost so far because a sink did not take them. Any thread. */
+uint64_t log_lost(void);

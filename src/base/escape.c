@@ -1,0 +1,112 @@
+#include "base/escape.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The longest that one byte becomes: \xNN. */
+#define ESCAPED_MAX 4
+
+/* Writes \n, \r, \t, \\, \" or \xNN; libconfig reads exactly these. Returns the end of what was written. */
+static char *put_escape(char *out, uint8_t byte)
+{
+    static const char named[] = "\nn\rr\tt\\\\\"\"";
+    static const char digits[] = "0123456789abcdef";
+
+    *out++ = '\\';
+    for (size_t i = 0; i + 1 < sizeof named; i += 2) {
+        if ((uint8_t)named[i] == byte) {
+            *out++ = named[i + 1];
+            return out;
+        }
+    }
+    *out++ = 'x';
+    *out++ = digits[byte >> 4];
+    *out++ = digits[byte & 0xf];
+    return out;
+}
+
+static bool is_plain_ascii(uint8_t byte)
+{
+    return byte >= ' ' && byte <= '~' && byte != '"' && byte != '\\';
+}
+
+const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char *out)
+{
+    const uint8_t *in = bytes;
+    size_t shown = length < limit ? length : limit;
+    char *end = out;
+
+    for (size_t i = 0; i < shown; i++) {
+        if (is_plain_ascii(in[i]))
+            *end++ = (char)in[i];
+        else
+            end = put_escape(end, in[i]);
+    }
+    strcpy(end, shown < length ? "..." : "");
+    return out;
+}
+
+/* The length of the printable non-ASCII character of UTF-8 (RFC 3629) that `in` begins with; 0: it begins
+ * with none, or with a C1 control character, which a terminal obeys. The NUL at the end of the string stops
+ * every look ahead, since it is no continuation byte. */
+static size_t utf8_length(const uint8_t *in)
+{
+    /* Overlong forms, surrogates, C1 controls and what lies behind U+10FFFF all show in the second byte. */
+    uint8_t low = 0x80, high = 0xbf;
+    size_t length;
+
+    if (in[0] >= 0xc2 && in[0] <= 0xdf)
+        length = 2;
+    else if ((in[0] & 0xf0) == 0xe0)
+        length = 3;
+    else if (in[0] >= 0xf0 && in[0] <= 0xf4)
+        length = 4;
+    else
+        return 0;
+
+    if (in[0] == 0xc2 || in[0] == 0xe0)
+        low = 0xa0;
+    else if (in[0] == 0xf0)
+        low = 0x90;
+    else if (in[0] == 0xed)
+        high = 0x9f;
+    else if (in[0] == 0xf4)
+        high = 0x8f;
+
+    if (in[1] < low || in[1] > high)
+        return 0;
+    for (size_t i = 2; i < length; i++)
+        if ((in[i] & 0xc0) != 0x80)
+            return 0;
+    return length;
+}
+
+char *escape_quoted(const char *text)
+{
+    size_t length = strlen(text);
+    char *out;
+
+    if (length > (SIZE_MAX - sizeof "\"\"") / ESCAPED_MAX)
+        return NULL;
+    out = malloc(length * ESCAPED_MAX + sizeof "\"\"");
+    if (!out)
+        return NULL;
+
+    char *end = out;
+    *end++ = '"';
+    for (const uint8_t *in = (const uint8_t *)text; *in;) {
+        size_t whole = is_plain_ascii(*in) ? 1 : utf8_length(in);
+        if (whole == 0) {
+            end = put_escape(end, *in++);
+            continue;
+        }
+        memcpy(end, in, whole);
+        end += whole;
+        in += whole;
+    }
+    *end++ = '"';
+    *end = '\0';
+    return out;
+}

@@ -1,0 +1,227 @@
+#include "base/event_loop.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* After this many losses in a row the loop polls before every 64th sleep. */
+#define MAX_POLL_LOSSES 6
+
+static void assert_own_thread(const struct event_loop *loop)
+{
+    assert(pthread_equal(loop->thread, pthread_self()));
+    (void)loop;
+}
+
+static void on_wake_ready(struct event_source *source, uint32_t events)
+{
+    struct event_loop *loop = CONTAINER_OF(source, struct event_loop, wake_source);
+    (void)events;
+    uint64_t count;
+    /* An eventfd that epoll reports cannot fail to be read; were it so, the next turn would report it again.
+     * */
+    if (read(source->fd, &count, sizeof count) != (ssize_t)sizeof count)
+        return;
+    /* Cleared before on_wake looks around, so that a wake that comes meanwhile makes it look again; an
+     * exchange, so that it sees all that the threads did whose wakes were spared the write. */
+    atomic_exchange(&loop->wake_pending, false);
+    loop->on_wake(loop);
+}
+
+static int add_source(struct event_loop *loop, struct event_source *source, uint32_t interest)
+{
+    struct epoll_event event = {.events = interest, .data.ptr = source};
+    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) < 0)
+        return -errno;
+    source->interest = interest;
+    return 0;
+}
+
+int event_loop_init(struct event_loop *loop, void (*on_wake)(struct event_loop *loop))
+{
+    CLEANUP(fd_close) int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_fd < 0)
+        return -errno;
+    CLEANUP(fd_close) int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wake_fd < 0)
+        return -errno;
+
+    *loop = (struct event_loop){
+        .epoll_fd = epoll_fd,
+        .wake_source = {.fd = wake_fd, .ready = on_wake_ready},
+        .on_wake = on_wake,
+        .now = clock_monotonic_usec(),
+        .thread = pthread_self(),
+    };
+    timer_wheel_init(&loop->wheel, loop->now);
+    int r = add_source(loop, &loop->wake_source, EPOLLIN);
+    if (r < 0)
+        return r;
+    TAKE_FD(epoll_fd);
+    TAKE_FD(wake_fd);
+    return 0;
+}
+
+void event_loop_deinit(struct event_loop *loop)
+{
+    assert_own_thread(loop);
+    assert(loop->sources == 0);
+    fd_close(&loop->wake_source.fd);
+    fd_close(&loop->epoll_fd);
+}
+
+int event_loop_add(struct event_loop *loop, struct event_source *source, uint32_t interest)
+{
+    assert_own_thread(loop);
+    int r = add_source(loop, source, interest);
+    if (r == 0)
+        loop->sources++;
+    return r;
+}
+
+int event_loop_change(struct event_loop *loop, struct event_source *source, uint32_t interest)
+{
+    assert_own_thread(loop);
+    if (interest == source->interest)
+        return 0;
+    struct epoll_event event = {.events = interest, .data.ptr = source};
+    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) < 0)
+        return -errno;
+    source->interest = interest;
+    return 0;
+}
+
+void event_loop_forget(struct event_loop *loop, struct event_source *source)
+{
+    assert_own_thread(loop);
+    for (int i = loop->batch_next; i < loop->batch_count; i++)
+        if (loop->batch[i].data.ptr == source)
+            loop->batch[i].data.ptr = NULL;
+    loop->sources--;
+}
+
+void event_loop_remove(struct event_loop *loop, struct event_source *source)
+{
+    event_loop_forget(loop, source);
+    int r = epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+    assert(r == 0); /* fails only for what was never added */
+    (void)r;
+}
+
+/* epoll_wait(2) counts in milliseconds; rounded up, so that the timer is due when the wait is over. */
+static int timeout_msec(const struct event_loop *loop)
+{
+    uint64_t next = timer_wheel_next_usec(&loop->wheel);
+    if (next == USEC_NEVER)
+        return -1;
+    uint64_t now = clock_monotonic_usec();
+    if (next <= now)
+        return 0;
+    uint64_t msec = (next - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC;
+    return msec < INT_MAX ? (int)msec : INT_MAX;
+}
+
+/* Looks without sleeping for a while. Returns what epoll_wait does. */
+static int poll_busily(struct event_loop *loop, uint32_t usec)
+{
+    if (loop->poll_skips > 0) {
+        loop->poll_skips--;
+        return 0;
+    }
+    uint64_t start = clock_monotonic_usec();
+    do {
+        int count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
+        if (count != 0) {
+            loop->poll_losses = 0;
+            return count;
+        }
+    } while (clock_monotonic_usec() - start < usec);
+    if (loop->poll_losses < MAX_POLL_LOSSES)
+        loop->poll_losses++;
+    loop->poll_skips = (1U << loop->poll_losses) - 1;
+    return 0;
+}
+
+static int wait_for_events(struct event_loop *loop)
+{
+    int count = 0;
+    int timeout = timeout_msec(loop);
+    uint32_t usec = atomic_load_explicit(&loop->busy_poll_usec, memory_order_relaxed);
+    if (usec > 0 && timeout != 0)
+        count = poll_busily(loop, usec);
+    if (count == 0)
+        count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, timeout);
+    if (count < 0)
+        return errno == EINTR ? 0 : -errno;
+    return count;
+}
+
+static void hand_out_events(struct event_loop *loop, int count)
+{
+    loop->batch_count = count;
+    for (loop->batch_next = 0; loop->batch_next < loop->batch_count;) {
+        struct epoll_event event = loop->batch[loop->batch_next++];
+        struct event_source *source = event.data.ptr;
+        if (source)
+            source->ready(source, event.events);
+    }
+}
+
+static void fire_timers(struct event_loop *loop)
+{
+    struct list due;
+    list_init(&due);
+    timer_wheel_advance(&loop->wheel, loop->now, &due);
+    /* From the head each time: a timer that fires may disarm any other. */
+    while (!list_is_empty(&due)) {
+        struct timer *timer = CONTAINER_OF(due.next, struct timer, link);
+        timer_disarm(timer);
+        timer->fire(timer);
+    }
+}
+
+int event_loop_run(struct event_loop *loop)
+{
+    event_loop_own(loop);
+    while (!loop->quit) {
+        int count = wait_for_events(loop);
+        if (count < 0)
+            return count;
+        loop->now = clock_monotonic_usec();
+        hand_out_events(loop, count);
+        fire_timers(loop);
+    }
+    loop->quit = false;
+    return 0;
+}
+
+void event_loop_quit(struct event_loop *loop)
+{
+    assert_own_thread(loop);
+    loop->quit = true;
+}
+
+void event_loop_own(struct event_loop *loop)
+{
+    loop->thread = pthread_self();
+}
+
+void event_loop_wake(struct event_loop *loop)
+{
+    if (atomic_exchange(&loop->wake_pending, true))
+        return;
+    uint64_t one = 1;
+    /* Fails only when the counter would overflow, and then the eventfd is set anyway. */
+    ssize_t written = write(loop->wake_source.fd, &one, sizeof one);
+    (void)written;
+}
+
+void event_loop_busy_poll(struct event_loop *loop, uint32_t usec)
+{
+    atomic_store_explicit(&loop->busy_poll_usec, usec, memory_order_relaxed);
+}

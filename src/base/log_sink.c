@@ -1,0 +1,301 @@
+/* Without it sd-journal.h's macros add CODE_FILE and friends: this file's name, for every message. */
+#define SD_JOURNAL_SUPPRESS_LOCATION
+
+#include "base/log_sink.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-journal.h>
+#include <unistd.h>
+
+#define JOURNAL_SOCKET "/run/systemd/journal/socket" /* libsystemd has it built in */
+#define IDENTIFIER "SYSLOG_IDENTIFIER=tcpechod"
+
+/* One message, one line, one write(2): up to PIPE_BUF bytes a pipe takes whole, so lines never mix with
+ * another process's. */
+#define LINE_MAX_BYTES 4096
+#define ESCAPED_MAX 4 /* \xNN */
+#define LINE_PREFIX_MAX 64
+static_assert(LINE_PREFIX_MAX + LOG_MESSAGE_MAX * ESCAPED_MAX + 1 <= LINE_MAX_BYTES,
+              "a line holds any message");
+static_assert(sizeof "MESSAGE=" + LOG_MESSAGE_MAX + 512 <= LOG_DATA_SIZE, "the fields have their room");
+static_assert(LOG_DATA_SIZE <= UINT16_MAX, "struct log_record's used");
+
+enum sink {
+    SINK_UNKNOWN, /* nothing has been chosen yet */
+    SINK_JOURNAL,
+    SINK_STDERR,        /* lines with their time */
+    SINK_STDERR_STREAM, /* stderr is journald's: "<6>message" (sd-daemon(3)), and the time is journald's own
+                         */
+};
+static _Atomic int chosen = SINK_UNKNOWN;
+static atomic_bool stderr_is_stream; /* journald's, when the sink was chosen */
+
+/* ---- Levels ---- */
+
+static const char *const level_names[] = {
+    [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning", [LOG_LEVEL_NOTICE] = "notice",
+    [LOG_LEVEL_INFO] = "info",   [LOG_LEVEL_DEBUG] = "debug",
+};
+
+const char *log_level_name(enum log_level level)
+{
+    return level_names[level];
+}
+
+int log_level_parse(const char *name, enum log_level *out)
+{
+    for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++) {
+        if (strcmp(name, level_names[level]) == 0) {
+            *out = (enum log_level)level;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+/* ---- Records ---- */
+
+/* "..." in place of the end, and no half of a UTF-8 character before it. */
+static size_t cut_short(char *text, size_t length)
+{
+    size_t end = length - 3;
+    while (end > 0 && ((unsigned char)text[end] & 0xc0) == 0x80)
+        end--;
+    strcpy(text + end, "...");
+    return end + 3;
+}
+
+static void add_field(struct log_record *record, const struct log_field *field)
+{
+    char *at = record->data + record->used;
+    size_t room = sizeof record->data - record->used;
+    int length;
+
+    if (field->text)
+        length = snprintf(at, room, "%s=%s", field->name, field->text);
+    else
+        length = snprintf(at, room, "%s=%" PRIu64, field->name, field->number);
+    if (length < 0 || (size_t)length >= room)
+        return; /* half a value would be a wrong one */
+    record->used = (uint16_t)(record->used + length + 1);
+    record->field_count++;
+}
+
+void log_record_set(struct log_record *record, const struct log_kind *kind, enum log_level level,
+                    const struct log_field *fields, size_t field_count, const char *format, va_list arguments)
+{
+    static const char key[] = "MESSAGE=";
+    char *text = record->data + sizeof key - 1;
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    record->realtime_usec = (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+    record->lost_before = 0;
+    record->message_id = kind ? kind->message_id : NULL;
+    record->level = level;
+    record->field_count = 0;
+
+    strcpy(record->data, key);
+    int wanted = vsnprintf(text, LOG_MESSAGE_MAX + 1, format, arguments);
+    size_t length = (size_t)wanted;
+    if (wanted < 0) /* %ls with a character that the locale has not */
+        length = strlen(strcpy(text, "(a message that cannot be shown)"));
+    else if (length > LOG_MESSAGE_MAX)
+        length = cut_short(text, LOG_MESSAGE_MAX);
+    record->used = (uint16_t)(sizeof key + length);
+
+    for (size_t i = 0; i < field_count && i < LOG_FIELDS_MAX; i++)
+        add_field(record, &fields[i]);
+}
+
+/* ---- The choice ---- */
+
+/* True when stderr is the stream that systemd connected to journald: $JOURNAL_STREAM is its "device:inode".
+ * Compared, since a shell between systemd and us may have redirected stderr and left the variable. */
+static bool stderr_is_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    char own[64];
+    struct stat status;
+
+    if (!stream || fstat(STDERR_FILENO, &status) < 0)
+        return false;
+    snprintf(own, sizeof own, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    return strcmp(own, stream) == 0;
+}
+
+void log_sink_choose(enum log_target target)
+{
+    bool stream = stderr_is_journal();
+    int sink = stream ? SINK_STDERR_STREAM : SINK_STDERR;
+
+    if (target == LOG_TARGET_JOURNAL || (target == LOG_TARGET_AUTO && stream))
+        sink = SINK_JOURNAL;
+    atomic_store(&chosen, sink);
+    atomic_store(&stderr_is_stream, stream);
+}
+
+bool log_goes_to_journal(void)
+{
+    return atomic_load(&chosen) == SINK_JOURNAL;
+}
+
+bool log_shows_on_stderr(void)
+{
+    return !log_goes_to_journal() || atomic_load(&stderr_is_stream);
+}
+
+static int current_sink(void)
+{
+    if (atomic_load(&chosen) == SINK_UNKNOWN)
+        log_sink_choose(LOG_TARGET_AUTO);
+    return atomic_load(&chosen);
+}
+
+/* ---- journald ---- */
+
+static struct iovec as_iovec(const char *text)
+{
+    return (struct iovec){.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)};
+}
+
+static int write_journal(const struct log_record *record, const atomic_bool *give_up)
+{
+    struct iovec fields[LOG_FIELDS_MAX + 4];
+    char priority[sizeof "PRIORITY=" + 11];
+    char message_id[sizeof "MESSAGE_ID=" + 32];
+    int count = 0, r;
+
+    /* sd_journal_sendv(3) takes a message for a journald that is not there and says nothing. Should it go
+     * between the two calls, one message goes uncounted. */
+    if (access(JOURNAL_SOCKET, F_OK) < 0)
+        return -errno;
+
+    snprintf(priority, sizeof priority, "PRIORITY=%d", (int)record->level);
+    fields[count++] = as_iovec(priority);
+    fields[count++] = as_iovec(IDENTIFIER);
+    if (record->message_id) {
+        snprintf(message_id, sizeof message_id, "MESSAGE_ID=%s", record->message_id);
+        fields[count++] = as_iovec(message_id);
+    }
+    const char *next = record->data;
+    for (unsigned i = 0; i <= record->field_count; i++) { /* the message, then its fields */
+        fields[count++] = as_iovec(next);
+        next += strlen(next) + 1;
+    }
+
+    do
+        r = sd_journal_sendv(fields, count);
+    while (r == -EINTR && !atomic_load(give_up));
+    return r;
+}
+
+/* ---- stderr ---- */
+
+static char *put_prefix(char *out, const struct log_record *record, int sink)
+{
+    time_t seconds = (time_t)(record->realtime_usec / USEC_PER_SEC);
+    struct tm utc;
+    size_t length;
+
+    if (sink == SINK_STDERR_STREAM)
+        return out + snprintf(out, LINE_PREFIX_MAX, "<%d>", (int)record->level);
+
+    /* UTC, so that lines of several machines sort and no clock change makes an hour come twice. */
+    if (!gmtime_r(&seconds, &utc))
+        memset(&utc, 0, sizeof utc); /* a clock beyond the year 2^31 */
+    length = strftime(out, LINE_PREFIX_MAX, "%Y-%m-%dT%H:%M:%S", &utc);
+    return out + length +
+           snprintf(out + length, LINE_PREFIX_MAX - length,
+                    ".%06uZ %s: ", (unsigned)(record->realtime_usec % USEC_PER_SEC),
+                    log_level_name(record->level));
+}
+
+/* Control characters are escaped: a newline would make two events of one, an escape sequence would run in
+ * whatever terminal shows the log. Returns the line's length. */
+static size_t format_line(const struct log_record *record, int sink, char line[static LINE_MAX_BYTES])
+{
+    char *end = put_prefix(line, record, sink);
+
+    for (const char *in = record->data + strlen("MESSAGE="); *in; in++) {
+        unsigned char byte = (unsigned char)*in;
+        if (byte == '\n')
+            end = stpcpy(end, "\\n");
+        else if (byte < ' ' || byte == 0x7f)
+            end += sprintf(end, "\\x%02x", byte);
+        else
+            *end++ = *in;
+    }
+    *end++ = '\n';
+    return (size_t)(end - line);
+}
+
+static int write_stderr(const struct log_record *record, int sink, const atomic_bool *give_up)
+{
+    char line[LINE_MAX_BYTES];
+    size_t length = format_line(record, sink, line);
+
+    for (size_t done = 0; done < length;) {
+        ssize_t n = write(STDERR_FILENO, line + done, length - done);
+        if (n >= 0) {
+            done += (size_t)n;
+            continue;
+        }
+        if (errno == EAGAIN) {
+            /* Another process that shares this open file made it non-blocking; it is not ours to change back.
+             */
+            struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
+            if (poll(&writable, 1, -1) >= 0)
+                continue;
+        }
+        if (errno != EINTR || atomic_load(give_up))
+            return -errno;
+    }
+    return 0;
+}
+
+/* A socket like sd_journal_sendv(3)'s own, but connected: poll(2) then looks at the receiver's queue. Returns
+ * it, or a negative errno: nobody is there to make anyone wait. */
+static int connect_journal(void)
+{
+    static const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET};
+    CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
+        return -errno;
+    return TAKE_FD(fd);
+}
+
+bool log_sink_ready(int timeout_msec)
+{
+    CLEANUP(fd_close) int journal = -1;
+    struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    if (current_sink() == SINK_JOURNAL) {
+        journal = connect_journal();
+        if (journal < 0)
+            return true;
+        writable.fd = journal;
+    }
+    /* POLLERR (nobody reads any more) and POLLNVAL (closed) count as ready: write(2) says it at once. */
+    return poll(&writable, 1, timeout_msec) > 0;
+}
+
+int log_sink_write(const struct log_record *record, const atomic_bool *give_up)
+{
+    int sink = current_sink();
+
+    return sink == SINK_JOURNAL ? write_journal(record, give_up) : write_stderr(record, sink, give_up);
+}
