@@ -1,0 +1,67 @@
+/* Takes clients off the listening sockets, decides whether to admit them, and gives them to the pool.
+ *
+ *     listener --accept4--> acceptor --admitted--> worker_pool (queue) --> worker
+ *                              +------refused----> closed, counted, logged
+ *
+ * Full, under overload = "wait": the acceptor stops polling its listeners, and the kernel's backlog holds the
+ * clients; the vacancy tells it when there is room. Under "refuse" it goes on accepting and closes each
+ * client at once. It never polls or retries busily in either case.
+ *
+ * Main thread. The acceptor owns the descriptor from accept4(2) until it gives it away or closes it. */
+#pragma once
+
+#include "base/event_loop.h"
+#include "base/list.h"
+#include "serve/admission.h"
+#include "serve/listener.h"
+#include "serve/reason.h"
+#include "serve/vacancy.h"
+#include "serve/worker_pool.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct acceptor {
+    struct event_loop *loop;
+    struct worker_pool *pool;
+    struct admission *admission;
+    struct vacancy *vacancy;
+    struct list listeners;
+    unsigned listener_count;
+
+    bool refuses;             /* overload = "refuse" */
+    uint64_t max_connections; /* at once */
+    enum reason max_reason;   /* what set that bound: REASON_MAX_CONNECTIONS or REASON_DESCRIPTOR_LIMIT */
+
+    bool paused;           /* no listener is polled */
+    struct timer retry;    /* after an error that only time mends */
+    uint64_t resumed_usec; /* when the last pause ended */
+    int spare_fd; /* given up for a moment to accept and close a client when there are no descriptors */
+    uint64_t last_id;
+
+    uint64_t accepted;              /* admitted */
+    uint64_t refused[REASON_COUNT]; /* closed at once */
+    uint64_t waits[REASON_COUNT];   /* times that new clients had to wait */
+};
+
+/* Returns 0 or a negative errno with nothing to release. Everything it is given must outlive it. */
+int acceptor_init(struct acceptor *acceptor, struct event_loop *loop, struct worker_pool *pool,
+                  struct admission *admission, struct vacancy *vacancy);
+
+void acceptor_limit(struct acceptor *acceptor, bool refuses, uint64_t max_connections,
+                    enum reason max_reason);
+
+/* Starts to poll the listener, which has its terms. Returns 0 with the listener owned by the acceptor, or a
+ * negative errno with nothing changed. */
+int acceptor_add(struct acceptor *acceptor, struct listener *listener);
+
+/* Takes the listener out and closes it. Clients who are in its backlog are served; their terms live on. */
+void acceptor_remove(struct acceptor *acceptor, struct listener *listener);
+
+/* Polls the listeners again when there is room. Call when the vacancy's loop was woken. */
+void acceptor_resume(struct acceptor *acceptor);
+
+/* The daemon stops: takes in whoever has connected already and closes every listener. */
+void acceptor_stop(struct acceptor *acceptor);
+
+void acceptor_deinit(struct acceptor *acceptor);

@@ -1,0 +1,38 @@
+/* Who may come in: allow and deny lists, and limits per source. It decides by the client's address alone;
+ * whether there is room is the acceptor's question.
+ *
+ * Main thread. */
+#pragma once
+
+#include "base/address.h"
+#include "serve/reason.h"
+#include "serve/source_table.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A listener's rules. The lists belong to whoever made the structure. */
+struct admission_rules {
+    struct prefix_list allow; /* empty: everyone */
+    struct prefix_list deny;  /* wins over allow */
+    uint32_t per_source;      /* connections of one source; 0: no limit */
+    uint64_t scope;           /* 0: its connections to the whole daemon count; else those under this number */
+};
+
+struct admission {
+    struct source_table sources;
+    unsigned source_prefix_v4; /* in bits: what is one source */
+    unsigned source_prefix_v6;
+};
+
+/* Returns 0 or a negative errno with nothing to release. */
+int admission_init(struct admission *admission, unsigned source_prefix_v4, unsigned source_prefix_v6);
+
+/* No connection may be left. */
+void admission_deinit(struct admission *admission);
+
+/* Returns REASON_NONE, with *source set to what the connection must release_source when it closes (NULL for
+ * clients without an address, who are always let in), or REASON_DENIED or REASON_PER_SOURCE; or REASON_ERROR
+ * when memory is short. */
+enum reason admission_check(struct admission *admission, const struct admission_rules *rules,
+                            const struct address *client, struct source **source);

@@ -1,0 +1,66 @@
+/* A client at its worker, from the queue to the closed descriptor.
+ *
+ *     SERVING ----> FINISHING ----> LINGERING ----> closed
+ *        |  reason known   | all sent,       | the client's FIN,
+ *        |                 | FIN sent        | or LINGER_USEC
+ *        +---- reset, timeout, error --------+----------------> closed
+ *
+ * SERVING    reads only while nothing is unsent: a client that does not read is not read from, and costs at
+ *            most one read of at most unsent_limit bytes.
+ * FINISHING  answers nothing more, and sends what is unsent.
+ * LINGERING  has half-closed, and throws away what still arrives: closing a socket with unread bytes, or one
+ *            that more bytes reach, makes the kernel send RST, which may destroy the answer on its way
+ *            (RFC 1122, 4.2.2.13). A client that has half-closed itself needs none of this and is closed at
+ *            once.
+ *
+ * Everything runs on the worker's thread and is its worker's. The whole state is the socket, a few numbers
+ * and the unsent bytes, and no state is in the kernel but the socket's own. */
+#pragma once
+
+#include "base/event_loop.h"
+#include "base/list.h"
+#include "serve/accepted.h"
+#include "serve/reason.h"
+#include "serve/service.h"
+
+#include <stdbool.h>
+
+struct unsent;
+struct worker;
+
+/* How long a connection whose answer is complete waits for its client's FIN. */
+#define LINGER_USEC (2 * USEC_PER_SEC)
+
+/* About 180 bytes: this is what an idle client costs. */
+struct connection {
+    struct event_source source;
+    struct timer timer;
+    struct list link; /* in its worker's list */
+    struct worker *worker;
+    struct terms *terms;
+    struct source *counted_source;
+    uint64_t id;
+    uint64_t bytes_in, bytes_out;
+    uint64_t accepted_usec;
+    uint64_t active_usec; /* when bytes last moved, or the lingering began */
+    struct service_state state;
+    struct unsent *unsent; /* NULL: nothing */
+    struct address client;
+    uint32_t due;           /* draining: bytes that had arrived and are still to be answered */
+    uint8_t reason;         /* enum reason; REASON_NONE: SERVING */
+    uint8_t timeout;        /* enum timeout: what the timer was armed for */
+    bool client_closed : 1; /* its FIN has been read */
+    bool draining : 1;
+    bool lingering : 1;
+};
+
+/* Makes a connection of a client that came out of the queue and serves it for the first time; it may be
+ * closed already when this returns. What `accepted` owns is consumed always. */
+void connection_open(struct worker *worker, const struct accepted *accepted);
+
+/* The daemon stops: answers what has arrived by now, half-closes and lingers. May close and free the
+ * connection. */
+void connection_drain(struct connection *connection);
+
+/* Closes and frees. `error` is a positive errno or 0, for the log. */
+void connection_close(struct connection *connection, enum reason reason, int error);

@@ -1,0 +1,42 @@
+/* What happens to connections, as messages: one function a kind of event, so that its words, its level and
+ * its fields stand in one place. Any thread. */
+#pragma once
+
+#include "base/address.h"
+#include "serve/reason.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a message about a connection tells. */
+struct connection_facts {
+    uint64_t id;
+    struct address client;
+    const char *listener;
+    const char *service;
+    unsigned worker;
+    uint64_t bytes_in, bytes_out;
+    uint64_t duration_usec;
+};
+
+/* log.connections and log.addresses. Main thread, at start and on reload; the workers see it soon. */
+void events_configure(bool connections, enum address_detail detail);
+
+/* At debug. */
+void event_connected(const struct connection_facts *facts);
+
+/* At info; a probe, which closed without having sent a byte, at debug. `error` is a positive errno or 0. */
+void event_closed(const struct connection_facts *facts, enum reason reason, int error, bool is_probe);
+
+/* A client that was accepted and closed at once. At notice, whatever log.connections says. */
+void event_refused(const struct address *client, const char *listener, enum reason reason);
+
+/* The first of a stretch of time in which new clients wait in the backlog (overload = "wait"). At notice. */
+void event_waiting(enum reason reason, uint64_t connections, size_t queued);
+
+/* accept4(2) failed for a cause that is not a client's. At warning. */
+void event_accept_failed(const char *listener, int error);
+
+/* One read or write of a listener with `trace`. At info. */
+void event_trace(const struct connection_facts *facts, bool is_read, const void *bytes, size_t length);

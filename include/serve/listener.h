@@ -1,0 +1,82 @@
+/* A listening socket, and what its clients are served under.
+ *
+ * The socket belongs to the listener from listener_open to listener_close; a client's descriptor belongs to
+ * the caller of listener_accept. Main thread. */
+#pragma once
+
+#include "base/address.h"
+#include "base/event_loop.h"
+#include "base/list.h"
+#include "serve/admission.h"
+#include "serve/terms.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+/* Where to listen. */
+struct endpoint {
+    bool any;          /* every address, IPv4 and IPv6; else: */
+    struct address at; /* with the port; or: */
+    const char *path;  /* AF_UNIX; NULL otherwise */
+    uint16_t port;     /* 0: the kernel picks one */
+    mode_t mode;       /* of the path */
+};
+
+/* What a reload may change while the socket stays. */
+struct socket_settings {
+    int backlog;
+    unsigned keepalive_sec;     /* idle before probes; 0: off (tcp(7), TCP_KEEPIDLE) */
+    unsigned user_timeout_msec; /* until unread bytes break the connection; 0: the system's own (RFC 5482) */
+};
+
+struct acceptor;
+
+struct listener {
+    struct event_source source;
+    struct list link;
+    struct acceptor *acceptor;
+    uint64_t id;              /* unique for the life of the daemon, from 1 */
+    struct endpoint endpoint; /* `path` is the listener's own copy */
+    struct stat inode;        /* of the path, so that only our own socket is removed */
+    char name[128];           /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */
+    bool without_v6;          /* `any`, on a host that has no IPv6 */
+    struct terms *terms;
+    struct admission_rules rules; /* the lists are the listener's own */
+};
+
+/* Opens, binds and listens; nothing is accepted yet. Returns 0 with *out owned by the caller, or a negative
+ * errno: -EADDRINUSE, -EACCES (a port under 1024), -EADDRNOTAVAIL, -EAFNOSUPPORT (no IPv6), and others of
+ * socket(2), bind(2), ip(7) and unix(7). With `shares`, sockets of this process that are open with
+ * listener_share may overlap. */
+int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
+                  struct listener **out);
+
+/* Allows another listener of this process to bind an address that overlaps this one's, or forbids it again.
+ * For the moment of a reload in which both exist: an address that is in use by another process must stay an
+ * error. */
+void listener_share(struct listener *listener, bool shares);
+
+/* Applies to the socket, and to the clients accepted from now on, who inherit it; `mode` to a path. Returns 0
+ * or a negative errno. */
+int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings);
+
+/* Takes over the terms and the rules' lists. */
+void listener_set_terms(struct listener *listener, struct terms *terms, struct admission_rules *rules);
+
+/* Whether its socket can serve this endpoint; the mode of a path can be changed and does not matter. */
+bool listener_is_at(const struct listener *listener, const struct endpoint *endpoint);
+
+/* No handshake begins any more: the kernel drops what would (socket(7), SO_ATTACH_FILTER), and those clients
+ * try again or go elsewhere. Those who have begun can still be accepted in a moment. A close alone would reset
+ * them. */
+void listener_stop_handshakes(struct listener *listener);
+
+/* Returns 0 with *fd and *client set, -EAGAIN when nobody waits, -ECONNABORTED when that client is gone
+ * already (go on with the next), -EMFILE when descriptors or memory are short, for this process or the system
+ * (wait), or another negative errno. The descriptor is the caller's, non-blocking and close-on-exec. */
+int listener_accept(struct listener *listener, int *fd, struct address *client);
+
+/* Closes, removes the path and frees. Not in a loop any more. NULL does nothing. */
+void listener_close(struct listener *listener);

@@ -1,0 +1,28 @@
+/* Why a connection closed, or was not let in: one word, the same in the log, the journal's fields and the
+ * counters. */
+#pragma once
+
+enum reason {
+    REASON_NONE, /* it goes on */
+
+    REASON_CLIENT_CLOSED,
+    REASON_END_WORD,
+    REASON_SERVED,
+    REASON_IDLE_TIMEOUT,
+    REASON_WRITE_TIMEOUT,
+    REASON_RESET,
+    REASON_DRAINED,
+    REASON_ERROR,
+
+    REASON_QUEUE_FULL, /* from here on: refused */
+    REASON_MAX_CONNECTIONS,
+    REASON_PER_SOURCE,
+    REASON_DENIED,
+    REASON_DESCRIPTOR_LIMIT,
+    REASON_DRAINING,
+
+    REASON_COUNT,
+};
+
+/* "client_closed" and so on. */
+const char *reason_name(enum reason reason);

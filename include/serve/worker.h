@@ -1,0 +1,67 @@
+/* A thread, its event loop and the connections that it serves until they close.
+ *
+ * Clients come out of the worker's lane of the queue when its loop is woken. The main thread asks for things
+ * through `wanted`, and the worker sees it at its next turn. */
+#pragma once
+
+#include "base/event_loop.h"
+#include "base/list.h"
+#include "serve/conn_queue.h"
+#include "serve/counters.h"
+#include "serve/vacancy.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the main thread wants of a worker; each state is final but for the next. */
+enum worker_wanted {
+    WORKER_SERVES,
+    WORKER_DRAINS, /* answers what has arrived, closes every connection, and wakes the vacancy's loop */
+    WORKER_RESTS,  /* stops turning, with its connections intact, and ends its thread */
+};
+
+struct worker {
+    struct event_loop loop;
+    pthread_t thread;
+    unsigned index; /* its lane, from 0 */
+    struct conn_queue *queue;
+    struct vacancy *vacancy;
+    struct list connections;
+    uint8_t *scratch; /* every read lands here, and every answer is made here */
+    size_t scratch_size;
+    struct counters counters;
+    _Atomic int wanted;  /* enum worker_wanted; written by the main thread */
+    bool draining;       /* the worker has seen WORKER_DRAINS */
+    atomic_bool drained; /* and has no connection left */
+    _Atomic int
+        failure; /* 0, or the negative errno that ended the loop unasked; the vacancy's loop is woken then */
+};
+
+/* Returns 0 or a negative errno with nothing to release. The queue and the vacancy must outlive the worker.
+ * Main thread, like the rest but worker_scratch. */
+int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue, struct vacancy *vacancy);
+
+/* Starts the thread. Returns 0 or a negative errno (EAGAIN, pthread_create(3)). */
+int worker_start(struct worker *worker);
+
+void worker_want(struct worker *worker, enum worker_wanted wanted);
+
+/* Waits for the thread of a worker that was asked to rest. Its connections are the caller's now. */
+void worker_join(struct worker *worker);
+
+/* Closes every connection that is left, with reason `drained`, and releases the worker. Behind worker_join,
+ * or without a start. */
+void worker_deinit(struct worker *worker);
+
+/* The worker's scratch buffer, at least `size` bytes, or NULL when memory is short. The worker's thread. */
+uint8_t *worker_scratch(struct worker *worker, size_t size);
+
+/* Counts a connection of this worker as closed, and tells whoever waits for that. The worker's thread, behind
+ * the descriptor's close. */
+void worker_count_closed(struct worker *worker, enum reason reason);
+
+/* Closes a client that never became a connection, and counts and logs it. Consumes what `accepted` owns. */
+void worker_drop(struct worker *worker, const struct accepted *accepted, enum reason reason, int error);

@@ -1,0 +1,278 @@
+#include "serve/acceptor.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "serve/events.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+/* One listener's share of a turn. The workers are woken once for all of them. */
+#define ACCEPT_BATCH 64
+
+#define HANDSHAKE_NSEC (2 * 1000 * 1000)
+
+#define RETRY_USEC (100 * USEC_PER_MSEC)
+
+/* A pause that follows another within this time is the same stretch of overload, and not logged again. */
+#define SAME_STRETCH_USEC USEC_PER_SEC
+
+static int open_spare(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void on_retry(struct timer *timer)
+{
+    acceptor_resume(CONTAINER_OF(timer, struct acceptor, retry));
+}
+
+int acceptor_init(struct acceptor *acceptor, struct event_loop *loop, struct worker_pool *pool,
+                  struct admission *admission, struct vacancy *vacancy)
+{
+    int spare_fd = open_spare();
+    if (spare_fd < 0)
+        return -errno;
+    *acceptor = (struct acceptor){
+        .loop = loop,
+        .pool = pool,
+        .admission = admission,
+        .vacancy = vacancy,
+        .spare_fd = spare_fd,
+    };
+    list_init(&acceptor->listeners);
+    timer_init(&acceptor->retry, on_retry);
+    return 0;
+}
+
+void acceptor_limit(struct acceptor *acceptor, bool refuses, uint64_t max_connections, enum reason max_reason)
+{
+    acceptor->refuses = refuses;
+    acceptor->max_connections = max_connections;
+    acceptor->max_reason = max_reason;
+    acceptor_resume(acceptor);
+}
+
+/* REASON_NONE, or what keeps the next client out. */
+static enum reason fullness(const struct acceptor *acceptor)
+{
+    if (worker_pool_connections(acceptor->pool) >= acceptor->max_connections)
+        return acceptor->max_reason;
+    if (worker_pool_queue_is_full(acceptor->pool))
+        return REASON_QUEUE_FULL;
+    return REASON_NONE;
+}
+
+static void poll_listeners(struct acceptor *acceptor, bool polls)
+{
+    acceptor->paused = !polls;
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        struct listener *listener = CONTAINER_OF(link, struct listener, link);
+        int r = event_loop_change(acceptor->loop, &listener->source, polls ? EPOLLIN : 0);
+        if (r < 0) {
+            event_accept_failed(listener->name, -r);
+            acceptor->paused = true; /* or the retry would find nothing to do */
+            event_loop_arm(acceptor->loop, &acceptor->retry, acceptor->loop->now + RETRY_USEC);
+        }
+    }
+}
+
+static void pause_for(struct acceptor *acceptor, enum reason reason)
+{
+    acceptor->waits[reason]++;
+    if (acceptor->loop->now >= acceptor->resumed_usec + SAME_STRETCH_USEC)
+        event_waiting(reason, worker_pool_connections(acceptor->pool),
+                      conn_queue_length(acceptor->pool->queue));
+    poll_listeners(acceptor, false);
+}
+
+void acceptor_resume(struct acceptor *acceptor)
+{
+    if (!acceptor->paused)
+        return;
+    if (!acceptor->refuses && fullness(acceptor) != REASON_NONE) {
+        vacancy_await(acceptor->vacancy);
+        if (fullness(acceptor) != REASON_NONE)
+            return;
+    }
+    /* A shortage of the whole system may have cost it. */
+    if (acceptor->spare_fd < 0)
+        acceptor->spare_fd = open_spare();
+    acceptor->resumed_usec = acceptor->loop->now;
+    poll_listeners(acceptor, true);
+}
+
+static void refuse(struct acceptor *acceptor, const struct listener *listener, const struct address *client,
+                   int fd, enum reason reason)
+{
+    acceptor->refused[reason]++;
+    event_refused(client, listener->name, reason);
+    close(fd);
+}
+
+/* `full` is what fullness() said just before. Consumes the descriptor always. */
+static void admit_or_refuse(struct acceptor *acceptor, const struct listener *listener,
+                            const struct address *client, int fd, enum reason full)
+{
+    struct source *source;
+    enum reason reason = admission_check(acceptor->admission, &listener->rules, client, &source);
+    if (reason == REASON_NONE)
+        reason = full;
+    if (reason != REASON_NONE) {
+        release_source(source);
+        refuse(acceptor, listener, client, fd, reason);
+        return;
+    }
+    const struct accepted accepted = {
+        .fd = fd,
+        .terms = terms_ref(listener->terms),
+        .source = source,
+        .client = *client,
+        .id = ++acceptor->last_id,
+        .accepted_usec = acceptor->loop->now,
+    };
+    bool is_given = worker_pool_give(acceptor->pool, &accepted);
+    assert(is_given); /* there was room, and nobody else fills the queue */
+    (void)is_given;
+    acceptor->accepted++;
+}
+
+/* Descriptors or memory have run out, for this process or the whole system. Returns true when there may be
+ * another client. */
+static bool handle_shortage(struct acceptor *acceptor, struct listener *listener)
+{
+    struct address client;
+    int fd;
+    if (acceptor->refuses && acceptor->spare_fd >= 0) {
+        fd_close(&acceptor->spare_fd);
+        int r = listener_accept(listener, &fd, &client);
+        if (r == 0)
+            refuse(acceptor, listener, &client, fd, REASON_DESCRIPTOR_LIMIT);
+        acceptor->spare_fd = open_spare();
+        if (r != -EMFILE)
+            return r == 0 || r == -ECONNABORTED;
+    }
+    pause_for(acceptor, REASON_DESCRIPTOR_LIMIT);
+    event_loop_arm(acceptor->loop, &acceptor->retry, acceptor->loop->now + RETRY_USEC);
+    return false;
+}
+
+/* Takes one client. Returns true when there may be another. */
+static bool accept_one(struct acceptor *acceptor, struct listener *listener, enum reason full)
+{
+    struct address client;
+    int fd;
+    int r = listener_accept(listener, &fd, &client);
+    if (r == 0) {
+        admit_or_refuse(acceptor, listener, &client, fd, full);
+        return true;
+    }
+    if (r == -ECONNABORTED)
+        return true;
+    if (r == -EMFILE)
+        return handle_shortage(acceptor, listener);
+    if (r != -EAGAIN) {
+        event_accept_failed(listener->name, -r);
+        poll_listeners(acceptor, false);
+        event_loop_arm(acceptor->loop, &acceptor->retry, acceptor->loop->now + RETRY_USEC);
+    }
+    return false;
+}
+
+static void on_ready(struct event_source *source, uint32_t events)
+{
+    struct listener *listener = CONTAINER_OF(source, struct listener, source);
+    struct acceptor *acceptor = listener->acceptor;
+    (void)events;
+    for (int i = 0; i < ACCEPT_BATCH; i++) {
+        enum reason full = fullness(acceptor);
+        if (full != REASON_NONE && !acceptor->refuses) {
+            worker_pool_flush(acceptor->pool);
+            pause_for(acceptor, full);
+            acceptor_resume(acceptor); /* there may be room by now; if not, the vacancy will tell */
+            return;
+        }
+        if (!accept_one(acceptor, listener, full))
+            break;
+    }
+    worker_pool_flush(acceptor->pool);
+}
+
+int acceptor_add(struct acceptor *acceptor, struct listener *listener)
+{
+    listener->acceptor = acceptor;
+    listener->source.ready = on_ready;
+    int r = event_loop_add(acceptor->loop, &listener->source, acceptor->paused ? 0 : EPOLLIN);
+    if (r < 0)
+        return r;
+    list_append(&acceptor->listeners, &listener->link);
+    acceptor->listener_count++;
+    return 0;
+}
+
+/* Whoever has connected is let in like anybody else, or refused as `draining` when there is no room. */
+static void empty_backlog(struct acceptor *acceptor, struct listener *listener)
+{
+    for (;;) {
+        struct address client;
+        int fd;
+        int r = listener_accept(listener, &fd, &client);
+        if (r == 0)
+            admit_or_refuse(acceptor, listener, &client, fd,
+                            fullness(acceptor) == REASON_NONE ? REASON_NONE : REASON_DRAINING);
+        else if (r != -ECONNABORTED)
+            return;
+    }
+}
+
+/* A client that has the kernel's SYN+ACK takes itself for connected: those of this host and its neighbours get here in this
+ * time. A close before that resets them. */
+static void await_handshakes(void)
+{
+    const struct timespec time = {.tv_nsec = HANDSHAKE_NSEC};
+    nanosleep(&time, NULL);
+}
+
+/* No handshake has begun for a while. */
+static void close_listener(struct acceptor *acceptor, struct listener *listener)
+{
+    empty_backlog(acceptor, listener);
+    worker_pool_flush(acceptor->pool);
+    list_remove(&listener->link);
+    acceptor->listener_count--;
+    event_loop_forget(acceptor->loop, &listener->source);
+    listener_close(listener);
+}
+
+void acceptor_remove(struct acceptor *acceptor, struct listener *listener)
+{
+    listener_stop_handshakes(listener);
+    await_handshakes();
+    close_listener(acceptor, listener);
+}
+
+void acceptor_stop(struct acceptor *acceptor)
+{
+    timer_disarm(&acceptor->retry);
+    if (list_is_empty(&acceptor->listeners))
+        return;
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        listener_stop_handshakes(CONTAINER_OF(link, struct listener, link));
+    }
+    await_handshakes();
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        close_listener(acceptor, CONTAINER_OF(link, struct listener, link));
+    }
+}
+
+void acceptor_deinit(struct acceptor *acceptor)
+{
+    acceptor_stop(acceptor);
+    fd_close(&acceptor->spare_fd);
+}

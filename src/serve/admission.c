@@ -1,0 +1,36 @@
+#include "serve/admission.h"
+
+#include <errno.h>
+
+int admission_init(struct admission *admission, unsigned source_prefix_v4, unsigned source_prefix_v6)
+{
+    *admission =
+        (struct admission){.source_prefix_v4 = source_prefix_v4, .source_prefix_v6 = source_prefix_v6};
+    return source_table_init(&admission->sources);
+}
+
+void admission_deinit(struct admission *admission)
+{
+    source_table_deinit(&admission->sources);
+}
+
+static bool is_welcome(const struct admission_rules *rules, const struct address *client)
+{
+    if (prefix_list_contains(&rules->deny, client))
+        return false;
+    return rules->allow.count == 0 || prefix_list_contains(&rules->allow, client);
+}
+
+enum reason admission_check(struct admission *admission, const struct admission_rules *rules,
+                            const struct address *client, struct source **source)
+{
+    *source = NULL;
+    if (client->family == AF_UNIX)
+        return REASON_NONE;
+    if (!is_welcome(rules, client))
+        return REASON_DENIED;
+    /* Counted also without a limit, so that a limit that a reload sets knows who is there. */
+    unsigned bits = client->family == AF_INET ? admission->source_prefix_v4 : admission->source_prefix_v6;
+    int r = source_table_take(&admission->sources, client, bits, rules->scope, rules->per_source, source);
+    return r == 0 ? REASON_NONE : r == -EUSERS ? REASON_PER_SOURCE : REASON_ERROR;
+}

@@ -1,0 +1,401 @@
+#include "serve/connection.h"
+
+#include "base/clock.h"
+#include "serve/events.h"
+#include "serve/source_table.h"
+#include "serve/terms.h"
+#include "serve/worker.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What one turn makes of a service that speaks by itself: enough to fill a wire, little enough that others
+ * wait for it only microseconds. */
+#define PRODUCE_SIZE 65536
+
+/* The rest of an answer that the kernel did not take. */
+struct unsent {
+    size_t start, end;
+    uint8_t bytes[];
+};
+
+static struct event_loop *loop_of(const struct connection *c)
+{
+    return &c->worker->loop;
+}
+
+static bool has_output(const struct connection *c)
+{
+    return service_has_output(c->terms->service, &c->terms->params, &c->state);
+}
+
+/* Services without an answer() throw away what they read, and may do so while they speak. What arrives behind
+ * the start of a drain is left to the lingering. */
+static bool wants_to_read(const struct connection *c)
+{
+    if (c->draining && c->due == 0)
+        return false;
+    return !c->unsent && !c->client_closed && (!has_output(c) || !c->terms->service->answer);
+}
+
+/* The client has to take bytes before anything else happens. */
+static bool waits_to_send(const struct connection *c)
+{
+    return c->unsent || has_output(c);
+}
+
+static struct connection_facts facts_of(const struct connection *c)
+{
+    return (struct connection_facts){
+        .id = c->id,
+        .client = c->client,
+        .listener = c->terms->listener,
+        .service = c->terms->service->name,
+        .worker = c->worker->index + 1,
+        .bytes_in = c->bytes_in,
+        .bytes_out = c->bytes_out,
+        .duration_usec = clock_monotonic_usec() - c->accepted_usec,
+    };
+}
+
+static void trace(const struct connection *c, bool is_read, const void *bytes, size_t length)
+{
+    if (!c->terms->trace || length == 0)
+        return;
+    struct connection_facts facts = facts_of(c);
+    event_trace(&facts, is_read, bytes, length);
+}
+
+void connection_close(struct connection *c, enum reason reason, int error)
+{
+    bool left_at_once = reason == REASON_CLIENT_CLOSED || reason == REASON_RESET;
+    struct connection_facts facts = facts_of(c);
+    event_closed(&facts, reason, error, left_at_once && c->bytes_in == 0 && c->state.produced == 0);
+
+    struct worker *worker = c->worker;
+    timer_disarm(&c->timer);
+    list_remove(&c->link);
+    event_loop_forget(loop_of(c), &c->source);
+    close(c->source.fd);
+    release_source(c->counted_source);
+    terms_unref(c->terms);
+    free(c->unsent);
+    free(c);
+    worker_count_closed(worker, reason);
+}
+
+/* Whether the client has yet to acknowledge bytes that the kernel took. Known also of a connection that is
+ * lost (tcp(7), TCP_INFO). */
+static bool left_unread(const struct connection *c)
+{
+    struct tcp_info info = {0};
+    socklen_t length = sizeof info;
+    return getsockopt(c->source.fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+           info.tcpi_bytes_acked < c->bytes_out;
+}
+
+/* recv(2) or send(2) failed: the connection is lost, and the question is only what to call it. ETIMEDOUT
+ * comes of TCP_USER_TIMEOUT when bytes were left unread, and else of the keepalive. */
+static void fail(struct connection *c, int error)
+{
+    if (c->lingering) /* all was said; how the client leaves changes nothing */
+        connection_close(c, c->reason, 0);
+    else if (error == ETIMEDOUT && (c->unsent || left_unread(c)))
+        connection_close(c, REASON_WRITE_TIMEOUT, 0);
+    else if (error != ECONNRESET && error != EPIPE)
+        connection_close(c, REASON_ERROR, error);
+    else if (c->client_closed && !c->unsent) /* it had half-closed, and now leaves a service without end */
+        connection_close(c, REASON_CLIENT_CLOSED, 0);
+    else
+        connection_close(c, REASON_RESET, 0);
+}
+
+/* Returns how many bytes the kernel took, or -1 when the connection is closed and gone. */
+static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t length)
+{
+    ssize_t sent = send(c->source.fd, bytes, length, MSG_NOSIGNAL);
+    if (sent < 0) {
+        if (errno == EAGAIN)
+            return 0;
+        fail(c, errno);
+        return -1;
+    }
+    c->active_usec = loop_of(c)->now;
+    c->bytes_out += (uint64_t)sent;
+    counter_add(&c->worker->counters.bytes_out, (uint64_t)sent);
+    trace(c, false, bytes, (size_t)sent);
+    return sent;
+}
+
+/* Sends bytes of the scratch buffer, and keeps what the kernel does not take. Returns false when the
+ * connection is gone. */
+static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t length)
+{
+    ssize_t sent = send_some(c, bytes, length);
+    if (sent < 0)
+        return false;
+    size_t rest = length - (size_t)sent;
+    if (rest == 0)
+        return true;
+    c->unsent = malloc(sizeof *c->unsent + rest);
+    if (!c->unsent) {
+        connection_close(c, REASON_ERROR, ENOMEM);
+        return false;
+    }
+    c->unsent->start = 0;
+    c->unsent->end = rest;
+    memcpy(c->unsent->bytes, bytes + sent, rest);
+    return true;
+}
+
+static bool send_unsent(struct connection *c)
+{
+    struct unsent *unsent = c->unsent;
+    ssize_t sent = send_some(c, unsent->bytes + unsent->start, unsent->end - unsent->start);
+    if (sent < 0)
+        return false;
+    unsent->start += (size_t)sent;
+    if (unsent->start == unsent->end) {
+        free(unsent);
+        c->unsent = NULL;
+    }
+    return true;
+}
+
+/* The scratch buffer for one turn of this connection, or NULL when memory is short and the connection is
+ * gone. */
+static uint8_t *scratch(struct connection *c, size_t size)
+{
+    uint8_t *bytes = worker_scratch(c->worker, size);
+    if (!bytes)
+        connection_close(c, REASON_ERROR, ENOMEM);
+    return bytes;
+}
+
+static bool produce(struct connection *c)
+{
+    size_t size = c->terms->unsent_limit < PRODUCE_SIZE ? c->terms->unsent_limit : PRODUCE_SIZE;
+    uint8_t *bytes = scratch(c, size);
+    if (!bytes)
+        return false;
+    size_t length = service_produce(c->terms->service, &c->terms->params, &c->state, time(NULL), bytes, size);
+    return length == 0 || send_or_keep(c, bytes, length);
+}
+
+static bool read_and_answer(struct connection *c)
+{
+    size_t size = c->terms->unsent_limit;
+    uint8_t *bytes = scratch(c, size);
+    if (!bytes)
+        return false;
+    ssize_t length = recv(c->source.fd, bytes, c->draining && c->due < size ? c->due : size, 0);
+    if (length < 0) {
+        if (errno == EAGAIN)
+            return true;
+        fail(c, errno);
+        return false;
+    }
+    if (length == 0) {
+        c->client_closed = true;
+        return true;
+    }
+    c->active_usec = loop_of(c)->now;
+    c->bytes_in += (uint64_t)length;
+    counter_add(&c->worker->counters.bytes_in, (uint64_t)length);
+    if (c->draining)
+        c->due -= (uint32_t)length;
+    trace(c, true, bytes, (size_t)length);
+    size_t answer = service_answer(c->terms->service, &c->terms->params, &c->state, bytes, (size_t)length);
+    return answer == 0 || send_or_keep(c, bytes, answer);
+}
+
+/* LINGERING: whatever arrives is thrown away until the client's FIN does. */
+static void read_and_forget(struct connection *c)
+{
+    ssize_t length = recv(c->source.fd, c->worker->scratch, c->worker->scratch_size, 0);
+    if (length > 0) {
+        c->bytes_in += (uint64_t)length;
+        counter_add(&c->worker->counters.bytes_in, (uint64_t)length);
+    } else if (length == 0) {
+        connection_close(c, c->reason, 0);
+    } else if (errno != EAGAIN) {
+        fail(c, errno);
+    }
+}
+
+/* Why the connection is complete, or REASON_NONE while there is more to come. */
+static enum reason completed(const struct connection *c)
+{
+    if (has_output(c))
+        return REASON_NONE;
+    if (c->state.done && c->terms->service->answer)
+        return REASON_END_WORD;
+    if (c->state.done)
+        return c->draining ? REASON_DRAINED : REASON_SERVED;
+    if (c->client_closed)
+        return REASON_CLIENT_CLOSED;
+    return c->draining && c->due == 0 ? REASON_DRAINED : REASON_NONE;
+}
+
+/* Our FIN behind the last byte. Returns false when the connection is closed and gone. */
+static bool half_close(struct connection *c)
+{
+    /* After the client's FIN closing sends ours. ENOTCONN: reset meanwhile. */
+    if (c->client_closed || shutdown(c->source.fd, SHUT_WR) < 0) {
+        connection_close(c, c->reason, 0);
+        return false;
+    }
+    c->lingering = true;
+    c->active_usec = loop_of(c)->now;
+    return true;
+}
+
+/* One timeout counts at a time. */
+enum timeout {
+    TIMEOUT_IDLE,
+    TIMEOUT_WRITE,
+    TIMEOUT_LINGER,
+};
+
+static enum timeout timeout_of(const struct connection *c)
+{
+    return c->lingering ? TIMEOUT_LINGER : waits_to_send(c) ? TIMEOUT_WRITE : TIMEOUT_IDLE;
+}
+
+static uint64_t deadline_of(const struct connection *c)
+{
+    const uint64_t usec[] = {
+        [TIMEOUT_IDLE] = c->terms->idle_timeout_usec,
+        [TIMEOUT_WRITE] = c->terms->write_timeout_usec,
+        [TIMEOUT_LINGER] = LINGER_USEC,
+    };
+    uint64_t timeout = usec[timeout_of(c)];
+    return timeout == USEC_NEVER ? USEC_NEVER : c->active_usec + timeout;
+}
+
+static void arm_timer(struct connection *c)
+{
+    c->timeout = (uint8_t)timeout_of(c);
+    event_loop_arm(loop_of(c), &c->timer, deadline_of(c));
+}
+
+static uint32_t interest_of(const struct connection *c)
+{
+    if (c->lingering)
+        return EPOLLIN;
+    if (c->unsent)
+        return EPOLLOUT;
+    return (wants_to_read(c) ? EPOLLIN : 0) | (has_output(c) ? EPOLLOUT : 0);
+}
+
+/* Behind every turn: ends what is complete, and asks the loop for what the connection waits for now. */
+static void settle(struct connection *c)
+{
+    if (c->reason == REASON_NONE)
+        c->reason = (uint8_t)completed(c);
+    if (c->reason != REASON_NONE && !c->unsent && !c->lingering && !half_close(c))
+        return;
+
+    /* The timer moves when another timeout counts. Bytes that move only move active_usec, and the timer finds
+     * out when it fires. */
+    if (timeout_of(c) != c->timeout)
+        arm_timer(c);
+    int r = event_loop_change(loop_of(c), &c->source, interest_of(c));
+    if (r < 0)
+        connection_close(c, REASON_ERROR, -r);
+}
+
+/* One turn: what is unsent goes first; then one read, and one piece of the service's own output. */
+static void turn(struct connection *c, uint32_t events)
+{
+    if (c->lingering) {
+        read_and_forget(c);
+        return;
+    }
+    if (c->unsent && !send_unsent(c))
+        return;
+    if (c->reason == REASON_NONE) {
+        if (events & ~(uint32_t)EPOLLOUT && wants_to_read(c) && !read_and_answer(c))
+            return;
+        if (!c->unsent && has_output(c) && !produce(c))
+            return;
+    }
+    settle(c);
+}
+
+static void on_ready(struct event_source *source, uint32_t events)
+{
+    turn(CONTAINER_OF(source, struct connection, source), events);
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct connection *c = CONTAINER_OF(timer, struct connection, timer);
+    if (deadline_of(c) > loop_of(c)->now) {
+        arm_timer(c);
+    } else if (c->lingering) {
+        connection_close(c, c->reason, 0);
+    } else if (waits_to_send(c)) {
+        /* RST: the client does not take our bytes, and the kernel would hold them for minutes (socket(7),
+         * SO_LINGER). */
+        struct linger now = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(c->source.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        connection_close(c, REASON_WRITE_TIMEOUT, 0);
+    } else {
+        c->reason = REASON_IDLE_TIMEOUT;
+        settle(c);
+    }
+}
+
+void connection_open(struct worker *worker, const struct accepted *accepted)
+{
+    struct connection *c = malloc(sizeof *c);
+    int r = -ENOMEM;
+    if (c) {
+        *c = (struct connection){
+            .source = {.fd = accepted->fd, .ready = on_ready},
+            .worker = worker,
+            .terms = accepted->terms,
+            .counted_source = accepted->source,
+            .id = accepted->id,
+            .accepted_usec = accepted->accepted_usec,
+            .active_usec = worker->loop.now,
+            .client = accepted->client,
+        };
+        timer_init(&c->timer, on_timer);
+        r = event_loop_add(&worker->loop, &c->source, EPOLLIN);
+    }
+    if (r < 0) {
+        free(c);
+        worker_drop(worker, accepted, REASON_ERROR, -r);
+        return;
+    }
+    list_append(&worker->connections, &c->link);
+    struct connection_facts facts = facts_of(c);
+    event_connected(&facts);
+    arm_timer(c);
+    if (worker->draining)
+        connection_drain(c);
+    else if (has_output(c))
+        turn(c, EPOLLOUT);
+}
+
+void connection_drain(struct connection *c)
+{
+    int arrived = 0;
+    if (ioctl(c->source.fd, SIOCINQ, &arrived) < 0 || arrived < 0)
+        arrived = 0;
+    c->draining = true;
+    c->due = (uint32_t)arrived;
+    c->state.ending = true;
+    if (!c->lingering)
+        settle(c);
+}

@@ -1,0 +1,124 @@
+#include "serve/events.h"
+
+#include "base/clock.h"
+#include "base/escape.h"
+#include "base/log.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define TRACE_BYTES 64
+
+/* The catalog explains each of these ids. */
+static const struct log_kind kind_connected = {"d82550e56b424d2eb7e50e8d25aacd69", .by_clients = true};
+static const struct log_kind kind_closed = {"a0207d5af9e74255b495d0bc6886541c", .by_clients = true};
+static const struct log_kind kind_refused = {"0b4aa9233cc84bfa9e4423611b5b611e", .by_clients = true};
+static const struct log_kind kind_waiting = {"ab6276f55abf467ea21867d10d71c3d8", .by_clients = true};
+static const struct log_kind kind_accept_failed = {"ee0238765a064675bf5376129657ec76", .by_clients = true};
+static const struct log_kind kind_trace = {"38599c3ca93b4217978aed13ce7db314", .by_clients = true};
+
+static atomic_bool log_connections = true;
+static _Atomic int address_detail = ADDRESS_FULL;
+
+void events_configure(bool connections, enum address_detail detail)
+{
+    atomic_store(&log_connections, connections);
+    atomic_store(&address_detail, (int)detail);
+}
+
+/* What every message about a connection carries; `client` is the text of the address. */
+#define CONNECTION_FIELDS(facts, client)                                                                     \
+    LOG_NUMBER("TCPECHOD_CONNECTION", (facts)->id), LOG_TEXT("TCPECHOD_CLIENT", (client)),                   \
+        LOG_TEXT("TCPECHOD_LISTENER", (facts)->listener), LOG_TEXT("TCPECHOD_SERVICE", (facts)->service),    \
+        LOG_NUMBER("TCPECHOD_WORKER", (facts)->worker)
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+static const char *client_text(const struct address *client, char out[static ADDRESS_TEXT_SIZE])
+{
+    return address_format(client, (enum address_detail)atomic_load(&address_detail), out);
+}
+
+static bool connections_enabled(enum log_level level)
+{
+    return log_enabled(level) && atomic_load_explicit(&log_connections, memory_order_relaxed);
+}
+
+void event_connected(const struct connection_facts *facts)
+{
+    if (!connections_enabled(LOG_LEVEL_DEBUG))
+        return;
+    char client[ADDRESS_TEXT_SIZE];
+    client_text(&facts->client, client);
+    const struct log_field fields[] = {CONNECTION_FIELDS(facts, client)};
+    log_event(&kind_connected, LOG_LEVEL_DEBUG, fields, COUNT(fields),
+              "connection %" PRIu64 " from %s: %s on %s, worker %u", facts->id, client, facts->service,
+              facts->listener, facts->worker);
+}
+
+void event_closed(const struct connection_facts *facts, enum reason reason, int error, bool is_probe)
+{
+    enum log_level level = is_probe ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
+    if (!connections_enabled(level))
+        return;
+    char client[ADDRESS_TEXT_SIZE];
+    client_text(&facts->client, client);
+    const struct log_field fields[] = {
+        CONNECTION_FIELDS(facts, client),
+        LOG_NUMBER("TCPECHOD_BYTES_IN", facts->bytes_in),
+        LOG_NUMBER("TCPECHOD_BYTES_OUT", facts->bytes_out),
+        LOG_NUMBER("TCPECHOD_DURATION_USEC", facts->duration_usec),
+        LOG_TEXT("TCPECHOD_REASON", reason_name(reason)),
+    };
+    log_event(&kind_closed, level, fields, COUNT(fields),
+              "connection %" PRIu64 " from %s closed: %s%s%s, %s on %s, worker %u, %" PRIu64
+              " bytes in, %" PRIu64 " out, %" PRIu64 ".%06" PRIu64 " s",
+              facts->id, client, reason_name(reason), error ? ": " : "", error ? strerrordesc_np(error) : "",
+              facts->service, facts->listener, facts->worker, facts->bytes_in, facts->bytes_out,
+              facts->duration_usec / USEC_PER_SEC, facts->duration_usec % USEC_PER_SEC);
+}
+
+void event_refused(const struct address *client_address, const char *listener, enum reason reason)
+{
+    if (!log_enabled(LOG_LEVEL_NOTICE))
+        return;
+    char client[ADDRESS_TEXT_SIZE];
+    const struct log_field fields[] = {
+        LOG_TEXT("TCPECHOD_CLIENT", client_text(client_address, client)),
+        LOG_TEXT("TCPECHOD_LISTENER", listener),
+        LOG_TEXT("TCPECHOD_REASON", reason_name(reason)),
+    };
+    log_event(&kind_refused, LOG_LEVEL_NOTICE, fields, COUNT(fields), "client %s refused on %s: %s", client,
+              listener, reason_name(reason));
+}
+
+void event_waiting(enum reason reason, uint64_t connections, size_t queued)
+{
+    const struct log_field fields[] = {LOG_TEXT("TCPECHOD_REASON", reason_name(reason))};
+    log_event(&kind_waiting, LOG_LEVEL_NOTICE, fields, 1,
+              "no room for new clients: %s (%" PRIu64
+              " connections, %zu of them queued); they wait in the kernel's "
+              "backlog until there is",
+              reason_name(reason), connections, queued);
+}
+
+void event_accept_failed(const char *listener, int error)
+{
+    const struct log_field fields[] = {LOG_TEXT("TCPECHOD_LISTENER", listener)};
+    log_event(&kind_accept_failed, LOG_LEVEL_WARNING, fields, 1, "cannot accept on %s: %s; will try again",
+              listener, strerrordesc_np(error));
+}
+
+void event_trace(const struct connection_facts *facts, bool is_read, const void *bytes, size_t length)
+{
+    if (!log_enabled(LOG_LEVEL_INFO))
+        return;
+    char client[ADDRESS_TEXT_SIZE];
+    char excerpt[4 * TRACE_BYTES + 4];
+    client_text(&facts->client, client);
+    const struct log_field fields[] = {CONNECTION_FIELDS(facts, client)};
+    log_event(&kind_trace, LOG_LEVEL_INFO, fields, COUNT(fields),
+              "connection %" PRIu64 " from %s %s %zu bytes: \"%s\"", facts->id, client,
+              is_read ? "sent" : "was sent", length, escape_excerpt(bytes, length, TRACE_BYTES, excerpt));
+}

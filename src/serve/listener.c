@@ -1,0 +1,310 @@
+#include "serve/listener.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* RFC 9293, 3.1 */
+#define TCP_FLAGS_AT 13
+#define TCP_FLAG_BITS_SYN 0x02
+#define TCP_FLAG_BITS_ACK 0x10
+
+static int set_option(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+static int open_socket(int family)
+{
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+/* The address to bind: `any` is :: without IPV6_V6ONLY, or 0.0.0.0 on a host without IPv6. */
+static struct address bind_address(const struct endpoint *endpoint, bool without_v6)
+{
+    if (!endpoint->any)
+        return endpoint->at;
+    return (struct address){.family = without_v6 ? AF_INET : AF_INET6, .port = endpoint->port};
+}
+
+static int bind_to(int fd, const struct address *address)
+{
+    struct sockaddr_storage sockaddr;
+    socklen_t length = address_to_sockaddr(address, &sockaddr);
+    return bind(fd, (const struct sockaddr *)&sockaddr, length) < 0 ? -errno : 0;
+}
+
+static int bind_ip(int fd, const struct endpoint *endpoint, const struct address *address, bool shares)
+{
+    /* A restart binds at once although old connections of the port are in TIME_WAIT (socket(7)). */
+    int r = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (r == 0 && address->family == AF_INET6)
+        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !endpoint->any);
+    if (r == 0)
+        r = bind_to(fd, address);
+    if (r != -EADDRINUSE || !shares)
+        return r;
+    /* Only when there is an overlap: the kernel remembers with the port that it was shared, also when no
+     * socket has the option any more, and then lets other processes of the user join. */
+    r = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    return r < 0 ? r : bind_to(fd, address);
+}
+
+/* Reads the port that the kernel picked back, and names the listener. */
+static int name_ip(struct listener *listener, const struct address *bound)
+{
+    struct sockaddr_storage sockaddr;
+    socklen_t length = sizeof sockaddr;
+    if (getsockname(listener->source.fd, (struct sockaddr *)&sockaddr, &length) < 0)
+        return -errno;
+    struct address address = *bound;
+    struct address named;
+    address_from_sockaddr((const struct sockaddr *)&sockaddr, &named);
+    address.port = named.port;
+    if (listener->endpoint.any)
+        snprintf(listener->name, sizeof listener->name, "*:%u", address.port);
+    else
+        address_format(&address, ADDRESS_FULL, listener->name);
+    return 0;
+}
+
+static int open_ip(struct listener *listener, bool shares)
+{
+    const struct endpoint *endpoint = &listener->endpoint;
+    struct address address = bind_address(endpoint, false);
+    int fd = open_socket(address.family);
+    if (fd == -EAFNOSUPPORT && endpoint->any) {
+        listener->without_v6 = true;
+        address = bind_address(endpoint, true);
+        fd = open_socket(address.family);
+    }
+    if (fd < 0)
+        return fd;
+    listener->source.fd = fd;
+    int r = bind_ip(fd, endpoint, &address, shares);
+    return r < 0 ? r : name_ip(listener, &address);
+}
+
+/* A socket file that a dead process left behind refuses; a living one answers, or is too busy to. */
+static bool is_stale(const struct sockaddr_un *sockaddr)
+{
+    CLEANUP(fd_close) int fd = open_socket(AF_UNIX);
+    return fd >= 0 && connect(fd, (const struct sockaddr *)sockaddr, sizeof *sockaddr) < 0 &&
+           errno == ECONNREFUSED;
+}
+
+static int bind_path(int fd, const struct sockaddr_un *sockaddr)
+{
+    if (bind(fd, (const struct sockaddr *)sockaddr, sizeof *sockaddr) == 0)
+        return 0;
+    if (errno != EADDRINUSE)
+        return -errno;
+    /* Only a socket is ever removed: the path may be a file that somebody needs. */
+    struct stat there;
+    if (lstat(sockaddr->sun_path, &there) < 0 || !S_ISSOCK(there.st_mode))
+        return -EEXIST;
+    if (!is_stale(sockaddr))
+        return -EADDRINUSE;
+    if (unlink(sockaddr->sun_path) < 0)
+        return -errno;
+    return bind(fd, (const struct sockaddr *)sockaddr, sizeof *sockaddr) < 0 ? -errno : 0;
+}
+
+static int open_path(struct listener *listener)
+{
+    const char *path = listener->endpoint.path;
+    struct sockaddr_un sockaddr = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length >= sizeof sockaddr.sun_path)
+        return -ENAMETOOLONG;
+    memcpy(sockaddr.sun_path, path, length + 1);
+    int fd = open_socket(AF_UNIX);
+    if (fd < 0)
+        return fd;
+    listener->source.fd = fd;
+    snprintf(listener->name, sizeof listener->name, "%s", path);
+    int r = bind_path(fd, &sockaddr);
+    if (r < 0)
+        return r;
+    return lstat(path, &listener->inode) < 0 ? -errno : 0;
+}
+
+int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
+                  struct listener **out)
+{
+    static uint64_t last_id; /* main thread only */
+    struct listener *listener = calloc(1, sizeof *listener);
+    if (!listener)
+        return -ENOMEM;
+    listener->id = ++last_id;
+    listener->source.fd = -1;
+    list_init(&listener->link);
+    listener->endpoint = *endpoint;
+    int r = 0;
+    if (endpoint->path) {
+        listener->endpoint.path = strdup(endpoint->path);
+        r = listener->endpoint.path ? open_path(listener) : -ENOMEM;
+    } else {
+        r = open_ip(listener, shares);
+    }
+    if (r == 0)
+        r = listener_configure(listener, endpoint->mode, settings);
+    if (r < 0) {
+        listener_close(listener);
+        return r;
+    }
+    *out = listener;
+    return 0;
+}
+
+void listener_share(struct listener *listener, bool shares)
+{
+    /* Without it a reload may find an overlapping address in use, and says so. */
+    if (!listener->endpoint.path)
+        set_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT, shares);
+}
+
+/* Accepted sockets inherit these from the listening one, which saves a system call for each client. */
+static int set_tcp_options(int fd, const struct socket_settings *settings)
+{
+    int r = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (r == 0)
+        r = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, settings->keepalive_sec > 0);
+    if (r == 0 && settings->keepalive_sec > 0)
+        r = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)settings->keepalive_sec);
+    if (r == 0)
+        r = set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)settings->user_timeout_msec);
+    return r;
+}
+
+int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings)
+{
+    int fd = listener->source.fd;
+    int r;
+    /* A new path gets its mode before listen(2), so that nobody connects under another. */
+    if (listener->endpoint.path)
+        r = chmod(listener->endpoint.path, mode) < 0 ? -errno : 0;
+    else
+        r = set_tcp_options(fd, settings);
+    if (r < 0)
+        return r;
+    /* On a socket that listens already it changes the backlog alone. */
+    return listen(fd, settings->backlog) < 0 ? -errno : 0;
+}
+
+static void free_rules(struct admission_rules *rules)
+{
+    free(rules->allow.items);
+    free(rules->deny.items);
+    *rules = (struct admission_rules){0};
+}
+
+void listener_set_terms(struct listener *listener, struct terms *terms, struct admission_rules *rules)
+{
+    terms_unref(listener->terms);
+    listener->terms = terms;
+    free_rules(&listener->rules);
+    listener->rules = *rules;
+    *rules = (struct admission_rules){0};
+}
+
+bool listener_is_at(const struct listener *listener, const struct endpoint *endpoint)
+{
+    const struct endpoint *own = &listener->endpoint;
+    if (own->path || endpoint->path)
+        return own->path && endpoint->path && strcmp(own->path, endpoint->path) == 0;
+    if (own->port != endpoint->port || own->any != endpoint->any)
+        return false;
+    return own->any || address_equal_ip(&own->at, &endpoint->at);
+}
+
+void listener_stop_handshakes(struct listener *listener)
+{
+    /* The packet begins with its TCP header: drop what has SYN without ACK. Those of a handshake under way pass, or its
+     * client would take itself for connected and be reset. */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS_AT),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TCP_FLAG_BITS_SYN | TCP_FLAG_BITS_ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TCP_FLAG_BITS_SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+    /* When it fails the clients of one instant may see a reset, as they would with any other server. */
+    if (!listener->endpoint.path)
+        setsockopt(listener->source.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+/* What accept(2) says may be the client's doing, and then the next one is tried. */
+static int class_accept_error(int error)
+{
+    switch (error) {
+    case EAGAIN:
+        return -EAGAIN;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        return -EMFILE;
+    case ECONNABORTED:
+    case EINTR:
+    case EPERM: /* a firewall's rule */
+    case EPROTO:
+    case ENETDOWN: /* these and the rest: errors that waited on the new socket (accept(2), "Error handling")
+                    */
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+        return -ECONNABORTED;
+    default:
+        return -error;
+    }
+}
+
+int listener_accept(struct listener *listener, int *fd, struct address *client)
+{
+    struct sockaddr_storage sockaddr = {0};
+    socklen_t length = sizeof sockaddr;
+    int r = accept4(listener->source.fd, (struct sockaddr *)&sockaddr, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (r < 0)
+        return class_accept_error(errno);
+    address_from_sockaddr((const struct sockaddr *)&sockaddr, client);
+    *fd = r;
+    return 0;
+}
+
+/* Another process may have put its own socket there since. */
+static void remove_path(const struct listener *listener)
+{
+    struct stat now;
+    const struct stat *then = &listener->inode;
+    if (then->st_ino != 0 && lstat(listener->endpoint.path, &now) == 0 && now.st_ino == then->st_ino &&
+        now.st_dev == then->st_dev)
+        unlink(listener->endpoint.path);
+}
+
+void listener_close(struct listener *listener)
+{
+    if (!listener)
+        return;
+    if (listener->endpoint.path)
+        remove_path(listener);
+    fd_close(&listener->source.fd);
+    terms_unref(listener->terms);
+    free_rules(&listener->rules);
+    free((char *)listener->endpoint.path);
+    free(listener);
+}

@@ -1,0 +1,146 @@
+#include "serve/admission.h"
+
+#include "common.h"
+#include "faults.h"
+
+static struct admission admission;
+
+static struct address address(const char *text)
+{
+    struct address out;
+    ck_assert_msg(address_parse(text, 40000, &out) == 0, "%s", text);
+    return out;
+}
+
+static enum reason check_text(const struct admission_rules *rules, const char *client, struct source **source)
+{
+    struct address from = address(client);
+    return admission_check(&admission, rules, &from, source);
+}
+
+static void expect(const struct admission_rules *rules, const char *client, enum reason expected)
+{
+    struct source *source = NULL;
+    ck_assert_msg(check_text(rules, client, &source) == expected, "%s", client);
+    ck_assert((source != NULL) == (expected == REASON_NONE));
+    release_source(source);
+}
+
+static void start(unsigned v4, unsigned v6)
+{
+    ck_assert_int_eq(admission_init(&admission, v4, v6), 0);
+}
+
+START_TEST(empty_rules_admit_everyone)
+{
+    const struct admission_rules rules = {0};
+    start(32, 64);
+    expect(&rules, "192.0.2.1", REASON_NONE);
+    expect(&rules, "2001:db8::1", REASON_NONE);
+    expect(&rules, "::1", REASON_NONE);
+    admission_deinit(&admission);
+}
+END_TEST
+
+START_TEST(lists)
+{
+    struct prefix allow[2], deny[2];
+    ck_assert_int_eq(prefix_parse("10.0.0.0/8", &allow[0]), 0);
+    ck_assert_int_eq(prefix_parse("2001:db8::/32", &allow[1]), 0);
+    ck_assert_int_eq(prefix_parse("10.6.6.0/24", &deny[0]), 0);
+    ck_assert_int_eq(prefix_parse("2001:db8:bad::/48", &deny[1]), 0);
+    const struct admission_rules both = {.allow = {allow, 2}, .deny = {deny, 2}};
+    const struct admission_rules only_deny = {.deny = {deny, 2}};
+    start(32, 64);
+    expect(&both, "10.1.2.3", REASON_NONE);
+    expect(&both, "::ffff:10.1.2.3", REASON_NONE);
+    expect(&both, "10.6.6.6", REASON_DENIED); /* deny wins */
+    expect(&both, "11.0.0.1", REASON_DENIED);
+    expect(&both, "2001:db8:1::1", REASON_NONE);
+    expect(&both, "2001:db8:bad::1", REASON_DENIED);
+    expect(&both, "2001:db9::1", REASON_DENIED);
+    expect(&only_deny, "10.6.6.6", REASON_DENIED);
+    expect(&only_deny, "11.0.0.1", REASON_NONE);
+    admission_deinit(&admission);
+}
+END_TEST
+
+START_TEST(limits_per_source)
+{
+    const struct admission_rules rules = {.per_source = 2};
+    struct source *held[4];
+    start(24, 48);
+    ck_assert_int_eq(check_text(&rules, "192.0.2.1", &held[0]), REASON_NONE);
+    ck_assert_int_eq(check_text(&rules, "192.0.2.200", &held[1]), REASON_NONE);
+    expect(&rules, "192.0.2.3", REASON_PER_SOURCE);
+    expect(&rules, "192.0.3.3", REASON_NONE);
+    ck_assert_int_eq(check_text(&rules, "2001:db8:1:1::1", &held[2]), REASON_NONE);
+    ck_assert_int_eq(check_text(&rules, "2001:db8:1:2::1", &held[3]), REASON_NONE);
+    expect(&rules, "2001:db8:1:3::1", REASON_PER_SOURCE);
+    expect(&rules, "2001:db8:2:1::1", REASON_NONE);
+    release_source(held[0]);
+    expect(&rules, "192.0.2.3", REASON_NONE);
+    admission_deinit(&admission);
+}
+END_TEST
+
+START_TEST(counts_without_a_limit)
+{
+    const struct admission_rules none = {0}, one = {.per_source = 1}, own = {.per_source = 1, .scope = 9};
+    struct source *held;
+    start(32, 64);
+    ck_assert_int_eq(check_text(&none, "192.0.2.1", &held), REASON_NONE);
+    expect(&one, "192.0.2.1", REASON_PER_SOURCE); /* a limit that came later knows of it */
+    expect(&own, "192.0.2.1", REASON_NONE);       /* a listener that counts for itself does not */
+    admission_deinit(&admission);
+}
+END_TEST
+
+START_TEST(local_clients_have_no_address)
+{
+    struct prefix everything[2];
+    ck_assert_int_eq(prefix_parse("0.0.0.0/0", &everything[0]), 0);
+    ck_assert_int_eq(prefix_parse("::/0", &everything[1]), 0);
+    const struct admission_rules rules = {.deny = {everything, 2}, .per_source = 1};
+    const struct address local = {.family = AF_UNIX};
+    start(32, 64);
+    for (int i = 0; i < 3; i++) {
+        struct source *source = (struct source *)&admission;
+        ck_assert_int_eq(admission_check(&admission, &rules, &local, &source), REASON_NONE);
+        ck_assert_ptr_null(source);
+    }
+    admission_deinit(&admission);
+}
+END_TEST
+
+START_TEST(short_memory)
+{
+    const struct admission_rules rules = {0};
+    struct source *source;
+    struct address client = address("192.0.2.1");
+    fault_arm("calloc", ENOMEM, 1);
+    int r = admission_init(&admission, 32, 64);
+    fault_disarm();
+    ck_assert_int_eq(r, -ENOMEM);
+
+    start(32, 64);
+    fault_arm("malloc", ENOMEM, 1);
+    enum reason reason = admission_check(&admission, &rules, &client, &source);
+    fault_disarm();
+    ck_assert_int_eq(reason, REASON_ERROR);
+    ck_assert_ptr_null(source);
+    admission_deinit(&admission);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("admission");
+    tcase_add_test(tests, empty_rules_admit_everyone);
+    tcase_add_test(tests, lists);
+    tcase_add_test(tests, limits_per_source);
+    tcase_add_test(tests, counts_without_a_limit);
+    tcase_add_test(tests, local_clients_have_no_address);
+    tcase_add_test(tests, short_memory);
+    return run_case(tests);
+}

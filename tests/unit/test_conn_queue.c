@@ -1,0 +1,175 @@
+#include "serve/conn_queue.h"
+
+#include "common.h"
+#include "faults.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+static struct conn_queue *queue;
+
+static void start(size_t depth, unsigned lanes)
+{
+    queue = NULL;
+    ck_assert_int_eq(conn_queue_new(depth, lanes, &queue), 0);
+    ck_assert_uint_eq(conn_queue_depth(queue), depth);
+    ck_assert_uint_eq(conn_queue_length(queue), 0);
+}
+
+static bool put(unsigned lane, uint64_t id)
+{
+    const struct accepted accepted = {.fd = (int)id + 100, .id = id, .accepted_usec = id * 3};
+    return conn_queue_put(queue, lane, &accepted);
+}
+
+static uint64_t take(unsigned lane)
+{
+    struct accepted out;
+    if (conn_queue_take(queue, lane, &out, 1) == 0)
+        return 0;
+    ck_assert_int_eq(out.fd, (int)out.id + 100);
+    ck_assert_uint_eq(out.accepted_usec, out.id * 3);
+    return out.id;
+}
+
+START_TEST(keeps_order)
+{
+    start(4, 1);
+    ck_assert_uint_eq(take(0), 0);
+    for (uint64_t round = 0; round < 10; round++) {
+        for (uint64_t id = 1; id <= 3; id++)
+            ck_assert(put(0, round * 10 + id));
+        ck_assert_uint_eq(conn_queue_length(queue), 3);
+        for (uint64_t id = 1; id <= 3; id++)
+            ck_assert_uint_eq(take(0), round * 10 + id);
+        ck_assert_uint_eq(take(0), 0);
+    }
+    conn_queue_free(queue);
+}
+END_TEST
+
+START_TEST(one_bound_for_all_lanes)
+{
+    start(5, 3);
+    for (uint64_t id = 1; id <= 5; id++)
+        ck_assert(put((unsigned)id % 3, id));
+    ck_assert_uint_eq(conn_queue_length(queue), 5);
+    for (unsigned lane = 0; lane < 3; lane++)
+        ck_assert(!put(lane, 9));
+    ck_assert_uint_eq(take(0), 3);
+    ck_assert(put(2, 6)); /* room that one lane gave up serves another */
+    ck_assert(!put(0, 7));
+    ck_assert_uint_eq(take(1), 1);
+    ck_assert_uint_eq(take(1), 4);
+    ck_assert_uint_eq(take(1), 0);
+    ck_assert_uint_eq(take(2), 2);
+    ck_assert_uint_eq(take(2), 5);
+    ck_assert_uint_eq(take(2), 6);
+    ck_assert_uint_eq(take(0), 0);
+    ck_assert_uint_eq(conn_queue_length(queue), 0);
+    conn_queue_free(queue);
+}
+END_TEST
+
+START_TEST(takes_in_batches)
+{
+    struct accepted out[8];
+    start(8, 2);
+    for (uint64_t id = 1; id <= 7; id++)
+        ck_assert(put(1, id));
+    ck_assert_uint_eq(conn_queue_take(queue, 0, out, 8), 0);
+    ck_assert_uint_eq(conn_queue_take(queue, 1, out, 0), 0);
+    ck_assert_uint_eq(conn_queue_take(queue, 1, out, 3), 3);
+    for (uint64_t i = 0; i < 3; i++)
+        ck_assert_uint_eq(out[i].id, i + 1);
+    ck_assert_uint_eq(conn_queue_length(queue), 4);
+    ck_assert_uint_eq(conn_queue_take(queue, 1, out, 8), 4);
+    for (uint64_t i = 0; i < 4; i++)
+        ck_assert_uint_eq(out[i].id, i + 4);
+    conn_queue_free(queue);
+}
+END_TEST
+
+START_TEST(depth_of_one)
+{
+    start(1, 2);
+    for (uint64_t id = 1; id < 5; id++) {
+        ck_assert(put(id % 2, id));
+        ck_assert(!put(0, 9));
+        ck_assert_uint_eq(take(1 - id % 2), 0);
+        ck_assert_uint_eq(take(id % 2), id);
+    }
+    conn_queue_free(queue);
+}
+END_TEST
+
+START_TEST(short_memory)
+{
+    static const char *const calls[] = {"calloc", "malloc"};
+    for (size_t i = 0; i < COUNT_OF(calls); i++) {
+        queue = NULL;
+        fault_arm(calls[i], ENOMEM, 1);
+        int r = conn_queue_new(16, 2, &queue);
+        ck_assert_uint_eq(fault_disarm(), 1);
+        ck_assert_int_eq(r, -ENOMEM);
+        ck_assert_ptr_null(queue);
+    }
+    conn_queue_free(NULL);
+}
+END_TEST
+
+#define LANES 2
+#define EACH 20000
+
+struct taker {
+    unsigned lane;
+    uint64_t out_of_order;
+};
+
+static void *take_each(void *argument)
+{
+    struct taker *taker = argument;
+    struct accepted out[5];
+    for (uint64_t next = 1; next <= EACH;) {
+        size_t taken = conn_queue_take(queue, taker->lane, out, COUNT_OF(out));
+        for (size_t i = 0; i < taken; i++, next++)
+            taker->out_of_order += out[i].id != next || out[i].fd != (int)taker->lane;
+        if (taken == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+START_TEST(two_lanes_two_threads)
+{
+    struct taker takers[LANES] = {{.lane = 0}, {.lane = 1}};
+    pthread_t threads[LANES];
+    start(7, LANES);
+    for (unsigned i = 0; i < LANES; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, take_each, &takers[i]), 0);
+    for (uint64_t id = 1; id <= EACH; id++)
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            const struct accepted accepted = {.fd = (int)lane, .id = id};
+            while (!conn_queue_put(queue, lane, &accepted))
+                sched_yield();
+        }
+    for (unsigned i = 0; i < LANES; i++) {
+        pthread_join(threads[i], NULL);
+        ck_assert_uint_eq(takers[i].out_of_order, 0);
+    }
+    ck_assert_uint_eq(conn_queue_length(queue), 0);
+    conn_queue_free(queue);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("conn_queue");
+    tcase_add_test(tests, keeps_order);
+    tcase_add_test(tests, one_bound_for_all_lanes);
+    tcase_add_test(tests, takes_in_batches);
+    tcase_add_test(tests, depth_of_one);
+    tcase_add_test(tests, short_memory);
+    tcase_add_test(tests, two_lanes_two_threads);
+    return run_case(tests);
+}

@@ -1,0 +1,149 @@
+#include "serve/events.h"
+
+#include "capture.h"
+#include "serve/reason.h"
+
+static void teardown(void)
+{
+    events_configure(true, ADDRESS_FULL);
+}
+
+static struct connection_facts facts(void)
+{
+    return (struct connection_facts){
+        .id = 42,
+        .client = {.family = AF_INET, .port = 4711, .ip = {192, 0, 2, 77}},
+        .listener = "127.0.0.1:7",
+        .service = "echo",
+        .worker = 3,
+        .bytes_in = 1001,
+        .bytes_out = 2002,
+        .duration_usec = 12000034,
+    };
+}
+
+START_TEST(closed_tells_everything)
+{
+    const struct connection_facts some = facts();
+    capture(LOG_LEVEL_INFO);
+    event_closed(&some, REASON_IDLE_TIMEOUT, 0, false);
+    event_closed(&some, REASON_ERROR, ENOMEM, false);
+    const char *text = written();
+    static const char *const parts[] = {
+        "connection 42", "192.0.2.77:4711", "idle_timeout", "echo on 127.0.0.1:7",          "worker 3",
+        "1001 bytes in", "2002 out",        "12.000034 s",  "error: Cannot allocate memory"};
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        expect_in(text, parts[i]);
+}
+END_TEST
+
+START_TEST(probes_are_for_debug)
+{
+    const struct connection_facts some = facts();
+    capture(LOG_LEVEL_INFO);
+    event_closed(&some, REASON_CLIENT_CLOSED, 0, true);
+    event_connected(&some);
+    ck_assert_str_eq(written(), "");
+    capture(LOG_LEVEL_DEBUG);
+    event_closed(&some, REASON_CLIENT_CLOSED, 0, true);
+    event_connected(&some);
+    const char *text = written();
+    expect_in(text, "client_closed");
+    expect_in(text, "connection 42 from 192.0.2.77:4711: echo on 127.0.0.1:7, worker 3");
+}
+END_TEST
+
+START_TEST(addresses_are_shown_as_configured)
+{
+    const struct connection_facts some = facts();
+    capture(LOG_LEVEL_DEBUG);
+    events_configure(true, ADDRESS_PREFIX);
+    event_connected(&some);
+    event_refused(&some.client, some.listener, REASON_DENIED);
+    event_trace(&some, true, "x", 1);
+    event_closed(&some, REASON_RESET, 0, false);
+    const char *text = written();
+    expect_in(text, "192.0.2.0/24");
+    ck_assert_ptr_null(strstr(text, "192.0.2.77"));
+
+    capture(LOG_LEVEL_DEBUG);
+    events_configure(true, ADDRESS_NONE);
+    event_connected(&some);
+    event_refused(&some.client, some.listener, REASON_DENIED);
+    event_trace(&some, true, "x", 1);
+    event_closed(&some, REASON_RESET, 0, false);
+    text = written();
+    ck_assert_ptr_null(strstr(text, "192.0.2"));
+    expect_in(text, "reset");
+}
+END_TEST
+
+START_TEST(connections_can_be_left_out)
+{
+    const struct connection_facts some = facts();
+    capture(LOG_LEVEL_DEBUG);
+    events_configure(false, ADDRESS_FULL);
+    event_connected(&some);
+    event_closed(&some, REASON_RESET, 0, false);
+    ck_assert_str_eq(written(), "");
+    capture(LOG_LEVEL_DEBUG);
+    event_refused(&some.client, some.listener, REASON_DENIED); /* no connection: shown all the same */
+    expect_in(written(), "denied");
+}
+END_TEST
+
+START_TEST(refused_waiting_failed)
+{
+    const struct connection_facts some = facts();
+    capture(LOG_LEVEL_NOTICE);
+    event_refused(&some.client, "[::1]:7", REASON_PER_SOURCE);
+    event_waiting(REASON_QUEUE_FULL, 77, 5);
+    event_accept_failed("*:7", ENOBUFS);
+    const char *text = written();
+    expect_in(text, "192.0.2.77:4711 refused on [::1]:7: per_source");
+    expect_in(text, "queue_full");
+    expect_in(text, "77 connections");
+    expect_in(text, "5 of them queued");
+    expect_in(text, "cannot accept on *:7: No buffer space available");
+    capture(LOG_LEVEL_WARNING);
+    event_refused(&some.client, "[::1]:7", REASON_PER_SOURCE);
+    event_waiting(REASON_QUEUE_FULL, 77, 5);
+    ck_assert_str_eq(written(), "");
+}
+END_TEST
+
+START_TEST(trace_is_escaped_and_short)
+{
+    const struct connection_facts some = facts();
+    char many[500];
+    memset(many, 'm', sizeof many);
+    capture(LOG_LEVEL_INFO);
+    event_trace(&some, true, "\x1b[31m\n", 6);
+    event_trace(&some, false, many, sizeof many);
+    const char *text = written();
+    expect_in(text, "sent 6 bytes: ");
+    expect_in(text, "was sent 500 bytes: ");
+    expect_in(text, "...");
+    ck_assert_ptr_null(strchr(text, '\x1b'));
+    many[65] = '\0';
+    ck_assert_ptr_null(strstr(text, many)); /* 64 of them and no more */
+    many[64] = '\0';
+    expect_in(text, many);
+    capture(LOG_LEVEL_NOTICE);
+    event_trace(&some, true, "x", 1);
+    ck_assert_str_eq(written(), "");
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("events");
+    tcase_add_checked_fixture(tests, NULL, teardown);
+    tcase_add_test(tests, closed_tells_everything);
+    tcase_add_test(tests, probes_are_for_debug);
+    tcase_add_test(tests, addresses_are_shown_as_configured);
+    tcase_add_test(tests, connections_can_be_left_out);
+    tcase_add_test(tests, refused_waiting_failed);
+    tcase_add_test(tests, trace_is_escaped_and_short);
+    return run_case(tests);
+}
