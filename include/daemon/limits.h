@@ -1,0 +1,15 @@
+/* How many clients the process can hold: every one costs a descriptor. */
+#pragma once
+
+#include <stdint.h>
+
+/* Raises the soft descriptor limit to the hard one (getrlimit(2)) and returns the limit in force. */
+uint64_t limits_raise_descriptors(void);
+
+/* What a limit of `descriptors` leaves for clients behind the daemon's own: two for each loop (epoll and
+ * eventfd), one for each listener, and 32 for standard streams, signals, logging, the settings file and what
+ * a parent left open. 0: too low to serve anybody. */
+uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners);
+
+/* CPUs that this process may run on (sched_getaffinity(2)), at least 1. */
+unsigned limits_cpus(void);

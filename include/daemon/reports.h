@@ -1,0 +1,65 @@
+/* What happens to the daemon itself, as messages: one function a kind of event, beside serve/events.h for
+ * those of connections. log.rate never holds them back. Main thread. */
+#pragma once
+
+#include "daemon/problems.h"
+#include "daemon/settings.h"
+#include "serve/acceptor.h"
+#include "serve/worker_pool.h"
+
+#include <stdint.h>
+
+/* While the daemon starts, errors are also written to stderr when the log goes elsewhere. Forgets the last
+ * error. */
+void reports_starting(bool is_starting);
+
+/* The text of the last error, for the service manager; "" when there was none. */
+const char *reports_last_error(void);
+
+/* Every problem of the settings, one message each, at error. */
+void report_problems(const struct problems *problems);
+
+/* At info, one for each listening socket. */
+void report_listening(const struct listener *listener);
+
+/* At error, with what to do about it. */
+void report_cannot_listen(const struct listener_settings *settings, int error);
+
+/* At notice: IPv6 loopback addresses are left out, and "*" is IPv4 alone. */
+void report_no_ipv6(void);
+
+/* At warning, when max_connections `asked` for more than there is room for. */
+void report_room(uint64_t room, uint64_t asked);
+
+/* At notice. */
+void report_ready(unsigned listeners, unsigned workers, uint64_t room);
+
+/* At warning: the descriptor limit could not be raised to the hard limit. */
+void report_descriptor_limit(uint64_t limit, int error);
+
+/* At error: `what` could not be done at start or while serving. */
+void report_system_error(const char *what, int error);
+
+/* At notice. */
+void report_reloaded(const char *file, bool is_absent, unsigned listeners);
+
+/* At error: nothing has changed. */
+void report_reload_failed(const char *file);
+
+/* At warning: the new value waits for a restart. */
+void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted);
+
+/* At warning: an option of a socket that stays could not be changed. */
+void report_cannot_configure(const char *listener, int error);
+
+/* At notice. */
+void report_no_handover(void);
+void report_stopping(const char *signal, uint64_t connections);
+void report_stopped(uint64_t cut);
+
+/* At notice: the totals, and a line for each worker. SIGUSR1. */
+void report_counters(const struct acceptor *acceptor, const struct worker_pool *pool);
+
+/* "2 connections, 0 queued, 17 served, 3 refused (denied 3)": also systemd's STATUS=. Writes at most `size`
+ * bytes with the NUL. */
+void format_status(const struct acceptor *acceptor, const struct worker_pool *pool, char *out, size_t size);

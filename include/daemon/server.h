@@ -1,0 +1,13 @@
+/* Puts the parts together: starts them in order, turns the main loop, and stops them in reverse.
+ *
+ *     settings -> log -> pool of workers -> listeners -> READY=1 -> loop -> drain -> join -> exit status
+ *
+ * Main thread. */
+#pragma once
+
+#include "daemon/options.h"
+#include "daemon/settings.h"
+
+/* Serves until a signal ends it; they are blocked already (daemon/signals.h). Takes the settings over.
+ * Returns the exit status: 0, EXIT_STATUS_CANNOT_LISTEN or EXIT_STATUS_SYSTEM, with the reason logged. */
+int server_run(const struct options *options, struct settings *settings);

@@ -1,0 +1,13 @@
+/* Settings as text in the file's own syntax: what --dump and conf/tcpechod.conf have in common. */
+#pragma once
+
+#include "daemon/setting_table.h"
+
+#include <stdio.h>
+
+/* "INDENT NAME = VALUE;" and a newline, of the field in `base`. Errors of the stream wait for print_finish.
+ * Returns 0 or -ENOMEM. */
+int setting_print(const struct setting_row *row, const void *base, const char *indent, FILE *out);
+
+/* Writes out what stdio has kept, so that a full disk shows. Returns 0 or a negative errno. */
+int print_finish(FILE *out);

@@ -1,0 +1,20 @@
+/* Signals as events: they are blocked in every thread, and the main loop reads them from a signalfd(2). */
+#pragma once
+
+#include "base/event_loop.h"
+
+struct signals {
+    struct event_source source;
+    struct event_loop *loop;
+    void (*on_signal)(struct signals *signals, int number);
+};
+
+/* Blocks SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, and ignores SIGPIPE. Call before the first thread
+ * starts, so that all inherit it. */
+void signals_block(void);
+
+/* Reports those signals on the loop. Returns 0 or a negative errno with nothing to release. Main thread. */
+int signals_init(struct signals *signals, struct event_loop *loop,
+                 void (*on_signal)(struct signals *signals, int number));
+
+void signals_deinit(struct signals *signals);

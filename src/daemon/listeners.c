@@ -1,0 +1,256 @@
+#include "daemon/listeners.h"
+
+#include "base/clock.h"
+#include "daemon/reports.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What becomes of one row of `listeners`. */
+struct plan {
+    struct listener *listener; /* NULL: left out, since the host has no IPv6 */
+    bool is_new;
+    struct terms *terms;
+    struct admission_rules rules;
+};
+
+static uint64_t usec_or_never(double seconds)
+{
+    return seconds > 0 ? (uint64_t)(seconds * (double)USEC_PER_SEC) : USEC_NEVER;
+}
+
+static struct endpoint endpoint_of(const struct listener_settings *row)
+{
+    return (struct endpoint){
+        .any = row->any, .at = row->at, .path = row->path, .port = row->port, .mode = row->mode};
+}
+
+static unsigned msec_at_most_int(double seconds)
+{
+    double msec = seconds * 1000;
+    return msec < INT_MAX ? (unsigned)msec : INT_MAX;
+}
+
+static struct socket_settings socket_settings_of(const struct settings *settings)
+{
+    return (struct socket_settings){
+        .backlog = (int)settings->backlog,
+        .keepalive_sec = (unsigned)settings->tcp_keepalive,
+        .user_timeout_msec = msec_at_most_int(settings->write_timeout),
+    };
+}
+
+static size_t length_of(const char *text)
+{
+    return text ? strlen(text) : 0;
+}
+
+static struct terms *make_terms(const struct settings *settings, const struct listener_settings *row,
+                                struct listener *listener)
+{
+    const struct terms terms = {
+        .service = row->service,
+        .params =
+            {
+                .text = row->text,
+                .text_length = length_of(row->text),
+                .greeting = row->greeting,
+                .greeting_length = length_of(row->greeting),
+                .end_word = row->end_word,
+                .end_word_length = length_of(row->end_word),
+            },
+        .trace = row->trace,
+        .idle_timeout_usec = usec_or_never(row->idle_timeout),
+        .write_timeout_usec = usec_or_never(settings->write_timeout),
+        .unsent_limit = (size_t)settings->unsent_limit,
+        .listener = listener->name,
+    };
+    return terms_new(&terms);
+}
+
+static int copy_list(struct prefix_list *to, const struct prefix_list *from)
+{
+    if (from->count == 0)
+        return 0;
+    to->items = malloc(from->count * sizeof *to->items);
+    if (!to->items)
+        return -ENOMEM;
+    memcpy(to->items, from->items, from->count * sizeof *to->items);
+    to->count = from->count;
+    return 0;
+}
+
+static int make_rules(const struct listener_settings *row, const struct listener *listener,
+                      struct admission_rules *rules)
+{
+    rules->per_source = (uint32_t)row->max_connections_per_source;
+    rules->scope = row->own_max_connections_per_source ? listener->id : 0;
+    int r = copy_list(&rules->allow, &row->allow);
+    return r < 0 ? r : copy_list(&rules->deny, &row->deny);
+}
+
+static bool is_planned(const struct plan *plans, size_t count, const struct listener *listener)
+{
+    for (size_t i = 0; i < count; i++)
+        if (plans[i].listener == listener)
+            return true;
+    return false;
+}
+
+/* A listener that is open at the row's address and that no row before it has taken. */
+static struct listener *find_open(const struct acceptor *acceptor, const struct endpoint *endpoint,
+                                  const struct plan *plans, size_t planned)
+{
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        struct listener *listener = CONTAINER_OF(link, struct listener, link);
+        if (listener_is_at(listener, endpoint) && !is_planned(plans, planned, listener))
+            return listener;
+    }
+    return NULL;
+}
+
+/* A host may have no IPv6 at all, or none on its loopback interface (net.ipv6.conf.lo.disable_ipv6). What
+ * listens there is left out, since nobody could connect to it. */
+static bool may_be_left_out(const struct endpoint *endpoint, int error)
+{
+    return !endpoint->path && !endpoint->any && endpoint->at.family == AF_INET6 &&
+           address_is_loopback(&endpoint->at) && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL);
+}
+
+/* Returns 0, a negative errno, or 1 when the row is left out. */
+static int plan_row(struct acceptor *acceptor, const struct settings *settings, size_t index,
+                    struct plan *plans)
+{
+    const struct listener_settings *row = &settings->listeners[index];
+    struct plan *plan = &plans[index];
+    const struct endpoint endpoint = endpoint_of(row);
+    plan->listener = find_open(acceptor, &endpoint, plans, index);
+    if (!plan->listener) {
+        const struct socket_settings socket_settings = socket_settings_of(settings);
+        int r = listener_open(&endpoint, &socket_settings, acceptor->listener_count > 0, &plan->listener);
+        if (r < 0 && may_be_left_out(&endpoint, -r))
+            return 1;
+        if (r < 0)
+            return r;
+        plan->is_new = true;
+    }
+    plan->terms = make_terms(settings, row, plan->listener);
+    return plan->terms ? make_rules(row, plan->listener, &plan->rules) : -ENOMEM;
+}
+
+/* Every row that fails is reported, not only the first. */
+static int plan_all(struct acceptor *acceptor, const struct settings *settings, struct plan *plans)
+{
+    int result = 0;
+    bool no_ipv6 = false;
+    size_t opened = 0;
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        int r = plan_row(acceptor, settings, i, plans);
+        if (r < 0) {
+            report_cannot_listen(&settings->listeners[i], -r);
+            result = r;
+        }
+        no_ipv6 = no_ipv6 || r == 1 || (r == 0 && plans[i].listener->without_v6);
+        opened += r == 0;
+    }
+    if (result == 0 && opened == 0) {
+        report_cannot_listen(&settings->listeners[0], EAFNOSUPPORT);
+        return -EAFNOSUPPORT;
+    }
+    if (result == 0 && no_ipv6)
+        report_no_ipv6();
+    return result;
+}
+
+static void drop_plans(struct plan *plans, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (plans[i].is_new)
+            listener_close(plans[i].listener);
+        terms_unref(plans[i].terms);
+        free(plans[i].rules.allow.items);
+        free(plans[i].rules.deny.items);
+    }
+    free(plans);
+}
+
+/* Puts the new listeners into the loop: the last step that can fail. */
+static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!plans[i].is_new)
+            continue;
+        listener_set_terms(plans[i].listener, plans[i].terms, &plans[i].rules);
+        plans[i].terms = NULL;
+        int r = acceptor_add(acceptor, plans[i].listener);
+        if (r < 0) {
+            report_system_error("cannot wait for clients", -r);
+            while (i-- > 0)
+                if (plans[i].is_new) {
+                    acceptor_remove(acceptor, plans[i].listener);
+                    plans[i].is_new = false;
+                }
+            return r;
+        }
+    }
+    return 0;
+}
+
+static void update_kept(struct plan *plan, const struct settings *settings, mode_t mode)
+{
+    const struct socket_settings socket_settings = socket_settings_of(settings);
+    int r = listener_configure(plan->listener, mode, &socket_settings);
+    if (r < 0)
+        report_cannot_configure(plan->listener->name, -r);
+    listener_set_terms(plan->listener, plan->terms, &plan->rules);
+    plan->terms = NULL;
+}
+
+static void commit(struct acceptor *acceptor, const struct settings *settings, struct plan *plans)
+{
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        struct listener *listener = CONTAINER_OF(link, struct listener, link);
+        if (!is_planned(plans, settings->listener_count, listener))
+            acceptor_remove(acceptor, listener);
+    }
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        if (!plans[i].listener)
+            continue;
+        if (plans[i].is_new)
+            report_listening(plans[i].listener);
+        else
+            update_kept(&plans[i], settings, settings->listeners[i].mode);
+        plans[i].is_new = false;
+    }
+}
+
+/* While both are open, "*:7" may be bound beside 127.0.0.1:7 that goes: see listener_share. */
+static void share_all(struct acceptor *acceptor, bool shares)
+{
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        listener_share(CONTAINER_OF(link, struct listener, link), shares);
+    }
+}
+
+int listeners_apply(struct acceptor *acceptor, const struct settings *settings)
+{
+    struct plan *plans = calloc(settings->listener_count, sizeof *plans);
+    if (!plans) {
+        report_system_error("cannot read the listeners", ENOMEM);
+        return -ENOMEM;
+    }
+    share_all(acceptor, true);
+    int r = plan_all(acceptor, settings, plans);
+    if (r == 0)
+        r = add_new(acceptor, plans, settings->listener_count);
+    if (r == 0)
+        commit(acceptor, settings, plans);
+    share_all(acceptor, false);
+    drop_plans(plans, settings->listener_count);
+    return r;
+}

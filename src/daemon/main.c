@@ -1,0 +1,82 @@
+/* tcpechod(8): reads the command line and the settings, and does what they ask for. */
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "daemon/notify.h"
+#include "daemon/options.h"
+#include "daemon/problems.h"
+#include "daemon/reports.h"
+#include "daemon/server.h"
+#include "daemon/settings.h"
+#include "daemon/signals.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What was asked for is on stdout, or it is an error: a full disk must not look like a success. */
+static int printed(int r)
+{
+    if (r == 0)
+        return 0;
+    fprintf(stderr, "tcpechod: cannot write to stdout: %s\n", strerrordesc_np(-r));
+    return EXIT_STATUS_SYSTEM;
+}
+
+static int print_test_result(const struct options *options, const struct settings *settings)
+{
+    if (!settings->from_file)
+        printf("%s: absent; the built-in defaults are in force\n", options->config);
+    int r = printf("%s: configuration OK\n", options->config) < 0 || fflush(stdout) == EOF ? -errno : 0;
+    return printed(r);
+}
+
+/* On stderr as they are, for people and editors; a service that cannot start says it to journald and its
+ * manager. */
+static int refuse(const struct options *options, const struct problems *problems)
+{
+    const struct log_settings log = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
+    log_configure(&log);
+    if (options->action == ACTION_RUN) {
+        notify_failed(EINVAL, problems->items[0].message);
+        if (log_goes_to_journal()) {
+            report_problems(problems);
+            return EXIT_STATUS_SETTINGS;
+        }
+    }
+    for (size_t i = 0; i < problems->count; i++)
+        fprintf(stderr, "%s\n", problems->items[i].message);
+    return EXIT_STATUS_SETTINGS;
+}
+
+static int with_settings(const struct options *options)
+{
+    CLEANUP(problems_clear) struct problems problems = {0};
+    struct settings *settings;
+    if (options->action == ACTION_RUN)
+        signals_block(); /* one that comes meanwhile waits for the loop, and ends nothing */
+    if (settings_load(options, &problems, &settings) < 0)
+        return refuse(options, &problems);
+    if (options->action == ACTION_RUN)
+        return server_run(options, settings);
+
+    CLEANUP(settings_freep) struct settings *owned = settings;
+    if (options->action == ACTION_TEST)
+        return print_test_result(options, owned);
+    return printed(settings_dump(owned, stdout));
+}
+
+int main(int argc, char *argv[])
+{
+    CLEANUP(options_clear) struct options options = {0};
+    if (options_parse(argc, argv, &options) < 0)
+        return EXIT_STATUS_USAGE;
+    switch (options.action) {
+    case ACTION_HELP:
+        return printed(options_print_help(stdout));
+    case ACTION_VERSION:
+        return printed(options_print_version(stdout));
+    default:
+        return with_settings(&options);
+    }
+}

@@ -1,0 +1,266 @@
+#include "daemon/options.h"
+
+#include "base/cleanup.h"
+#include "daemon/listener_settings.h"
+#include "daemon/settings_print.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct option long_options[] = {
+    {"config", required_argument, NULL, 'c'},
+    {"listen", required_argument, NULL, 'l'},
+    {"port", required_argument, NULL, 'p'},
+    {"workers", required_argument, NULL, 'w'},
+    {"log-level", required_argument, NULL, 'L'},
+    {"test", no_argument, NULL, 't'},
+    {"dump", no_argument, NULL, 'T'},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* One line on stderr. Returns -EINVAL. Nobody is told when even stderr fails. */
+static int usage(const char *format, ...)
+{
+    char text[768];
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    (void)fprintf(stderr, "tcpechod: %s; see tcpechod --help\n", text);
+    return -EINVAL;
+}
+
+static int no_memory(void)
+{
+    return usage("%s", strerror(ENOMEM));
+}
+
+/* Decimal digits without a leading zero, and no sign. Returns 0 or -EINVAL. */
+static int parse_number(const char *text, int64_t maximum, int64_t *out)
+{
+    size_t length = strlen(text);
+    int64_t number;
+
+    if (length == 0 || length > 9 || text[strspn(text, "0123456789")] != '\0' ||
+        (length > 1 && text[0] == '0'))
+        return -EINVAL;
+    number = strtol(text, NULL, 10);
+    if (number > maximum)
+        return -EINVAL;
+    *out = number;
+    return 0;
+}
+
+/* `spec` stays the caller's and must live as long as the options. */
+static int add_listener(struct options *options, const char *spec, const char *option)
+{
+    CLEANUP(listener_clear) struct listener_settings listener = {0};
+    char why[LISTENER_WHY_SIZE];
+    const char **grown;
+
+    if (listener_from_spec(spec, &listener, why) < 0)
+        return usage("%s %.128s: %s", option, spec, why);
+    grown = reallocarray(options->listen, options->listen_count + 1, sizeof *grown);
+    if (!grown)
+        return no_memory();
+    options->listen = grown;
+    grown[options->listen_count++] = spec;
+    return 0;
+}
+
+static int add_port(struct options *options, const char *text)
+{
+    int64_t port;
+    char **grown;
+    char *spec;
+
+    if (parse_number(text, UINT16_MAX, &port) < 0)
+        return usage("--port %.64s: must be 0 to 65535", text);
+    grown = reallocarray(options->owned_texts, options->owned_count + 1, sizeof *grown);
+    if (!grown)
+        return no_memory();
+    options->owned_texts = grown;
+    if (asprintf(&spec, "echo@*:%d", (int)port) < 0)
+        return no_memory();
+    grown[options->owned_count++] = spec;
+    return add_listener(options, spec, "--port");
+}
+
+static int set_workers(struct options *options, const char *text)
+{
+    const struct setting_row *row = setting_find(SCOPE_GLOBAL, "workers", strlen("workers"));
+    char expectation[SETTING_EXPECTATION_SIZE];
+
+    if (parse_number(text, (int64_t)row->maximum, &options->workers) < 0)
+        return usage("--workers %.64s: %s", text, setting_expectation(row, expectation));
+    return 0;
+}
+
+static int set_log_level(struct options *options, const char *text)
+{
+    const struct setting_row *row = setting_find(SCOPE_LOG, "level", strlen("level"));
+    char expectation[SETTING_EXPECTATION_SIZE];
+    enum log_level level;
+
+    if (log_level_parse(text, &level) < 0)
+        return usage("--log-level %.64s: %s", text, setting_expectation(row, expectation));
+    options->log_level = (int)level;
+    return 0;
+}
+
+static int set_config(struct options *options, const char *file)
+{
+    if (file[0] == '\0')
+        return usage("--config: the name of the file is empty");
+    options->config = file;
+    options->config_named = true;
+    return 0;
+}
+
+static int set_action(struct options *options, enum options_action action)
+{
+    if (options->action != ACTION_RUN && options->action != action)
+        return usage("--test and --dump cannot be had at once");
+    options->action = action;
+    return 0;
+}
+
+/* getopt's own words would begin with whatever argv[0] is. */
+static int refuse_option(char *argv[], int kind)
+{
+    const char *argument = optind > 0 ? argv[optind - 1] : "";
+
+    /* A cluster of short options has not been left while there is more of it to come. */
+    if (optopt != 0 && strncmp(argument, "--", 2) != 0)
+        return kind == ':' ? usage("-%c needs an argument", optopt) : usage("-%c: unknown option", optopt);
+    if (kind == ':')
+        return usage("%.64s needs an argument", argument);
+    if (optopt != 0)
+        return usage("%.64s takes no argument", argument);
+    return usage("%.64s: unknown or ambiguous option", argument);
+}
+
+/* Returns 0, -EINVAL, or 1 when what follows does not matter any more. */
+static int take_option(int option, struct options *options, char *argv[])
+{
+    switch (option) {
+    case 'c':
+        return set_config(options, optarg);
+    case 'l':
+        return add_listener(options, optarg, "--listen");
+    case 'p':
+        return add_port(options, optarg);
+    case 'w':
+        return set_workers(options, optarg);
+    case 'L':
+        return set_log_level(options, optarg);
+    case 't':
+        return set_action(options, ACTION_TEST);
+    case 'T':
+        return set_action(options, ACTION_DUMP);
+    case 'V':
+        options->action = ACTION_VERSION;
+        return 1;
+    case 'h':
+        options->action = ACTION_HELP;
+        return 1;
+    default:
+        return refuse_option(argv, option);
+    }
+}
+
+int options_parse(int argc, char *argv[], struct options *out)
+{
+    CLEANUP(options_clear)
+    struct options options = {.config = DEFAULT_SETTINGS_FILE, .workers = -1, .log_level = -1};
+    int option, r = 0;
+
+    opterr = 0;
+    optind = 0; /* glibc: start anew, whoever has used getopt before */
+    while (r == 0 && (option = getopt_long(argc, argv, ":c:l:p:w:L:tTVh", long_options, NULL)) != -1)
+        r = take_option(option, &options, argv);
+    if (r < 0)
+        return r;
+    if (r == 0 && optind < argc)
+        return usage("%.64s: takes no arguments but options", argv[optind]);
+    *out = options;
+    options = (struct options){0};
+    return 0;
+}
+
+void options_clear(struct options *options)
+{
+    for (size_t i = 0; i < options->owned_count; i++)
+        free(options->owned_texts[i]);
+    free(options->owned_texts);
+    free(options->listen);
+    *options = (struct options){0};
+}
+
+static const char help_head[] =
+    "Usage: tcpechod [OPTIONS]\n"
+    "Serves TCP echo and the other small services of old, in the foreground.\n"
+    "\n"
+    "  -c, --config FILE      settings file (default " DEFAULT_SETTINGS_FILE "; when that is absent,\n"
+    "                         echo on port 7007 and upper on port 7008 of the loopback addresses)\n"
+    "  -l, --listen SPEC      [SERVICE@]ADDRESS:PORT, [SERVICE@][IPV6ADDRESS]:PORT or [SERVICE@]/PATH,\n"
+    "                         where SERVICE is echo unless given and ADDRESS may be *; repeatable;\n"
+    "                         replaces the file's listeners\n"
+    "  -p, --port PORT        short for --listen echo@*:PORT\n"
+    "  -w, --workers N        threads that serve connections; 0: one for each CPU\n"
+    "  -L, --log-level LEVEL  error, warning, notice, info or debug\n"
+    "  -t, --test             check the settings, open nothing, and exit\n"
+    "  -T, --dump             print the settings in force and exit\n"
+    "  -V, --version          print the version and exit\n"
+    "  -h, --help             print this and exit\n"
+    "\n"
+    "Services:\n";
+
+static const char help_tail[] =
+    "\nExit status: 0 clean stop, 64 usage, 69 cannot listen, 71 system error, 78 bad settings.\n"
+    "See tcpechod(8) and tcpechod.conf(5).\n";
+
+/* The names of all settings, wrapped. */
+static void print_settings(FILE *out)
+{
+    size_t column = 0;
+
+    for (const struct setting_row *row = setting_table; row->name; row++) {
+        size_t length = strlen(row->name) + (row->scope == SCOPE_LOG ? 4 : 0) + 1;
+
+        if (row->scope == SCOPE_LISTENER || row->type == SETTING_GROUP)
+            continue;
+        (void)fprintf(out, "%s%s%s",
+                      column == 0            ? "  "
+                      : column + length > 76 ? "\n  "
+                                             : " ",
+                      row->scope == SCOPE_LOG ? "log." : "", row->name);
+        column = column + length > 76 ? length : column + length;
+    }
+    (void)fputs("\n", out);
+}
+
+int options_print_help(FILE *out)
+{
+    (void)fputs(help_head, out);
+    for (size_t i = 0; services[i]; i++)
+        (void)fprintf(out, "  %-10s %s\n", services[i]->name, services[i]->summary);
+    (void)fputs("\nSettings of the file:\n", out);
+    print_settings(out);
+    (void)fputs(help_tail, out);
+    return print_finish(out);
+}
+
+int options_print_version(FILE *out)
+{
+    (void)fputs("tcpechod " PACKAGE_VERSION "\n", out);
+    return print_finish(out);
+}

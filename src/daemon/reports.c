@@ -1,0 +1,270 @@
+#include "daemon/reports.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The catalog explains each of these ids. */
+static const struct log_kind kind_settings = {"5bc74c30c1844a8e9ddd8a4af76c7db9", .by_clients = false};
+static const struct log_kind kind_listening = {"c042810a8f504d11af1f96ec0be804d6", .by_clients = false};
+static const struct log_kind kind_cannot_listen = {"1080276ad938445b986d118c4e11256b", .by_clients = false};
+static const struct log_kind kind_limits = {"06e0a4e6b8cb4c3bb5a0fd8acbdbb77b", .by_clients = false};
+static const struct log_kind kind_system = {"59ed5db7d14b4af997d4347bb6671cb1", .by_clients = false};
+static const struct log_kind kind_ready = {"d9f0986eaf554321a88221b4644b60ff", .by_clients = false};
+static const struct log_kind kind_reload = {"c12451b408ac4865a619c1ba87eed999", .by_clients = false};
+static const struct log_kind kind_stop = {"7e3ac0ff9e74443d99aa15f4b22f5dd3", .by_clients = false};
+static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1", .by_clients = false};
+
+#define REPORT(kind, level, ...) log_event(&(kind), (level), NULL, 0, __VA_ARGS__)
+
+#define ERROR_SIZE 512
+
+static const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+static bool starting;
+static char last_error[ERROR_SIZE];
+
+void reports_starting(bool is_starting)
+{
+    starting = is_starting;
+    last_error[0] = '\0';
+}
+
+const char *reports_last_error(void)
+{
+    return last_error;
+}
+
+/* Who starts the daemon by hand looks at stderr, wherever the log goes. */
+static void __attribute__((format(printf, 2, 3)))
+report_error(const struct log_kind *kind, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(last_error, sizeof last_error, format, arguments);
+    va_end(arguments);
+    log_event(kind, LOG_LEVEL_ERROR, NULL, 0, "%s", last_error);
+    if (starting && !log_shows_on_stderr())
+        fprintf(stderr, "tcpechod: %s\n", last_error);
+}
+
+void report_problems(const struct problems *problems)
+{
+    for (size_t i = 0; i < problems->count; i++)
+        report_error(&kind_settings, "%s", problems->items[i].message);
+}
+
+void report_listening(const struct listener *listener)
+{
+    const struct log_field fields[] = {
+        LOG_TEXT("TCPECHOD_LISTENER", listener->name),
+        LOG_TEXT("TCPECHOD_SERVICE", listener->terms->service->name),
+    };
+    log_event(&kind_listening, LOG_LEVEL_INFO, fields, 2, "listening: %s on %s",
+              listener->terms->service->name, listener->name);
+}
+
+/* What a person does about it. */
+static const char *listen_advice(const struct listener_settings *settings, int error)
+{
+    switch (error) {
+    case EADDRINUSE:
+        return settings->path ? "another process serves this path"
+                              : "another process has this port ('ss -ltnp' shows which); stop it, or choose "
+                                "another port";
+    case EACCES:
+    case EPERM:
+        return settings->path ? "the directory must exist and be writable for this user"
+                              : "a port under 1024 needs CAP_NET_BIND_SERVICE (root, or systemd's "
+                                "AmbientCapabilities=), or choose "
+                                "a port from 1024 on";
+    case EADDRNOTAVAIL:
+        return "no interface of this host has this address ('ip address' lists them)";
+    case EAFNOSUPPORT:
+        return "this host has no IPv6; take the listener out, or use an IPv4 address";
+    case EEXIST:
+        return "there is a file that is no socket at this path; move it away, or choose another path";
+    case ENOENT:
+        return "the directory does not exist; make it, or choose another path";
+    case ENODEV:
+        return "there is no such interface";
+    case EMFILE:
+    case ENFILE:
+        return "the descriptor limit is too low; raise it (LimitNOFILE=, ulimit -n)";
+    default:
+        return "see ip(7) and unix(7)";
+    }
+}
+
+void report_cannot_listen(const struct listener_settings *settings, int error)
+{
+    char where[ADDRESS_TEXT_SIZE + 128];
+    if (settings->path)
+        snprintf(where, sizeof where, "%s", settings->path);
+    else
+        snprintf(where, sizeof where, strchr(settings->address, ':') ? "[%s]:%u" : "%s:%u", settings->address,
+                 (unsigned)settings->port);
+    report_error(&kind_cannot_listen, "cannot listen: %s on %s: %s: %s", settings->service->name, where,
+                 strerrordesc_np(error), listen_advice(settings, error));
+}
+
+void report_no_ipv6(void)
+{
+    REPORT(kind_listening, LOG_LEVEL_NOTICE, "this host has no IPv6: serving on IPv4 alone");
+}
+
+void report_room(uint64_t room, uint64_t asked)
+{
+    if (asked > room)
+        REPORT(kind_limits, LOG_LEVEL_WARNING,
+               "max_connections = %" PRIu64 ", but the descriptor limit leaves room for %" PRIu64
+               "; raise it (LimitNOFILE=, ulimit -n)",
+               asked, room);
+}
+
+void report_ready(unsigned listeners, unsigned workers, uint64_t room)
+{
+    REPORT(kind_ready, LOG_LEVEL_NOTICE,
+           "ready: %u listener%s, %u worker%s, room for %" PRIu64 " connection%s", listeners,
+           plural(listeners), workers, plural(workers), room, plural(room));
+}
+
+void report_descriptor_limit(uint64_t limit, int error)
+{
+    REPORT(kind_limits, LOG_LEVEL_WARNING, "cannot raise the descriptor limit above %" PRIu64 ": %s", limit,
+           strerrordesc_np(error));
+}
+
+void report_system_error(const char *what, int error)
+{
+    report_error(&kind_system, "%s: %s", what, strerrordesc_np(error));
+}
+
+void report_reloaded(const char *file, bool is_absent, unsigned listeners)
+{
+    REPORT(kind_reload, LOG_LEVEL_NOTICE, "reloaded %s%s: %u listener%s", file,
+           is_absent ? ", which is absent: the built-in defaults" : "", listeners, plural(listeners));
+}
+
+void report_reload_failed(const char *file)
+{
+    report_error(&kind_reload, "not reloaded: the settings in force stay; mend %s and reload again", file);
+}
+
+void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
+{
+    REPORT(kind_reload, LOG_LEVEL_WARNING,
+           "%s = %" PRId64 " needs a restart; %" PRId64 " stays in force until then", setting, wanted,
+           in_force);
+}
+
+void report_cannot_configure(const char *listener, int error)
+{
+    REPORT(kind_reload, LOG_LEVEL_WARNING, "%s: cannot change the socket's options: %s", listener,
+           strerrordesc_np(error));
+}
+
+void report_no_handover(void)
+{
+    REPORT(kind_reload, LOG_LEVEL_WARNING,
+           "SIGUSR2: this version cannot hand over to a new process; nothing was done");
+}
+
+void report_stopping(const char *signal, uint64_t connections)
+{
+    REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopping (%s): %" PRIu64 " connections to finish", signal,
+           connections);
+}
+
+void report_stopped(uint64_t cut)
+{
+    if (cut > 0)
+        REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopped: %" PRIu64 " connection%s did not finish in time", cut,
+               plural(cut));
+    else
+        REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopped: every connection was finished");
+}
+
+/* A text that grows and is cut at its end. */
+struct text {
+    char *out;
+    size_t size, length;
+};
+
+static void __attribute__((format(printf, 2, 3))) append(struct text *text, const char *format, ...)
+{
+    if (text->length >= text->size)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text->out + text->length, text->size - text->length, format, arguments);
+    va_end(arguments);
+    if (length > 0)
+        text->length += (size_t)length;
+}
+
+/* "17 NAME (denied 3, per_source 14)": the sum, and those reasons that are not zero. */
+static void append_sum(struct text *text, const char *name, const uint64_t counts[REASON_COUNT])
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < REASON_COUNT; i++)
+        sum += counts[i];
+    append(text, ", %" PRIu64 " %s", sum, name);
+    const char *before = " (";
+    for (unsigned i = 0; i < REASON_COUNT; i++) {
+        if (counts[i] == 0)
+            continue;
+        append(text, "%s%s %" PRIu64, before, reason_name((enum reason)i), counts[i]);
+        before = ", ";
+    }
+    if (sum > 0)
+        append(text, ")");
+}
+
+static void append_now(struct text *text, const struct worker_pool *pool)
+{
+    append(text, "%" PRIu64 " connections, %zu queued", worker_pool_connections(pool),
+           conn_queue_length(pool->queue));
+}
+
+void format_status(const struct acceptor *acceptor, const struct worker_pool *pool, char *out, size_t size)
+{
+    struct text text = {.out = out, .size = size};
+    append_now(&text, pool);
+    append(&text, ", %" PRIu64 " accepted", acceptor->accepted);
+    append_sum(&text, "refused", acceptor->refused);
+    append_sum(&text, "waits", acceptor->waits);
+}
+
+void report_counters(const struct acceptor *acceptor, const struct worker_pool *pool)
+{
+    uint64_t closed[REASON_COUNT] = {0};
+    uint64_t bytes_in = 0, bytes_out = 0;
+    for (unsigned i = 0; i < pool->count; i++) {
+        const struct counters *counters = &pool->workers[i].counters;
+        bytes_in += counter_read(&counters->bytes_in);
+        bytes_out += counter_read(&counters->bytes_out);
+        for (unsigned reason = 0; reason < REASON_COUNT; reason++)
+            closed[reason] += counter_read(&counters->closed_by[reason]);
+    }
+    char line[1024];
+    struct text text = {.out = line, .size = sizeof line};
+    append_now(&text, pool);
+    append(&text, ", %" PRIu64 " accepted", acceptor->accepted);
+    append_sum(&text, "closed", closed);
+    append_sum(&text, "refused", acceptor->refused);
+    append_sum(&text, "waits", acceptor->waits);
+    append(&text, ", %" PRIu64 " bytes in, %" PRIu64 " out, %" PRIu64 " messages lost", bytes_in, bytes_out,
+           log_lost());
+    REPORT(kind_counters, LOG_LEVEL_NOTICE, "counters: %s", line);
+    for (unsigned i = 0; i < pool->count; i++)
+        REPORT(kind_counters, LOG_LEVEL_NOTICE, "counters: worker %u: %" PRIu64 " connections", i + 1,
+               worker_pool_connections_of(pool, i));
+}

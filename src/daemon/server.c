@@ -1,0 +1,358 @@
+#include "daemon/server.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/event_loop.h"
+#include "base/log.h"
+#include "daemon/limits.h"
+#include "daemon/listeners.h"
+#include "daemon/notify.h"
+#include "daemon/problems.h"
+#include "daemon/reports.h"
+#include "daemon/setting_table.h"
+#include "daemon/signals.h"
+#include "serve/acceptor.h"
+#include "serve/admission.h"
+#include "serve/events.h"
+#include "serve/worker_pool.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STATUS_INTERVAL_USEC USEC_PER_SEC
+#define STATUS_SIZE 512
+
+/* How long the end of the process waits for a log that does not take the last messages. */
+#define LOG_STOP_USEC USEC_PER_SEC
+
+struct server {
+    const struct options *options;
+    struct settings *settings;
+    uint64_t descriptors; /* the limit */
+    struct event_loop loop;
+    struct vacancy vacancy;
+    struct signals signals;
+    struct admission admission;
+    struct worker_pool pool;
+    struct acceptor acceptor;
+    struct timer status_timer;
+    struct timer drain_timer;
+    bool stopping;
+    int exit_status;
+};
+
+static void show_status(struct server *server)
+{
+    char status[STATUS_SIZE];
+    format_status(&server->acceptor, &server->pool, status, sizeof status);
+    notify_status(status);
+}
+
+static void on_status_timer(struct timer *timer)
+{
+    struct server *server = CONTAINER_OF(timer, struct server, status_timer);
+    show_status(server);
+    event_loop_arm(&server->loop, timer, server->loop.now + STATUS_INTERVAL_USEC);
+}
+
+static void on_drain_timer(struct timer *timer)
+{
+    event_loop_quit(&CONTAINER_OF(timer, struct server, drain_timer)->loop);
+}
+
+static void start_stopping(struct server *server, const char *why)
+{
+    server->stopping = true;
+    notify_stopping();
+    report_stopping(why, worker_pool_connections(&server->pool));
+    acceptor_stop(&server->acceptor);
+    worker_pool_drain(&server->pool);
+    uint64_t timeout = (uint64_t)(server->settings->drain_timeout * (double)USEC_PER_SEC);
+    event_loop_arm(&server->loop, &server->drain_timer, clock_monotonic_usec() + timeout);
+}
+
+/* A worker whose loop has failed would leave its clients hanging: stop, and let the service manager start
+ * afresh. */
+static void check_workers(struct server *server)
+{
+    unsigned worker;
+    int failure = worker_pool_failure(&server->pool, &worker);
+    if (failure < 0 && server->exit_status == 0) {
+        report_system_error("a worker cannot wait for events", -failure);
+        server->exit_status = EXIT_STATUS_SYSTEM;
+        event_loop_quit(&server->loop);
+    }
+}
+
+/* Something that another thread has made: room, a drained worker, or a failed one. */
+static void on_wake(struct event_loop *loop)
+{
+    struct server *server = CONTAINER_OF(loop, struct server, loop);
+    check_workers(server);
+    if (!server->stopping)
+        acceptor_resume(&server->acceptor);
+    else if (worker_pool_is_drained(&server->pool))
+        event_loop_quit(loop);
+}
+
+static void configure_log(const struct settings *settings)
+{
+    const struct log_settings log = {
+        .level = (enum log_level)settings->log_level,
+        .target = (enum log_target)settings->log_target,
+        .rate = (unsigned)settings->log_rate,
+    };
+    log_configure(&log);
+    events_configure(settings->log_connections, (enum address_detail)settings->log_addresses);
+}
+
+/* What a reload may change, but for the listeners. */
+static void apply_settings(struct server *server, const struct settings *settings)
+{
+    configure_log(settings);
+    server->admission.source_prefix_v4 = (unsigned)settings->source_prefix_v4;
+    server->admission.source_prefix_v6 = (unsigned)settings->source_prefix_v6;
+    worker_pool_busy_poll(&server->pool, (uint32_t)settings->busy_poll_usec);
+}
+
+/* Returns how many clients the descriptor limit leaves room for. */
+static uint64_t apply_limits(struct server *server, const struct settings *settings)
+{
+    uint64_t room = limits_room(server->descriptors, server->pool.count, server->acceptor.listener_count);
+    uint64_t asked = (uint64_t)settings->max_connections;
+    bool is_bounded = asked > 0 && asked < room;
+    acceptor_limit(&server->acceptor, settings->overload == OVERLOAD_REFUSE, is_bounded ? asked : room,
+                   is_bounded ? REASON_MAX_CONNECTIONS : REASON_DESCRIPTOR_LIMIT);
+    if (room > 0)
+        report_room(room, asked);
+    return room;
+}
+
+static void keep_until_restart(const struct settings *in_force, struct settings *wanted)
+{
+    const struct setting_row *row = NULL;
+    while ((row = setting_next_restart(in_force, wanted, row))) {
+        int64_t *value = setting_field(row, wanted);
+        int64_t kept = *(const int64_t *)setting_field_const(row, in_force);
+        report_needs_restart(row->name, kept, *value);
+        *value = kept;
+    }
+}
+
+/* Whole or not at all. */
+static void reload(struct server *server)
+{
+    CLEANUP(problems_clear) struct problems problems = {0};
+    CLEANUP(settings_freep) struct settings *settings = NULL;
+    const char *file = server->options->config;
+    if (settings_load(server->options, &problems, &settings) < 0) {
+        report_problems(&problems);
+        report_reload_failed(file);
+        return;
+    }
+    if (listeners_apply(&server->acceptor, settings) < 0) {
+        report_reload_failed(file);
+        return;
+    }
+    keep_until_restart(server->settings, settings);
+    apply_settings(server, settings);
+    apply_limits(server, settings);
+    settings_free(server->settings);
+    server->settings = TAKE_PTR(settings);
+    report_reloaded(file, !server->settings->from_file, server->acceptor.listener_count);
+}
+
+static void on_signal(struct signals *signals, int number)
+{
+    struct server *server = CONTAINER_OF(signals, struct server, signals);
+    if (number == SIGTERM || number == SIGINT) {
+        if (server->stopping)
+            event_loop_quit(&server->loop);
+        else
+            start_stopping(server, number == SIGTERM ? "SIGTERM" : "SIGINT");
+    } else if (number == SIGUSR1) {
+        report_counters(&server->acceptor, &server->pool);
+    } else if (number == SIGUSR2) {
+        report_no_handover();
+    } else if (number == SIGHUP && !server->stopping) {
+        reload(server);
+    }
+}
+
+/* The stages of a start, in their order; a stop undoes them in reverse. Each returns 0 or a negative errno
+ * with nothing of its own left to undo. */
+
+static int start_log(struct server *server)
+{
+    (void)server;
+    return log_start();
+}
+
+static void stop_log(struct server *server)
+{
+    (void)server;
+    log_stop(LOG_STOP_USEC);
+}
+
+static int make_loop(struct server *server)
+{
+    server->vacancy.loop = &server->loop;
+    timer_init(&server->status_timer, on_status_timer);
+    timer_init(&server->drain_timer, on_drain_timer);
+    return event_loop_init(&server->loop, on_wake);
+}
+
+static void free_loop(struct server *server)
+{
+    timer_disarm(&server->status_timer);
+    timer_disarm(&server->drain_timer);
+    event_loop_deinit(&server->loop);
+}
+
+static int receive_signals(struct server *server)
+{
+    return signals_init(&server->signals, &server->loop, on_signal);
+}
+
+static void ignore_signals(struct server *server)
+{
+    signals_deinit(&server->signals);
+}
+
+static int make_admission(struct server *server)
+{
+    return admission_init(&server->admission, (unsigned)server->settings->source_prefix_v4,
+                          (unsigned)server->settings->source_prefix_v6);
+}
+
+static void free_admission(struct server *server)
+{
+    admission_deinit(&server->admission);
+}
+
+static int make_pool(struct server *server)
+{
+    unsigned workers = server->settings->workers > 0 ? (unsigned)server->settings->workers : limits_cpus();
+    return worker_pool_init(&server->pool, workers, (size_t)server->settings->queue_depth, &server->vacancy);
+}
+
+static void free_pool(struct server *server)
+{
+    uint64_t cut = worker_pool_connections(&server->pool);
+    worker_pool_deinit(&server->pool);
+    if (server->stopping)
+        report_stopped(cut);
+}
+
+static int make_acceptor(struct server *server)
+{
+    return acceptor_init(&server->acceptor, &server->loop, &server->pool, &server->admission,
+                         &server->vacancy);
+}
+
+static void free_acceptor(struct server *server)
+{
+    acceptor_deinit(&server->acceptor);
+}
+
+static int start_workers(struct server *server)
+{
+    int r = worker_pool_start(&server->pool);
+    if (r < 0)
+        worker_pool_stop(&server->pool);
+    return r;
+}
+
+static void stop_workers(struct server *server)
+{
+    worker_pool_stop(&server->pool);
+}
+
+static int open_listeners(struct server *server)
+{
+    return listeners_apply(&server->acceptor, server->settings);
+}
+
+static void close_listeners(struct server *server)
+{
+    acceptor_stop(&server->acceptor);
+}
+
+static int find_room(struct server *server)
+{
+    apply_settings(server, server->settings);
+    return apply_limits(server, server->settings) > 0 ? 0 : -EMFILE;
+}
+
+static void keep(struct server *server)
+{
+    (void)server;
+}
+
+static const struct stage {
+    int (*start)(struct server *server);
+    void (*stop)(struct server *server);
+    const char *failure;
+    int exit_status;
+} stages[] = {
+    {start_log, stop_log, "cannot start the log's thread", EXIT_STATUS_SYSTEM},
+    {make_loop, free_loop, "cannot make the main loop", EXIT_STATUS_SYSTEM},
+    {receive_signals, ignore_signals, "cannot receive signals", EXIT_STATUS_SYSTEM},
+    {make_admission, free_admission, "cannot make the table of sources", EXIT_STATUS_SYSTEM},
+    {make_pool, free_pool, "cannot make the workers", EXIT_STATUS_SYSTEM},
+    {make_acceptor, free_acceptor, "cannot open /dev/null", EXIT_STATUS_SYSTEM},
+    {start_workers, stop_workers, "cannot start the workers", EXIT_STATUS_SYSTEM},
+    {open_listeners, close_listeners, "cannot listen", EXIT_STATUS_CANNOT_LISTEN},
+    {find_room, keep, "the descriptor limit leaves none for clients (raise it: LimitNOFILE=, ulimit -n)",
+     EXIT_STATUS_SYSTEM},
+};
+#define STAGE_COUNT (sizeof stages / sizeof stages[0])
+
+static void become_ready(struct server *server)
+{
+    reports_starting(false);
+    report_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
+    char status[STATUS_SIZE];
+    format_status(&server->acceptor, &server->pool, status, sizeof status);
+    notify_ready(status);
+    if (notify_is_wanted())
+        event_loop_arm(&server->loop, &server->status_timer, server->loop.now + STATUS_INTERVAL_USEC);
+}
+
+static void serve(struct server *server)
+{
+    become_ready(server);
+    int r = event_loop_run(&server->loop);
+    if (r < 0) {
+        report_system_error("cannot wait for events", -r);
+        server->exit_status = EXIT_STATUS_SYSTEM;
+    }
+}
+
+int server_run(const struct options *options, struct settings *settings)
+{
+    struct server server = {.options = options, .settings = settings};
+    configure_log(settings);
+    reports_starting(true);
+    server.descriptors = limits_raise_descriptors();
+
+    size_t started = 0;
+    int r = 0;
+    while (started < STAGE_COUNT && (r = stages[started].start(&server)) == 0)
+        started++;
+    if (r == 0) {
+        serve(&server);
+    } else {
+        /* What could say more than the stage's own line has said it already. */
+        if (reports_last_error()[0] == '\0')
+            report_system_error(stages[started].failure, -r);
+        notify_failed(-r, reports_last_error());
+        server.exit_status = stages[started].exit_status;
+    }
+    while (started-- > 0)
+        stages[started].stop(&server);
+    settings_free(server.settings);
+    return server.exit_status;
+}

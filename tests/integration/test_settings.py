@@ -1,0 +1,382 @@
+"""The settings file and the command line from outside: what --test says of bad files, what --dump gives back.
+
+bad_settings/ holds a file for each kind of mistake; bad_settings/expected.txt holds every line that the daemon says of
+all of them, file by file. A new bad file is a new file there and its lines in expected.txt.
+"""
+
+import os
+import signal
+import stat
+import subprocess
+import tempfile
+import unittest
+
+import harness
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BAD = os.path.join(HERE, "bad_settings")
+INSTALLED = os.path.join(harness.ROOT, "conf", "tcpechod.conf")
+DEFAULT_FILE = "/etc/tcpechod.conf"
+
+USAGE = 64
+SYSTEM = 71
+SETTINGS = 78
+
+GOOD = {
+    "empty": "",
+    "only comments": "# one\n// two\n/* three\n lines */",
+    "installed by hand": """
+        listeners = (
+          { address = "127.0.0.1"; port = 7; service = "echo"; },
+          { address = "*"; port = 7008; service = "upper"; end_word = "end"; greeting = "hello\\n"; },
+          { path = "/run/tcpechod/echo.sock"; mode = "0660"; service = "echo"; }
+        );
+        workers = 0; queue_depth = 1024; backlog = 4096; max_connections = 0; overload = "wait";
+        max_connections_per_source = 0; source_prefix_v4 = 32; source_prefix_v6 = 64;
+        allow = [ ]; deny = [ ];
+        idle_timeout = 300.0; write_timeout = 60.0; drain_timeout = 10.0; unsent_limit = 262144;
+        tcp_keepalive = 60; busy_poll_usec = 0;
+        log = { level = "info"; target = "auto"; connections = true; rate = 200; addresses = "full"; };
+    """,
+    "escapes": r'''
+        listeners = ( { address = "::1"; port = 0; service = "greet"; greeting = "a\tb\r\n\f\"\\\x01\x7f\xFFz";
+                        text = "C:\path \q" "joined" /* and */ "again"; } );
+    ''',
+    "utf-8": 'listeners = ( { address = "::1"; port = 1; service = "reply"; text = "Grüße, 世界 🙂"; end_word = "x"; } );'
+             .replace(' end_word = "x";', ""),
+    "text over lines": 'listeners = ( { address = "::1"; port = 1; service = "greet"; text = "one\ntwo\n"; } );',
+    "long text": 'listeners = ( { address = "::1"; port = 1; service = "greet"; text = "%s"; } );' % ("x" * 65536),
+    "long word": 'listeners = ( { address = "::1"; port = 1; end_word = "%s"; } );' % ("é" * 127 + "x"),
+    "floats": "idle_timeout = 0.001; write_timeout = 1.0000000000000002; drain_timeout = .5;",
+    "exponents": "idle_timeout = 1e3; write_timeout = 12.5E-1; drain_timeout = 3.;",
+    "a third": "idle_timeout = 0.3333333333333333; write_timeout = 31535999.999999996;",
+    "integers for floats": "idle_timeout = 300; write_timeout = 0; drain_timeout = 0;",
+    "never": "idle_timeout = 0.0; write_timeout = -0.0;",
+    "hex and long": "workers = 0x10; backlog = 100L; queue_depth = 0xFFLL; tcp_keepalive = +5;",
+    "colons and commas": 'workers : 2, backlog : 3, log : { level : "debug", rate : 0 }',
+    "unix paths": """
+        listeners = ( { path = "/run/a b/c.sock"; }, { path = "/x"; mode = "000"; service = "time"; },
+                      { path = "/@y"; mode = "777"; idle_timeout = 2; trace = TRUE; } );
+    """,
+    "longest path": 'listeners = ( { path = "/%s"; } );' % ("x" * 106),
+    "allow lists": """
+        allow = [ "10.0.0.0/8", "2001:db8::/32", "192.0.2.1", "::1", "0.0.0.0/0", "::/0" ];
+        deny = ( "10.1.0.0/16" );
+        listeners = ( { address = "127.0.0.1"; port = 7; allow = [ ]; deny = [ "::ffff:10.0.0.0/104" ]; },
+                      { address = "127.0.0.1"; port = 8; allow = ( "10.0.0.0/8", "11.0.0.0/8" );
+                        max_connections_per_source = 3; idle_timeout = 1.5; } );
+    """,
+    "beside one another": """
+        listeners = ( { address = "0.0.0.0"; port = 7; }, { address = "::"; port = 7; },
+                      { address = "*"; port = 8; }, { address = "127.0.0.1"; port = 0; },
+                      { address = "127.0.0.1"; port = 0; }, { address = "127.0.0.2"; port = 9; },
+                      { address = "127.0.0.1"; port = 9; } );
+    """,
+    "services": "listeners = (" + ", ".join(
+        '{ address = "127.0.0.1"; port = %d; service = "%s"; %s }' % (port, name, extra)
+        for port, (name, extra) in enumerate([
+            ("echo", 'end_word = "bye";'), ("upper", 'trace = false;'), ("discard", ""), ("chargen", 'greeting = "x";'),
+            ("daytime", ""), ("time", ""), ("greet", 'text = "hi";'), ("reply", 'text = "ok";')], 1)) + ");",
+    "extremes": """
+        workers = 1024; queue_depth = 65536; backlog = 65535; max_connections = 1000000; overload = "refuse";
+        max_connections_per_source = 1000000; source_prefix_v4 = 1; source_prefix_v6 = 128; idle_timeout = 31536000;
+        drain_timeout = 3600; unsent_limit = 16777216; tcp_keepalive = 32767; busy_poll_usec = 1000000;
+        log = { level = "error"; target = "stderr"; connections = false; rate = 1000000; addresses = "none"; };
+    """,
+    "empty group": "log = { };",
+    "an @ in text": 'listeners = ( { address = "::1"; port = 1; greeting = "\n@include \\"x\\"\n"; } );\n# @include "y"\n',
+}
+
+
+def run(*arguments, stdout=subprocess.PIPE):
+    environment = {name: value for name, value in os.environ.items() if name not in ("FAULTS", "FAULTS_FILE")}
+    return subprocess.run([harness.TCPECHOD, *arguments], stdin=subprocess.DEVNULL, stdout=stdout,
+                          stderr=subprocess.PIPE, text=True, errors="surrogateescape", env=environment,
+                          timeout=harness.patience(), check=False)
+
+
+class Files(harness.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def write(self, text, name="tcpechod.conf"):
+        path = os.path.join(self.folder.name, name)
+        with open(path, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def assert_refused(self, path, *messages):
+        """Status 78, these messages and no others, each with the file's name in front of it."""
+        result = run("--test", "-c", path)
+        self.assertEqual(result.stderr.splitlines(), [f"{path}:{message}" for message in messages])
+        self.assertEqual((result.returncode, result.stdout), (SETTINGS, ""))
+
+    def dump(self, *arguments):
+        result = run("--dump", *arguments)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        return result.stdout
+
+
+def expected_messages():
+    """{file name: [message]} of expected.txt."""
+    messages = {}
+    with open(os.path.join(BAD, "expected.txt"), encoding="utf-8") as file:
+        for line in file.read().splitlines():
+            name, separator, rest = line.partition(".conf:")
+            messages.setdefault(name + ".conf", []).append(rest)
+            assert separator, line
+    return messages
+
+
+class BadFiles(Files):
+    def test_each_says_what_is_expected_and_nothing_else(self):
+        messages = expected_messages()
+        files = sorted(name for name in os.listdir(BAD) if name.endswith(".conf"))
+        self.assertGreaterEqual(len(files), 70)
+        self.assertEqual(files, sorted(messages))
+        for name in files:
+            with self.subTest(name):
+                self.assert_refused(os.path.join(BAD, name), *messages[name])
+
+    def test_problems_come_by_line(self):
+        for name, messages in expected_messages().items():
+            lines = [int(message.split(":")[0]) for message in messages]
+            self.assertEqual(lines, sorted(lines), name)
+
+    def test_many_settings_in_one_group(self):
+        text = "log = {\n" + "".join(f"x{i} = 1;\n" for i in range(300)) + "};\n"
+        result = run("--test", "-c", self.write(text))
+        self.assertEqual(result.returncode, SETTINGS)
+        self.assertIn(":258: more than 256 settings in one group", result.stderr)
+        self.assertEqual(len(result.stderr.splitlines()), 257)
+
+    def test_many_listeners(self):
+        rows = ",".join('{ address = "127.0.0.1"; port = 0; }' for _ in range(4097))
+        self.assert_refused(self.write(f"\nlisteners = ({rows});"), "2: listeners: must have at most 4096 rows")
+
+    def test_over_a_mebibyte(self):
+        path = self.write(b"#" * (1 << 20))
+        self.assertEqual(run("--test", "-c", path).returncode, 0)
+        path = self.write(b"#" * ((1 << 20) + 1))
+        self.assert_refused(path, " is larger than 1 MiB, which no settings file needs")
+
+    def test_directory(self):
+        self.assert_refused(self.folder.name, " is a directory, not a settings file")
+
+    def test_what_is_no_regular_file(self):
+        fifo = os.path.join(self.folder.name, "fifo")
+        os.mkfifo(fifo)
+        for path in (fifo, "/dev/zero", "/dev/null"):
+            self.assertFalse(stat.S_ISREG(os.stat(path).st_mode))
+            self.assert_refused(path, " is not a regular file")
+
+    def test_absent(self):
+        path = os.path.join(self.folder.name, "absent.conf")
+        self.assert_refused(path, " cannot be read: No such file or directory")
+        self.assert_refused(os.path.join(self.write(""), "x"), " cannot be read: Not a directory")
+
+    @unittest.skipIf(os.geteuid() == 0, "root reads everything")
+    def test_unreadable(self):
+        path = self.write("")
+        os.chmod(path, 0)
+        self.assert_refused(path, " cannot be read: Permission denied")
+
+    def test_dump_and_a_start_refuse_it_too(self):
+        path = self.write("workers = 5000;\n")
+        for arguments in ((), ("--dump",)):
+            result = run("-c", path, *arguments)
+            self.assertEqual((result.returncode, result.stdout, result.stderr),
+                             (SETTINGS, "", f"{path}:1: workers = 5000: must be 0 to 1024\n"))
+
+    def test_nothing_broken_ends_the_process_otherwise(self):
+        for text in (b"\0", b"\0" * 5000, b"\xff" * 70000, b'"' * 9999, b"(" * 200000, b"a=(" * 30000, b"[" * 99999,
+                     b"{a=" * 50000, b"a" * 900000, b"a=" + b"9" * 900000, b'a="' + b"\\" * 900000, b"/*" * 400000,
+                     b"@include " * 9999, b'@include "/"\n' * 9999, b"a=1;" * 200000, b"\n" * 1048576,
+                     b'a="' + b"x" * 900000 + b'";', b"." * 500000, b"=" * 500000):
+            with self.subTest(text[:20]):
+                result = run("--test", "-c", self.write(text))
+                self.assertIn(result.returncode, (0, SETTINGS))
+                self.assertEqual(bool(result.stderr), result.returncode == SETTINGS)
+
+
+class GoodFiles(Files):
+    def test_each_is_ok(self):
+        for name, text in GOOD.items():
+            with self.subTest(name):
+                path = self.write(text)
+                result = run("-t", "-c", path)
+                self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{path}: configuration OK\n", ""))
+
+    def test_dump_reads_back_the_same(self):
+        for name, text in GOOD.items():
+            with self.subTest(name):
+                dumped = self.dump("-c", self.write(text))
+                again = self.write(dumped.encode(errors="surrogateescape"), "again.conf")
+                self.assertEqual(self.dump("-c", again), dumped)
+
+    def test_dump_with_options_reads_back_the_same(self):
+        path = self.write('workers = 3; allow = [ "10.0.0.0/8" ];')
+        for arguments in (("-p", "7007"), ("-w", "5"), ("-L", "debug"), ("-l", "/run/x@y.sock"),
+                          ("-l", "upper@[::1]:0", "-l", "127.0.0.1:8", "-p", "9", "-w", "0", "-L", "error"),
+                          ("--listen=chargen@/run/c.sock", "--workers=1024", "--log-level=warning", "--port=0")):
+            with self.subTest(arguments):
+                dumped = self.dump("-c", path, *arguments)
+                self.assertEqual(self.dump("-c", self.write(dumped, "again.conf")), dumped)
+
+    def test_dump_fills_in_every_default(self):
+        with open(INSTALLED, encoding="utf-8") as file:
+            shown = [line.strip().lstrip("#") for line in file if line.strip().startswith("#") and " = " in line
+                     and line.rstrip().endswith(";")]
+        dumped = [line.strip() for line in self.dump("-c", self.write("")).splitlines()]
+        self.assertGreater(len(shown), 15)
+        for line in shown:
+            self.assertIn(line, dumped)
+
+    def test_dump_keeps_what_was_set(self):
+        dumped = self.dump("-c", self.write(GOOD["extremes"]))
+        for line in ("workers = 1024;", 'overload = "refuse";', "idle_timeout = 31536000.0;", '    level = "error";',
+                     "    connections = false;", '    addresses = "none";', "drain_timeout = 3600.0;"):
+            self.assertIn(line + "\n", dumped)
+        dumped = self.dump("-c", self.write(GOOD["a third"]))
+        self.assertIn("idle_timeout = 0.3333333333333333;\n", dumped)
+
+    def test_options_override_the_file(self):
+        path = self.write('workers = 3; log = { level = "error"; }; listeners = ( { path = "/run/a.sock"; } );')
+        dumped = self.dump("-c", path, "-w", "5", "-L", "debug", "-l", "upper@[::1]:9", "-p", "10")
+        self.assertIn("workers = 5;\n", dumped)
+        self.assertIn('    level = "debug";\n', dumped)
+        self.assertIn('listeners = (\n    { address = "::1"; port = 9; service = "upper"; },\n'
+                      '    { address = "*"; port = 10; service = "echo"; }\n);\n', dumped)
+
+    def test_installed_file_is_ok(self):
+        result = run("--test", "-c", INSTALLED)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{INSTALLED}: configuration OK\n", ""))
+        self.assertTrue(self.dump("-c", INSTALLED).startswith("""listeners = (
+    { address = "127.0.0.1"; port = 7; service = "echo"; },
+    { address = "::1"; port = 7; service = "echo"; },
+    { address = "127.0.0.1"; port = 7008; service = "upper"; end_word = "end"; },
+    { address = "::1"; port = 7008; service = "upper"; end_word = "end"; }
+);
+"""))
+
+    def test_installed_file_can_be_uncommented(self):
+        """Every default that the file shows is what it says: without the comment signs it means the same."""
+        with open(INSTALLED, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        text = "\n".join(line.replace("#", "", 1) if line.strip().startswith("#") and line.strip()[1:2].isalpha() else line
+                         for line in lines)
+        self.assertIn("\nworkers = 0;", text)
+        self.assertEqual(self.dump("-c", self.write(text)), self.dump("-c", INSTALLED))
+
+    def test_opening_to_the_network_is_the_edit_that_the_file_explains(self):
+        with open(INSTALLED, encoding="utf-8") as file:
+            text = file.read()
+        loopback = [line for line in text.splitlines() if line.strip().startswith("{ address")]
+        self.assertEqual(len(loopback), 4)
+        for line in loopback:
+            text = text.replace(line + "\n", "")
+        text = text.replace("    #{ address", "    { address")
+        self.assertIn('listeners = (\n    { address = "*"; port = 7; service = "echo"; },\n',
+                      self.dump("-c", self.write(text)))
+
+    @unittest.skipIf(os.path.exists(DEFAULT_FILE), f"there is a {DEFAULT_FILE}")
+    def test_built_in_defaults(self):
+        result = run("--test")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(result.stdout.splitlines()[-1], f"{DEFAULT_FILE}: configuration OK")
+        self.assertIn("absent", result.stdout)
+        self.assertEqual(self.dump(), self.dump("-c", self.write("")))
+        self.assertIn('{ address = "::1"; port = 7008; service = "upper"; end_word = "end"; }', self.dump())
+
+
+class CommandLine(Files):
+    def assert_usage(self, arguments, message):
+        result = run(*arguments)
+        self.assertEqual(result.stderr, f"tcpechod: {message}; see tcpechod --help\n")
+        self.assertEqual((result.returncode, result.stdout), (USAGE, ""))
+
+    def test_options(self):
+        self.assert_usage(["--frobnicate"], "--frobnicate: unknown or ambiguous option")
+        self.assert_usage(["--l"], "--l: unknown or ambiguous option")
+        self.assert_usage(["-x"], "-x: unknown option")
+        self.assert_usage(["-tx"], "-x: unknown option")
+        self.assert_usage(["-c"], "-c needs an argument")
+        self.assert_usage(["--config"], "--config needs an argument")
+        self.assert_usage(["--test=yes"], "--test=yes takes no argument")
+        self.assert_usage(["-c", ""], "--config: the name of the file is empty")
+        self.assert_usage(["7007"], "7007: takes no arguments but options")
+        self.assert_usage(["-t", "-T"], "--test and --dump cannot be had at once")
+
+    def test_numbers(self):
+        for text in ("1025", "-1", "+1", "007", "", "four", "1.0", "99999999999999999999", " 1", "0x1"):
+            self.assert_usage(["-w", text], f"--workers {text}: must be 0 to 1024")
+        for text in ("65536", "-1", "07", "", "echo", "99999999999999999999"):
+            self.assert_usage(["-p", text], f"--port {text}: must be 0 to 65535")
+        self.assert_usage(["-L", "loud"],
+                          '--log-level loud: must be one of "error", "warning", "notice", "info", "debug"')
+
+    def test_specs(self):
+        form = ("must be [SERVICE@]ADDRESS:PORT, [SERVICE@][IPV6ADDRESS]:PORT or [SERVICE@]/PATH, with a numeric address "
+                "or \"*\"")
+        for spec in ("", "7007", "localhost:7", "::1:7", "[::1]", "[::1]7", "[127.0.0.1]:7", "[*]:7", "127.0.0.1",
+                     "echo@", "echo@run/x", "[::1:7", "echo@echo@127.0.0.1:7", "1.2.3:7"):
+            self.assert_usage(["-l", spec], f"--listen {spec}: {form}")
+        for port in ("", "65536", "07", "x", "-1"):
+            self.assert_usage(["-l", f"127.0.0.1:{port}"], f'--listen 127.0.0.1:{port}: port "{port}": must be 0 to 65535')
+        services = ", ".join(f'"{name}"' for name in
+                             ("echo", "upper", "discard", "chargen", "daytime", "time", "greet", "reply"))
+        for name in ("", "ehco", "ECHO"):
+            self.assert_usage(["-l", f"{name}@127.0.0.1:7"],
+                              f'--listen {name}@127.0.0.1:7: service "{name}": must be one of {services}')
+        for name in ("greet", "reply"):
+            self.assert_usage(["-l", f"{name}@127.0.0.1:7"], f"--listen {name}@127.0.0.1:7: {name} needs a text, which "
+                              "only a listener of the settings file can have")
+        path = "/" + "x" * 107
+        self.assert_usage(["-l", path], f"--listen {path}: a path may have at most 107 bytes")
+
+    def test_listeners_that_clash(self):
+        result = run("-t", "-c", self.write(""), "-p", "7", "-l", "127.0.0.1:7", "-l", "/a", "-l", "/a")
+        self.assertEqual(result.returncode, SETTINGS)
+        self.assertEqual(result.stderr.splitlines(),
+                         ["tcpechod: --listen: 127.0.0.1:7 is already taken by the listener on *:7",
+                          "tcpechod: --listen: /a is already taken by the listener on /a"])
+
+    def test_problems_of_the_file_are_not_hidden_by_options(self):
+        path = self.write("workers = 5000; listeners = ( );")
+        result = run("-t", "-c", path, "-w", "1", "-p", "7")
+        self.assertEqual((result.returncode, len(result.stderr.splitlines())), (SETTINGS, 2))
+
+    def test_help_and_version(self):
+        for arguments in (["-h"], ["--help"], ["-h", "--nonsense"]):
+            result = run(*arguments)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertTrue(result.stdout.startswith("Usage: tcpechod [OPTIONS]\n"))
+            for word in ("--listen", "busy_poll_usec", "log.rate", "chargen", "64"):
+                self.assertIn(word, result.stdout)
+            self.assertLessEqual(max(map(len, result.stdout.splitlines())), 100)
+        for arguments in (["-V"], ["--version"]):
+            result = run(*arguments)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertRegex(result.stdout, r"\Atcpechod \d+\.\d+\.\d+\n\Z")
+
+    def test_full_disk(self):
+        path = self.write("")
+        for arguments in (["--dump", "-c", path], ["--help"], ["--version"], ["--test", "-c", path]):
+            with self.subTest(arguments), open("/dev/full", "w", encoding="utf-8") as full:
+                result = run(*arguments, stdout=full)
+                self.assertEqual(result.returncode, SYSTEM)
+                self.assertIn("No space left on device", result.stderr)
+
+    def test_closed_pipe(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            result = run("--dump", "-c", self.write(""), stdout=writer)
+        finally:
+            os.close(writer)
+        self.assertIn(result.returncode, (SYSTEM, -signal.SIGPIPE))
+
+
+if __name__ == "__main__":
+    harness.main()

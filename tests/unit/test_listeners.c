@@ -1,0 +1,330 @@
+#include "daemon/listeners.h"
+
+#include "base/clock.h"
+#include "capture.h"
+#include "daemon/listener_settings.h"
+#include "faults.h"
+
+#include <sys/stat.h>
+
+static struct event_loop loop;
+static struct vacancy vacancy;
+static struct worker_pool pool;
+static struct admission admission;
+static struct acceptor acceptor;
+static struct settings *settings;
+static const char *logged; /* by the last apply */
+
+static void on_wake(struct event_loop *woken)
+{
+    event_loop_quit(woken);
+}
+
+static void setup(void)
+{
+    ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
+    vacancy = (struct vacancy){.loop = &loop};
+    ck_assert_int_eq(worker_pool_init(&pool, 1, 8, &vacancy), 0);
+    ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
+    ck_assert_int_eq(acceptor_init(&acceptor, &loop, &pool, &admission, &vacancy), 0);
+    acceptor_limit(&acceptor, false, 100, REASON_MAX_CONNECTIONS);
+    settings = settings_new();
+    ck_assert_ptr_nonnull(settings);
+}
+
+static void teardown(void)
+{
+    const struct log_settings quiet = {.level = LOG_LEVEL_ERROR, .target = LOG_TARGET_STDERR};
+    log_configure(&quiet);
+    settings_free(settings);
+    acceptor_deinit(&acceptor);
+    worker_pool_deinit(&pool);
+    admission_deinit(&admission);
+    event_loop_deinit(&loop);
+}
+
+/* Adds a row as --listen would; returns it until the next is added. */
+static struct listener_settings *row(const char *spec)
+{
+    struct listener_settings made;
+    char why[LISTENER_WHY_SIZE] = "";
+    ck_assert_msg(listener_from_spec(spec, &made, why) == 0, "%s: %s", spec, why);
+    ck_assert_int_eq(listener_inherit(&made, settings), 0);
+    ck_assert_int_eq(settings_add_listener(settings, &made), 0);
+    return &settings->listeners[settings->listener_count - 1];
+}
+
+static void forget_rows(void)
+{
+    settings_free(settings);
+    settings = settings_new();
+    ck_assert_ptr_nonnull(settings);
+}
+
+static int apply_under(const char *rules)
+{
+    capture(LOG_LEVEL_DEBUG);
+    fault_rules(rules);
+    int r = listeners_apply(&acceptor, settings);
+    fault_disarm();
+    logged = written();
+    return r;
+}
+
+static int apply(void)
+{
+    return apply_under("");
+}
+
+static struct listener *open_listener(unsigned index)
+{
+    struct list *link = acceptor.listeners.next;
+    while (index-- > 0)
+        link = link->next;
+    ck_assert_ptr_ne(link, &acceptor.listeners);
+    return CONTAINER_OF(link, struct listener, link);
+}
+
+static bool was_logged(const char *part)
+{
+    return strstr(logged, part) != NULL;
+}
+
+START_TEST(opens_every_row)
+{
+    struct listener_settings *one = row("echo@127.0.0.1:0");
+    free(one->end_word);
+    one->end_word = strdup("end");
+    one->greeting = strdup("hello\n");
+    one->trace = true;
+    one->idle_timeout = 1.5;
+    row("time@127.0.0.1:0")->idle_timeout = 0;
+    settings->write_timeout = 2;
+    settings->unsent_limit = 4096;
+    ck_assert_int_eq(apply(), 0);
+    ck_assert_uint_eq(acceptor.listener_count, 2);
+    const struct terms *first = open_listener(0)->terms, *second = open_listener(1)->terms;
+    ck_assert_str_eq(first->service->name, "echo");
+    ck_assert_str_eq(first->params.end_word, "end");
+    ck_assert_uint_eq(first->params.end_word_length, 3);
+    ck_assert_str_eq(first->params.greeting, "hello\n");
+    ck_assert_ptr_null(first->params.text);
+    ck_assert(first->trace);
+    ck_assert_uint_eq(first->idle_timeout_usec, 1500000);
+    ck_assert_uint_eq(first->write_timeout_usec, 2000000);
+    ck_assert_uint_eq(first->unsent_limit, 4096);
+    ck_assert_str_eq(first->listener, open_listener(0)->name);
+    ck_assert_str_eq(second->service->name, "time");
+    ck_assert(second->idle_timeout_usec == USEC_NEVER);
+    ck_assert(was_logged(open_listener(0)->name)); /* with the port that the kernel picked */
+    ck_assert(was_logged(open_listener(1)->name));
+}
+END_TEST
+
+START_TEST(rules_of_a_row)
+{
+    struct prefix *deny = malloc(sizeof *deny), *allow = malloc(2 * sizeof *allow);
+    ck_assert_int_eq(prefix_parse("10.0.0.0/8", deny), 0);
+    ck_assert_int_eq(prefix_parse("10.1.0.0/16", &allow[0]), 0);
+    ck_assert_int_eq(prefix_parse("::/0", &allow[1]), 0);
+    struct listener_settings *one = row("echo@127.0.0.1:0");
+    prefix_list_clear(&one->allow);
+    prefix_list_clear(&one->deny);
+    one->deny = (struct prefix_list){deny, 1};
+    one->allow = (struct prefix_list){allow, 2};
+    one->max_connections_per_source = 7;
+    one->own_max_connections_per_source = true;
+    row("echo@127.0.0.1:0")->max_connections_per_source = 9;
+    ck_assert_int_eq(apply(), 0);
+    const struct admission_rules *own = &open_listener(0)->rules, *shared = &open_listener(1)->rules;
+    ck_assert_uint_eq(own->per_source, 7);
+    ck_assert_uint_eq(own->scope, open_listener(0)->id);
+    ck_assert_uint_eq(own->deny.count, 1);
+    ck_assert_uint_eq(own->allow.count, 2);
+    ck_assert_ptr_ne(own->allow.items, allow); /* copies: the settings go */
+    ck_assert_mem_eq(own->allow.items, allow, 2 * sizeof *allow);
+    ck_assert_uint_eq(shared->per_source, 9);
+    ck_assert_uint_eq(shared->scope, 0);
+    ck_assert_uint_eq(shared->deny.count, 0);
+}
+END_TEST
+
+START_TEST(reload_keeps_opens_and_closes)
+{
+    row("echo@127.0.0.1:0");
+    row("echo@127.0.0.2:0");
+    ck_assert_int_eq(apply(), 0);
+    struct listener *kept = open_listener(0);
+    int kept_fd = kept->source.fd;
+    uint16_t gone_port = port_of(open_listener(1)->source.fd);
+    struct terms *old = terms_ref(kept->terms);
+
+    forget_rows();
+    row("upper@127.0.0.1:0");
+    row("time@127.0.0.3:0");
+    ck_assert_int_eq(apply(), 0);
+    ck_assert_uint_eq(acceptor.listener_count, 2);
+    ck_assert_ptr_eq(open_listener(0), kept);
+    ck_assert_int_eq(kept->source.fd, kept_fd);
+    ck_assert_str_eq(kept->terms->service->name, "upper");
+    ck_assert_str_eq(old->service->name, "echo"); /* whoever has them keeps them */
+    ck_assert_uint_eq(atomic_load(&old->references), 1);
+    terms_unref(old);
+    ck_assert_str_eq(open_listener(1)->terms->service->name, "time");
+    ck_assert(was_logged(open_listener(1)->name));
+
+    struct sockaddr_in name = loopback(gone_port);
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&name, sizeof name), -1);
+    ck_assert_int_eq(errno, ECONNREFUSED);
+    close(fd);
+}
+END_TEST
+
+START_TEST(reload_to_an_overlapping_address)
+{
+    row("echo@127.0.0.1:0");
+    ck_assert_int_eq(apply(), 0);
+    uint16_t port = port_of(open_listener(0)->source.fd);
+    char spec[64];
+    forget_rows();
+    snprintf(spec, sizeof spec, "echo@*:%u", port);
+    row(spec);
+    ck_assert_int_eq(apply(), 0);
+    ck_assert_uint_eq(acceptor.listener_count, 1);
+    ck_assert(open_listener(0)->endpoint.any);
+    int fd = connect_to(port);
+    close(fd);
+    ck_assert_int_eq(get_socket_option(open_listener(0)->source.fd, SOL_SOCKET, SO_REUSEPORT), 0);
+}
+END_TEST
+
+static void expect_unchanged(const struct listener *listener, const struct terms *terms)
+{
+    ck_assert_uint_eq(acceptor.listener_count, 1);
+    ck_assert_ptr_eq(open_listener(0), listener);
+    ck_assert_ptr_eq(listener->terms, terms);
+    ck_assert_int_eq(get_socket_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT), 0);
+    close(connect_to(port_of(listener->source.fd)));
+}
+
+START_TEST(failure_changes_nothing)
+{
+    int occupied = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in name = loopback(0);
+    ck_assert_int_eq(bind(occupied, (struct sockaddr *)&name, sizeof name), 0);
+    ck_assert_int_eq(listen(occupied, 1), 0);
+    row("echo@127.0.0.1:0");
+    ck_assert_int_eq(apply(), 0);
+    const struct listener *listener = open_listener(0);
+    const struct terms *terms = listener->terms;
+
+    char spec[64];
+    snprintf(spec, sizeof spec, "time@127.0.0.1:%u", port_of(occupied));
+    forget_rows();
+    row("upper@127.0.0.1:0");
+    row("echo@127.0.0.4:0");
+    row(spec);
+    row("echo@192.0.2.1:0");
+    unsigned before = open_descriptors();
+    ck_assert_int_lt(apply(), 0);
+    ck_assert(was_logged(strerror(EADDRINUSE)));
+    ck_assert(was_logged(strerror(EADDRNOTAVAIL))); /* each of them, not only the first */
+    ck_assert_uint_eq(open_descriptors(), before);
+    expect_unchanged(listener, terms);
+    close(occupied);
+}
+END_TEST
+
+START_TEST(every_failing_call_changes_nothing)
+{
+    static const char *const calls[] = {"calloc", "malloc", "strdup", "epoll_ctl_add", "socket", "listen"};
+    unsigned failed = 0;
+
+    for (size_t i = 0; i < COUNT_OF(calls); i++) {
+        forget_rows();
+        row("echo@127.0.0.1:0");
+        ck_assert_int_eq(apply(), 0);
+        const struct listener *listener = open_listener(0);
+        const struct terms *terms = listener->terms;
+        for (unsigned nth = 1;; nth++) {
+            char rules[64];
+            forget_rows();
+            struct listener_settings *kept = row("upper@127.0.0.1:0");
+            kept->deny = (struct prefix_list){calloc(1, sizeof(struct prefix)), 1};
+            kept = row("echo@127.0.0.5:0");
+            kept->allow = (struct prefix_list){calloc(1, sizeof(struct prefix)), 1};
+            row("time@127.0.0.6:0");
+            unsigned before = open_descriptors();
+            /* What fails while what stays is brought up to date is reported, and the rest goes on. */
+            snprintf(rules, sizeof rules, "%s:ENOMEM:%u", calls[i], nth);
+            if (apply_under(rules) == 0)
+                break;
+            failed++;
+            ck_assert_uint_eq(open_descriptors(), before);
+            expect_unchanged(listener, terms);
+            ck_assert(was_logged(strerror(ENOMEM)));
+        }
+    }
+    ck_assert_uint_ge(failed, 8);
+}
+END_TEST
+
+START_TEST(host_without_ipv6)
+{
+    row("echo@127.0.0.1:0");
+    row("echo@[::1]:0");
+    ck_assert_int_eq(apply_under("socket_inet6:EAFNOSUPPORT"), 0);
+    ck_assert_uint_eq(acceptor.listener_count, 1);
+    ck_assert(was_logged("IPv6"));
+
+    forget_rows();
+    row("echo@[::1]:0");
+    ck_assert_int_eq(apply_under("socket_inet6:EAFNOSUPPORT"), -EAFNOSUPPORT);
+    ck_assert_uint_eq(acceptor.listener_count, 1); /* nothing changed */
+
+    forget_rows();
+    row("echo@[2001:db8::1]:0"); /* no loopback address: somebody wanted it */
+    row("echo@127.0.0.1:0");
+    ck_assert_int_eq(apply_under("socket_inet6:EAFNOSUPPORT"), -EAFNOSUPPORT);
+}
+END_TEST
+
+START_TEST(path_that_stays_gets_its_new_mode)
+{
+    char directory[] = "/tmp/tcpechod-unit-XXXXXX", spec[96];
+    const char *path = spec + strlen("echo@");
+    struct stat there;
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(spec, sizeof spec, "echo@%s/s", directory);
+    row(spec)->mode = 0600;
+    ck_assert_int_eq(apply(), 0);
+    ck_assert_int_eq(lstat(path, &there), 0);
+    ck_assert_uint_eq(there.st_mode & 07777, 0600);
+    settings->listeners[0].mode = 0660;
+    ck_assert_int_eq(apply(), 0);
+    ck_assert_int_eq(lstat(path, &there), 0);
+    ck_assert_uint_eq(there.st_mode & 07777, 0660);
+    settings->listeners[0].mode = 0666;
+    ck_assert_int_eq(apply_under("chmod:EPERM:1"), 0);
+    ck_assert(was_logged(strerror(EPERM)));
+    acceptor_stop(&acceptor);
+    ck_assert_int_eq(rmdir(directory), 0);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("listeners");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, opens_every_row);
+    tcase_add_test(tests, rules_of_a_row);
+    tcase_add_test(tests, reload_keeps_opens_and_closes);
+    tcase_add_test(tests, reload_to_an_overlapping_address);
+    tcase_add_test(tests, failure_changes_nothing);
+    tcase_add_test(tests, every_failing_call_changes_nothing);
+    tcase_add_test(tests, host_without_ipv6);
+    tcase_add_test(tests, path_that_stays_gets_its_new_mode);
+    return run_case(tests);
+}

@@ -1,0 +1,149 @@
+#include "daemon/notify.h"
+
+#include "capture.h"
+#include "faults.h"
+
+#include <sys/un.h>
+
+static int manager;
+
+/* An abstract socket of the kernel's choosing: nothing to remove. */
+static void setup(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    socklen_t length = sizeof(sa_family_t);
+    char path[sizeof name.sun_path + 1];
+    manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(manager, 0);
+    ck_assert_int_eq(bind(manager, (struct sockaddr *)&name, length), 0);
+    length = sizeof name;
+    ck_assert_int_eq(getsockname(manager, (struct sockaddr *)&name, &length), 0);
+    size_t bytes = length - offsetof(struct sockaddr_un, sun_path);
+    memcpy(path, name.sun_path, bytes);
+    path[0] = '@';
+    path[bytes] = '\0';
+    ck_assert_int_eq(setenv("NOTIFY_SOCKET", path, 1), 0);
+}
+
+static void teardown(void)
+{
+    unsetenv("NOTIFY_SOCKET");
+    close(manager);
+}
+
+static void expect(const char *message)
+{
+    char bytes[1024] = "";
+    ck_assert(becomes_readable(manager));
+    ck_assert_int_ge(recv(manager, bytes, sizeof bytes - 1, 0), 0);
+    ck_assert_str_eq(bytes, message);
+}
+
+START_TEST(tells_each_state)
+{
+    ck_assert(notify_is_wanted());
+    notify_ready("0 connections");
+    expect("READY=1\nSTATUS=0 connections");
+    notify_status("1 connection");
+    expect("STATUS=1 connection");
+    notify_stopping();
+    expect("STOPPING=1");
+    notify_failed(98, "cannot listen on 127.0.0.1:7");
+    expect("ERRNO=98\nSTATUS=cannot listen on 127.0.0.1:7");
+    expect_nothing_yet(manager);
+}
+END_TEST
+
+START_TEST(repeats_nothing)
+{
+    notify_ready("same");
+    expect("READY=1\nSTATUS=same");
+    notify_status("same");
+    expect_nothing_yet(manager);
+    notify_status("other");
+    expect("STATUS=other");
+    notify_status("other");
+    expect_nothing_yet(manager);
+    notify_status("same");
+    expect("STATUS=same");
+
+    char longest[700]; /* longer than what is remembered */
+    memset(longest, 'x', sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    notify_status(longest);
+    notify_status(longest);
+    char bytes[1024];
+    ck_assert(becomes_readable(manager));
+    ssize_t length = recv(manager, bytes, sizeof bytes, 0);
+    ck_assert_int_ge(length, 7 + 500);
+    ck_assert_mem_eq(bytes, "STATUS=xxx", 10);
+    expect_nothing_yet(manager);
+}
+END_TEST
+
+START_TEST(without_a_manager)
+{
+    unsetenv("NOTIFY_SOCKET");
+    ck_assert(!notify_is_wanted());
+    capture(LOG_LEVEL_DEBUG);
+    notify_ready("alone");
+    notify_status("still alone");
+    notify_stopping();
+    notify_failed(1, "gone");
+    ck_assert_str_eq(written(), "");
+    expect_nothing_yet(manager);
+}
+END_TEST
+
+/* Once for each cause, and again after it was heard. */
+START_TEST(deaf_manager_is_logged)
+{
+    notify_stopping();
+    expect("STOPPING=1");
+    for (int round = 0; round < 2; round++) {
+        capture(LOG_LEVEL_DEBUG);
+        fault_arm("sd_notify", ECONNREFUSED, 0);
+        notify_stopping();
+        notify_failed(1, "gone");
+        unsigned long hits = fault_disarm();
+        const char *text = written();
+        ck_assert_uint_eq(hits, 2);
+        const char *found = strstr(text, strerror(ECONNREFUSED));
+        ck_assert_ptr_nonnull(found);
+        ck_assert_ptr_null(strstr(found + 1, strerror(ECONNREFUSED)));
+        ck_assert_ptr_nonnull(strstr(text, "NOTIFY_SOCKET"));
+        notify_stopping();
+        expect("STOPPING=1");
+    }
+}
+END_TEST
+
+START_TEST(heard_without_a_free_descriptor)
+{
+    notify_stopping(); /* sets the reserve aside */
+    expect("STOPPING=1");
+    unsigned before = open_descriptors();
+    for (int round = 0; round < 2; round++) {
+        capture(LOG_LEVEL_DEBUG);
+        fault_arm("sd_notify", round == 0 ? EMFILE : ENFILE, 1);
+        notify_stopping();
+        unsigned long hits = fault_disarm();
+        ck_assert_str_eq(written(), "");
+        ck_assert_uint_eq(hits, 1);
+        expect("STOPPING=1");
+        ck_assert_uint_eq(open_descriptors(), before); /* set aside again */
+    }
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("notify");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, tells_each_state);
+    tcase_add_test(tests, repeats_nothing);
+    tcase_add_test(tests, without_a_manager);
+    tcase_add_test(tests, deaf_manager_is_logged);
+    tcase_add_test(tests, heard_without_a_free_descriptor);
+    return run_case(tests);
+}

@@ -1,0 +1,154 @@
+#include "daemon/options.h"
+
+#include "base/cleanup.h"
+#include "common.h"
+#include "daemon/setting_table.h"
+#include "faults.h"
+
+#define ARGUMENTS_MAX 16
+
+/* options_parse of these words, ended by NULL. */
+static int parse(struct options *out, const char *const words[])
+{
+    char *argv[ARGUMENTS_MAX + 2] = {(char *)"tcpechod"};
+    int argc = 1;
+
+    for (; words[argc - 1]; argc++)
+        argv[argc] = (char *)words[argc - 1];
+    return options_parse(argc, argv, out);
+}
+
+#define PARSE(out, ...) parse((out), (const char *const[]){__VA_ARGS__, NULL})
+
+START_TEST(defaults)
+{
+    CLEANUP(options_clear) struct options options = {0};
+
+    ck_assert_int_eq(parse(&options, (const char *const[]){NULL}), 0);
+    ck_assert_int_eq(options.action, ACTION_RUN);
+    ck_assert_str_eq(options.config, DEFAULT_SETTINGS_FILE);
+    ck_assert(!options.config_named);
+    ck_assert_uint_eq(options.listen_count, 0);
+    ck_assert_int_eq(options.workers, -1);
+    ck_assert_int_eq(options.log_level, -1);
+}
+END_TEST
+
+START_TEST(every_option)
+{
+    CLEANUP(options_clear) struct options options = {0};
+
+    ck_assert_int_eq(PARSE(&options, "-c", "x.conf", "-l", "upper@[::1]:7", "-p", "8", "--listen=/run/x",
+                           "-w", "4", "-L", "debug", "-t"),
+                     0);
+    ck_assert_int_eq(options.action, ACTION_TEST);
+    ck_assert_str_eq(options.config, "x.conf");
+    ck_assert(options.config_named);
+    ck_assert_uint_eq(options.listen_count, 3);
+    ck_assert_str_eq(options.listen[0], "upper@[::1]:7");
+    ck_assert_str_eq(options.listen[1], "echo@*:8");
+    ck_assert_str_eq(options.listen[2], "/run/x");
+    ck_assert_int_eq(options.workers, 4);
+    ck_assert_int_eq(options.log_level, LOG_LEVEL_DEBUG);
+}
+END_TEST
+
+START_TEST(actions)
+{
+    static const struct {
+        const char *word;
+        enum options_action action;
+    } words[] = {{"-t", ACTION_TEST},     {"--test", ACTION_TEST}, {"-T", ACTION_DUMP},
+                 {"--dump", ACTION_DUMP}, {"-V", ACTION_VERSION},  {"--version", ACTION_VERSION},
+                 {"-h", ACTION_HELP},     {"--help", ACTION_HELP}};
+
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        CLEANUP(options_clear) struct options options = {0};
+
+        ck_assert_int_eq(PARSE(&options, words[i].word), 0);
+        ck_assert_int_eq(options.action, words[i].action);
+    }
+}
+END_TEST
+
+START_TEST(refused_ones_leave_the_result_alone)
+{
+    static const char *const refused[][3] = {
+        {"-x"},          {"--no-such"}, {"-c"},     {"-c", ""},   {"operand"},           {"-w", "1025"},
+        {"-w", "01"},    {"-w", "-1"},  {"-p", ""}, {"-p", "x"},  {"-p", "65536"},       {"-L", "loud"},
+        {"--test=1"},    {"-t", "-T"},  {"-l", ""}, {"-l", "::"}, {"-l", "greet@*:7"},   {"-l", "no@*:7"},
+        {"-l", "*:070"}, {"-p", "007"}, {"-tx"},    {"--config"}, {"-l", "localhost:7"},
+    };
+
+    for (size_t i = 0; i < COUNT_OF(refused); i++) {
+        struct options options = {.workers = 77};
+
+        ck_assert_int_eq(parse(&options, refused[i]), -EINVAL);
+        ck_assert_int_eq(options.workers, 77);
+        ck_assert_ptr_null(options.listen);
+    }
+}
+END_TEST
+
+/* Fails the first, second, ... call of its kind, until none is left to fail. */
+START_TEST(memory_may_be_short)
+{
+    static const char *const calls[] = {"reallocarray", "asprintf", "strdup"};
+
+    for (size_t i = 0; i < COUNT_OF(calls); i++) {
+        unsigned long failed = 1;
+
+        for (unsigned long nth = 1; failed > 0; nth++) {
+            CLEANUP(options_clear) struct options options = {0};
+
+            fault_arm(calls[i], ENOMEM, nth);
+            int r = PARSE(&options, "-p", "7", "-l", "/run/x", "-p", "8", "-l", "127.0.0.1:0");
+            failed = fault_disarm();
+            ck_assert_int_eq(r, failed > 0 ? -EINVAL : 0);
+        }
+    }
+}
+END_TEST
+
+START_TEST(help_names_every_setting)
+{
+    CLEANUP(free_pointer) char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    ck_assert_ptr_nonnull(out);
+    ck_assert_int_eq(options_print_help(out), 0);
+    fclose(out);
+    for (const struct setting_row *row = setting_table; row->name; row++) {
+        if (row->scope == SCOPE_GLOBAL)
+            ck_assert_msg(strstr(text, row->name) != NULL, "%s", row->name);
+    }
+    for (size_t i = 0; services[i]; i++)
+        ck_assert_ptr_nonnull(strstr(text, services[i]->summary));
+}
+END_TEST
+
+START_TEST(a_full_disk_shows)
+{
+    CLEANUP(close_stream) FILE *full = fopen("/dev/full", "w");
+
+    ck_assert_ptr_nonnull(full);
+    ck_assert_int_eq(options_print_help(full), -ENOSPC);
+    clearerr(full);
+    ck_assert_int_eq(options_print_version(full), -ENOSPC);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("options");
+
+    tcase_add_test(tests, defaults);
+    tcase_add_test(tests, every_option);
+    tcase_add_test(tests, actions);
+    tcase_add_test(tests, refused_ones_leave_the_result_alone);
+    tcase_add_test(tests, memory_may_be_short);
+    tcase_add_test(tests, help_names_every_setting);
+    tcase_add_test(tests, a_full_disk_shows);
+    return run_case(tests);
+}

@@ -1,0 +1,124 @@
+#include "daemon/signals.h"
+
+#include "common.h"
+#include "faults.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+static struct event_loop loop;
+static struct signals signals;
+static int seen[8];
+static size_t seen_count;
+
+static void on_wake(struct event_loop *woken)
+{
+    event_loop_quit(woken);
+}
+
+static void on_signal(struct signals *from, int number)
+{
+    ck_assert_ptr_eq(from, &signals);
+    ck_assert_uint_lt(seen_count, COUNT_OF(seen));
+    seen[seen_count++] = number;
+}
+
+static void turn(void)
+{
+    event_loop_wake(&loop);
+    ck_assert_int_eq(event_loop_run(&loop), 0);
+}
+
+static sigset_t mask_before;
+
+static void setup(void)
+{
+    pthread_sigmask(SIG_BLOCK, NULL, &mask_before);
+    seen_count = 0;
+    ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
+    signals_block();
+}
+
+static void teardown(void)
+{
+    event_loop_deinit(&loop);
+    pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
+    signal(SIGPIPE, SIG_DFL);
+}
+
+START_TEST(blocks_its_own)
+{
+    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+    static const int others[] = {SIGCHLD, SIGSEGV, SIGALRM, SIGPIPE};
+    sigset_t mask;
+    struct sigaction action;
+    pthread_sigmask(SIG_BLOCK, NULL, &mask);
+    for (size_t i = 0; i < COUNT_OF(handled); i++)
+        ck_assert_int_eq(sigismember(&mask, handled[i]), 1);
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        ck_assert_int_eq(sigismember(&mask, others[i]), sigismember(&mask_before, others[i]));
+    ck_assert_int_eq(sigaction(SIGPIPE, NULL, &action), 0);
+    ck_assert(action.sa_handler == SIG_IGN);
+}
+END_TEST
+
+START_TEST(reports_each)
+{
+    static const int sent[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+    ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
+    turn();
+    ck_assert_uint_eq(seen_count, 0);
+    for (size_t i = 0; i < COUNT_OF(sent); i++) {
+        ck_assert_int_eq(kill(getpid(), sent[i]), 0);
+        WAIT_FOR((turn(), seen_count == i + 1));
+        ck_assert_int_eq(seen[i], sent[i]);
+    }
+    /* Two at once come one a turn, and both come. */
+    seen_count = 0;
+    kill(getpid(), SIGHUP);
+    kill(getpid(), SIGUSR1);
+    WAIT_FOR((turn(), seen_count == 2));
+    ck_assert_int_eq(seen[0] + seen[1], SIGHUP + SIGUSR1);
+    signals_deinit(&signals);
+    ck_assert_int_eq(signals.source.fd, -1);
+}
+END_TEST
+
+START_TEST(unreadable_comes_again)
+{
+    ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
+    ck_assert_int_eq(kill(getpid(), SIGHUP), 0);
+    ck_assert(becomes_readable(signals.source.fd));
+    fault_arm("read", EINTR, 1);
+    signals.source.ready(&signals.source, EPOLLIN);
+    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert_uint_eq(seen_count, 0);
+    WAIT_FOR((turn(), seen_count == 1));
+    signals_deinit(&signals);
+}
+END_TEST
+
+START_TEST(failed_init_leaves_nothing)
+{
+    static const char *const calls[] = {"signalfd", "epoll_ctl_add"};
+    unsigned before = open_descriptors();
+    for (size_t i = 0; i < COUNT_OF(calls); i++) {
+        fault_arm(calls[i], ENOMEM, 1);
+        int r = signals_init(&signals, &loop, on_signal);
+        fault_disarm();
+        ck_assert_int_eq(r, -ENOMEM);
+        ck_assert_uint_eq(open_descriptors(), before);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("signals");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, blocks_its_own);
+    tcase_add_test(tests, reports_each);
+    tcase_add_test(tests, unreadable_comes_again);
+    tcase_add_test(tests, failed_init_leaves_nothing);
+    return run_case(tests);
+}
