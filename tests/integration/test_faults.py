@@ -1,0 +1,609 @@
+"""Every system call that may fail fails once, in the fault-injecting build: at the start with a message and the right
+status, in service at the expense of one client at most, in a reload without any change."""
+
+import contextlib
+import signal
+import socket
+
+import harness
+from traffic import Traffic
+
+CANNOT_LISTEN, SYSTEM_ERROR, BAD_SETTINGS = 69, 71, 78
+
+ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
+LOG = 'log = { level = "debug"; rate = 0; };'
+QUIET = 'log = { level = "notice"; };'
+
+# More calls of one kind than a start, a reload or a stop makes; that this is never reached is checked.
+MANY = 400
+
+
+@contextlib.contextmanager
+def told(rule):
+    """Says of a failure under which rule it was: one is enough, where a subtest would go on to hundreds."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{rule}: {error}") from None
+
+
+class TestCase(harness.TestCase):
+    def assert_serves(self, daemon):
+        self.assertEqual(daemon.exchange(b"as before"), b"as before")
+
+
+class Start(TestCase):
+    def assert_fails(self, rules, status, message, **how):
+        with self.subTest(rules), harness.Daemon(ready=False, faults=rules, **how) as daemon:
+            self.assertEqual(daemon.wait(), status, daemon.log())
+            self.assertRegex(daemon.log(), message)
+            self.assertEqual(daemon.notify.values("READY"), [])
+            self.assertNotEqual(daemon.notify.last("ERRNO"), None)
+            self.assertGreater(daemon.faults.hits(), 0)
+
+    def test_each_stage(self):
+        for rules, message in (
+                ("pthread_create:EAGAIN:1", "cannot start the log's thread: Resource temporarily unavailable"),
+                ("pthread_sigmask:EINVAL:2", "cannot start the log's thread: Invalid argument"),
+                ("epoll_create1:EMFILE:1", "cannot make the main loop: Too many open files"),
+                ("eventfd:ENFILE:1", "cannot make the main loop: Too many open files in system"),
+                ("epoll_ctl:ENOMEM:1", "cannot make the main loop: Cannot allocate memory"),
+                ("signalfd:EMFILE", "cannot receive signals: Too many open files"),
+                ("epoll_ctl:ENOSPC:2", "cannot receive signals: No space left on device"),
+                ("getrandom:ENOSYS", "cannot make the table of sources: Function not implemented"),
+                ("epoll_create1:EMFILE:2", "cannot make the workers: Too many open files"),
+                ("epoll_create1:EMFILE:3", "cannot make the workers: Too many open files"),
+                ("eventfd:EMFILE:3", "cannot make the workers: Too many open files"),
+                ("epoll_ctl:ENOMEM:4", "cannot make the workers: Cannot allocate memory"),
+                ("pthread_create:EAGAIN:2", "cannot start the workers: Resource temporarily unavailable"),
+                ("pthread_create:EAGAIN:3", "cannot start the workers: Resource temporarily unavailable")):
+            self.assert_fails(rules, SYSTEM_ERROR, message, settings="workers = 2;")
+
+    def test_listeners(self):
+        for rules, message in (
+                ("socket_inet:EMFILE", r"cannot listen: echo on 127\.0\.0\.1:\d+: Too many open files: .*LimitNOFILE="),
+                ("setsockopt:ENOPROTOOPT:1", r"cannot listen: echo on 127\.0\.0\.1:\d+: Protocol not available"),
+                ("setsockopt@main:ENOMEM:2", r"cannot listen: echo on 127\.0\.0\.1:\d+: Cannot allocate memory"),
+                ("bind:EADDRNOTAVAIL", r"cannot listen: echo on 127\.0\.0\.1:\d+: Cannot assign requested address"),
+                ("getsockname:ENOBUFS", r"cannot listen: echo on 127\.0\.0\.1:\d+: No buffer space available"),
+                ("listen:EADDRINUSE", r"cannot listen: echo on 127\.0\.0\.1:\d+: Address already in use"),
+                ("epoll_ctl_add:ENOSPC:4", "cannot wait for clients: No space left on device")):
+            self.assert_fails(rules, CANNOT_LISTEN, message, settings="workers = 1;")
+
+    def test_paths(self):
+        for rules in ("socket_unix:EMFILE:1", "bind:EACCES", "chmod:EPERM", "listen:EADDRINUSE", "lstat:EACCES"):
+            self.assert_fails(rules, CANNOT_LISTEN, r"cannot listen: echo on .*/echo: ", listeners='{ path = "DIR/echo"; }')
+
+    def test_limits(self):
+        """The descriptor limit is what it is when it cannot be raised, and the daemon says so."""
+        with harness.Daemon(faults="setrlimit:EPERM", nofile=(200, 400)) as daemon:
+            daemon.wait_log("warning: cannot raise the descriptor limit above 200: Operation not permitted")
+            self.assertLess(int(daemon.wait_log(r"room for (\d+) connections").group(1)), 200)
+            self.assert_serves(daemon)
+        with harness.Daemon(faults="getrlimit:EPERM", ready=False) as daemon:
+            daemon.wait_log("warning: .*descriptor limit.*Operation not permitted")
+            # It may be careful or bold without the number.
+            if daemon.wait_log("ready: |error: ").group() == "error: ":
+                self.assertEqual(daemon.wait(), SYSTEM_ERROR)
+        with harness.Daemon(faults="sched_getaffinity:EINVAL") as daemon:
+            daemon.wait_log(r"ready: 1 listeners?, \d+ workers?")
+            self.assert_serves(daemon)
+
+    def test_notify(self):
+        with harness.Daemon(faults="sd_notify:ECONNREFUSED,sd_notifyf:ECONNREFUSED", ready=False) as daemon:
+            daemon.wait_log("error: cannot notify the service manager .*Connection refused")
+            self.assert_serves(daemon)
+
+    # What may fail at a start, with an error that it may have.
+    CALLS = (("malloc", "ENOMEM"), ("calloc", "ENOMEM"), ("realloc", "ENOMEM"), ("reallocarray", "ENOMEM"), ("strdup", "ENOMEM"),
+             ("strndup", "ENOMEM"), ("asprintf", "ENOMEM"), ("vasprintf", "ENOMEM"), ("open", "EMFILE"), ("fopen", "EMFILE"),
+             ("fdopen", "ENOMEM"), ("fstat", "EIO"), ("stat", "EIO"), ("lstat", "EIO"), ("read", "EIO"), ("socket", "EMFILE"),
+             ("setsockopt", "ENOMEM"), ("bind", "ENOMEM"), ("getsockname", "ENOBUFS"), ("chmod", "EPERM"), ("listen", "EADDRINUSE"),
+             ("connect", "EAGAIN"), ("epoll_create1", "EMFILE"), ("epoll_ctl", "ENOMEM"), ("eventfd", "EMFILE"),
+             ("signalfd", "EMFILE"), ("pthread_create", "EAGAIN"), ("sigaction", "EINVAL"),
+             ("getrandom", "EAGAIN"), ("getrlimit", "EPERM"), ("setrlimit", "EPERM"), ("sched_getaffinity", "EINVAL"),
+             ("fcntl", "EBADF"), ("memfd_create", "EMFILE"), ("open_memstream", "ENOMEM"), ("gmtime_r", "EOVERFLOW"))
+
+    LISTENERS = ECHO + """,
+        { address = "*"; port = PORT1; service = "upper"; end_word = "end"; greeting = "hello"; allow = [ "10.0.0.0/8" ]; },
+        { path = "DIR/echo"; service = "greet"; text = "text"; }
+    """
+
+    def start_with(self, rule):
+        """Returns False when there is no such call. Either the start fails and says why, or the daemon serves."""
+        settings = f'workers = 2; allow = [ "127.0.0.0/8", "::1" ]; deny = [ "127.9.0.0/16" ]; {QUIET}'
+        with harness.Daemon(self.LISTENERS, settings, faults=rule, ready=False) as daemon:
+            harness.wait_until(lambda: daemon.notify.values("READY") or daemon.process.poll() is not None, "a start")
+            if daemon.process.poll() is None:
+                hit = daemon.faults.hits() > 0
+                daemon.faults.disarm()
+                self.assert_serves(daemon)
+                daemon.stop()
+                return hit
+            self.assertIn(daemon.wait(), (CANNOT_LISTEN, SYSTEM_ERROR, BAD_SETTINGS), daemon.log())
+            self.assertRegex(daemon.log(), r"[a-z]{3}.*\n")
+            self.assertGreater(daemon.faults.hits(), 0)
+            return True
+
+    def sweep(self, calls):
+        met = 0
+        for call, error in calls:
+            for number in range(1, MANY):
+                with told(f"{call}:{error}:{number}"):
+                    if not self.start_with(f"{call}:{error}:{number}"):
+                        break
+                met += 1
+            else:
+                self.fail(f"more than {MANY} calls of {call}")
+        return met
+
+    def test_every_allocation(self):
+        memory = [item for item in self.CALLS if item[1] == "ENOMEM" and item[0] not in ("setsockopt", "bind", "epoll_ctl")]
+        self.assertGreater(self.sweep(memory), 30)
+
+    def test_every_call(self):
+        self.assertGreater(self.sweep([item for item in self.CALLS if item[1] != "ENOMEM"] +
+                                      [("setsockopt", "ENOMEM"), ("bind", "ENOMEM"), ("epoll_ctl", "ENOMEM")]), 30)
+
+
+class Actions(TestCase):
+    """--test, --dump and --help without memory: an error is told and is the status, and there is no half of an output."""
+
+    def test_allocations(self):
+        with harness.Daemon(Start.LISTENERS) as daemon:
+            for action in ("--test", "--dump", "--help", "--version"):
+                whole = harness.run_daemon("-c", daemon.config, action, faults="").stdout
+                for call in ("malloc", "calloc", "realloc", "reallocarray", "strdup", "strndup", "asprintf", "vasprintf", "fflush",
+                             "open_memstream", "fopen", "open", "read", "fstat"):
+                    for number in range(1, MANY):
+                        page = harness.Faults(daemon.path("page"))
+                        error = "EIO" if call in ("fflush", "fopen", "open", "read", "fstat") else "ENOMEM"
+                        with told(f"{action} with {call}:{error}:{number}"):
+                            result = harness.run_daemon("-c", daemon.config, action, "-p", "0", faults=f"{call}:{error}:{number}",
+                                                        environment={"FAULTS_FILE": page.path})
+                            if result.returncode == 0:
+                                self.assertEqual(result.stderr, "")
+                                if action != "--dump":
+                                    self.assertEqual(result.stdout, whole)
+                            else:
+                                self.assertIn(result.returncode, (64, SYSTEM_ERROR, BAD_SETTINGS))
+                                self.assertRegex(result.stderr, r"[a-z]{3}.*\n")
+                        if page.hits() == 0:
+                            break
+                    else:
+                        self.fail(f"more than {MANY} calls of {call}")
+
+
+class Accept(TestCase):
+    def test_a_clients_own_errors_are_passed_over(self):
+        for error in ("ECONNABORTED", "EPROTO", "EPERM", "EINTR", "ENETDOWN", "EHOSTUNREACH", "ETIMEDOUT"):
+            with self.subTest(error), harness.Daemon(settings=LOG, faults=f"accept4:{error}:1-3") as daemon:
+                self.assert_serves(daemon)
+                self.assertEqual(daemon.faults.hits(), 3)
+                self.assertEqual(daemon.count_log("warning|error"), 0)
+
+    def test_shortage(self):
+        for error in ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"):
+            for policy in ("wait", "refuse"):
+                with self.subTest(error=error, policy=policy), \
+                        harness.Daemon(settings=LOG + f'overload = "{policy}";', faults=f"accept4:{error}:1-2") as daemon:
+                    self.assert_serves(daemon)
+                    self.assertEqual(daemon.faults.hits(), 2)
+                    daemon.wait_log("notice: no room for new clients: descriptor_limit")
+
+    def test_others_are_told_and_tried_again(self):
+        with harness.Daemon(settings=LOG, faults="accept4:EINVAL:1-2") as daemon:
+            self.assert_serves(daemon)
+            self.assertGreaterEqual(daemon.count_log(r"warning: cannot accept on 127\.0\.0\.1:\d+: Invalid argument; will try again"), 1)
+
+    def test_a_lasting_error_does_not_spin(self):
+        with harness.Daemon(settings=LOG, faults="accept4:EINVAL") as daemon, daemon.connect() as client:
+            client.sendall(b"x")
+            daemon.faults.wait_hits(3)
+            before = daemon.faults.hits()
+            with self.assertRaises(TimeoutError):
+                client.settimeout(1)
+                client.recv(1)
+            self.assertLess(daemon.faults.hits() - before, 50)
+            daemon.faults.disarm()
+            client.settimeout(harness.patience())
+            self.assertEqual(client.recv(1), b"x")
+
+    def test_polling_cannot_be_changed(self):
+        """Neither when it is to pause, nor when it is to go on."""
+        with harness.Daemon(settings=LOG + "max_connections = 1;", faults="") as daemon, contextlib.ExitStack() as stack:
+            daemon.faults.arm("epoll_ctl_mod@main:ENOMEM:1-3")
+            clients = [stack.enter_context(daemon.connect()) for _ in range(3)]
+            for client in clients:
+                client.sendall(b"x")
+            daemon.faults.wait_hits(1)
+            for client in clients:
+                self.assertEqual(client.recv(1), b"x")
+                client.close()
+            daemon.wait_log("warning: cannot accept on .*: Cannot allocate memory")
+
+    def test_no_memory_for_the_source(self):
+        with harness.Daemon(settings=LOG, faults="") as daemon:
+            daemon.faults.arm("malloc@main:ENOMEM")
+            with daemon.connect() as client:
+                self.assertEqual(client.recv(1), b"")
+            daemon.wait_log(r"notice: client .* refused on .*: error$")
+            daemon.faults.disarm()
+            self.assert_serves(daemon)
+
+    def test_no_memory_for_many_sources(self):
+        """The table cannot grow, and works on."""
+        with harness.Daemon(settings=LOG, faults="") as daemon, contextlib.ExitStack() as stack:
+            daemon.faults.arm("calloc@main:ENOMEM")
+            for number in range(200):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), harness.patience(),
+                                                                      source_address=(f"127.0.1.{number + 1}", 0)))
+                client.sendall(b"x")
+                self.assertEqual(client.recv(1), b"x")
+            self.assertGreater(daemon.faults.hits(), 0)
+
+
+class Loops(TestCase):
+    """A loop that cannot wait serves nobody: the daemon ends, and its manager starts it afresh."""
+
+    def test_main(self):
+        with harness.Daemon(faults="") as daemon:
+            daemon.faults.arm("epoll_wait@main:EBADF")
+            with contextlib.suppress(OSError):
+                daemon.connect().close()
+            self.assertEqual(daemon.wait(), SYSTEM_ERROR)
+            self.assertRegex(daemon.log(), "error: cannot wait for events: Bad file descriptor")
+
+    def test_worker(self):
+        with harness.Daemon(settings="workers = 2;", faults="") as daemon, daemon.connect() as client:
+            client.sendall(b"x")
+            self.assertEqual(client.recv(1), b"x")
+            daemon.faults.arm("epoll_wait@worker:EINVAL:1")
+            with contextlib.suppress(OSError):
+                client.sendall(b"x")
+            self.assertEqual(daemon.wait(), SYSTEM_ERROR)
+            self.assertRegex(daemon.log(), "error: .*worker.* cannot wait for events: Invalid argument")
+
+    def test_interrupted(self):
+        with harness.Daemon(faults="epoll_wait:EINTR:/3") as daemon, Traffic(daemon.connect) as traffic:
+            traffic.pass_by()
+
+    def test_busy_polling_fails_like_waiting(self):
+        with harness.Daemon(settings="busy_poll_usec = 50; workers = 1;", faults="") as daemon, daemon.connect() as client:
+            client.sendall(b"x")
+            self.assertEqual(client.recv(1), b"x")
+            daemon.faults.arm("epoll_wait@worker:EBADF")
+            with contextlib.suppress(OSError):
+                client.sendall(b"x")
+            self.assertEqual(daemon.wait(), SYSTEM_ERROR)
+
+    def test_a_signal_that_is_read_late(self):
+        with harness.Daemon(settings=LOG, faults="") as daemon:
+            daemon.faults.arm("read@main:EAGAIN:1-3")
+            daemon.send_signal(signal.SIGUSR1)
+            daemon.wait_log("counters: ")
+            self.assert_serves(daemon)
+
+    def test_a_wake_that_is_read_late(self):
+        with harness.Daemon(settings=LOG, faults="read@worker:EAGAIN:1-5") as daemon:
+            self.assert_serves(daemon)
+            self.assertEqual(daemon.faults.hits(), 5)
+
+
+class Connections(TestCase):
+    """What goes wrong with one connection ends it with the right reason, and no other."""
+
+    @contextlib.contextmanager
+    def daemon(self, listeners=None, settings=""):
+        with harness.Daemon(listeners, f"workers = 1; {settings} {LOG}", faults="") as daemon:
+            yield daemon
+
+    def spoilt(self, daemon, rules, say=b"x"):
+        """A client whose connection the daemon ends, whatever way it sees that."""
+        with daemon.connect() as other, daemon.connect() as client:
+            other.sendall(b"o")
+            self.assertEqual(other.recv(1), b"o")
+            client.sendall(b"c")
+            self.assertEqual(client.recv(1), b"c")
+            daemon.faults.arm(rules)
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                client.sendall(say)
+                harness.receive_all(client)
+            daemon.faults.wait_hits()
+            daemon.faults.disarm()
+            self.assertEqual(harness.exchange(other, b"the other"), b"the other")
+
+    def test_recv_and_send(self):
+        for rules, reason in (("recv@worker:EIO:1", "error: Input/output error"), ("recv@worker:ENOMEM:1", "error: Cannot allocate memory"),
+                              ("recv@worker:ECONNRESET:1", "reset"), ("recv@worker:ETIMEDOUT:1", "error: Connection timed out"),
+                              ("send@worker:EIO:1", "error: Input/output error"), ("send@worker:EPIPE:1", "reset"),
+                              ("send@worker:ECONNRESET:1", "reset"), ("send@worker:ENOBUFS:1", "error: No buffer space available")):
+            with self.subTest(rules), self.daemon() as daemon:
+                self.spoilt(daemon, rules)
+                daemon.wait_log(rf"connection 2 .*closed: {reason}, ")
+                daemon.wait_log("connection 1 .*closed: client_closed")
+                self.assert_serves(daemon)
+
+    def test_not_yet(self):
+        """EAGAIN without a cause costs time at most."""
+        for rules in ("recv@worker:EAGAIN:/2", "send@worker:EAGAIN:/2", "send@worker:EAGAIN:1-5"):
+            with self.subTest(rules), harness.Daemon(settings=LOG, faults=rules) as daemon:
+                data = harness.pattern(300000)
+                harness.assert_same(daemon.exchange(data), data)
+                self.assertGreater(daemon.faults.hits(), 0)
+
+    def test_no_memory_for_a_connection(self):
+        with self.daemon() as daemon:
+            daemon.faults.arm("malloc@worker:ENOMEM:1")
+            with daemon.connect() as client:
+                self.assertEqual(client.recv(1), b"")
+            daemon.wait_log("connection 1 .*closed: error: Cannot allocate memory, echo on .*, worker 1, 0 bytes in, 0 out")
+            self.assert_serves(daemon)
+            daemon.notify.wait("STATUS", "^0 connections, 0 queued, 2 accepted")
+
+    def test_no_watch_for_a_connection(self):
+        with self.daemon() as daemon:
+            daemon.faults.arm("epoll_ctl_add@worker:ENOSPC:1")
+            with daemon.connect() as client:
+                self.assertEqual(client.recv(1), b"")
+            daemon.wait_log("connection 1 .*closed: error: No space left on device")
+            self.assert_serves(daemon)
+
+    def test_no_memory_for_unsent_bytes(self):
+        with self.daemon() as daemon:
+            self.spoilt(daemon, "send@worker:short=10,malloc@worker:ENOMEM", bytes(1000))
+            daemon.wait_log("connection 2 .*closed: error: Cannot allocate memory, ")
+            self.assert_serves(daemon)
+
+    def test_no_watch_for_unsent_bytes(self):
+        with self.daemon() as daemon:
+            daemon.faults.arm("")
+            self.spoilt(daemon, "epoll_ctl_mod@worker:ENOMEM,send@worker:short=10", bytes(1000))
+            daemon.wait_log("connection 2 .*closed: error: Cannot allocate memory, ")
+            self.assert_serves(daemon)
+
+    def test_no_memory_for_a_large_scratch_buffer(self):
+        """unsent_limit above the buffer that every worker has from the start."""
+        for listener in (ECHO, ECHO.replace("echo", "chargen")):
+            with self.subTest(listener), self.daemon(listener, "unsent_limit = 1048576;") as daemon:
+                daemon.faults.arm("malloc@worker:ENOMEM:2-")
+                with daemon.connect() as client:
+                    if "echo" not in listener:
+                        self.assertTrue(client.recv(1))  # this service makes little at a time
+                        continue
+                    client.sendall(b"x")
+                    with contextlib.suppress(ConnectionResetError):
+                        self.assertEqual(client.recv(1), b"")
+                daemon.wait_log("connection 1 .*closed: error: Cannot allocate memory, ")
+                daemon.faults.disarm()
+                self.assert_serves(daemon)
+
+    def test_shutdown(self):
+        """The connection is closed instead; the client has its answer all the same."""
+        listeners = '{ address = "127.0.0.1"; port = PORT; service = "greet"; text = "hello"; }'
+        for error in ("ENOTCONN", "ENOBUFS"):
+            with self.subTest(error), self.daemon(listeners) as daemon:
+                daemon.faults.arm(f"shutdown:{error}")
+                with daemon.connect() as client:
+                    self.assertEqual(harness.receive_all(client), b"hello")
+                daemon.wait_log("connection 1 .*closed: served, ")
+                self.assertEqual(daemon.faults.hits(), 1)
+
+    def test_the_rest_after_the_answer(self):
+        """What fails while the daemon only waits for the client's FIN changes no reason."""
+        listeners = '{ address = "127.0.0.1"; port = PORT; service = "greet"; text = "hello"; }'
+        for error in ("ECONNRESET", "EIO"):
+            with self.subTest(error), self.daemon(listeners) as daemon, daemon.connect() as client:
+                self.assertEqual(harness.receive_all(client), b"hello")
+                daemon.faults.arm(f"recv@worker:{error}")
+                client.sendall(b"x")
+                daemon.wait_log("connection 1 .*closed: served, ")
+
+    def test_the_kernels_write_timeout(self):
+        """TCP_USER_TIMEOUT may come before our own timer."""
+        with self.daemon(settings="write_timeout = 600.0; unsent_limit = 4096;") as daemon, daemon.connect() as client:
+            client.settimeout(0.3)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    client.sendall(bytes(65536))
+            daemon.faults.arm("send@worker:ETIMEDOUT")
+            client.settimeout(harness.patience())
+            with contextlib.suppress(OSError):
+                while client.recv(65536):
+                    pass
+            daemon.wait_log("connection 1 .*closed: write_timeout, ")
+
+    def test_a_reset_that_cannot_be_asked_for(self):
+        with self.daemon(settings="write_timeout = 0.3; unsent_limit = 4096;") as daemon, daemon.connect() as client:
+            daemon.faults.arm("setsockopt@worker:ENOMEM")
+            client.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                while True:
+                    client.sendall(bytes(65536))
+            daemon.wait_log("connection 1 .*closed: write_timeout, ")
+            self.assertEqual(daemon.faults.hits(), 1)
+
+    def test_clocks_that_cannot_be_told(self):
+        listeners = '{ address = "127.0.0.1"; port = PORT; service = "daytime"; }'
+        with self.daemon(listeners) as daemon:
+            daemon.faults.arm("localtime_r:EOVERFLOW,gmtime_r:EOVERFLOW")
+            with daemon.connect() as client:
+                harness.receive_all(client)
+            daemon.wait_log("connection 1 .*closed: served, ")
+
+
+class Short(TestCase):
+    """Reads and writes of any length: no byte is lost, repeated or out of order."""
+
+    def check(self, rules, size, index=0):
+        data = harness.pattern(size)
+        listeners = ECHO + ', { address = "127.0.0.1"; port = PORT1; service = "upper"; end_word = "never"; }'
+        with self.subTest(rules), harness.Daemon(listeners, f"workers = 1; {QUIET}", faults=rules) as daemon:
+            harness.assert_same(daemon.exchange(data, index), data.upper() if index else data)
+            self.assertGreater(daemon.faults.hits(), 0)
+
+    def test_a_mebibyte(self):
+        for rules in ("recv@worker:short=100", "send@worker:short=100", "recv@worker:short=61,send@worker:short=53",
+                      "send@worker:short=1:/2,recv@worker:short=1000", "send@worker:EAGAIN:/3,send@worker:short=777"):
+            self.check(rules, harness.scale(1 << 20, 1 << 18))
+
+    def test_single_bytes(self):
+        for rules in ("recv@worker:short", "send@worker:short", "recv@worker:short,send@worker:short"):
+            self.check(rules, harness.scale(1 << 16, 1 << 13))
+
+    def test_upper(self):
+        self.check("recv@worker:short=7,send@worker:short=3", harness.scale(1 << 17, 1 << 14), 1)
+
+    def test_a_slow_service(self):
+        listeners = """
+            { address = "127.0.0.1"; port = PORT; service = "greet"; text = "a text of some length\\n"; greeting = "hello\\n"; },
+            { address = "127.0.0.1"; port = PORT1; service = "daytime"; },
+            { address = "127.0.0.1"; port = PORT2; service = "echo"; greeting = "hello\\n"; end_word = "end"; }
+        """
+        with harness.Daemon(listeners, LOG, faults="send@worker:short,recv@worker:short") as daemon:
+            self.assertEqual(daemon.exchange(b"", 0), b"hello\na text of some length\n")
+            self.assertGreater(len(daemon.exchange(b"", 1)), 10)
+            with daemon.connect(2) as client:
+                client.sendall(b"a\nend\nb")
+                self.assertEqual(harness.receive_all(client), b"hello\na\nend\n")
+
+    def test_lines_of_the_log(self):
+        with harness.Daemon(settings=LOG, faults="write@log:short=5,write@log:EINTR:/7") as daemon:
+            for _ in range(20):
+                self.assert_serves(daemon)
+            daemon.stop()
+            for line in daemon.log().splitlines():
+                self.assertRegex(line, r"\A\S+Z (notice|info|debug): \S")
+            self.assertEqual(daemon.count_log("closed: client_closed"), 20)
+
+
+class LogSinks(TestCase):
+    def test_stderr(self):
+        with harness.Daemon(settings=LOG, faults="") as daemon:
+            daemon.faults.arm("write@log:EIO:1-4")
+            for _ in range(4):
+                self.assert_serves(daemon)
+            daemon.wait_log(r"warning: \d messages? (was|were) lost because the log did not take (it|them) in time")
+            self.assertEqual(daemon.faults.hits(), 4)
+
+    def test_journal(self):
+        harness.needs_root()
+        wrapper = [harness.needs("unshare"), "--mount", "sh", "-c",
+                   'mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && touch /run/systemd/journal/socket && exec "$@"', "sh"]
+        for rules in ("sd_journal_sendv:ENOENT", "sd_journal_sendv:EINTR:/2,sd_journal_sendv:EPERM", "access:EACCES"):
+            with self.subTest(rules), harness.Daemon(settings='log = { level = "debug"; target = "journal"; };', faults=rules,
+                                                     wrapper=wrapper) as daemon:
+                for _ in range(10):
+                    self.assert_serves(daemon)
+                daemon.faults.wait_hits(10)
+
+    def test_polling_at_the_stop(self):
+        with harness.Daemon(settings=LOG, faults="poll:EINTR") as daemon:
+            self.assert_serves(daemon)
+            daemon.stop()
+
+
+class Reload(TestCase):
+    BEFORE = f"listeners = ( {ECHO} ); {QUIET}"
+    AFTER = ("listeners = ( " + ECHO.replace("echo", "upper") + ', { address = "*"; port = PORT1; service = "echo"; '
+             'greeting = "g"; allow = [ "127.0.0.0/8" ]; }, { path = "DIR/echo"; service = "greet"; text = "t"; } ); '
+             + QUIET + 'idle_timeout = 100.0; deny = [ "10.0.0.0/8" ];')
+
+    def reload(self, daemon):
+        """True: done; False: refused."""
+        done, failed = daemon.count_log("notice: reloaded "), daemon.count_log("error: not reloaded")
+        daemon.send_signal(signal.SIGHUP)
+        harness.wait_until(lambda: daemon.count_log("notice: reloaded ") > done or daemon.count_log("error: not reloaded") > failed,
+                           "the end of a reload")
+        return daemon.count_log("notice: reloaded ") > done
+
+    def sweep(self, calls):
+        """Each call fails once: the reload changes everything or nothing, and traffic goes on."""
+        refused = 0
+        with harness.Daemon(config=self.BEFORE, faults="") as daemon, Traffic(daemon.connect, bulk=1, ping_pong=1, comers=0) as traffic:
+            before = daemon.listening()
+            descriptors = daemon.descriptors()
+            for call, error in calls:
+                for number in range(1, MANY):
+                    with told(f"{call}:{error}:{number}"):
+                        daemon.write_config(self.AFTER)
+                        daemon.faults.arm(f"{call}@main:{error}:{number}")
+                        done = self.reload(daemon)
+                        hit = daemon.faults.hits() > 0
+                        daemon.faults.disarm()
+                        self.assertEqual(daemon.exchange(b"x"), b"X" if done else b"x")
+                        if not done:
+                            self.assertEqual(daemon.listening(), before)
+                            harness.wait_until(lambda: daemon.descriptors() <= descriptors + 1, "descriptors to be given back")
+                            refused += 1
+                        else:
+                            self.assertEqual(len(daemon.listening()), 2)
+                            daemon.write_config(self.BEFORE)
+                            self.assertTrue(self.reload(daemon))
+                            self.assertEqual(daemon.listening(), before)
+                    if not hit:
+                        break
+                else:
+                    self.fail(f"more than {MANY} calls of {call}")
+                traffic.check()
+            traffic.pass_by()
+        return refused
+
+    def test_out_of_memory(self):
+        self.assertGreater(self.sweep([(call, "ENOMEM") for call in
+                                       ("malloc", "calloc", "realloc", "reallocarray", "strdup", "strndup", "asprintf", "vasprintf")]),
+                           10)
+
+    def test_every_call(self):
+        self.assertGreater(self.sweep([("open", "EMFILE"), ("fopen", "EMFILE"), ("fdopen", "ENOMEM"), ("fstat", "EIO"),
+                                       ("socket", "EMFILE"), ("bind", "EADDRINUSE"), ("listen", "EADDRINUSE"), ("chmod", "EPERM"),
+                                       ("getsockname", "ENOBUFS"), ("epoll_ctl_add", "ENOMEM"), ("setsockopt", "ENOMEM"),
+                                       ("lstat", "EIO")]), 5)
+
+    def test_a_kept_socket_that_cannot_be_changed(self):
+        with harness.Daemon(config=self.BEFORE, faults="") as daemon:
+            daemon.write_config(self.BEFORE.replace("echo", "upper") + "tcp_keepalive = 30;")
+            daemon.faults.arm("setsockopt@main:ENOMEM:2-6")
+            self.assertTrue(self.reload(daemon))
+            daemon.wait_log(r"warning: 127\.0\.0\.1:\d+: cannot change the socket's options: Cannot allocate memory")
+            self.assertEqual(daemon.exchange(b"x"), b"X")
+
+
+class Stop(TestCase):
+    def test_every_call(self):
+        """A stop ends well whatever fails on its way."""
+        listeners = ECHO + ', { path = "DIR/echo"; }'
+        for call, error in (("ioctl", "EINVAL"), ("shutdown", "ENOTCONN"), ("setsockopt", "ENOMEM"), ("accept4", "EINVAL"),
+                            ("accept4", "EMFILE"), ("unlink", "EACCES"), ("lstat", "EIO"), ("sd_notify", "EPIPE"),
+                            ("recv", "ECONNRESET"), ("epoll_ctl", "ENOMEM"), ("malloc", "ENOMEM"), ("poll", "EINTR"),
+                            ("write@log", "EIO"), ("read", "EINTR:1-3")):
+            with self.subTest(call), harness.Daemon(listeners, LOG, faults="") as daemon, contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(daemon.connect()) for _ in range(5)]
+                for client in clients:
+                    client.sendall(b"x")
+                    self.assertEqual(client.recv(1), b"x")
+                daemon.faults.arm(f"{call}:{error}")
+                daemon.send_signal(signal.SIGTERM)
+                for client in clients:
+                    self.assertEqual(client.recv(1), b"")
+                    client.close()
+                self.assertEqual(daemon.wait(), 0)
+
+    def test_no_room_for_the_last_arrivals(self):
+        """The queue has no room, or memory none: who is in the backlog is refused rather than left hanging."""
+        with harness.Daemon(settings=f"workers = 1; queue_depth = 1; drain_timeout = 5.0; {LOG}", faults="") as daemon, \
+                contextlib.ExitStack() as stack:
+            daemon.faults.arm("epoll_wait@main:sleep=600000")
+            daemon.connect().close()
+            daemon.faults.wait_hits()
+            clients = [stack.enter_context(daemon.connect()) for _ in range(20)]
+            daemon.send_signal(signal.SIGTERM)
+            daemon.faults.disarm()
+            for client in clients:
+                self.assertEqual(client.recv(1), b"")
+                client.close()
+            self.assertEqual(daemon.wait(), 0)
+
+
+if __name__ == "__main__":
+    harness.main()

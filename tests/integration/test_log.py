@@ -1,0 +1,680 @@
+"""The log: which facts it tells, as text and as the journal's fields, and that no sink, however stuck, costs a client
+anything or keeps the daemon from its stop."""
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import socket
+import struct
+import tempfile
+import threading
+import time
+
+import harness
+
+ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
+LOG = 'log = { level = "debug"; rate = 0; };'
+REASONS = {"client_closed", "end_word", "served", "idle_timeout", "write_timeout", "reset", "drained", "error"}
+REFUSED = {"queue_full", "max_connections", "per_source", "denied", "descriptor_limit", "draining"}
+
+LISTENERS = """
+    { address = "127.0.0.1"; port = PORT; service = "echo"; },
+    { address = "127.0.0.1"; port = PORT1; service = "upper"; end_word = "end"; },
+    { address = "127.0.0.1"; port = PORT2; service = "greet"; text = "hello\\n"; },
+    { address = "127.0.0.1"; port = PORT3; service = "echo"; idle_timeout = 0.2; },
+    { address = "127.0.0.1"; port = PORT4; service = "echo"; deny = [ "0.0.0.0/0" ]; }
+"""
+
+
+def reset(client):
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+    client.close()
+
+
+class Ends:
+    """One connection of every kind of end; what the log has to tell of each, by its number."""
+
+    SETTINGS = "write_timeout = 0.5; unsent_limit = 4096; "
+
+    def __init__(self, daemon, stack):
+        self.facts = {}
+        self.daemon = daemon
+        self.stack = stack
+        self.add(0, b"hello", "client_closed", 5)
+        self.add(1, b"one\nend\n", "end_word", 8)
+        self.add(2, b"", "served", 6)
+        self.add(3, b"", "idle_timeout", 0)
+        self.add_reset()
+        self.add_unread()
+        self.add_error()
+        # The last: it stays until the stop.
+        self.stays = self.connect(0, "drained", "echo", 5, 5)
+        self.stays.sendall(b"still")
+        harness.receive_exactly(self.stays, 5)
+
+    def connect(self, index, reason, service, bytes_in, bytes_out):
+        client = self.stack.enter_context(self.daemon.connect(index))
+        self.facts[len(self.facts) + 1] = {
+            "client": "%s:%d" % client.getsockname(), "listener": "%s:%d" % client.getpeername(), "service": service,
+            "bytes_in": bytes_in, "bytes_out": bytes_out, "reason": reason}
+        return client
+
+    def ended(self):
+        number = len(self.facts)
+        harness.wait_until(lambda: self.told(number), f"the end of connection {number}")
+
+    def told(self, number):
+        return self.daemon.count_log(rf"connection {number} .*closed: ")
+
+    def add(self, index, say, reason, bytes_out):
+        service = ("echo", "upper", "greet", "echo")[index]
+        client = self.connect(index, reason, service, len(say), bytes_out)
+        client.sendall(say)
+        if reason == "client_closed":
+            client.shutdown(socket.SHUT_WR)
+        self.got = harness.receive_all(client)
+        client.close()
+        self.ended()
+
+    def add_reset(self):
+        client = self.connect(0, "reset", "echo", 1, 1)
+        client.sendall(b"x")
+        client.recv(1)
+        reset(client)
+        self.ended()
+
+    def add_unread(self):
+        client = self.connect(0, "write_timeout", "echo", None, None)
+        client.settimeout(0.2)
+        with contextlib.suppress(TimeoutError, ConnectionResetError, BrokenPipeError):
+            while True:
+                client.sendall(bytes(65536))
+        self.ended()
+        client.close()
+
+    def add_error(self):
+        client = self.connect(0, "error", "echo", 0, 0)
+        self.daemon.faults.arm("recv@worker:EIO")
+        client.sendall(b"x")
+        self.ended()
+        self.daemon.faults.disarm()
+
+
+class Text(harness.TestCase):
+    TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+
+    def test_every_line_has_its_form(self):
+        with harness.Daemon(LISTENERS, LOG) as daemon:
+            daemon.exchange(b"x")
+            daemon.exchange(b"end\n", 1)
+            daemon.send_signal(signal.SIGUSR1)
+            daemon.wait_log("counters: worker")
+            daemon.stop()
+            for line in daemon.log().splitlines():
+                self.assertRegex(line, rf"\A{self.TIME} (error|warning|notice|info|debug): \S.*\Z")
+
+    def test_the_facts_of_every_end(self):
+        with contextlib.ExitStack() as stack:
+            daemon = stack.enter_context(harness.Daemon(LISTENERS, Ends.SETTINGS + LOG, faults=""))
+            ends = Ends(daemon, stack)
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(ends.stays.recv(1), b"")
+            ends.stays.close()
+            self.assertEqual(daemon.wait(), 0)
+            seen = set()
+            for number, fact in ends.facts.items():
+                with self.subTest(reason=fact["reason"]):
+                    match = daemon.wait_log(
+                        rf"{self.TIME} info: connection {number} from (?P<client>\S+) closed: (?P<reason>\w+)(: [\w/ ]+)?, "
+                        r"(?P<service>\w+) on (?P<listener>\S+), worker (?P<worker>\d+), (?P<bytes_in>\d+) bytes in, "
+                        r"(?P<bytes_out>\d+) out, (?P<seconds>\d+\.\d{6}) s$" if fact["reason"] != "idle_timeout" else
+                        rf"info: connection {number} from (?P<client>\S+) closed: (?P<reason>\w+), (?P<service>\w+) on "
+                        r"(?P<listener>\S+), worker (?P<worker>\d+), (?P<bytes_in>\d+) bytes in, (?P<bytes_out>\d+) out, "
+                        r"(?P<seconds>\d+\.\d{6}) s$")
+                    for name, value in fact.items():
+                        if value is not None:
+                            self.assertEqual(match.group(name), str(value), name)
+                    self.assertGreater(int(match.group("worker")), 0)
+                    self.assertLess(float(match.group("seconds")), 600)
+                    self.assertEqual(daemon.count_log(rf"connection {number} .*closed: "), 1)
+                    seen.add(match.group("reason"))
+            self.assertEqual(seen, REASONS)
+            daemon.wait_log(r"closed: error: Input/output error, ")
+
+    def test_a_probe_is_told_at_debug(self):
+        """A connection that closes, or resets, without having sent a byte is a load balancer's."""
+        for level, told in (("info", 0), ("debug", 3)):
+            with self.subTest(level=level), harness.Daemon(settings=f'log = {{ level = "{level}"; rate = 0; }};') as daemon:
+                daemon.connect().close()
+                reset(daemon.connect())
+                with daemon.connect() as client:
+                    client.shutdown(socket.SHUT_WR)
+                    self.assertEqual(client.recv(1), b"")
+                daemon.notify.wait("STATUS", "^0 connections, 0 queued, 3 accepted")
+                daemon.exchange(b"x")
+                daemon.wait_log("connection 4 .*closed: ")
+                self.assertEqual(daemon.count_log(r"debug: connection [123] .*closed: (client_closed|reset)"), told)
+                self.assertEqual(daemon.count_log(r"info: connection [123] "), 0)
+
+    def test_levels(self):
+        """Each level tells what it tells and all that weighs more."""
+        deny = '{ address = "127.0.0.1"; port = PORT1; deny = [ "0.0.0.0/0" ]; }'
+        marks = [("error", "error: not reloaded"), ("warning", "warning: SIGUSR2"), ("notice", "notice: client .* refused"),
+                 ("info", "info: connection 1 .*closed"), ("debug", "debug: connection 1 from")]
+        for place, (level, _) in enumerate(marks):
+            with self.subTest(level=level), \
+                    harness.Daemon(f"{ECHO}, {deny}", f'log = {{ level = "{level}"; rate = 0; }};') as daemon:
+                daemon.exchange(b"x")
+                with daemon.connect(1) as client:
+                    self.assertEqual(client.recv(1), b"")
+                daemon.send_signal(signal.SIGUSR2)
+                daemon.write_config("nonsense")
+                daemon.send_signal(signal.SIGHUP)
+                daemon.wait_log("error: not reloaded")
+                daemon.stop()
+                for other, (name, pattern) in enumerate(marks):
+                    self.assertEqual(daemon.count_log(pattern) > 0, other <= place, name)
+
+    def test_connections_false(self):
+        settings = 'max_connections = 1; overload = "refuse"; log = { level = "debug"; rate = 0; connections = false; };'
+        with harness.Daemon(settings=settings) as daemon:
+            with daemon.connect() as first:
+                first.sendall(b"x")
+                self.assertEqual(first.recv(1), b"x")
+                with daemon.connect() as second:
+                    self.assertEqual(second.recv(1), b"")
+            daemon.notify.wait("STATUS", r"^0 connections.*refused \(max_connections 1\)")
+            daemon.stop()
+            self.assertEqual(daemon.count_log("connection \\d"), 0)
+            self.assertEqual(daemon.count_log("refused on .*: max_connections"), 1)
+
+    def test_addresses(self):
+        harness.needs_ipv6()
+        listener = '{ address = "*"; port = PORT; deny = [ "127.0.0.9" ]; trace = true; }'
+        for detail, v4, v6 in (("full", r"127\.1\.2\.3:\d+", r"\[::1\]:\d+"), ("prefix", r"127\.1\.2\.0/24", r"::/\d+"),
+                               ("none", None, None)):
+            with self.subTest(addresses=detail), \
+                    harness.Daemon(listener, f'log = {{ level = "debug"; rate = 0; addresses = "{detail}"; }};') as daemon:
+                with socket.create_connection(("127.0.0.1", daemon.port), 20, source_address=("127.1.2.3", 0)) as client:
+                    own = client.getsockname()
+                    self.assertEqual(harness.exchange(client, b"x"), b"x")
+                self.assertEqual(daemon.exchange(b"y", address="::1"), b"y")
+                with socket.create_connection(("127.0.0.1", daemon.port), 20, source_address=("127.0.0.9", 0)) as client:
+                    self.assertEqual(client.recv(1), b"")
+                daemon.stop()
+                log = daemon.log()
+                self.assertRegex(log, "refused on")
+                if detail == "full":
+                    self.assertIn("127.1.2.3:%d " % own[1], log)
+                else:
+                    for secret in ("127.1.2.3", "127.0.0.9:", str(own[1]), "::1"):
+                        self.assertNotIn(secret, log.replace(f":{daemon.port}", ""))
+                if v4:
+                    self.assertRegex(log, f"connection 1 from {v4} closed")
+                    self.assertRegex(log, f"connection 2 from {v6} closed")
+
+    def test_rate(self):
+        """More than log.rate a second are held back, counted, and the count told; what the daemon itself does is not."""
+        with harness.Daemon(settings='log = { level = "info"; rate = 10; };') as daemon:
+            for _ in range(100):
+                daemon.exchange(b"x")
+            daemon.send_signal(signal.SIGUSR1)
+            daemon.wait_log("counters: worker")
+            daemon.notify.wait("STATUS", "^0 connections, 0 queued, 100 accepted")
+            daemon.stop()
+            told = daemon.count_log("info: connection .*closed: client_closed")
+            held = [int(number) for number in re.findall(r"notice: (\d+) messages? held back by log\.rate = 10 a second", daemon.log())]
+            self.assertEqual(told + sum(held), 100)
+            self.assertGreater(sum(held), 0)
+            self.assertEqual(len(daemon.log().splitlines()) - told - len(held), daemon.count_log("listening|ready|counters|stopp"))
+
+    def test_trace_is_escaped(self):
+        """What a client sends cannot forge a line of the log or reach the terminal."""
+        listener = '{ address = "127.0.0.1"; port = PORT; service = "echo"; trace = true; }'
+        with harness.Daemon(listener, LOG) as daemon:
+            evil = b'\x1b[31m"\n2026-01-01T00:00:00.000000Z error: forged\n\0\x7f\xff' + b"z" * 500
+            self.assertEqual(daemon.exchange(evil), evil)
+            daemon.wait_log(r'sent \d+ bytes: ".*"')
+            daemon.stop()
+            self.assertEqual(daemon.count_log("^2026-01-01"), 0)
+            self.assertNotRegex(daemon.log(), "[\x00-\x09\x0b-\x1f\x7f]")
+            self.assertNotIn("z" * 65, daemon.log())
+
+    def test_under_systemd_stderr_carries_the_priority(self):
+        """target = "stderr" with a stderr that is journald's: <N> in front, and no time."""
+        with piped(settings='log = { level = "debug"; target = "stderr"; };', journal_stream=True) as (daemon, pipe):
+            daemon.exchange(b"x")
+            pipe.wait(rb"closed: client_closed")
+            daemon.stop()
+            for line in pipe.read_all().splitlines():
+                self.assertRegex(line, rb"\A<[3-7]>\S")
+
+
+# ---- sinks that are stuck ----
+
+
+class Pipe:
+    """The reading end of the daemon's stderr; nobody reads until the test does."""
+
+    def __init__(self, size=4096):
+        self.reader, self.writer = os.pipe()
+        fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, size)
+        os.set_blocking(self.reader, False)
+        self.text = b""
+
+    def stream(self):
+        status = os.fstat(self.writer)
+        return f"{status.st_dev}:{status.st_ino}"
+
+    def read(self):
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.reader, 65536):
+                self.text += data
+        return self.text
+
+    def read_all(self):
+        """Behind the daemon's end."""
+        os.set_blocking(self.reader, True)
+        return self.read()
+
+    def wait(self, pattern):
+        harness.wait_until(lambda: re.search(pattern, self.read()), lambda: f"{pattern} in {self.text[-2000:]}")
+
+    def close_writer(self):
+        if self.writer >= 0:
+            os.close(self.writer)
+            self.writer = -1
+
+    def close_reader(self):
+        if self.reader >= 0:
+            os.close(self.reader)
+            self.reader = -1
+
+
+@contextlib.contextmanager
+def piped(listeners=None, settings=LOG, journal_stream=False, **how):
+    pipe = Pipe()
+    try:
+        environment = {"JOURNAL_STREAM": pipe.stream()} if journal_stream else {}
+        with harness.Daemon(listeners, settings, stderr=pipe.writer, environment=environment, **how) as daemon:
+            pipe.close_writer()
+            yield daemon, pipe
+    finally:
+        pipe.close_writer()
+        pipe.close_reader()
+
+
+def rounds(daemon, count):
+    """So many connections, and the time that they took."""
+    start = time.monotonic()
+    for _ in range(count):
+        if daemon.exchange(b"x") != b"x":
+            raise AssertionError("a wrong answer")
+    return time.monotonic() - start
+
+
+def assert_not_slower(test, stuck, free):
+    if not harness.sanitized():
+        test.assertLess(stuck, 3 * free + 0.5, "traffic is slower when the log is stuck")
+
+
+class FullPipe(harness.TestCase):
+    COUNT = 1000
+
+    def test_traffic_goes_on_and_the_lost_are_counted(self):
+        count = harness.scale(self.COUNT, 800)
+        with harness.Daemon(settings=LOG) as daemon:
+            free = rounds(daemon, count)
+        with piped() as (daemon, pipe):
+            stuck = rounds(daemon, count)
+            assert_not_slower(self, stuck, free)
+            daemon.notify.wait("STATUS", f"^0 connections, 0 queued, {count} accepted")
+            pipe.wait(rb"warning: \d+ messages were lost")
+            daemon.send_signal(signal.SIGUSR1)
+            pipe.wait(rb"counters: .* [1-9]\d* messages lost")
+            # The next that gets through, and not only the last of all.
+            daemon.exchange(b"x")
+            pipe.wait(rb"connection %d .*closed" % (count + 1))
+            daemon.stop()
+            text = pipe.read_all()
+            lost = sum(int(number) for number in re.findall(rb"warning: (\d+) messages? (?:was|were) lost", text))
+            told = len(re.findall(rb"(?m)(?:info|debug): connection ", text))
+            self.assertGreater(lost, 0)
+            # Every message is told or counted: two of each connection, and some of the daemon itself.
+            self.assertLessEqual(2 * (count + 1), told + lost)
+            self.assertLess(told + lost, 2 * (count + 1) + 20)
+            for line in text.splitlines():
+                self.assertRegex(line, rb"\A\S+Z (error|warning|notice|info|debug): ", "a line that is cut")
+
+    def test_bulk_traffic(self):
+        data = harness.pattern(harness.scale(16 << 20))
+        with piped() as (daemon, _):
+            rounds(daemon, 100)
+            harness.assert_same(daemon.exchange(data), data)
+
+    def test_stop(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number=number), piped() as (daemon, _), daemon.connect() as client:
+                rounds(daemon, 100)
+                client.sendall(b"x")
+                self.assertEqual(client.recv(1), b"x")
+                daemon.send_signal(number)
+                self.assertEqual(client.recv(1), b"")
+                client.close()
+                self.assertEqual(daemon.wait(), 0)
+
+    def test_reload(self):
+        with piped() as (daemon, _):
+            rounds(daemon, 100)
+            daemon.write_config(f'listeners = ( {ECHO.replace("echo", "upper")} );' + LOG)
+            daemon.send_signal(signal.SIGHUP)
+            harness.wait_until(lambda: daemon.exchange(b"x") == b"X", "the reload")
+
+    def test_a_pipe_that_is_full_from_the_start(self):
+        pipe = Pipe()
+        os.set_blocking(pipe.writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(pipe.writer, b"x" * 4096)
+        os.set_blocking(pipe.writer, True)
+        with harness.Daemon(settings=LOG, stderr=pipe.writer) as daemon:
+            pipe.close_writer()
+            rounds(daemon, 10)
+            daemon.stop()
+        pipe.close_reader()
+
+    def test_a_reader_that_is_gone(self):
+        """EPIPE, and no SIGPIPE."""
+        with piped() as (daemon, pipe):
+            pipe.close_reader()
+            rounds(daemon, 100)
+            daemon.stop()
+
+    def test_a_full_disk(self):
+        with open("/dev/full", "wb") as full, harness.Daemon(settings=LOG, stderr=full) as daemon:
+            rounds(daemon, 100)
+            daemon.stop()
+
+    def test_a_stderr_that_is_closed(self):
+        with harness.Daemon(settings=LOG, wrapper=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as daemon:
+            self.assertEqual(daemon.exchange(b"x" * 1000), b"x" * 1000)
+            daemon.stop()
+
+    def test_a_non_blocking_pipe(self):
+        """Another process that shares it may have made it so."""
+        pipe = Pipe()
+        os.set_blocking(pipe.writer, False)
+        try:
+            with harness.Daemon(settings=LOG, stderr=pipe.writer) as daemon:
+                rounds(daemon, 100)
+                daemon.exchange(b"x")
+                pipe.wait(rb"connection 50 .*closed")
+        finally:
+            pipe.close_writer()
+            pipe.close_reader()
+
+
+# ---- journald ----
+
+
+class Journald:
+    """A stand-in for journald, at its place in a mount namespace of the daemon's own."""
+
+    def __init__(self, directory):
+        self.path = os.path.join(directory, "socket")
+        self.socket = None
+        self.messages = []
+        self.condition = threading.Condition()
+        self.thread = None
+
+    def open(self):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+
+    def read(self):
+        """From now on it is a journald that is alive."""
+        self.thread = threading.Thread(target=self._collect, daemon=True)
+        self.thread.start()
+
+    def _collect(self):
+        while True:
+            data, ancillary, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(64))
+            for level, kind, content in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:  # a message too large for a datagram
+                    fd, = struct.unpack("=i", content[:4])
+                    with open(fd, "rb") as file:
+                        file.seek(0)
+                        data = file.read()
+            if data == b"stop":
+                return
+            with self.condition:
+                self.messages.append(self.parse(data))
+                self.condition.notify_all()
+
+    @staticmethod
+    def parse(data):
+        """The native protocol: systemd.io/JOURNAL_NATIVE_PROTOCOL."""
+        fields = {}
+        while data:
+            line, newline, rest = data.partition(b"\n")
+            if not newline:
+                raise AssertionError(f"no newline behind {line!r}")
+            name, equals, value = line.partition(b"=")
+            if not equals:
+                length, = struct.unpack("<Q", rest[:8])
+                value, rest = rest[8 : 8 + length], rest[8 + length + 1 :]
+            name = name.decode()
+            if not re.fullmatch("[A-Z][A-Z0-9_]{0,63}", name):
+                raise AssertionError(f"no name of a field: {name!r}")
+            if name in fields:
+                raise AssertionError(f"{name} comes twice")
+            fields[name] = value.decode()
+            data = rest
+        return fields
+
+    def all(self, **wanted):
+        with self.condition:
+            return [message for message in self.messages
+                    if all(re.search(value, message.get(name, "")) for name, value in wanted.items())]
+
+    def wait(self, **wanted):
+        return harness.wait_until(lambda: self.all(**wanted), lambda: f"{wanted} in {self.messages[-5:]}")[-1]
+
+    def close(self):
+        if self.thread:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as waker:
+                waker.sendto(b"stop", self.path)
+            self.thread.join(5)
+        if self.socket:
+            self.socket.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+
+@contextlib.contextmanager
+def journal_directory():
+    """A directory, and the wrapper that shows it to the daemon as /run/systemd/journal."""
+    harness.needs_root()
+    with tempfile.TemporaryDirectory(prefix="tcpechod-test-") as directory:
+        script = ('mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && mount --bind "$0" /run/systemd/journal && '
+                  'exec "$@"')
+        yield directory, [harness.needs("unshare"), "--mount", "sh", "-c", script, directory]
+
+
+@contextlib.contextmanager
+def journald(listeners=None, settings='log = { level = "debug"; rate = 0; target = "journal"; };', present=True, reading=True,
+             **how):
+    with journal_directory() as (directory, wrapper):
+        journal = Journald(directory)
+        try:
+            if present:
+                journal.open()
+            if reading:
+                journal.read()
+            with harness.Daemon(listeners, settings, wrapper=wrapper, **how) as daemon:
+                yield daemon, journal
+        finally:
+            journal.close()
+
+
+class Journal(harness.TestCase):
+    TARGET = 'log = { level = "debug"; rate = 0; target = "journal"; };'
+
+    def check_common(self, message):
+        self.assertRegex(message["MESSAGE_ID"], r"\A[0-9a-f]{32}\Z")
+        self.assertRegex(message["PRIORITY"], r"\A[3-7]\Z")
+        self.assertEqual(message["SYSLOG_IDENTIFIER"], "tcpechod")
+        self.assertTrue(message["MESSAGE"])
+        for name in message:
+            self.assertTrue(name.startswith("TCPECHOD_") or name in ("MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER"), name)
+
+    def test_the_fields_of_every_end(self):
+        with contextlib.ExitStack() as stack:
+            daemon, journal = stack.enter_context(journald(LISTENERS, Ends.SETTINGS + self.TARGET, faults=""))
+            # Ends asks the log, which is elsewhere here.
+            daemon.count_log = lambda pattern: len(journal.all(MESSAGE=pattern))
+            ends = Ends(daemon, stack)
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(ends.stays.recv(1), b"")
+            ends.stays.close()
+            self.assertEqual(daemon.wait(), 0)
+            kinds = set()
+            for number, fact in ends.facts.items():
+                with self.subTest(reason=fact["reason"]):
+                    message, = journal.all(TCPECHOD_CONNECTION=rf"\A{number}\Z", TCPECHOD_REASON=".")
+                    self.check_common(message)
+                    for name, value in fact.items():
+                        if value is not None:
+                            self.assertEqual(message["TCPECHOD_" + name.upper()], str(value), name)
+                    self.assertIn(message["TCPECHOD_WORKER"], [str(worker) for worker in range(1, 65)])
+                    self.assertLess(int(message["TCPECHOD_DURATION_USEC"]), 600_000_000)
+                    self.assertEqual(message["PRIORITY"], "6")
+                    self.assertRegex(message["MESSAGE"], rf"^connection {number} from .* closed: {fact['reason']}")
+                    kinds.add(message["MESSAGE_ID"])
+                    opened, = journal.all(TCPECHOD_CONNECTION=rf"\A{number}\Z", PRIORITY="7")
+                    self.check_common(opened)
+                    self.assertNotEqual(opened["MESSAGE_ID"], message["MESSAGE_ID"])
+                    for name in ("CLIENT", "LISTENER", "SERVICE", "WORKER"):
+                        self.assertEqual(opened["TCPECHOD_" + name], message["TCPECHOD_" + name])
+            self.assertEqual(len(kinds), 1, "one kind of event, one MESSAGE_ID")
+            self.assertEqual(len(journal.all(TCPECHOD_REASON="write_timeout")), 1)
+            # Nothing went to stderr: it is there twice otherwise.
+            self.assertEqual(daemon.log(), "")
+
+    def test_each_kind_of_event_has_its_id(self):
+        with journald(LISTENERS, self.TARGET) as (daemon, journal):
+            daemon.exchange(b"x")
+            with daemon.connect(4) as client:
+                self.assertEqual(client.recv(1), b"")
+            daemon.send_signal(signal.SIGUSR1)
+            daemon.send_signal(signal.SIGUSR2)
+            daemon.send_signal(signal.SIGHUP)
+            refused = journal.wait(TCPECHOD_REASON="denied")
+            self.assertEqual(refused["TCPECHOD_LISTENER"], f"127.0.0.1:{int(daemon.ports[4])}")
+            self.assertRegex(refused["TCPECHOD_CLIENT"], r"^127\.0\.0\.1:\d+$")
+            listening = journal.wait(MESSAGE="^listening: upper")
+            self.assertEqual((listening["TCPECHOD_LISTENER"], listening["TCPECHOD_SERVICE"]),
+                             (f"127.0.0.1:{int(daemon.ports[1])}", "upper"))
+            journal.wait(MESSAGE="^reloaded")
+            journal.wait(MESSAGE="^connection 1 .*closed")
+            daemon.stop()
+            ids = {}
+            for message in journal.messages:
+                self.check_common(message)
+                ids.setdefault(message["MESSAGE_ID"], set()).add(message["MESSAGE"].split()[0].rstrip(":"))
+            self.assertEqual({frozenset(words) for words in ids.values()},
+                             {frozenset(words) for words in ({"listening"}, {"ready"}, {"connection"}, {"client"}, {"counters"},
+                                                             {"reloaded", "SIGUSR2"}, {"stopping", "stopped"})})
+
+    def test_auto_is_the_journal_under_systemd(self):
+        with journal_directory() as (directory, wrapper):
+            journal = Journald(directory)
+            journal.open()
+            journal.read()
+            pipe = Pipe()
+            try:
+                for stream, there in ((pipe.stream(), True), ("1:2", False)):
+                    with self.subTest(stream=stream), harness.Daemon(wrapper=wrapper, stderr=pipe.writer,
+                                                                     environment={"JOURNAL_STREAM": stream}) as daemon:
+                        daemon.stop()
+                        self.assertEqual(len(journal.all(MESSAGE="^ready")), 1, "the second daemon's stderr is no stream")
+                        self.assertEqual(b"ready: " in pipe.read(), not there)
+            finally:
+                journal.close()
+                pipe.close_writer()
+                pipe.close_reader()
+
+    def test_the_lost_and_the_held_back_are_fields(self):
+        with journald(settings='log = { level = "info"; rate = 5; target = "journal"; };') as (daemon, journal):
+            rounds(daemon, 50)
+            held = journal.wait(TCPECHOD_HELD_BACK=".")
+            self.check_common(held)
+            self.assertGreater(int(held["TCPECHOD_HELD_BACK"]), 0)
+
+    def test_frozen(self):
+        """Its socket is full and nobody reads: traffic at full speed, and the lost are counted when it thaws."""
+        count = harness.scale(1500, 1000)
+        with journald() as (daemon, _):
+            free = rounds(daemon, count)
+        with journald(reading=False) as (daemon, journal):
+            stuck = rounds(daemon, count)
+            assert_not_slower(self, stuck, free)
+            daemon.notify.wait("STATUS", f"^0 connections, 0 queued, {count} accepted")
+            journal.read()
+            lost = journal.wait(TCPECHOD_LOST=".")
+            self.check_common(lost)
+            self.assertRegex(lost["MESSAGE"], r"^\d+ messages were lost")
+            daemon.exchange(b"x")
+            journal.wait(MESSAGE=f"^connection {count + 1} .*closed")
+            daemon.stop()
+            lost = sum(int(message["TCPECHOD_LOST"]) for message in journal.all(TCPECHOD_LOST="."))
+            told = len(journal.all(TCPECHOD_CONNECTION="."))
+            self.assertLessEqual(2 * (count + 1), told + lost)
+            self.assertLess(told + lost, 2 * (count + 1) + 20)
+
+    def test_frozen_and_stopped(self):
+        with journald(reading=False) as (daemon, _), daemon.connect() as client:
+            rounds(daemon, 800)
+            client.sendall(b"x")
+            self.assertEqual(client.recv(1), b"x")
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(client.recv(1), b"")
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+
+    def test_gone(self):
+        """No journald at all, from the start; then there is one."""
+        with journald(present=False, reading=False) as (daemon, journal):
+            rounds(daemon, 200)
+            daemon.notify.wait("STATUS", "^0 connections, 0 queued, 200 accepted")
+            journal.open()
+            journal.read()
+            daemon.exchange(b"x")
+            lost = journal.wait(TCPECHOD_LOST=".")
+            self.assertGreaterEqual(int(lost["TCPECHOD_LOST"]), 400)
+            journal.wait(MESSAGE="^connection 201 .*closed")
+
+    def test_gone_and_stopped(self):
+        with journald(present=False, reading=False) as (daemon, _):
+            rounds(daemon, 20)
+            daemon.stop()
+
+    def test_restarted(self):
+        """journald goes away and comes back, as in an upgrade: what is lost meanwhile is counted."""
+        with journald() as (daemon, journal):
+            rounds(daemon, 5)
+            journal.wait(MESSAGE="^connection 5 .*closed")
+            journal.close()
+            rounds(daemon, 50)
+            daemon.notify.wait("STATUS", "^0 connections, 0 queued, 55 accepted")
+            journal.open()
+            journal.read()
+            daemon.exchange(b"x")
+            self.assertGreater(int(journal.wait(TCPECHOD_LOST=".")["TCPECHOD_LOST"]), 0)
+            journal.wait(MESSAGE="^connection 56 .*closed")
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,404 @@
+"""SIGHUP under traffic: whatever the new file says, no open connection is cut, no byte lost, nobody who connects to a
+listener that stays is refused; and a bad file changes nothing."""
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import time
+
+import harness
+from traffic import Traffic
+
+ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
+UPPER = '{ address = "127.0.0.1"; port = PORT1; service = "upper"; }'
+LOG = 'log = { level = "info"; rate = 0; };'
+QUIET = 'log = { level = "notice"; };'
+
+
+def file(listeners=ECHO, settings=QUIET):
+    return f"listeners = ( {listeners} );\n{settings}\n"
+
+
+class TestCase(harness.TestCase):
+    reloads = 0
+
+    def setUp(self):
+        self.reloads = 0
+
+    def reload(self, daemon, text=None, failing=False):
+        """Waits for the outcome, which has to be the expected one."""
+        done, failed = daemon.count_log(r"notice: reloaded "), daemon.count_log("error: not reloaded")
+        if text is not None:
+            daemon.write_config(text)
+        daemon.send_signal(signal.SIGHUP)
+        harness.wait_until(lambda: daemon.count_log("notice: reloaded ") + daemon.count_log("error: not reloaded") > done + failed,
+                           "the end of a reload")
+        self.assertEqual(daemon.count_log("error: not reloaded") - failed, 1 if failing else 0, daemon.log()[-3000:])
+
+    def silent(self, client):
+        return not select.select([client], [], [], 0.1)[0]
+
+
+class Listeners(TestCase):
+    def test_added(self):
+        with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect) as traffic:
+            traffic.pass_by()
+            self.reload(daemon, file(f"{ECHO}, {UPPER}"))
+            self.assertEqual(daemon.exchange(b"new", 1), b"NEW")
+            daemon.wait_log(r"reloaded .*: 2 listeners")
+            traffic.pass_by()
+
+    def test_removed(self):
+        """Its connections live on; nobody new comes in."""
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as stays, \
+                contextlib.ExitStack() as stack:
+            old = [stack.enter_context(daemon.connect(1)) for _ in range(10)]
+            stack.enter_context(Traffic(lambda: old.pop(), bulk=0, ping_pong=0, comers=0))
+            for client in old:
+                client.sendall(b"before")
+                self.assertEqual(harness.receive_exactly(client, 6), b"BEFORE")
+            self.reload(daemon, file())
+            self.assertEqual(daemon.listening(), [("127.0.0.1", daemon.port)])
+            with self.assertRaises(ConnectionRefusedError):
+                daemon.connect(1)
+            stays.pass_by()
+            for client in old:
+                self.assertEqual(harness.exchange(client, b"after"), b"AFTER")
+
+    def test_removed_under_its_own_traffic(self):
+        listener = ECHO.replace("PORT", "PORT1")
+        with harness.Daemon(config=file(f"{ECHO}, {listener}")) as daemon, \
+                Traffic(lambda: daemon.connect(1), comers=0) as goes, Traffic(daemon.connect) as stays:
+            goes.pass_by()
+            self.reload(daemon, file())
+            goes.pass_by()
+            stays.pass_by()
+
+    def test_clients_in_the_backlog_of_a_removed_one_are_served(self):
+        """They have connected, so they have a right to an answer."""
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}"), faults="") as daemon, contextlib.ExitStack() as stack:
+            daemon.faults.arm("epoll_wait@main:sleep=600000")
+            daemon.connect().close()  # the main loop turns once more, and stays behind
+            daemon.faults.wait_hits()
+            clients = [stack.enter_context(daemon.connect(1)) for _ in range(100)]
+            for client in clients:
+                client.sendall(b"x")
+            daemon.write_config(file())
+            daemon.send_signal(signal.SIGHUP)
+            daemon.faults.disarm()
+            for client in clients:
+                self.assertEqual(harness.exchange(client, b""), b"X")
+            daemon.wait_log("reloaded")
+
+    def test_service_changes(self):
+        """Old connections keep the old service, new ones have the new one; the socket stays."""
+        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, comers=0) as old, \
+                daemon.connect() as client:
+            client.sendall(b"a")
+            self.assertEqual(client.recv(1), b"a")
+            self.reload(daemon, file(ECHO.replace('"echo"', '"upper"; end_word = "end"'), LOG))
+            self.assertEqual(daemon.exchange(b"end\nmore"), b"END\n")
+            old.pass_by()
+            self.assertEqual(harness.exchange(client, b"end\nmore"), b"end\nmore")
+            self.assertRegex(daemon.wait_log(r"connection 6 .*closed: client_closed.*").group(), "echo on")
+            self.assertEqual(daemon.count_log("listening: "), 1)
+
+    def test_each_service_into_each_other(self):
+        services = ['"echo"', '"upper"', '"discard"', '"chargen"', '"daytime"', '"time"', '"greet"; text = "hi"',
+                    '"reply"; text = "hi"', '"echo"; greeting = "hello"']
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(lambda: daemon.connect(0)) as traffic:
+            for service in services:
+                self.reload(daemon, file(f"{ECHO}, {UPPER}".replace('"upper"', service)))
+                with daemon.connect(1) as client:
+                    client.sendall(b"x")
+                    client.shutdown(socket.SHUT_WR)
+                    first = client.recv(100)
+                    self.assertEqual(first == b"", service == '"discard"', service)
+            traffic.pass_by()
+
+    def test_from_one_address_to_every(self):
+        """127.0.0.1:P to *:P and back in one reload each: both exist for a moment, and nobody notices."""
+        every = ECHO.replace("127.0.0.1", "*")
+        with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect) as traffic:
+            for _ in range(3):
+                self.reload(daemon, file(every))
+                self.assertEqual(len(daemon.listening()), 1)
+                self.assertIn(daemon.listening()[0][0], ("::", "0.0.0.0"))
+                self.assertEqual(daemon.exchange(b"x", address="127.0.0.2"), b"x")
+                traffic.pass_by(5)
+                self.reload(daemon, file())
+                self.assertEqual(daemon.listening(), [("127.0.0.1", daemon.port)])
+                traffic.pass_by(5)
+
+    def bind(self, port, *options):
+        with socket.socket() as other:
+            for option in options:
+                other.setsockopt(socket.SOL_SOCKET, option, 1)
+            other.bind(("127.0.0.1", port))
+            other.listen()
+
+    def test_the_overlap_is_for_nobody_else(self):
+        """No other process takes a part of a port that was shared for the moment of a reload."""
+        every = ECHO.replace("127.0.0.1", "*")
+        with harness.Daemon(config=file()) as daemon:
+            for text in (None, file(every), file()):
+                if text:
+                    self.reload(daemon, text)
+                for options in ((), (socket.SO_REUSEADDR,)):
+                    with self.assertRaises(OSError):
+                        self.bind(daemon.port, *options)
+
+    def test_a_port_that_a_reload_opened_is_for_nobody_else(self):
+        """Not even for those who would share it, nor for another daemon that reloads."""
+        with harness.Daemon(config=file()) as daemon:
+            self.reload(daemon, file(f"{ECHO}, {UPPER}"))
+            with self.assertRaises(OSError):
+                self.bind(int(daemon.ports[1]), socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+            with harness.Daemon(config=file()) as other:
+                self.reload(other, file(f"{ECHO}, " + UPPER.replace("PORT1", str(daemon.ports[1]))), failing=True)
+                other.wait_log("cannot listen: upper on .*: Address already in use")
+
+    def test_paths(self):
+        first, second = ('{ path = "DIR/%s"; service = "echo"; mode = "0600"; }' % name for name in ("first", "second"))
+
+        def exchange(name, data):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(harness.patience())
+                client.connect(daemon.path(name))
+                return harness.exchange(client, data)
+
+        with harness.Daemon(config=file(first)) as daemon:
+            inode = os.stat(daemon.path("first")).st_ino
+            self.reload(daemon, file(f"{first}, {second}".replace("0600", "0666")))
+            self.assertEqual(os.stat(daemon.path("first")).st_ino, inode)
+            self.assertEqual(os.stat(daemon.path("first")).st_mode & 0o777, 0o666)
+            self.assertEqual((exchange("first", b"1"), exchange("second", b"2")), (b"1", b"2"))
+            self.reload(daemon, file(second))
+            self.assertFalse(os.path.exists(daemon.path("first")))
+            self.assertEqual(exchange("second", b"2"), b"2")
+
+    def test_port_0_keeps_its_port(self):
+        listener = '{ address = "127.0.0.1"; port = 0; service = "echo"; }'
+        with harness.Daemon(config=file(listener, LOG)) as daemon:
+            before = daemon.listening()
+            self.reload(daemon, file(listener.replace("echo", "upper"), LOG))
+            self.assertEqual(daemon.listening(), before)
+            with socket.create_connection(before[0], harness.patience()) as client:
+                self.assertEqual(harness.exchange(client, b"x"), b"X")
+
+    def test_the_same_file_again_and_again(self):
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon:
+            before = daemon.listening(), daemon.descriptors()
+            with Traffic(daemon.connect) as traffic:
+                for _ in range(30):
+                    self.reload(daemon)
+                traffic.pass_by()
+            self.assertEqual(daemon.listening(), before[0])
+            harness.wait_until(lambda: daemon.descriptors() == before[1], lambda: f"{before[1]} descriptors, has {daemon.descriptors()}")
+
+    def test_signals_in_a_burst(self):
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
+            for number in range(100):
+                daemon.write_config(file(ECHO if number % 2 else f"{ECHO}, {UPPER}"))
+                daemon.send_signal(signal.SIGHUP)
+                if number % 10 == 0:
+                    time.sleep(0.01)
+            traffic.pass_by()
+            self.reload(daemon, file(f"{ECHO}, {UPPER}"))
+            self.assertEqual(daemon.exchange(b"x", 1), b"X")
+
+    def test_listeners_of_the_command_line_stay(self):
+        with harness.Daemon(config=file(), arguments=["-l", "upper@127.0.0.1:PORT1", "-w", "1", "-L", "info"]) as daemon:
+            self.reload(daemon, file(UPPER.replace("PORT1", "PORT2")))
+            self.assertEqual(daemon.listening(), [("127.0.0.1", int(daemon.ports[1]))])
+            self.assertEqual(daemon.count_log("warning"), 0)
+            self.assertEqual(daemon.exchange(b"x", 1), b"X")
+            daemon.wait_log("info: connection 1 .*closed")
+
+
+class Settings(TestCase):
+    def test_timeouts(self):
+        """A connection lives under the timeouts that it was accepted with."""
+        with harness.Daemon(config=file(settings=LOG + "idle_timeout = 600.0;")) as daemon, daemon.connect() as old:
+            old.sendall(b"x")
+            self.assertEqual(old.recv(1), b"x")
+            self.reload(daemon, file(settings=LOG + "idle_timeout = 0.3;"))
+            with daemon.connect() as new:
+                self.assertEqual(new.recv(1), b"", "closed as idle")
+                daemon.wait_log("connection 2 .*closed: idle_timeout")
+            self.assertTrue(self.silent(old))
+            self.assertEqual(harness.exchange(old, b"still"), b"still")
+
+    def test_timeouts_under_traffic(self):
+        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect) as traffic:
+            for timeout in ("0.5", "100.0", "0.0"):
+                self.reload(daemon, file(settings=f"{LOG} idle_timeout = {timeout}; write_timeout = {timeout}; "
+                                                  f"drain_timeout = 5.0; tcp_keepalive = 5;"))
+                traffic.pass_by(5)
+
+    def test_log_level(self):
+        with harness.Daemon(config=file(settings='log = { level = "notice"; };')) as daemon, \
+                Traffic(daemon.connect, comers=0) as traffic:
+            daemon.exchange(b"x")
+            self.reload(daemon, file(settings='log = { level = "debug"; };'))
+            daemon.exchange(b"x")
+            daemon.wait_log("info: connection 7 .*closed: client_closed")
+            self.assertEqual(daemon.count_log("connection 6 .*closed"), 0)
+            self.assertEqual(daemon.count_log("debug: connection 7 "), 1)
+            self.reload(daemon, file(settings='log = { level = "notice"; };'))
+            daemon.exchange(b"x")
+            self.reload(daemon, file(settings='log = { level = "info"; };'))
+            self.assertEqual(daemon.count_log("connection 8 "), 0)
+            traffic.pass_by()
+
+    def test_what_needs_a_restart_is_named(self):
+        with harness.Daemon(config=file(settings=QUIET + "workers = 2; queue_depth = 64;")) as daemon, \
+                Traffic(daemon.connect) as traffic:
+            threads = daemon.threads()
+            self.reload(daemon, file(settings=QUIET + "workers = 3; queue_depth = 64;"))
+            daemon.wait_log(r"warning: workers = 3 needs a restart; 2 stays in force")
+            self.assertEqual(daemon.count_log("queue_depth"), 0)
+            self.reload(daemon, file(settings=QUIET + "workers = 2; queue_depth = 65; max_connections = 17;"))
+            daemon.wait_log(r"warning: queue_depth = 65 needs a restart; 64 stays in force")
+            self.assertEqual(daemon.count_log("workers = "), 1)
+            self.assertEqual(daemon.threads(), threads)
+            # What does not need one is in force.
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(daemon.connect()) for _ in range(20)]
+                for client in clients:
+                    client.sendall(b"x")
+                self.assertTrue(self.silent(clients[-1]))
+            self.reload(daemon, file(settings=QUIET + "workers = 2; queue_depth = 64;"))
+            self.assertEqual(daemon.count_log("needs a restart"), 2)
+            traffic.pass_by()
+
+    def test_lists(self):
+        """A new deny list keeps new clients out, and leaves those who are there alone."""
+        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, comers=0) as traffic:
+            self.reload(daemon, file(settings=LOG + 'deny = [ "127.0.0.0/8" ];'))
+            with daemon.connect() as client:
+                self.assertEqual(client.recv(1), b"")
+            daemon.wait_log("refused on .*: denied")
+            traffic.pass_by()
+            self.reload(daemon, file(settings=LOG))
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+
+    def test_the_backlog(self):
+        with harness.Daemon(config=file(settings="backlog = 7;" + QUIET)) as daemon:
+            self.reload(daemon, file(settings="backlog = 9;" + QUIET))
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+
+
+class BadFiles(TestCase):
+    """A bad file changes nothing, and the log says where it is bad."""
+
+    # What is wrong, the file, and the line of the first message.
+    BAD = (
+        ("an unknown name", file(settings="wrokers = 2;\n" + QUIET), 2),
+        ("a wrong type", file(settings='workers = "two";'), 2),
+        ("out of range", file(settings="queue_depth = 0;"), 2),
+        ("an empty list of listeners", "listeners = ( );", 1),
+        ("a brace that is missing", 'listeners = ( { address = "127.0.0.1"; port = PORT; );\n', 1),
+        ("a comment that is never closed", file() + "\n/* and so on", 4),
+        ("two listeners on one address", file(f"{ECHO},\n{ECHO}"), 2),
+        ("a leading zero", file(settings="workers = 01;"), 2),
+        ("an include", file() + '@include "/etc/passwd"\n', 3),
+        ("greet without text", file(ECHO + ",\n" + UPPER.replace("upper", "greet")), 2),
+        ("an integer that wraps", file(settings="max_connections = 4294967297000000000000;"), 2),
+        ("a NUL byte", file() + "\n\0", 4),
+        ("half a file", file()[: len(file()) // 2], 1),
+        ("an address that is none", file(ECHO + ',\n{ address = "127.0.0.256"; port = PORT1; }'), 2),
+    )
+
+    def check_unchanged(self, daemon, traffic, before):
+        traffic.pass_by(3)
+        self.assertEqual((daemon.listening(), daemon.threads()), before)
+        self.assertEqual(daemon.exchange(b"same", 1), b"SAME")
+
+    def test_broken_in_many_ways(self):
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
+            before = daemon.listening(), daemon.threads()
+            for what, text, line in self.BAD:
+                with self.subTest(what):
+                    seen = len(daemon.log())
+                    self.reload(daemon, text, failing=True)
+                    log = daemon.log()[seen:]
+                    self.assertRegex(log, rf"error: {re.escape(daemon.config)}:{line}: ")
+                    self.assertRegex(log, rf"error: not reloaded: .*{re.escape(daemon.config)}")
+                    self.check_unchanged(daemon, traffic, before)
+            # And then a good one is good.
+            self.reload(daemon, file())
+            self.assertEqual(daemon.listening(), [("127.0.0.1", daemon.port)])
+
+    def test_no_file_at_all(self):
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
+            before = daemon.listening(), daemon.threads()
+            os.unlink(daemon.config)
+            self.reload(daemon, failing=True)
+            daemon.wait_log(rf"error: {re.escape(daemon.config)}: .*No such file")
+            self.check_unchanged(daemon, traffic, before)
+            os.mkdir(daemon.config)
+            self.reload(daemon, failing=True)
+            daemon.wait_log(rf"error: {re.escape(daemon.config)}: .*directory")
+            self.check_unchanged(daemon, traffic, before)
+            os.rmdir(daemon.config)
+            with open(daemon.config, "wb") as out:
+                out.write(b"#" * (1 << 20) + b"##\n")
+            self.reload(daemon, failing=True)
+            daemon.wait_log(rf"error: {re.escape(daemon.config)}: .*1 MiB|error: {re.escape(daemon.config)}: .*1048576")
+            self.check_unchanged(daemon, traffic, before)
+
+    def test_all_problems_are_told(self):
+        with harness.Daemon(config=file()) as daemon:
+            self.reload(daemon, file(settings='workers = -1;\nbacklog = "x";\nnonsense = 1;'), failing=True)
+            for line in (2, 3, 4):
+                self.assertEqual(daemon.count_log(rf"error: {re.escape(daemon.config)}:{line}: "), 1)
+
+    def test_an_address_that_is_taken(self):
+        """Good as text, and still not to be had: nothing changes, not even what could be had."""
+        with socket.socket() as other, harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, \
+                Traffic(daemon.connect) as traffic:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            taken = other.getsockname()[1]
+            before = daemon.listening(), daemon.threads()
+            listeners = (ECHO.replace("echo", "upper") + ', { address = "127.0.0.1"; port = PORT2; }, '
+                         '{ address = "127.0.0.1"; port = %d; service = "discard"; }' % taken)
+            self.reload(daemon, file(listeners, "max_connections = 1;"), failing=True)
+            daemon.wait_log(rf"error: cannot listen: discard on 127\.0\.0\.1:{taken}: Address already in use: .*")
+            self.check_unchanged(daemon, traffic, before)
+            with self.assertRaises(ConnectionRefusedError):
+                daemon.connect(2)
+
+    def test_too_few_descriptors_for_a_new_listener(self):
+        import resource
+        with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect, comers=0) as traffic:
+            limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+            full = daemon.descriptors()
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (full, limits[1]))
+            self.reload(daemon, file(f"{ECHO}, {UPPER}"), failing=True)
+            daemon.wait_log("(?i)error: .*too many open files")
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+            traffic.pass_by()
+            self.reload(daemon)
+            self.assertEqual(daemon.exchange(b"x", 1), b"X")
+
+
+class Stopping(TestCase):
+    def test_no_reload_while_it_stops(self):
+        with harness.Daemon(config=file(settings="drain_timeout = 5.0;" + QUIET)) as daemon, daemon.connect() as client:
+            client.sendall(b"x")
+            self.assertEqual(client.recv(1), b"x")
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(client.recv(1), b"")
+            daemon.send_signal(signal.SIGHUP)
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual(daemon.count_log("reloaded"), 0)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,447 @@
+"""The stop: answers under way are finished, clients see a FIN and never a reset, the process ends within drain_timeout
+and leaks nothing."""
+
+import contextlib
+import select
+import signal
+import socket
+import threading
+import time
+
+import harness
+import traffic
+from traffic import STREAM
+
+ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
+LOG = 'log = { level = "info"; rate = 0; };'
+QUIET = 'log = { level = "notice"; };'
+
+# Longer than any test may take: what ends before it ends for another reason.
+LONG = "drain_timeout = 600.0; write_timeout = 600.0;"
+
+SERVICES = """
+    { address = "127.0.0.1"; port = PORT; service = "echo"; },
+    { address = "127.0.0.1"; port = PORT1; service = "upper"; end_word = "end"; },
+    { address = "127.0.0.1"; port = PORT2; service = "chargen"; },
+    { address = "127.0.0.1"; port = PORT3; service = "echo"; greeting = "welcome\\n"; },
+    { address = "127.0.0.1"; port = PORT4; service = "discard"; },
+    { address = "127.0.0.1"; port = PORT5; service = "reply"; text = "answer\\n"; }
+"""
+
+
+class UnderLoad(threading.Thread):
+    """A client that is busy when the stop comes. It ends well when it has got what it had a right to, and then a FIN."""
+
+    def __init__(self, connect):
+        super().__init__(daemon=True)
+        self.socket = connect()
+        self.socket.settimeout(harness.patience())
+        self.failure = None
+        self.warm = threading.Event()
+        self.start()
+
+    def run(self):
+        try:
+            self.work()
+        except (OSError, AssertionError) as error:
+            self.failure = error
+        finally:
+            self.warm.set()
+            self.socket.close()
+
+    def work(self):
+        raise NotImplementedError
+
+    def finish(self):
+        self.join(harness.patience())
+        if self.is_alive():
+            self.failure = AssertionError("hangs")
+        if self.failure:
+            raise AssertionError(f"{type(self).__name__}: {self.failure!r}")
+
+
+class Bulk(UnderLoad):
+    """Sends without pause until it sees the FIN. What came back is what it sent, from the beginning, without a gap."""
+
+    def work(self):
+        self.socket.setblocking(False)
+        sent = got = 0
+        deadline = time.monotonic() + harness.patience()
+        while True:
+            if time.monotonic() > deadline:
+                raise AssertionError("no end")
+            readable, writable, _ = select.select([self.socket], [self.socket], [], 1)
+            if readable:
+                data = self.socket.recv(1 << 18)
+                if not data:
+                    return
+                at = got % len(STREAM)
+                wanted = STREAM[at : at + len(data)]
+                wanted += STREAM[: len(data) - len(wanted)]
+                harness.assert_same(data, wanted, f"the stream at {got}")
+                got += len(data)
+                if got > 1 << 20:
+                    self.warm.set()
+            elif writable:
+                at = sent % len(STREAM)
+                sent += self.socket.send(STREAM[at : at + 32768])
+
+
+class PingPong(UnderLoad):
+    """Every message is answered whole, or not at all."""
+
+    def work(self):
+        number = 0
+        while True:
+            message = b"message %12d\n" % number
+            self.socket.sendall(message)
+            answer = b""
+            while len(answer) < len(message):
+                data = self.socket.recv(len(message))
+                if not data:
+                    harness.assert_same(answer, b"", "the answer to the last message")
+                    return
+                answer += data
+            harness.assert_same(answer, message)
+            number += 1
+            if number == 10:
+                self.warm.set()
+
+
+class Chargen(UnderLoad):
+    """Ends with a whole line."""
+
+    def work(self):
+        text = b""
+        while True:
+            data = self.socket.recv(1 << 16)
+            if not data:
+                break
+            text = text[-200:] + data
+            self.warm.set()
+        if not text.endswith(b"\r\n"):
+            raise AssertionError(f"the last line is cut: {text[-80:]!r}")
+
+
+class Discard(UnderLoad):
+    def work(self):
+        while not select.select([self.socket], [], [], 0)[0]:
+            self.socket.sendall(STREAM[:10000])
+            self.warm.set()
+        if self.socket.recv(1):
+            raise AssertionError("discard answered")
+
+
+class TestCase(harness.TestCase):
+    def warm_up(self, clients):
+        for client in clients:
+            self.assertTrue(client.warm.wait(harness.patience()), type(client).__name__)
+        for client in clients:
+            if client.failure:
+                client.finish()
+
+    def finish(self, clients):
+        failures = []
+        for client in clients:
+            try:
+                client.finish()
+            except AssertionError as error:
+                failures.append(str(error))
+        self.assertEqual(failures, [])
+
+
+class Load(TestCase):
+    def stop_under_load(self, number):
+        with harness.Daemon(SERVICES, f"workers = 2; drain_timeout = {harness.patience()}; {LOG}") as daemon, \
+                contextlib.ExitStack() as stack:
+            clients = [Bulk(daemon.connect) for _ in range(3)] + [PingPong(daemon.connect) for _ in range(10)]
+            clients += [Chargen(lambda: daemon.connect(2)) for _ in range(2)] + [Discard(lambda: daemon.connect(4))]
+            # What they have got and are to get, in all.
+            idle = {stack.enter_context(daemon.connect()): b"" for _ in range(20)}
+            for index, say, answer in ((1, b"one\ntw", b"ONE\nTW"), (1, b"en", b"EN"), (1, b"", b""), (3, b"", b"welcome\n"),
+                                       (3, b"x", b"welcome\nx"), (5, b"", b"")):
+                client = stack.enter_context(daemon.connect(index))
+                client.sendall(say)
+                idle[client] = answer
+            self.warm_up(clients)
+            # Some connect, and speak, in the last moment.
+            last = [stack.enter_context(daemon.connect()) for _ in range(50)]
+            for at, client in enumerate(last):
+                client.sendall(b"last %d" % at)
+            daemon.send_signal(number)
+            for at, client in enumerate(last):
+                self.assertEqual(harness.receive_all(client), b"last %d" % at)
+            for client, answer in idle.items():
+                self.assertEqual(harness.receive_all(client), answer)
+            for client in (*last, *idle):
+                client.close()
+            self.finish(clients)
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual(daemon.notify.values("STOPPING"), ["1"])
+            daemon.wait_log("notice: stopped: every connection was finished")
+            self.assertEqual(daemon.count_log("closed: (reset|error|write_timeout|idle_timeout)"), 0)
+            self.assertGreater(daemon.count_log("closed: drained"), 30)
+
+    def test_sigterm(self):
+        self.stop_under_load(signal.SIGTERM)
+
+    def test_sigint(self):
+        self.stop_under_load(signal.SIGINT)
+
+    def test_again_and_again(self):
+        """The race between the last bytes and the stop has many outcomes; all of them are good ones."""
+        for _ in range(harness.scale(20, 5)):
+            with harness.Daemon(SERVICES, f"workers = 2; drain_timeout = {harness.patience()}; {QUIET}") as daemon:
+                clients = [Bulk(daemon.connect), Chargen(lambda: daemon.connect(2))]
+                clients += [PingPong(daemon.connect) for _ in range(10)]
+                self.warm_up(clients)
+                daemon.send_signal(signal.SIGTERM)
+                self.finish(clients)
+                self.assertEqual(daemon.wait(), 0)
+
+    def test_clients_in_the_backlog(self):
+        """Whoever has connected by the signal is answered, however full the backlog is."""
+        count = 300
+        with harness.Daemon(settings=f"workers = 1; {LONG} {LOG}", faults="") as daemon, contextlib.ExitStack() as stack:
+            daemon.faults.arm("epoll_wait@main:sleep=600000")
+            daemon.connect().close()
+            daemon.faults.wait_hits()
+            clients = [stack.enter_context(daemon.connect()) for _ in range(count)]
+            for number, client in enumerate(clients):
+                client.sendall(b"client %d" % number)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.faults.disarm()
+            for number, client in enumerate(clients):
+                self.assertEqual(harness.receive_all(client), b"client %d" % number)
+                client.close()
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual(daemon.count_log("closed: drained"), count)
+
+    def test_clients_who_wait_for_room(self):
+        """There is no room for them any more: they get a FIN, and are counted as refused for this reason."""
+        with harness.Daemon(settings=f"max_connections = 1; {LONG} {LOG}") as daemon, contextlib.ExitStack() as stack:
+            first, *others = [stack.enter_context(daemon.connect()) for _ in range(4)]
+            daemon.wait_log("no room for new clients: max_connections")
+            daemon.send_signal(signal.SIGTERM)
+            for client in (first, *others):
+                self.assertEqual(client.recv(1), b"")
+                client.close()
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual(daemon.count_log(r"notice: client .* refused on .*: draining$"), 3)
+
+    def test_connections_are_refused_from_then_on(self):
+        with harness.Daemon(settings=LONG) as daemon, daemon.connect() as client:
+            client.sendall(b"x")
+            self.assertEqual(client.recv(1), b"x")
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(client.recv(1), b"")
+            with self.assertRaises(ConnectionRefusedError):
+                daemon.connect()
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+
+    def test_those_who_connect_amid_the_stop_are_refused_or_served(self):
+        """A reset amid a connection is what nobody may see."""
+        for _ in range(harness.scale(10, 3)):
+            with harness.Daemon(settings=f"drain_timeout = {harness.patience()}; {QUIET}") as daemon:
+                outcomes = []
+                begun = threading.Event()
+
+                def come():
+                    while True:
+                        try:
+                            client = daemon.connect()
+                        except ConnectionRefusedError:
+                            return
+                        with client:
+                            try:
+                                client.sendall(b"hello")
+                                client.shutdown(socket.SHUT_WR)
+                                outcomes.append(harness.receive_all(client))
+                            except OSError as error:
+                                outcomes.append(error)
+                        begun.set()
+
+                comers = [threading.Thread(target=come, daemon=True) for _ in range(4)]
+                for comer in comers:
+                    comer.start()
+                self.assertTrue(begun.wait(harness.patience()))
+                daemon.send_signal(signal.SIGTERM)
+                self.assertEqual(daemon.wait(), 0)
+                for comer in comers:
+                    comer.join(harness.patience())
+                self.assertEqual({item for item in outcomes if item != b"hello"} - {b""}, set())
+
+    def test_a_slow_reader_gets_all_that_it_is_owed(self):
+        """Megabytes are under way when the stop comes."""
+        size = 4 << 20
+        data = harness.pattern(size)
+        with harness.Daemon(settings=f"{LONG} {LOG} unsent_limit = 8388608;") as daemon, daemon.connect() as client:
+            sender = threading.Thread(target=client.sendall, args=(data,), daemon=True)
+            sender.start()
+            begun = harness.receive_exactly(client, 100000)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait_log("stopping")
+            time.sleep(0.3)
+            got = begun + harness.receive_all(client)
+            harness.assert_same(got, data[: len(got)])
+            self.assertGreater(len(got), len(begun))
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+            sender.join(harness.patience())
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+
+
+class InTime(TestCase):
+    """How long a stop may take, and what shortens it."""
+
+    def unread(self, daemon):
+        """A client that does not read what it is owed."""
+        client = daemon.connect()
+        client.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                client.sendall(STREAM)
+        return client
+
+    def test_nobody_there(self):
+        with harness.Daemon(settings=LONG) as daemon:
+            daemon.stop()
+            daemon.wait_log(r"stopping \(SIGTERM\): 0 connections to finish")
+
+    def test_a_client_that_does_not_close(self):
+        """It has its FIN; its own is waited for only a moment."""
+        with harness.Daemon(settings=LONG + LOG) as daemon, daemon.connect() as client:
+            client.sendall(b"x")
+            self.assertEqual(client.recv(1), b"x")
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(client.recv(1), b"")
+            self.assertEqual(daemon.wait(), 0)
+            daemon.wait_log("closed: drained")
+
+    def test_a_client_that_does_not_read(self):
+        with harness.Daemon(settings=f"drain_timeout = 0.5; write_timeout = 600.0; {LOG}") as daemon, \
+                self.unread(daemon):
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+            daemon.wait_log("notice: stopped: 1 connections? did not finish in time")
+            self.assertEqual(daemon.count_log("closed: drained"), 1)
+
+    def test_the_second_signal(self):
+        for second in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(second=second), harness.Daemon(settings=LONG + LOG) as daemon, self.unread(daemon):
+                daemon.send_signal(signal.SIGTERM)
+                daemon.notify.wait("STOPPING")
+                time.sleep(0.2)
+                self.assertIsNone(daemon.process.poll(), "drain_timeout is not over")
+                daemon.stop(second)
+
+    def test_drain_timeout_0(self):
+        with harness.Daemon(settings="drain_timeout = 0.0; write_timeout = 600.0;" + LOG) as daemon, self.unread(daemon):
+            daemon.stop()
+
+    def test_the_reloaded_timeout_counts(self):
+        with harness.Daemon(settings=LONG + LOG) as daemon, self.unread(daemon):
+            daemon.write_config(f"listeners = ( {ECHO} ); drain_timeout = 0.3; {LOG}")
+            daemon.send_signal(signal.SIGHUP)
+            daemon.wait_log("reloaded")
+            daemon.stop()
+
+    def test_a_stop_before_it_is_ready(self):
+        """A signal that comes during the start is not lost, and ends it well."""
+        for delay in (0, 0.001, 0.003, 0.01):
+            with self.subTest(delay=delay), harness.Daemon(ready=False) as daemon:
+                time.sleep(delay)
+                daemon.send_signal(signal.SIGTERM)
+                # Before main() has blocked it, the signal does what it does to any process.
+                self.assertIn(daemon.wait(), (0, -signal.SIGTERM))
+
+    def test_other_signals_do_not_end_it(self):
+        with harness.Daemon(settings=LOG) as daemon, traffic.Traffic(daemon.connect) as clients:
+            for number in (signal.SIGUSR2, signal.SIGUSR1, signal.SIGPIPE, signal.SIGHUP):
+                daemon.send_signal(number)
+            daemon.wait_log("warning: SIGUSR2: .*nothing was done")
+            daemon.wait_log("counters: ")
+            daemon.wait_log("reloaded")
+            clients.pass_by()
+
+
+class Leaks(TestCase):
+    def test_descriptors(self):
+        """Thousands of connections of every kind of end, and none leaves a descriptor, a thread or much memory."""
+        count = harness.scale(3000, 500)
+        with harness.Daemon(SERVICES, f"workers = 2; {QUIET}") as daemon:
+            def run(number):
+                for _ in range(number):
+                    for index, say, shut in ((0, b"x", True), (0, b"", False), (1, b"end\n", False), (2, b"", False),
+                                             (3, b"y", False), (5, b"q", False)):
+                        with daemon.connect(index) as client:
+                            if say:
+                                client.sendall(say)
+                            if shut:
+                                client.shutdown(socket.SHUT_WR)
+                                harness.receive_all(client)
+                            elif number % 2:
+                                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+            before = daemon.descriptors(), daemon.threads()
+            run(20)
+            daemon.notify.wait("STATUS", "^0 connections, 0 queued, 120 accepted")
+            memory = daemon.rss()
+            run(count // 6)
+            daemon.notify.wait("STATUS", f"^0 connections, 0 queued, {120 + 6 * (count // 6)} accepted")
+            harness.wait_until(lambda: (daemon.descriptors(), daemon.threads()) == before,
+                               lambda: f"{before} descriptors and threads, has {daemon.descriptors(), daemon.threads()}")
+            if not harness.sanitized():
+                self.assertLess(daemon.rss() - memory, 2 << 20)
+
+    def test_a_stop_leaves_nothing(self):
+        """The process ends by returning from main(): a leak checker sees it, and no socket file is left."""
+        listeners = ECHO + ', { path = "DIR/echo"; service = "upper"; }'
+        with harness.Daemon(listeners, 'allow = [ "127.0.0.0/8" ]; max_connections_per_source = 5;' + QUIET) as daemon:
+            for number in range(20):
+                with socket.create_connection(("127.0.0.1", daemon.port), harness.patience(),
+                                              source_address=(f"127.0.0.{1 + number}", 0)) as client:
+                    self.assertEqual(harness.exchange(client, b"x"), b"x")
+            daemon.stop()
+
+
+class Restart(TestCase):
+    def time_wait(self, port):
+        with open("/proc/self/net/tcp", encoding="ascii") as table:
+            return sum(1 for line in table if (fields := line.split())[3] == "06" and fields[1].endswith(f":{port:04X}"))
+
+    def test_at_once_after_a_thousand_in_time_wait(self):
+        """The daemon closes first in these services, so its port holds their TIME_WAIT; and binds again without error."""
+        listeners = '{ address = "127.0.0.1"; port = PORT; service = "greet"; text = "hello\\n"; }'
+        with harness.Daemon(listeners, QUIET) as first:
+            for _ in range(1000):
+                with first.connect() as client:
+                    self.assertEqual(harness.receive_all(client), b"hello\n")
+            self.assertGreaterEqual(self.time_wait(first.port), 500)
+            first.stop()
+            self.assertGreaterEqual(self.time_wait(first.port), 500)
+            with harness.Daemon(listeners.replace("PORT", str(first.port)), QUIET) as second:
+                with socket.create_connection(("127.0.0.1", first.port), harness.patience()) as client:
+                    self.assertEqual(harness.receive_all(client), b"hello\n")
+                self.assertEqual(second.count_log("error|warning"), 0)
+
+    def test_stop_and_start_with_clients_there(self):
+        with harness.Daemon(settings=QUIET) as first, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(first.connect()) for _ in range(100)]
+            for client in clients:
+                client.sendall(b"x")
+                self.assertEqual(client.recv(1), b"x")
+            first.send_signal(signal.SIGTERM)
+            for client in clients[:50]:
+                self.assertEqual(client.recv(1), b"")
+                client.close()
+            self.assertEqual(first.wait(), 0)
+            with harness.Daemon(ECHO.replace("PORT", str(first.port)), QUIET), \
+                    socket.create_connection(("127.0.0.1", first.port), harness.patience()) as client:
+                self.assertEqual(harness.exchange(client, b"again"), b"again")
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,169 @@
+"""Clients that go on in the background while a test does something to the daemon, and that check every byte.
+
+    with traffic.Traffic(lambda: daemon.connect()) as clients:
+        daemon.send_signal(signal.SIGHUP)
+        clients.pass_by()
+
+At the end of the block every client says its last, half-closes, and gets all that it is owed and a FIN; a byte that is
+wrong, missing or surplus, a connection that breaks and one that is refused fail the test.
+"""
+
+import contextlib
+import socket
+import threading
+
+import harness
+
+STREAM = harness.pattern(1 << 20)
+CHUNK = 32768
+
+
+class Client:
+    """One connection with the threads that use it."""
+
+    def __init__(self, connect):
+        self.connect = connect
+        self.socket = None
+        self.stopping = threading.Event()
+        self.failure = None
+        self.rounds = 0
+        self.threads = [threading.Thread(target=self._guard, args=(work,), daemon=True) for work in self.works()]
+
+    def works(self):
+        return [self.work]
+
+    def start(self):
+        self.socket = self.connect()
+        self.socket.settimeout(harness.patience())
+        for thread in self.threads:
+            thread.start()
+
+    def _guard(self, work):
+        try:
+            work()
+        except (OSError, AssertionError) as error:
+            self.failure = self.failure or error
+            self.stopping.set()
+
+    def finish(self):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(harness.patience() + 5)
+            if thread.is_alive() and not self.failure:
+                self.failure = AssertionError("hangs")
+        if self.socket:
+            self.socket.close()
+        if self.failure:
+            raise AssertionError(f"{type(self).__name__} after {self.rounds} rounds: {self.failure!r}")
+
+    def expect_end(self):
+        rest = self.socket.recv(1)
+        if rest:
+            raise AssertionError(f"surplus {rest!r}")
+
+
+class Bulk(Client):
+    """Sends as fast as it can, and receives at the same time."""
+
+    def __init__(self, connect):
+        super().__init__(connect)
+        self.sent = 0
+
+    def works(self):
+        return [self.send, self.receive]
+
+    def send(self):
+        while not self.stopping.is_set():
+            at = self.sent % len(STREAM)
+            self.sent += self.socket.send(STREAM[at : at + CHUNK])
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def receive(self):
+        got = 0
+        while True:
+            data = self.socket.recv(CHUNK)
+            if not data:
+                break
+            at = got % len(STREAM)
+            wanted = STREAM[at : at + len(data)]
+            if len(wanted) < len(data):
+                wanted += STREAM[: len(data) - len(wanted)]
+            harness.assert_same(data, wanted, f"the stream at {got}")
+            got += len(data)
+            self.rounds += 1
+        self.threads[0].join(harness.patience())
+        if got != self.sent:
+            raise AssertionError(f"{got} of {self.sent} bytes came back")
+
+
+class PingPong(Client):
+    """A message, its answer, the next message."""
+
+    def work(self):
+        while not self.stopping.is_set():
+            message = b"message %12d\n" % self.rounds
+            self.socket.sendall(message)
+            harness.assert_same(harness.receive_exactly(self.socket, len(message)), message)
+            self.rounds += 1
+        self.socket.shutdown(socket.SHUT_WR)
+        self.expect_end()
+
+
+class Comers(Client):
+    """New connections all the time, one after the other."""
+
+    def work(self):
+        self.socket.close()
+        while not self.stopping.is_set():
+            with self.connect() as client:
+                message = b"client %12d\n" % self.rounds
+                client.sendall(message)
+                client.shutdown(socket.SHUT_WR)
+                harness.assert_same(harness.receive_all(client), message)
+            self.rounds += 1
+
+
+class Traffic:
+    """Some of each."""
+
+    def __init__(self, connect, bulk=2, ping_pong=3, comers=1):
+        self.clients = [kind(connect) for kind, count in ((Bulk, bulk), (PingPong, ping_pong), (Comers, comers))
+                        for _ in range(count)]
+
+    def pass_by(self, rounds=20):
+        """Waits until every client has got so many more answers."""
+        targets = [(client, client.rounds + rounds) for client in self.clients]
+
+        def passed():
+            return all(client.rounds >= target or client.failure for client, target in targets)
+
+        harness.wait_until(passed, "answers to every client")
+        self.check()
+
+    def check(self):
+        for client in self.clients:
+            if client.failure:
+                raise AssertionError(f"{type(client).__name__} after {client.rounds} rounds: {client.failure!r}")
+
+    def __enter__(self):
+        for client in self.clients:
+            client.start()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        failures = []
+        for client in self.clients:
+            client.stopping.set()
+        for client in self.clients:
+            try:
+                client.finish()
+            except AssertionError as error:
+                failures.append(str(error))
+        if failures and kind is None:
+            raise AssertionError("\n".join(failures))
+
+
+@contextlib.contextmanager
+def around(*traffics):
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(item) for item in traffics]
