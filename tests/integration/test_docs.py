@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""The manual pages say what the daemon does: every name, number and id in them is compared with the sources, the
+installed settings file or the daemon's own words, in both directions."""
+
+import glob
+import os
+import re
+import subprocess
+import tempfile
+
+import harness
+
+PAGE_8 = os.path.join(harness.ROOT, "man", "tcpechod.8")
+PAGE_5 = os.path.join(harness.ROOT, "man", "tcpechod.conf.5")
+INSTALLED = os.path.join(harness.ROOT, "conf", "tcpechod.conf")
+
+# The subsections of tcpechod.conf(5), and how a file has one setting of each at the end of its line.
+SCOPES = {
+    "Global settings": "%s",
+    "Listener settings": "listeners = ( { %s } );",
+    "Log settings": "log = { %s };",
+}
+# Far from every setting, so that the daemon names all that it knows instead of the nearest.
+UNKNOWN = "qqqqqqqqqqqq = 1;"
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def section(page, name, macro="Sh"):
+    """The source of a section or subsection, up to the next one."""
+    end = r"^\.Sh " if macro == "Sh" else r"^\.S[hs] "
+    match = re.search(rf"^\.{macro} {re.escape(name)}\n(.*?)(?={end}|\Z)", page, re.MULTILINE | re.DOTALL)
+    if not match:
+        raise AssertionError(f"no section {name}")
+    return match.group(1)
+
+
+def items(text, macro="Ic"):
+    """[(name, source of the item)] of every list item of this markup."""
+    pattern = rf"^\.It {macro} (\S+).*\n((?:(?!\.It |\.El|\.S[hs] ).*\n)*)"
+    return re.findall(pattern, text, re.MULTILINE)
+
+
+def literals(text):
+    """Every literal display, as a reader sees it."""
+    return [block.replace("\\e", "\\") for block in re.findall(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed", text,
+                                                               re.MULTILINE | re.DOTALL)]
+
+
+def sources():
+    paths = [path for folder in ("src", "include")
+             for path in glob.glob(os.path.join(harness.ROOT, folder, "**", "*.[ch]"), recursive=True)]
+    return "\n".join(read(path) for path in sorted(paths))
+
+
+def check(text):
+    """What --test says of a settings file: its exit status and its lines, without the name of the file."""
+    with tempfile.TemporaryDirectory(prefix="tcpechod-test-") as directory:
+        path = os.path.join(directory, "FILE")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        result = harness.run_daemon("--test", "-c", path)
+        return result.returncode, result.stderr.replace(path, "FILE").splitlines()
+
+
+class Settings(harness.TestCase):
+    """tcpechod.conf(5)"""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.page = read(PAGE_5)
+        cls.items = {scope: items(section(cls.page, scope, "Ss")) for scope in SCOPES}
+
+    def names(self, scope):
+        return [name for name, _ in self.items[scope]]
+
+    def fact(self, text, what):
+        """The "Default:", "Allowed:" or "Reload:" of an item; None when it has none."""
+        match = re.search(rf"^{what}: (.*(?:\n(?!\.).*)*)", text, re.MULTILINE)
+        return match and match.group(1).replace("\n", " ").strip()
+
+    def test_names_are_those_that_the_daemon_knows(self):
+        for scope, form in SCOPES.items():
+            with self.subTest(scope=scope):
+                _, lines = check(form % UNKNOWN)
+                known = re.search(r"known are (.*)$", lines[0]).group(1).split(", ")
+                self.assertEqual(sorted(self.names(scope)), sorted(known))
+
+    def test_names_are_those_of_the_dump(self):
+        dump = harness.run_daemon("--dump").stdout
+        self.assertEqual(sorted(self.names("Global settings")), sorted(re.findall(r"^(\w+) = ", dump, re.MULTILINE)))
+        group = re.search(r"^log = \{\n(.*?)^\};", dump, re.MULTILINE | re.DOTALL).group(1)
+        self.assertEqual(sorted(self.names("Log settings")), sorted(re.findall(r"^ +(\w+) = ", group, re.MULTILINE)))
+
+    def test_names_are_those_of_the_installed_file(self):
+        installed = read(INSTALLED)
+        listener = installed.partition("# Services:")[0]
+        self.assertEqual(sorted(self.names("Global settings")),
+                         sorted(re.findall(r"^#?(\w+) = ", installed, re.MULTILINE)))
+        self.assertEqual(sorted(self.names("Listener settings")),
+                         sorted(re.findall(r"^#   (\w+)(?= |$)", listener, re.MULTILINE)))
+        self.assertEqual(sorted(self.names("Log settings")),
+                         sorted(re.findall(r"^    #(\w+) = ", installed, re.MULTILINE)))
+
+    def test_what_is_allowed(self):
+        for scope, form in SCOPES.items():
+            for name, text in self.items[scope]:
+                with self.subTest(setting=name, scope=scope):
+                    wrong = "5" if name == "log" else "{ }"
+                    status, lines = check(form % f"{name} = {wrong};")
+                    self.assertEqual(status, 78)
+                    told = next(line for line in lines if f"{name} = " in line and "must be " in line)
+                    told = re.sub(r"^.*?: must be |, a number$", "", told)
+                    self.assertEqual(self.fact(text, "Allowed"), told)
+
+    def test_defaults(self):
+        dump = harness.run_daemon("--dump").stdout
+        for scope, indent in (("Global settings", ""), ("Log settings", " +")):
+            for name, text in self.items[scope]:
+                if name in ("listeners", "log"):
+                    continue
+                with self.subTest(setting=name):
+                    value = re.search(rf"^{indent}{name} = (.*);$", dump, re.MULTILINE).group(1)
+                    self.assertEqual(self.fact(text, "Default"), value)
+
+    def test_every_setting_says_what_a_reload_does(self):
+        restart = []
+        for scope in SCOPES:
+            for name, text in self.items[scope]:
+                reload = self.fact(text, "Reload")
+                self.assertTrue(reload or name == "log", f"{name} says nothing of a reload")
+                if reload == "needs a restart":
+                    restart.append(name)
+        # In the installed file the sentence ends the comment above the setting.
+        installed = re.findall(r"needs a\s+(?:# )?restart\.\n#?(\w+) = ", read(INSTALLED))
+        self.assertEqual(sorted(restart), sorted(installed))
+
+    def test_examples_are_valid(self):
+        examples = literals(section(self.page, "EXAMPLES"))
+        self.assertGreater(len(examples), 3)
+        for example in examples:
+            with self.subTest(example=example.splitlines()[1]):
+                self.assertEqual(check(example), (0, []))
+
+    def test_diagnostics_are_what_the_daemon_says(self):
+        text, messages = literals(section(self.page, "DIAGNOSTICS"))
+        status, lines = check(text)
+        self.assertEqual(status, 78)
+        self.assertEqual(len(lines), len(messages.splitlines()))
+        for line, message in zip(lines, messages.splitlines()):
+            self.assertTrue(line.startswith(message.removesuffix("...")), f"{line!r} is not {message!r}")
+
+
+class Daemon(harness.TestCase):
+    """tcpechod(8)"""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.page = read(PAGE_8)
+        cls.sources = sources()
+        cls.help = harness.run_daemon("--help").stdout
+
+    def test_options(self):
+        told = re.findall(r"^  -(\w), --([\w-]+)( [A-Z]+)? ", self.help, re.MULTILINE)
+        self.assertGreater(len(told), 5)
+        written = re.findall(r"^\.It Fl (\w) , Fl Fl ([\w-]+)( Ar \S+)?$", self.page, re.MULTILINE)
+        self.assertEqual([(short, long, bool(argument)) for short, long, argument in written],
+                         [(short, long, bool(argument)) for short, long, argument in told])
+        synopsis = section(self.page, "SYNOPSIS")
+        for short, _, argument in told:
+            self.assertRegex(synopsis, rf"Fl (?:\w \| )?{short}{' Ar' if argument else ''}\b")
+
+    def test_services(self):
+        told = re.findall(r"^  (\w+) +\S", self.help.partition("Services:")[2].partition("\n\n")[0], re.MULTILINE)
+        self.assertGreater(len(told), 5)
+        self.assertEqual([name for name, _ in items(section(self.page, "SERVICES"), "Cm")], told)
+
+    def test_exit_statuses(self):
+        told = re.findall(r"\b(\d+) \w", self.help.partition("Exit status:")[2].partition("\n")[0])
+        written = re.findall(r"^\.It (\d+)$", section(self.page, "EXIT STATUS"), re.MULTILINE)
+        self.assertEqual(written, told)
+
+    def test_message_ids(self):
+        used = re.findall(r'"([0-9a-f]{32})"', self.sources)
+        self.assertEqual(len(used), len(set(used)), "one id for two kinds of event")
+        self.assertEqual(sorted(name for name, _ in items(section(self.page, "MESSAGES"), "Li")), sorted(used))
+
+    def test_reasons(self):
+        table = read(os.path.join(harness.ROOT, "src", "serve", "reason.c"))
+        names = [name for name in re.findall(r'\] = "(\w+)"', table) if name != "none"]
+        self.assertGreater(len(names), 10)
+        self.assertEqual([name for name, _ in items(section(self.page, "Reasons", "Ss"), "Cm")], names)
+
+    def test_fields(self):
+        used = set(re.findall(r'"(TCPECHOD_[A-Z_]+)"', self.sources))
+        self.assertEqual({name for name, _ in items(section(self.page, "Journal", "Ss"), "Dv")}, used)
+
+    def test_signals(self):
+        handled = re.search(r"numbers\[\] = \{(.*?)\}", self.sources).group(1).split(", ")
+        written = re.findall(r"SIG[A-Z0-9]+", " ".join(re.findall(r"^\.It Dv (.*)$", section(self.page, "SIGNALS"),
+                                                                 re.MULTILINE)))
+        self.assertEqual(sorted(written), sorted(handled + ["SIGPIPE"]))
+
+    def test_environment(self):
+        used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
+        written = {name for name, _ in items(section(self.page, "ENVIRONMENT"), "Ev")}
+        # libc reads the time zone.
+        self.assertEqual(written, used | {"TZ"})
+
+
+class Markup(harness.TestCase):
+    def test_mandoc_has_nothing_to_say(self):
+        mandoc = harness.needs("mandoc")
+        result = subprocess.run([mandoc, "-T", "lint", PAGE_8, PAGE_5], stdin=subprocess.DEVNULL, capture_output=True,
+                                text=True, check=False)
+        # Which other pages are installed here is none of ours.
+        told = [line for line in result.stdout.splitlines() if "referenced manual not found" not in line]
+        told += [line for line in result.stderr.splitlines() if "outdated mandoc.db" not in line]
+        self.assertEqual(told, [])
+
+
+if __name__ == "__main__":
+    harness.main()
