@@ -7,8 +7,8 @@
  *
  * SERVING    reads only while nothing is unsent: a client that does not read is not read from, and costs at
  *            most one read of at most unsent_limit bytes.
- * FINISHING  answers nothing more, and sends what is unsent.
- * LINGERING  has half-closed, and throws away what still arrives: closing a socket with unread bytes, or one
+ * FINISHING  answers nothing more, and sends what is unsent. LINGERING  has half-closed, waits until the
+ * client has taken all, and throws away what still arrives: closing a socket with unread bytes, or one
  *            that more bytes reach, makes the kernel send RST, which may destroy the answer on its way
  *            (RFC 1122, 4.2.2.13). A client that has half-closed itself needs none of this and is closed at
  *            once.
@@ -28,7 +28,8 @@
 struct unsent;
 struct worker;
 
-/* How long a connection whose answer is complete waits for its client's FIN. */
+/* How long a connection whose answer has reached its client waits for more bytes to throw away, or the FIN.
+ * */
 #define LINGER_USEC (2 * USEC_PER_SEC)
 
 /* About 180 bytes: this is what an idle client costs. */
@@ -46,7 +47,10 @@ struct connection {
     struct service_state state;
     struct unsent *unsent; /* NULL: nothing */
     struct address client;
-    uint32_t due;           /* draining: bytes that had arrived and are still to be answered */
+    union {
+        uint32_t due;            /* draining: bytes that had arrived and are still to be answered */
+        uint32_t unacknowledged; /* LINGERING: bytes that the client had yet to take, at the last look */
+    };
     uint8_t reason;         /* enum reason; REASON_NONE: SERVING */
     uint8_t timeout;        /* enum timeout: what the timer was armed for */
     bool client_closed : 1; /* its FIN has been read */

@@ -40,6 +40,7 @@ struct listener {
     uint64_t id;              /* unique for the life of the daemon, from 1 */
     struct endpoint endpoint; /* `path` is the listener's own copy */
     struct stat inode;        /* of the path, so that only our own socket is removed */
+    uint16_t port;            /* that it is bound to, also when the kernel picked it; 0 for a path */
     char name[128];           /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */
     bool without_v6;          /* `any`, on a host that has no IPv6 */
     struct terms *terms;
@@ -65,12 +66,13 @@ int listener_configure(struct listener *listener, mode_t mode, const struct sock
 /* Takes over the terms and the rules' lists. */
 void listener_set_terms(struct listener *listener, struct terms *terms, struct admission_rules *rules);
 
-/* Whether its socket can serve this endpoint; the mode of a path can be changed and does not matter. */
+/* Whether its socket can serve this endpoint; the mode of a path can be changed and does not matter. A
+ * listener whose path was taken away or is somebody else's by now is not there any more. */
 bool listener_is_at(const struct listener *listener, const struct endpoint *endpoint);
 
 /* No handshake begins any more: the kernel drops what would (socket(7), SO_ATTACH_FILTER), and those clients
- * try again or go elsewhere. Those who have begun can still be accepted in a moment. A close alone would reset
- * them. */
+ * try again or go elsewhere; a path is removed. Those who have begun can still be accepted in a moment. A
+ * close alone would reset them. */
 void listener_stop_handshakes(struct listener *listener);
 
 /* Returns 0 with *fd and *client set, -EAGAIN when nobody waits, -ECONNABORTED when that client is gone

@@ -133,14 +133,17 @@ static int poll_busily(struct event_loop *loop, uint32_t usec)
         loop->poll_skips--;
         return 0;
     }
-    uint64_t start = clock_monotonic_usec();
+    uint64_t end = clock_monotonic_usec() + usec;
+    uint64_t next_timer = timer_wheel_next_usec(&loop->wheel);
+    if (next_timer < end)
+        end = next_timer;
     do {
         int count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
         if (count != 0) {
             loop->poll_losses = 0;
             return count;
         }
-    } while (clock_monotonic_usec() - start < usec);
+    } while (clock_monotonic_usec() < end);
     if (loop->poll_losses < MAX_POLL_LOSSES)
         loop->poll_losses++;
     loop->poll_skips = (1U << loop->poll_losses) - 1;
@@ -150,12 +153,11 @@ static int poll_busily(struct event_loop *loop, uint32_t usec)
 static int wait_for_events(struct event_loop *loop)
 {
     int count = 0;
-    int timeout = timeout_msec(loop);
     uint32_t usec = atomic_load_explicit(&loop->busy_poll_usec, memory_order_relaxed);
-    if (usec > 0 && timeout != 0)
+    if (usec > 0)
         count = poll_busily(loop, usec);
     if (count == 0)
-        count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, timeout);
+        count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, timeout_msec(loop));
     if (count < 0)
         return errno == EINTR ? 0 : -errno;
     return count;

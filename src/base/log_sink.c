@@ -3,8 +3,8 @@
 
 #include "base/log_sink.h"
 
-#include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/datagram.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,9 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
@@ -266,30 +264,12 @@ static int write_stderr(const struct log_record *record, int sink, const atomic_
     return 0;
 }
 
-/* A socket like sd_journal_sendv(3)'s own, but connected: poll(2) then looks at the receiver's queue. Returns
- * it, or a negative errno: nobody is there to make anyone wait. */
-static int connect_journal(void)
-{
-    static const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET};
-    CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
-        return -errno;
-    return TAKE_FD(fd);
-}
-
 bool log_sink_ready(int timeout_msec)
 {
-    CLEANUP(fd_close) int journal = -1;
-    struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
-
-    if (current_sink() == SINK_JOURNAL) {
-        journal = connect_journal();
-        if (journal < 0)
-            return true;
-        writable.fd = journal;
-    }
+    if (current_sink() == SINK_JOURNAL)
+        return datagram_is_writable(JOURNAL_SOCKET, timeout_msec);
     /* POLLERR (nobody reads any more) and POLLNVAL (closed) count as ready: write(2) says it at once. */
+    struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
     return poll(&writable, 1, timeout_msec) > 0;
 }
 
@@ -297,5 +277,11 @@ int log_sink_write(const struct log_record *record, const atomic_bool *give_up)
 {
     int sink = current_sink();
 
-    return sink == SINK_JOURNAL ? write_journal(record, give_up) : write_stderr(record, sink, give_up);
+    if (sink != SINK_JOURNAL)
+        return write_stderr(record, sink, give_up);
+    int r = write_journal(record, give_up);
+    /* A service in a root directory of its own has journald's stream, and not its socket. */
+    if (r == -ENOENT && atomic_load(&stderr_is_stream))
+        r = write_stderr(record, SINK_STDERR_STREAM, give_up);
+    return r;
 }

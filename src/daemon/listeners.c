@@ -112,6 +112,25 @@ static struct listener *find_open(const struct acceptor *acceptor, const struct 
     return NULL;
 }
 
+/* "*:7" may be bound beside a 127.0.0.1:7 that is about to go, while both are open: see listener_share. Only
+ * beside such a one: two listeners on one port, or another process's, stay an error. Returns whether there is
+ * one. */
+static bool share_leaving(const struct acceptor *acceptor, const struct endpoint *endpoint,
+                          const struct plan *plans, size_t count)
+{
+    bool found = false;
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        struct listener *listener = CONTAINER_OF(link, struct listener, link);
+        if (endpoint->path || listener->port == 0 || listener->port != endpoint->port ||
+            is_planned(plans, count, listener))
+            continue;
+        listener_share(listener, true);
+        found = true;
+    }
+    return found;
+}
+
 /* A host may have no IPv6 at all, or none on its loopback interface (net.ipv6.conf.lo.disable_ipv6). What
  * listens there is left out, since nobody could connect to it. */
 static bool may_be_left_out(const struct endpoint *endpoint, int error)
@@ -127,10 +146,10 @@ static int plan_row(struct acceptor *acceptor, const struct settings *settings, 
     const struct listener_settings *row = &settings->listeners[index];
     struct plan *plan = &plans[index];
     const struct endpoint endpoint = endpoint_of(row);
-    plan->listener = find_open(acceptor, &endpoint, plans, index);
     if (!plan->listener) {
         const struct socket_settings socket_settings = socket_settings_of(settings);
-        int r = listener_open(&endpoint, &socket_settings, acceptor->listener_count > 0, &plan->listener);
+        bool shares = share_leaving(acceptor, &endpoint, plans, settings->listener_count);
+        int r = listener_open(&endpoint, &socket_settings, shares, &plan->listener);
         if (r < 0 && may_be_left_out(&endpoint, -r))
             return 1;
         if (r < 0)
@@ -147,6 +166,10 @@ static int plan_all(struct acceptor *acceptor, const struct settings *settings, 
     int result = 0;
     bool no_ipv6 = false;
     size_t opened = 0;
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        const struct endpoint endpoint = endpoint_of(&settings->listeners[i]);
+        plans[i].listener = find_open(acceptor, &endpoint, plans, i);
+    }
     for (size_t i = 0; i < settings->listener_count; i++) {
         int r = plan_row(acceptor, settings, i, plans);
         if (r < 0) {
@@ -228,12 +251,11 @@ static void commit(struct acceptor *acceptor, const struct settings *settings, s
     }
 }
 
-/* While both are open, "*:7" may be bound beside 127.0.0.1:7 that goes: see listener_share. */
-static void share_all(struct acceptor *acceptor, bool shares)
+static void share_none(struct acceptor *acceptor)
 {
     LIST_FOR_EACH(link, &acceptor->listeners)
     {
-        listener_share(CONTAINER_OF(link, struct listener, link), shares);
+        listener_share(CONTAINER_OF(link, struct listener, link), false);
     }
 }
 
@@ -244,13 +266,12 @@ int listeners_apply(struct acceptor *acceptor, const struct settings *settings)
         report_system_error("cannot read the listeners", ENOMEM);
         return -ENOMEM;
     }
-    share_all(acceptor, true);
     int r = plan_all(acceptor, settings, plans);
     if (r == 0)
         r = add_new(acceptor, plans, settings->listener_count);
     if (r == 0)
         commit(acceptor, settings, plans);
-    share_all(acceptor, false);
+    share_none(acceptor);
     drop_plans(plans, settings->listener_count);
     return r;
 }

@@ -1,6 +1,7 @@
 #include "daemon/notify.h"
 
 #include "base/cleanup.h"
+#include "base/datagram.h"
 #include "base/log.h"
 #include "daemon/reports.h"
 
@@ -12,6 +13,10 @@
 #include <systemd/sd-daemon.h>
 
 #define STATUS_SIZE 512
+#define READY "READY=1\nSTATUS="
+
+/* For a manager that is busy: what is said once is worth a moment, also when its queue is full. */
+#define WAIT_MSEC 500
 
 static char last_status[STATUS_SIZE];
 static int last_result;
@@ -25,50 +30,61 @@ bool notify_is_wanted(void)
     return getenv("NOTIFY_SOCKET") != NULL;
 }
 
+/* What cannot be said now without waiting is owed, and goes ahead of the next status. */
+static bool ready_owed;
+
 /* The service goes on without its manager's ear; a start that systemd waits for in vain shows there as well.
- * */
-static void tell(const char *state)
+ * Returns whether it was said, or cannot be. */
+static bool tell(const char *state, int wait_msec)
 {
+    const char *manager = getenv("NOTIFY_SOCKET");
+    if (manager && !datagram_is_writable(manager, wait_msec))
+        return false;
     int r = sd_notify(0, state);
     if ((r == -EMFILE || r == -ENFILE) && reserve_fd >= 0) {
         fd_close(&reserve_fd);
         r = sd_notify(0, state);
     }
-    if (reserve_fd < 0 && notify_is_wanted())
+    if (reserve_fd < 0 && manager)
         reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* Once, not with every STATUS=. */
     if (r < 0 && r != last_result)
         report_system_error("cannot notify the service manager ($NOTIFY_SOCKET)", -r);
     last_result = r;
+    return true;
 }
 
-static void tell_status(const char *head, const char *status)
+static void tell_status(const char *head, const char *status, int wait_msec)
 {
     char state[STATUS_SIZE + 64];
+    snprintf(state, sizeof state, "%s%.*s", head, STATUS_SIZE - 1, status);
+    if (!tell(state, wait_msec))
+        return;
+    ready_owed = false;
     snprintf(last_status, sizeof last_status, "%s", status);
-    snprintf(state, sizeof state, "%s%s", head, last_status);
-    tell(state);
 }
 
 void notify_ready(const char *status)
 {
-    tell_status("READY=1\nSTATUS=", status);
+    ready_owed = true;
+    tell_status(READY, status, WAIT_MSEC);
 }
 
 void notify_status(const char *status)
 {
     if (strncmp(status, last_status, sizeof last_status - 1) != 0)
-        tell_status("STATUS=", status);
+        tell_status(ready_owed ? READY : "STATUS=", status, 0);
 }
 
 void notify_stopping(void)
 {
-    tell("STOPPING=1");
+    ready_owed = false;
+    tell("STOPPING=1", WAIT_MSEC);
 }
 
 void notify_failed(int error, const char *status)
 {
     char head[64];
     snprintf(head, sizeof head, "ERRNO=%d\nSTATUS=", error);
-    tell_status(head, status);
+    tell_status(head, status, WAIT_MSEC);
 }

@@ -67,10 +67,10 @@ static void start_stopping(struct server *server, const char *why)
     server->stopping = true;
     notify_stopping();
     report_stopping(why, worker_pool_connections(&server->pool));
-    acceptor_stop(&server->acceptor);
-    worker_pool_drain(&server->pool);
     uint64_t timeout = (uint64_t)(server->settings->drain_timeout * (double)USEC_PER_SEC);
     event_loop_arm(&server->loop, &server->drain_timer, clock_monotonic_usec() + timeout);
+    acceptor_stop(&server->acceptor);
+    worker_pool_drain(&server->pool);
 }
 
 /* A worker whose loop has failed would leave its clients hanging: stop, and let the service manager start
@@ -141,6 +141,9 @@ static void keep_until_restart(const struct settings *in_force, struct settings 
     }
 }
 
+static const char no_room[] =
+    "the descriptor limit leaves none for clients (raise it: LimitNOFILE=, ulimit -n)";
+
 /* Whole or not at all. */
 static void reload(struct server *server)
 {
@@ -149,6 +152,11 @@ static void reload(struct server *server)
     const char *file = server->options->config;
     if (settings_load(server->options, &problems, &settings) < 0) {
         report_problems(&problems);
+        report_reload_failed(file);
+        return;
+    }
+    if (limits_room(server->descriptors, server->pool.count, (unsigned)settings->listener_count) == 0) {
+        report_system_error(no_room, EMFILE);
         report_reload_failed(file);
         return;
     }
@@ -305,8 +313,7 @@ static const struct stage {
     {make_acceptor, free_acceptor, "cannot open /dev/null", EXIT_STATUS_SYSTEM},
     {start_workers, stop_workers, "cannot start the workers", EXIT_STATUS_SYSTEM},
     {open_listeners, close_listeners, "cannot listen", EXIT_STATUS_CANNOT_LISTEN},
-    {find_room, keep, "the descriptor limit leaves none for clients (raise it: LimitNOFILE=, ulimit -n)",
-     EXIT_STATUS_SYSTEM},
+    {find_room, keep, no_room, EXIT_STATUS_SYSTEM},
 };
 #define STAGE_COUNT (sizeof stages / sizeof stages[0])
 
@@ -331,6 +338,12 @@ static void serve(struct server *server)
     }
 }
 
+/* Of descriptors or memory: the system's trouble, whatever it was wanted for. */
+static bool is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
 int server_run(const struct options *options, struct settings *settings)
 {
     struct server server = {.options = options, .settings = settings};
@@ -349,7 +362,7 @@ int server_run(const struct options *options, struct settings *settings)
         if (reports_last_error()[0] == '\0')
             report_system_error(stages[started].failure, -r);
         notify_failed(-r, reports_last_error());
-        server.exit_status = stages[started].exit_status;
+        server.exit_status = is_shortage(-r) ? EXIT_STATUS_SYSTEM : stages[started].exit_status;
     }
     while (started-- > 0)
         stages[started].stop(&server);

@@ -54,7 +54,8 @@ const struct setting_row setting_table[] = {
     {OVERRIDE(deny), .type = SETTING_NETWORKS,
      .meaning = "Overrides the deny below for this listener; not with a path."},
     {OVERRIDE(max_connections_per_source), .type = SETTING_INTEGER, .maximum = 1000000,
-     .meaning = "Overrides the max_connections_per_source below for this listener; not with a path."},
+     .meaning = "Overrides the max_connections_per_source below for this listener, which then counts the "
+                "connections that it accepts from now on by itself; not with a path."},
 
     {GLOBAL(workers), .type = SETTING_INTEGER, .maximum = 1024, .fallback = 0, .needs_restart = true,
      .unit = "threads",

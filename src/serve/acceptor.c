@@ -17,6 +17,9 @@
 
 #define RETRY_USEC (100 * USEC_PER_MSEC)
 
+/* How long a listener that closes goes on taking in those who had connected. */
+#define LAST_CLIENTS_USEC (500 * USEC_PER_MSEC)
+
 /* A pause that follows another within this time is the same stretch of overload, and not logged again. */
 #define SAME_STRETCH_USEC USEC_PER_SEC
 
@@ -196,6 +199,9 @@ static void on_ready(struct event_source *source, uint32_t events)
             acceptor_resume(acceptor); /* there may be room by now; if not, the vacancy will tell */
             return;
         }
+        /* The workers were not told yet of those whom this turn has taken in: let them make room first. */
+        if (full == REASON_QUEUE_FULL && i > 0)
+            break;
         if (!accept_one(acceptor, listener, full))
             break;
     }
@@ -214,23 +220,38 @@ int acceptor_add(struct acceptor *acceptor, struct listener *listener)
     return 0;
 }
 
-/* Whoever has connected is let in like anybody else, or refused as `draining` when there is no room. */
+/* The backlog may hold more clients than the queue; the workers take those out in no time, if they turn at
+ * all. */
+static enum reason await_room(struct acceptor *acceptor, uint64_t until_usec)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    enum reason full;
+    while ((full = fullness(acceptor)) == REASON_QUEUE_FULL && clock_monotonic_usec() < until_usec) {
+        worker_pool_flush(acceptor->pool);
+        nanosleep(&moment, NULL);
+    }
+    return full;
+}
+
+/* Whoever has connected is let in like anybody else, or refused as `draining` when there is no room. Bounded,
+ * since clients may come as fast as they are taken in. */
 static void empty_backlog(struct acceptor *acceptor, struct listener *listener)
 {
-    for (;;) {
+    uint64_t until = clock_monotonic_usec() + LAST_CLIENTS_USEC;
+    while (clock_monotonic_usec() < until) {
         struct address client;
         int fd;
         int r = listener_accept(listener, &fd, &client);
         if (r == 0)
             admit_or_refuse(acceptor, listener, &client, fd,
-                            fullness(acceptor) == REASON_NONE ? REASON_NONE : REASON_DRAINING);
+                            await_room(acceptor, until) == REASON_NONE ? REASON_NONE : REASON_DRAINING);
         else if (r != -ECONNABORTED)
             return;
     }
 }
 
-/* A client that has the kernel's SYN+ACK takes itself for connected: those of this host and its neighbours get here in this
- * time. A close before that resets them. */
+/* A client that has the kernel's SYN+ACK takes itself for connected: those of this host and its neighbours
+ * get here in this time. A close before that resets them. */
 static void await_handshakes(void)
 {
     const struct timespec time = {.tv_nsec = HANDSHAKE_NSEC};

@@ -24,6 +24,7 @@
 /* The rest of an answer that the kernel did not take. */
 struct unsent {
     size_t start, end;
+    int64_t taken; /* bytes that the client had acknowledged at the last look */
     uint8_t bytes[];
 };
 
@@ -135,6 +136,22 @@ static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t leng
     return sent;
 }
 
+/* Bytes that the kernel holds for the client: sent and not acknowledged, or not yet sent (tcp(7), SIOCOUTQ).
+ * 0 when it does not say. */
+static uint32_t unacknowledged(const struct connection *c)
+{
+    int bytes;
+    if (ioctl(c->source.fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
+        return 0;
+    /* Our FIN counts as one. */
+    return c->lingering && bytes > 0 ? (uint32_t)bytes - 1 : (uint32_t)bytes;
+}
+
+static int64_t taken_by_client(const struct connection *c)
+{
+    return (int64_t)c->bytes_out - unacknowledged(c);
+}
+
 /* Sends bytes of the scratch buffer, and keeps what the kernel does not take. Returns false when the
  * connection is gone. */
 static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t length)
@@ -152,6 +169,7 @@ static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t leng
     }
     c->unsent->start = 0;
     c->unsent->end = rest;
+    c->unsent->taken = taken_by_client(c);
     memcpy(c->unsent->bytes, bytes + sent, rest);
     return true;
 }
@@ -190,6 +208,15 @@ static bool produce(struct connection *c)
     return length == 0 || send_or_keep(c, bytes, length);
 }
 
+/* Bytes of the client are in the scratch buffer. */
+static void note_read(struct connection *c, size_t length)
+{
+    c->active_usec = loop_of(c)->now;
+    c->bytes_in += length;
+    counter_add(&c->worker->counters.bytes_in, length);
+    trace(c, true, c->worker->scratch, length);
+}
+
 static bool read_and_answer(struct connection *c)
 {
     size_t size = c->terms->unsent_limit;
@@ -207,12 +234,9 @@ static bool read_and_answer(struct connection *c)
         c->client_closed = true;
         return true;
     }
-    c->active_usec = loop_of(c)->now;
-    c->bytes_in += (uint64_t)length;
-    counter_add(&c->worker->counters.bytes_in, (uint64_t)length);
+    note_read(c, (size_t)length);
     if (c->draining)
         c->due -= (uint32_t)length;
-    trace(c, true, bytes, (size_t)length);
     size_t answer = service_answer(c->terms->service, &c->terms->params, &c->state, bytes, (size_t)length);
     return answer == 0 || send_or_keep(c, bytes, answer);
 }
@@ -222,8 +246,7 @@ static void read_and_forget(struct connection *c)
 {
     ssize_t length = recv(c->source.fd, c->worker->scratch, c->worker->scratch_size, 0);
     if (length > 0) {
-        c->bytes_in += (uint64_t)length;
-        counter_add(&c->worker->counters.bytes_in, (uint64_t)length);
+        note_read(c, (size_t)length);
     } else if (length == 0) {
         connection_close(c, c->reason, 0);
     } else if (errno != EAGAIN) {
@@ -254,6 +277,7 @@ static bool half_close(struct connection *c)
         return false;
     }
     c->lingering = true;
+    c->unacknowledged = unacknowledged(c);
     c->active_usec = loop_of(c)->now;
     return true;
 }
@@ -263,6 +287,7 @@ enum timeout {
     TIMEOUT_IDLE,
     TIMEOUT_WRITE,
     TIMEOUT_LINGER,
+    TIMEOUT_NONE, /* the timer is not armed */
 };
 
 static enum timeout timeout_of(const struct connection *c)
@@ -275,16 +300,44 @@ static uint64_t deadline_of(const struct connection *c)
     const uint64_t usec[] = {
         [TIMEOUT_IDLE] = c->terms->idle_timeout_usec,
         [TIMEOUT_WRITE] = c->terms->write_timeout_usec,
-        [TIMEOUT_LINGER] = LINGER_USEC,
+        [TIMEOUT_LINGER] = c->unacknowledged > 0 ? c->terms->write_timeout_usec : LINGER_USEC,
     };
     uint64_t timeout = usec[timeout_of(c)];
     return timeout == USEC_NEVER ? USEC_NEVER : c->active_usec + timeout;
 }
 
+/* How often the timer looks whether the client takes what the kernel holds. A slow client may take megabytes
+ * before the kernel asks for more, and nothing else tells that it is not stuck. */
+static uint64_t look_interval(const struct connection *c)
+{
+    uint64_t timeout = c->terms->write_timeout_usec;
+    return timeout / 4 < LINGER_USEC ? timeout / 4 : LINGER_USEC;
+}
+
 static void arm_timer(struct connection *c)
 {
-    c->timeout = (uint8_t)timeout_of(c);
-    event_loop_arm(loop_of(c), &c->timer, deadline_of(c));
+    enum timeout timeout = timeout_of(c);
+    c->timeout = (uint8_t)timeout;
+    uint64_t deadline = deadline_of(c);
+    uint64_t look = loop_of(c)->now + look_interval(c);
+    event_loop_arm(loop_of(c), &c->timer, timeout != TIMEOUT_IDLE && look < deadline ? look : deadline);
+}
+
+/* Bytes that the client takes out of the kernel's hands are a sign of life, like those that we hand to the
+ * kernel. */
+static void note_what_was_taken(struct connection *c)
+{
+    if (c->lingering) {
+        uint32_t left = unacknowledged(c);
+        if (left < c->unacknowledged)
+            c->active_usec = loop_of(c)->now;
+        c->unacknowledged = left;
+    } else if (c->unsent) {
+        int64_t taken = taken_by_client(c);
+        if (taken > c->unsent->taken)
+            c->active_usec = loop_of(c)->now;
+        c->unsent->taken = taken;
+    }
 }
 
 static uint32_t interest_of(const struct connection *c)
@@ -339,6 +392,14 @@ static void on_ready(struct event_source *source, uint32_t events)
 static void on_timer(struct timer *timer)
 {
     struct connection *c = CONTAINER_OF(timer, struct connection, timer);
+    if (!c->lingering && !c->unsent && has_output(c)) {
+        /* The kernel has not asked for more of an endless answer: offer it, and what it leaves tells how it
+         * goes on. */
+        c->timeout = TIMEOUT_NONE;
+        turn(c, EPOLLOUT);
+        return;
+    }
+    note_what_was_taken(c);
     if (deadline_of(c) > loop_of(c)->now) {
         arm_timer(c);
     } else if (c->lingering) {

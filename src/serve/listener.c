@@ -70,7 +70,7 @@ static int name_ip(struct listener *listener, const struct address *bound)
     struct address address = *bound;
     struct address named;
     address_from_sockaddr((const struct sockaddr *)&sockaddr, &named);
-    address.port = named.port;
+    address.port = listener->port = named.port;
     if (listener->endpoint.any)
         snprintf(listener->name, sizeof listener->name, "*:%u", address.port);
     else
@@ -178,6 +178,9 @@ void listener_share(struct listener *listener, bool shares)
 static int set_tcp_options(int fd, const struct socket_settings *settings)
 {
     int r = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    /* An urgent byte (RFC 6093) is a byte of the stream like every other. */
+    if (r == 0)
+        r = set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     if (r == 0)
         r = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, settings->keepalive_sec > 0);
     if (r == 0 && settings->keepalive_sec > 0)
@@ -187,13 +190,22 @@ static int set_tcp_options(int fd, const struct socket_settings *settings)
     return r;
 }
 
+/* Somebody may have removed the socket, or put something else there. */
+static bool owns_path(const struct listener *listener)
+{
+    struct stat now;
+    const struct stat *then = &listener->inode;
+    return then->st_ino != 0 && lstat(listener->endpoint.path, &now) == 0 && now.st_ino == then->st_ino &&
+           now.st_dev == then->st_dev;
+}
+
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings)
 {
     int fd = listener->source.fd;
     int r;
     /* A new path gets its mode before listen(2), so that nobody connects under another. */
     if (listener->endpoint.path)
-        r = chmod(listener->endpoint.path, mode) < 0 ? -errno : 0;
+        r = owns_path(listener) ? (chmod(listener->endpoint.path, mode) < 0 ? -errno : 0) : -ENOENT;
     else
         r = set_tcp_options(fd, settings);
     if (r < 0)
@@ -222,16 +234,23 @@ bool listener_is_at(const struct listener *listener, const struct endpoint *endp
 {
     const struct endpoint *own = &listener->endpoint;
     if (own->path || endpoint->path)
-        return own->path && endpoint->path && strcmp(own->path, endpoint->path) == 0;
+        return own->path && endpoint->path && strcmp(own->path, endpoint->path) == 0 && owns_path(listener);
     if (own->port != endpoint->port || own->any != endpoint->any)
         return false;
     return own->any || address_equal_ip(&own->at, &endpoint->at);
 }
 
+static void remove_path(struct listener *listener)
+{
+    if (owns_path(listener))
+        unlink(listener->endpoint.path);
+    listener->inode.st_ino = 0;
+}
+
 void listener_stop_handshakes(struct listener *listener)
 {
-    /* The packet begins with its TCP header: drop what has SYN without ACK. Those of a handshake under way pass, or its
-     * client would take itself for connected and be reset. */
+    /* The packet begins with its TCP header: drop what has SYN without ACK. Those of a handshake under way
+     * pass, or its client would take itself for connected and be reset. */
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS_AT),
         BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TCP_FLAG_BITS_SYN | TCP_FLAG_BITS_ACK),
@@ -241,7 +260,9 @@ void listener_stop_handshakes(struct listener *listener)
     };
     struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
     /* When it fails the clients of one instant may see a reset, as they would with any other server. */
-    if (!listener->endpoint.path)
+    if (listener->endpoint.path)
+        remove_path(listener);
+    else
         setsockopt(listener->source.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
@@ -284,16 +305,6 @@ int listener_accept(struct listener *listener, int *fd, struct address *client)
     address_from_sockaddr((const struct sockaddr *)&sockaddr, client);
     *fd = r;
     return 0;
-}
-
-/* Another process may have put its own socket there since. */
-static void remove_path(const struct listener *listener)
-{
-    struct stat now;
-    const struct stat *then = &listener->inode;
-    if (then->st_ino != 0 && lstat(listener->endpoint.path, &now) == 0 && now.st_ino == then->st_ino &&
-        now.st_dev == then->st_dev)
-        unlink(listener->endpoint.path);
 }
 
 void listener_close(struct listener *listener)
