@@ -81,7 +81,7 @@ def held_worker(daemon):
     with daemon.connect() as prod:
         ping(prod)
         daemon.faults.arm("epoll_wait@worker:sleep=600000")
-        ping(prod)
+        prod.sendall(b"prod")  # answered or not: the worker may be on its way to the next wait
         daemon.faults.wait_hits()
         yield
         daemon.faults.disarm()

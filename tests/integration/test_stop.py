@@ -253,6 +253,9 @@ class Load(TestCase):
                             client = daemon.connect()
                         except ConnectionRefusedError:
                             return
+                        except OSError as error:
+                            outcomes.append(error)
+                            return
                         with client:
                             try:
                                 client.sendall(b"hello")
