@@ -429,6 +429,22 @@ START_TEST(polls_before_it_sleeps)
 }
 END_TEST
 
+START_TEST(poll_ends_when_a_timer_is_due)
+{
+    struct alarm alarm = {.quits = true};
+    start();
+    timer_init(&alarm.timer, on_alarm);
+    event_loop_busy_poll(&loop, USEC_PER_SEC);
+    uint64_t begin = clock_monotonic_usec();
+    event_loop_arm(&loop, &alarm.timer, begin + 20 * USEC_PER_MSEC);
+    ck_assert_int_eq(event_loop_run(&loop), 0);
+    ck_assert_uint_eq(alarm.fired, 1);
+    ck_assert_uint_ge(alarm.fired_usec, begin + 20 * USEC_PER_MSEC);
+    ck_assert_uint_lt(clock_monotonic_usec() - begin, 500 * USEC_PER_MSEC);
+    event_loop_deinit(&loop);
+}
+END_TEST
+
 START_TEST(failing_poll_is_reported)
 {
     start();
@@ -462,6 +478,7 @@ int main(void)
     tcase_add_test(tests, failed_init_leaves_nothing);
     tcase_add_test(tests, failed_add_counts_nothing);
     tcase_add_test(tests, polls_before_it_sleeps);
+    tcase_add_test(tests, poll_ends_when_a_timer_is_due);
     tcase_add_test(tests, failing_poll_is_reported);
     return run_case(tests);
 }

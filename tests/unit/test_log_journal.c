@@ -133,19 +133,26 @@ START_TEST(fields_that_do_not_fit_are_left_out)
 }
 END_TEST
 
+/* What systemd says of a service whose stderr is journald's. */
+static void stderr_becomes_the_stream(void)
+{
+    char stream[64];
+    struct stat status;
+
+    ck_assert_int_eq(fstat(STDERR_FILENO, &status), 0);
+    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
+}
+
 START_TEST(auto_follows_the_journal_stream)
 {
     const struct log_settings automatic = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
-    char stream[64];
-    struct stat status;
 
     log_configure(&automatic);
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to stderr");
     ck_assert_ptr_nonnull(strstr(output(), "to stderr"));
 
-    ck_assert_int_eq(fstat(STDERR_FILENO, &status), 0);
-    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
-    setenv("JOURNAL_STREAM", stream, 1);
+    stderr_becomes_the_stream();
     log_configure(&automatic);
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to the journal");
     ck_assert(receive());
@@ -197,6 +204,32 @@ START_TEST(absent)
         log_event(&own, LOG_LEVEL_INFO, NULL, 0, "queued");
     log_stop(USEC_PER_SEC);
     ck_assert_uint_eq(lost(), 6);
+}
+END_TEST
+
+/* A service in a root directory of its own has journald's stream, and not its socket. */
+START_TEST(absent_behind_the_stream)
+{
+    const struct log_settings automatic = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
+
+    unlink(SOCKET_PATH);
+    stderr_becomes_the_stream();
+    log_configure(&automatic);
+    log_event(&own, LOG_LEVEL_WARNING, NULL, 0, "two\nlines");
+    ck_assert_str_eq(output(), "<4>two\\nlines\n");
+    ck_assert_int_eq(log_start(), 0);
+    log_event(&own, LOG_LEVEL_INFO, NULL, 0, "from the queue");
+    wait_for("<6>from the queue\n");
+
+    fd_close(&journald); /* it is there again, and gets the next one */
+    journald_begins();
+    log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to the journal");
+    ck_assert(receive());
+    ck_assert_str_eq(field("MESSAGE"), "to the journal");
+    log_stop(USEC_PER_SEC);
+    ck_assert_ptr_null(strstr(output(), "to the journal"));
+    ck_assert_uint_eq(lost(), 0);
+    unsetenv("JOURNAL_STREAM");
 }
 END_TEST
 
@@ -311,6 +344,7 @@ int main(void)
         auto_follows_the_journal_stream,
         held_back_and_lost_have_their_fields,
         absent,
+        absent_behind_the_stream,
         nobody_listens,
         frozen,
         frozen_before_the_start,

@@ -2,10 +2,11 @@
 
 #include "capture.h"
 #include "faults.h"
-
-#include <sys/un.h>
+#include "full_queue.h"
 
 static int manager;
+static struct sockaddr_un manager_name;
+static socklen_t manager_length;
 
 /* An abstract socket of the kernel's choosing: nothing to remove. */
 static void setup(void)
@@ -22,6 +23,8 @@ static void setup(void)
     memcpy(path, name.sun_path, bytes);
     path[0] = '@';
     path[bytes] = '\0';
+    manager_name = name;
+    manager_length = length;
     ck_assert_int_eq(setenv("NOTIFY_SOCKET", path, 1), 0);
 }
 
@@ -136,6 +139,43 @@ START_TEST(heard_without_a_free_descriptor)
 }
 END_TEST
 
+/* A manager that is frozen costs nobody but itself: what it missed is said with the next status. */
+START_TEST(busy_manager_is_told_later)
+{
+    fill_queue(&manager_name, manager_length);
+    notify_status("missed");
+    notify_ready("ready, unheard");
+    notify_status("missed, too");
+    notify_status("ready, unheard");
+    ck_assert_uint_eq(empty_queue(manager), 0);
+
+    notify_status("heard");
+    expect("READY=1\nSTATUS=heard");
+    notify_status("and on");
+    expect("STATUS=and on");
+
+    fill_queue(&manager_name, manager_length);
+    notify_status("missed");
+    ck_assert_uint_eq(empty_queue(manager), 0);
+    notify_status("missed"); /* so it is no repetition */
+    expect("STATUS=missed");
+    expect_nothing_yet(manager);
+}
+END_TEST
+
+START_TEST(busy_manager_is_not_told_ready_after_the_end)
+{
+    fill_queue(&manager_name, manager_length);
+    notify_ready("ready");
+    notify_stopping();
+    notify_failed(98, "cannot listen");
+    ck_assert_uint_eq(empty_queue(manager), 0);
+    notify_status("at the end");
+    expect("STATUS=at the end");
+    expect_nothing_yet(manager);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("notify");
@@ -145,5 +185,7 @@ int main(void)
     tcase_add_test(tests, without_a_manager);
     tcase_add_test(tests, deaf_manager_is_logged);
     tcase_add_test(tests, heard_without_a_free_descriptor);
+    tcase_add_test(tests, busy_manager_is_told_later);
+    tcase_add_test(tests, busy_manager_is_not_told_ready_after_the_end);
     return run_case(tests);
 }

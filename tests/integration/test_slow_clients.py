@@ -1,0 +1,210 @@
+"""Clients that take their time: as long as they read at all nothing is cut, nothing lost, nothing reset, whatever the
+kernel's buffers hold meanwhile; those that do not read are closed."""
+
+import re
+import signal
+import socket
+import threading
+import time
+
+import harness
+
+LOG = 'log = { level = "info"; rate = 0; };'
+LISTENER = '{ address = "127.0.0.1"; port = PORT; service = "%s"; }'
+PATH_LISTENER = '{ path = "DIR/socket"; service = "%s"; }'
+
+# About 300 kB/s, for several times a write_timeout of 1.
+PIECE = 15000
+PAUSE = 0.05
+SLOW_SECONDS = 4.0
+
+# More than the default buffers of both sides take in together at that pace.
+LARGE = 16 << 20
+
+CHARGEN_PERIOD = 95 * 74  # RFC 864: a line for each character, 72 of them and CR LF
+
+
+def connect_path(daemon):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(harness.patience())
+    client.connect(daemon.path("socket"))
+    return client
+
+
+def read_slowly(client, seconds=SLOW_SECONDS, piece_size=PIECE):
+    data = bytearray()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        piece = client.recv(piece_size)
+        if not piece:
+            break
+        data += piece
+        time.sleep(PAUSE)
+    return bytes(data)
+
+
+class Sender:
+    """Sends in a thread of its own; how that ended is in `failure`."""
+
+    def __init__(self, send):
+        self.send = send
+        self.failure = None
+        self.ends = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        try:
+            self.send(self)
+        except OSError as error:
+            self.failure = error
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ends.set()
+        self.thread.join(harness.patience())
+        if self.thread.is_alive():
+            raise AssertionError("a client was left sending")
+
+
+class WriteTimeout(harness.TestCase):
+    SETTINGS = LOG + "write_timeout = 1.0;"
+
+    def echo(self, listener, connect):
+        request = harness.pattern(LARGE)
+        with harness.Daemon(listener, self.SETTINGS) as daemon, connect(daemon) as client:
+
+            def send(_):
+                client.sendall(request)
+                client.shutdown(socket.SHUT_WR)
+
+            with Sender(send) as sender:
+                answer = read_slowly(client)
+                self.assertEqual(daemon.count_log("closed: "), 0, daemon.log())
+                self.assertLess(len(answer), LARGE)
+                answer += harness.receive_all(client)
+            self.assertIsNone(sender.failure)
+            harness.assert_same(answer, request)
+            daemon.wait_log("closed: client_closed")
+
+    def test_echo_to_a_slow_reader(self):
+        self.echo(LISTENER % "echo", harness.Daemon.connect)
+
+    def test_echo_to_a_slow_reader_at_a_path(self):
+        self.echo(PATH_LISTENER % "echo", connect_path)
+
+    def test_chargen_to_a_slow_reader(self):
+        for listener, connect in ((LISTENER, harness.Daemon.connect), (PATH_LISTENER, connect_path)):
+            with self.subTest(listener=listener), harness.Daemon(listener % "chargen", self.SETTINGS) as daemon, \
+                    connect(daemon) as client:
+                # Fast at first, which makes the kernel's buffers large.
+                data = harness.receive_exactly(client, 4 * LARGE) + read_slowly(client)
+                self.assertEqual(daemon.count_log("closed: "), 0, daemon.log())
+                data += harness.receive_exactly(client, LARGE)
+                self.assertRegex(data, rb"\A[ -~]{72}\r\n")
+                harness.assert_same(data[CHARGEN_PERIOD:], data[:-CHARGEN_PERIOD])
+
+    def test_who_stops_reading_is_closed(self):
+        for service, listener, connect in (("echo", LISTENER, harness.Daemon.connect),
+                                           ("chargen", LISTENER, harness.Daemon.connect),
+                                           ("echo", PATH_LISTENER, connect_path),
+                                           ("chargen", PATH_LISTENER, connect_path)):
+            with self.subTest(service=service, listener=listener), \
+                    harness.Daemon(listener % service, self.SETTINGS) as daemon, connect(daemon) as client:
+
+                def send(_):
+                    if service == "echo":
+                        client.sendall(bytes(LARGE))
+
+                with Sender(send) as sender:
+                    read_slowly(client, 0.5)
+                    daemon.wait_log(f"closed: write_timeout, {service} on")
+                if service == "echo":
+                    self.assertIsInstance(sender.failure, (BrokenPipeError, ConnectionResetError))
+
+
+class Stop(harness.TestCase):
+    def stop(self, listener, connect):
+        with harness.Daemon(listener, LOG + "drain_timeout = 10.0;") as daemon, connect(daemon) as client:
+            received = 0
+            eof = threading.Event()
+
+            def send(sender):
+                block = bytes(65536)
+                while not sender.ends.is_set():
+                    try:
+                        client.sendall(block)
+                        time.sleep(0.02)
+                    except OSError:
+                        # After the daemon's FIN was read the client knows that nobody listens.
+                        if not eof.wait(harness.patience()):
+                            raise
+                        return
+
+            with Sender(send) as sender:
+                received += len(read_slowly(client, 3.0, 2 * PIECE))
+                daemon.send_signal(signal.SIGTERM)
+                received += len(read_slowly(client, 5.0, 2 * PIECE))
+                received += len(harness.receive_all(client))  # a reset would raise here
+                eof.set()
+            self.assertIsNone(sender.failure)
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+            closed = re.search(r"closed: (\w+), echo on .* \d+ bytes in, (\d+) out,", daemon.log())
+            self.assertIsNotNone(closed, daemon.log())
+            self.assertEqual(received, int(closed.group(2)), closed.group())
+
+    def test_who_sends_and_reads_slowly_gets_all(self):
+        self.stop(LISTENER % "echo", harness.Daemon.connect)
+
+    def test_who_sends_and_reads_slowly_at_a_path_gets_all(self):
+        self.stop(PATH_LISTENER % "echo", connect_path)
+
+
+class Linger(harness.TestCase):
+    REPLY = '{ address = "127.0.0.1"; port = PORT; service = "reply"; text = "answer\\n"; trace = true; }'
+
+    def test_upload_behind_the_answer(self):
+        """Who is answered before the request has ended may send it to its end: no reset, which could cost the answer."""
+        with harness.Daemon(self.REPLY, LOG) as daemon, daemon.connect() as client:
+            client.sendall(b"x")
+            end = time.monotonic() + SLOW_SECONDS
+            sent = 1
+            while time.monotonic() < end:
+                client.sendall(bytes(10000))
+                sent += 10000
+                time.sleep(0.1)
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(harness.receive_all(client), b"answer\n")
+            self.assertEqual(int(daemon.wait_log(r"closed: served, .* (\d+) bytes in, 7 out").group(1)), sent)
+
+    def test_trace_goes_on(self):
+        with harness.Daemon(self.REPLY, 'log = { level = "debug"; rate = 0; };') as daemon, daemon.connect() as client:
+            client.sendall(b"first message")
+            self.assertEqual(harness.receive_all(client), b"answer\n")
+            daemon.wait_log('sent 13 bytes: "first message"')
+            client.sendall(b"second message")
+            daemon.wait_log('sent 14 bytes: "second message"')
+            client.close()
+            daemon.wait_log("closed: served, .* 27 bytes in, 7 out")
+
+
+class Urgent(harness.TestCase):
+    def test_byte_in_its_place(self):
+        """RFC 6093: it is a byte of the stream like every other."""
+        with harness.Daemon(LISTENER % "echo", LOG) as daemon:
+            with daemon.connect() as client:
+                client.sendall(b"abc")
+                client.send(b"U", socket.MSG_OOB)
+                client.sendall(b"def")
+                client.shutdown(socket.SHUT_WR)
+                self.assertEqual(harness.receive_all(client), b"abcUdef")
+            with daemon.connect() as client:
+                client.send(b"abcU", socket.MSG_OOB)
+                self.assertEqual(harness.receive_exactly(client, 4), b"abcU")
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,159 @@
+#include "base/datagram.h"
+
+#include "base/clock.h"
+#include "faults.h"
+#include "full_queue.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+static char directory[] = "/tmp/tcpechod-test-XXXXXX";
+static struct sockaddr_un name;
+static socklen_t name_length;
+static char path[sizeof name.sun_path + 1];
+static int receiver;
+
+static void setup(void)
+{
+    strcpy(directory + sizeof directory - 7, "XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+}
+
+static void teardown(void)
+{
+    fault_disarm();
+    if (path[0] == '/')
+        unlink(path);
+    path[0] = '\0';
+    rmdir(directory);
+}
+
+static void bind_receiver(void)
+{
+    receiver = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(receiver, 0);
+    ck_assert_int_eq(bind(receiver, (const struct sockaddr *)&name, name_length), 0);
+}
+
+static void receive_at_path(void)
+{
+    snprintf(path, sizeof path, "%s/socket", directory);
+    name = (struct sockaddr_un){.sun_family = AF_UNIX};
+    strcpy(name.sun_path, path);
+    name_length = sizeof name;
+    bind_receiver();
+}
+
+/* A name of the kernel's choosing. */
+static void receive_at_abstract_name(void)
+{
+    name = (struct sockaddr_un){.sun_family = AF_UNIX};
+    name_length = sizeof(sa_family_t);
+    bind_receiver();
+    name_length = sizeof name;
+    ck_assert_int_eq(getsockname(receiver, (struct sockaddr *)&name, &name_length), 0);
+    size_t length = name_length - offsetof(struct sockaddr_un, sun_path);
+    memcpy(path, name.sun_path, length);
+    path[0] = '@';
+    path[length] = '\0';
+}
+
+static void (*const receive[])(void) = {receive_at_path, receive_at_abstract_name};
+
+START_TEST(absent_receiver_makes_nobody_wait)
+{
+    snprintf(path, sizeof path, "%s/socket", directory);
+    ck_assert(datagram_is_writable(path, -1));
+    ck_assert(datagram_is_writable("@tcpechod-test-absent", -1));
+    ck_assert(datagram_is_writable("", -1));
+    receive_at_path();
+    close(receiver); /* and its path stays */
+    ck_assert(datagram_is_writable(path, -1));
+}
+END_TEST
+
+START_TEST(queue_with_room)
+{
+    receive[_i]();
+    unsigned before = open_descriptors();
+    ck_assert(datagram_is_writable(path, 0));
+    ck_assert_int_eq(empty_queue(receiver), 0);
+    ck_assert_uint_eq(open_descriptors(), before);
+    close(receiver);
+}
+END_TEST
+
+START_TEST(full_queue)
+{
+    receive[_i]();
+    fill_queue(&name, name_length);
+    unsigned before = open_descriptors();
+    ck_assert(!datagram_is_writable(path, 0));
+    uint64_t start = clock_monotonic_usec();
+    ck_assert(!datagram_is_writable(path, 30));
+    ck_assert_uint_ge(clock_monotonic_usec() - start, 30 * USEC_PER_MSEC);
+    ck_assert_uint_eq(open_descriptors(), before);
+    ck_assert_uint_eq(empty_queue(receiver), 0);
+    ck_assert(datagram_is_writable(path, 0));
+    close(receiver);
+}
+END_TEST
+
+static void *read_later(void *argument)
+{
+    for (int i = 0; i < 20; i++)
+        nap();
+    empty_queue(*(const int *)argument);
+    return NULL;
+}
+
+START_TEST(room_ends_the_wait)
+{
+    pthread_t reader;
+    receive[_i]();
+    fill_queue(&name, name_length);
+    ck_assert_int_eq(pthread_create(&reader, NULL, read_later, &receiver), 0);
+    ck_assert(datagram_is_writable(path, PATIENCE_MSEC));
+    pthread_join(reader, NULL);
+    close(receiver);
+}
+END_TEST
+
+START_TEST(overlong_path)
+{
+    char longest[sizeof name.sun_path + 2] = "";
+    for (size_t length = sizeof name.sun_path - 2; length < sizeof longest; length++) {
+        memset(longest, 'x', length);
+        longest[0] = _i == 0 ? '/' : '@';
+        longest[length] = '\0';
+        ck_assert(datagram_is_writable(longest, -1));
+    }
+}
+END_TEST
+
+/* What sends then finds out itself. */
+START_TEST(without_a_free_descriptor)
+{
+    receive_at_path();
+    fill_queue(&name, name_length);
+    fault_rules("socket:EMFILE");
+    bool writable = datagram_is_writable(path, -1);
+    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert(writable);
+    close(receiver);
+}
+END_TEST
+
+int main(void)
+{
+    const int kinds = COUNT_OF(receive);
+    TCase *tests = tcase_create("datagram");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, absent_receiver_makes_nobody_wait);
+    tcase_add_loop_test(tests, queue_with_room, 0, kinds);
+    tcase_add_loop_test(tests, full_queue, 0, kinds);
+    tcase_add_loop_test(tests, room_ends_the_wait, 0, kinds);
+    tcase_add_loop_test(tests, overlong_path, 0, 2);
+    tcase_add_test(tests, without_a_free_descriptor);
+    return run_case(tests);
+}
