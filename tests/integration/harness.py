@@ -734,6 +734,19 @@ def indent(text):
 class TestCase(unittest.TestCase):
     maxDiff = 4000
 
+    def reload(self, daemon, text=None, failing=False):
+        """Sends SIGHUP, with another settings file if one is given, and waits for the outcome, which has to be the
+        expected one."""
+        def ends():
+            return daemon.count_log("notice: reloaded ") + daemon.count_log("error: not reloaded")
+
+        before, failed = ends(), daemon.count_log("error: not reloaded")
+        if text is not None:
+            daemon.write_config(text)
+        daemon.send_signal(signal.SIGHUP)
+        wait_until(lambda: ends() > before, "the end of a reload")
+        self.assertEqual(daemon.count_log("error: not reloaded") - failed, 1 if failing else 0, daemon.log()[-3000:])
+
 
 class TapResult(unittest.TestResult):
     """One line a test, whatever it ends in, with its reason; subtests that fail are told as diagnostics."""

@@ -29,16 +29,6 @@ class TestCase(harness.TestCase):
     def setUp(self):
         self.reloads = 0
 
-    def reload(self, daemon, text=None, failing=False):
-        """Waits for the outcome, which has to be the expected one."""
-        done, failed = daemon.count_log(r"notice: reloaded "), daemon.count_log("error: not reloaded")
-        if text is not None:
-            daemon.write_config(text)
-        daemon.send_signal(signal.SIGHUP)
-        harness.wait_until(lambda: daemon.count_log("notice: reloaded ") + daemon.count_log("error: not reloaded") > done + failed,
-                           "the end of a reload")
-        self.assertEqual(daemon.count_log("error: not reloaded") - failed, 1 if failing else 0, daemon.log()[-3000:])
-
     def silent(self, client):
         return not select.select([client], [], [], 0.1)[0]
 

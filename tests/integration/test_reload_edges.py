@@ -21,19 +21,7 @@ def file(listeners=ECHO, settings=QUIET):
     return f"listeners = ( {listeners} );\n{settings}\n"
 
 
-class TestCase(harness.TestCase):
-    def reload(self, daemon, text=None, failing=False):
-        """Waits for the outcome, which has to be the expected one."""
-        done, failed = daemon.count_log("notice: reloaded "), daemon.count_log("error: not reloaded")
-        if text is not None:
-            daemon.write_config(text)
-        daemon.send_signal(signal.SIGHUP)
-        harness.wait_until(lambda: daemon.count_log("notice: reloaded ") + daemon.count_log("error: not reloaded") > done + failed,
-                           "the end of a reload")
-        self.assertEqual(daemon.count_log("error: not reloaded") - failed, 1 if failing else 0, daemon.log()[-3000:])
-
-
-class Paths(TestCase):
+class Paths(harness.TestCase):
     def exchange(self, daemon, data, name="socket"):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(harness.patience())
@@ -76,7 +64,7 @@ class Paths(TestCase):
             harness.wait_until(lambda: daemon.descriptors() == before, "the old socket to be closed")
 
 
-class Ports(TestCase):
+class Ports(harness.TestCase):
     def test_own_port_twice(self):
         """A listener at the port that the kernel picked for another one, which stays."""
         any_port = '{ address = "127.0.0.1"; port = 0; service = "echo"; }'
@@ -113,7 +101,7 @@ class Ports(TestCase):
                 self.assertEqual(len(daemon.listening()), 2)
 
 
-class Descriptors(TestCase):
+class Descriptors(harness.TestCase):
     def test_more_listeners_than_descriptors(self):
         """Nobody could connect to any of them."""
         many = ", ".join([ECHO] + [UPPER.replace("PORT1", f"PORT{i}") for i in range(1, 31)])
@@ -127,7 +115,7 @@ class Descriptors(TestCase):
             self.reload(daemon, file(settings=QUIET + "workers = 2;"))
 
 
-class Backlog(TestCase):
+class Backlog(harness.TestCase):
     """Who has connected to a listener has a right to an answer when it closes."""
 
     def fill(self, daemon, stack, index, count):
@@ -193,7 +181,7 @@ while True:
 """
 
 
-class Comers(TestCase):
+class Comers(harness.TestCase):
     def stop_among(self, settings):
         with harness.Daemon(config=file(AT_PATH, QUIET + "drain_timeout = 1.0;" + settings)) as daemon, \
                 contextlib.ExitStack() as stack:

@@ -271,7 +271,7 @@ __attribute__((constructor)) static void start(void)
 
 /* ---- what a wrapper asks ---- */
 
-/* A thread sanitizer sees what strncmp(3) reads, but not the atomics of this file, and would call it a race. */
+/* A thread sanitizer sees what strncmp(3) reads, but not this file's atomics, and would call it a race. */
 static bool begins_with(const char *text, const char *beginning)
 {
     while (*beginning && *text == *beginning) {

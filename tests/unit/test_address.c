@@ -1,4 +1,5 @@
 #include "base/address.h"
+#include "common.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -24,7 +25,7 @@ static struct prefix network(const char *text)
     return prefix;
 }
 
-static void expect_text(const struct address *address, enum address_detail detail, const char *expected)
+static void expect_shown(const struct address *address, enum address_detail detail, const char *expected)
 {
     char text[ADDRESS_TEXT_SIZE];
     ck_assert_ptr_eq(address_format(address, detail, text), text);
@@ -50,9 +51,9 @@ START_TEST(parses_and_formats)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct address address = parse(cases[i].in, 7);
-        expect_text(&address, ADDRESS_FULL, cases[i].full);
-        expect_text(&address, ADDRESS_PREFIX, cases[i].prefix);
-        expect_text(&address, ADDRESS_NONE, "-");
+        expect_shown(&address, ADDRESS_FULL, cases[i].full);
+        expect_shown(&address, ADDRESS_PREFIX, cases[i].prefix);
+        expect_shown(&address, ADDRESS_NONE, "-");
     }
 }
 END_TEST
@@ -116,14 +117,14 @@ START_TEST(sockaddr_of_others)
     address_from_sockaddr((const struct sockaddr *)&mapped, &address);
     ck_assert_uint_eq(address.family, AF_INET);
     ck_assert_uint_eq(address.scope, 0);
-    expect_text(&address, ADDRESS_FULL, "192.0.2.9:7");
+    expect_shown(&address, ADDRESS_FULL, "192.0.2.9:7");
 
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     address_from_sockaddr((const struct sockaddr *)&un, &address);
     ck_assert_uint_eq(address.family, AF_UNIX);
-    expect_text(&address, ADDRESS_FULL, "unix");
-    expect_text(&address, ADDRESS_PREFIX, "unix");
-    expect_text(&address, ADDRESS_NONE, "-");
+    expect_shown(&address, ADDRESS_FULL, "unix");
+    expect_shown(&address, ADDRESS_PREFIX, "unix");
+    expect_shown(&address, ADDRESS_NONE, "-");
     ck_assert(!address_is_any(&address));
     ck_assert(!address_is_loopback(&address));
 }
@@ -133,7 +134,7 @@ START_TEST(longest_text_fits)
 {
     struct address address = parse("fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535);
     address.scope = UINT32_MAX;
-    expect_text(&address, ADDRESS_FULL, "[fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535");
+    expect_shown(&address, ADDRESS_FULL, "[fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535");
 }
 END_TEST
 
@@ -187,7 +188,7 @@ START_TEST(masks)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct address address = parse(cases[i].in, 7);
         address_mask(&address, cases[i].bits);
-        expect_text(&address, ADDRESS_FULL, cases[i].out);
+        expect_shown(&address, ADDRESS_FULL, cases[i].out);
     }
 }
 END_TEST
@@ -317,12 +318,5 @@ int main(void)
     tcase_add_test(tests, prefix_refuses);
     tcase_add_test(tests, prefix_holds);
     tcase_add_test(tests, lists_hold);
-
-    Suite *suite = suite_create("address");
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests);
 }

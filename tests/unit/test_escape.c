@@ -1,4 +1,5 @@
 #include "base/escape.h"
+#include "common.h"
 #include "faults.h"
 
 #include <check.h>
@@ -113,12 +114,5 @@ int main(void)
     tcase_add_test(tests, quoted_keeps_utf8);
     tcase_add_test(tests, quoted_escapes_what_is_not_utf8);
     tcase_add_test(tests, quoted_without_memory);
-
-    Suite *suite = suite_create("escape");
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests);
 }

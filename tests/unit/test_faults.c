@@ -1,6 +1,8 @@
 /* The faults themselves: a rule that is never in force would let every test that relies on it pass. */
 #include "faults.h"
 
+#include "common.h"
+
 #include <check.h>
 #include <errno.h>
 #include <pthread.h>
@@ -188,12 +190,5 @@ int main(void)
     tcase_add_test(tests, which_calls);
     tcase_add_loop_exit_test(tests, refuses_what_it_cannot_read, 99, 0,
                              sizeof bad_rules / sizeof bad_rules[0]);
-
-    Suite *suite = suite_create("faults");
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_case(tests);
 }
