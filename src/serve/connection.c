@@ -21,10 +21,12 @@
  * wait for it only microseconds. */
 #define PRODUCE_SIZE 65536
 
+#define NOT_LOOKED INT64_MAX
+
 /* The rest of an answer that the kernel did not take. */
 struct unsent {
     size_t start, end;
-    int64_t taken; /* bytes that the client had acknowledged at the last look */
+    int64_t taken; /* bytes that the client had acknowledged at the last look, or NOT_LOOKED */
     uint8_t bytes[];
 };
 
@@ -136,22 +138,6 @@ static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t leng
     return sent;
 }
 
-/* Bytes that the kernel holds for the client: sent and not acknowledged, or not yet sent (tcp(7), SIOCOUTQ).
- * 0 when it does not say. */
-static uint32_t unacknowledged(const struct connection *c)
-{
-    int bytes;
-    if (ioctl(c->source.fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
-        return 0;
-    /* Our FIN counts as one. */
-    return c->lingering && bytes > 0 ? (uint32_t)bytes - 1 : (uint32_t)bytes;
-}
-
-static int64_t taken_by_client(const struct connection *c)
-{
-    return (int64_t)c->bytes_out - unacknowledged(c);
-}
-
 /* Sends bytes of the scratch buffer, and keeps what the kernel does not take. Returns false when the
  * connection is gone. */
 static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t length)
@@ -169,7 +155,7 @@ static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t leng
     }
     c->unsent->start = 0;
     c->unsent->end = rest;
-    c->unsent->taken = taken_by_client(c);
+    c->unsent->taken = NOT_LOOKED; /* most are sent before anybody looks */
     memcpy(c->unsent->bytes, bytes + sent, rest);
     return true;
 }
@@ -268,6 +254,17 @@ static enum reason completed(const struct connection *c)
     return c->draining && c->due == 0 ? REASON_DRAINED : REASON_NONE;
 }
 
+/* Bytes that the kernel holds for the client: sent and not acknowledged, or not yet sent (tcp(7), SIOCOUTQ).
+ * 0 when it does not say. */
+static uint32_t unacknowledged(const struct connection *c)
+{
+    int bytes;
+    if (ioctl(c->source.fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
+        return 0;
+    /* Our FIN counts as one. */
+    return c->lingering && bytes > 0 ? (uint32_t)bytes - 1 : (uint32_t)bytes;
+}
+
 /* Our FIN behind the last byte. Returns false when the connection is closed and gone. */
 static bool half_close(struct connection *c)
 {
@@ -333,7 +330,7 @@ static void note_what_was_taken(struct connection *c)
             c->active_usec = loop_of(c)->now;
         c->unacknowledged = left;
     } else if (c->unsent) {
-        int64_t taken = taken_by_client(c);
+        int64_t taken = (int64_t)c->bytes_out - unacknowledged(c);
         if (taken > c->unsent->taken)
             c->active_usec = loop_of(c)->now;
         c->unsent->taken = taken;
