@@ -176,12 +176,6 @@ class BadFiles(Files):
         self.assert_refused(path, " cannot be read: No such file or directory")
         self.assert_refused(os.path.join(self.write(""), "x"), " cannot be read: Not a directory")
 
-    @unittest.skipIf(os.geteuid() == 0, "root reads everything")
-    def test_unreadable(self):
-        path = self.write("")
-        os.chmod(path, 0)
-        self.assert_refused(path, " cannot be read: Permission denied")
-
     def test_dump_and_a_start_refuse_it_too(self):
         path = self.write("workers = 5000;\n")
         for arguments in ((), ("--dump",)):

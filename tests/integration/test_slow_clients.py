@@ -13,8 +13,9 @@ LOG = 'log = { level = "info"; rate = 0; };'
 LISTENER = '{ address = "127.0.0.1"; port = PORT; service = "%s"; }'
 PATH_LISTENER = '{ path = "DIR/socket"; service = "%s"; }'
 
-# About 300 kB/s, for several times a write_timeout of 1.
-PIECE = 15000
+# About 600 kB/s, for several times a write_timeout of 1: a kernel with a large receive buffer asks for more only when a
+# sixteenth of it is free, and that must not take so long.
+PIECE = 30000
 PAUSE = 0.05
 SLOW_SECONDS = 4.0
 
