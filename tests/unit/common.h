@@ -36,6 +36,29 @@ static inline void nap(void)
     nanosleep(&msec, NULL);
 }
 
+/* A port that is free at every address, from below those that the kernel gives to clients: other tests run
+ * beside this one, and a client of theirs at ::1 is in the way of a wildcard. */
+static inline uint16_t free_port(void)
+{
+    for (unsigned attempt = 0; attempt < 1000; attempt++) {
+        uint16_t port = (uint16_t)(10240 + (unsigned)(getpid() * 7919 + (int)attempt * 101) % 20000);
+        struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(port)};
+        struct sockaddr_in6 name6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int fd6 = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool is_free = bind(fd, (struct sockaddr *)&name, sizeof name) == 0;
+        close(fd);
+        if (fd6 >= 0) {
+            is_free = is_free && bind(fd6, (struct sockaddr *)&name6, sizeof name6) == 0;
+            close(fd6);
+        }
+        if (is_free)
+            return port;
+    }
+    ck_abort_msg("no free port");
+    return 0;
+}
+
 static inline int run_case(TCase *tests)
 {
     Suite *suite = suite_create("unit");

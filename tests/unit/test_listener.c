@@ -507,8 +507,8 @@ static int bind_wildcard(uint16_t port, bool reuse_port)
 
 START_TEST(overlap_only_while_shared)
 {
-    struct listener *first = open_or_fail(at("127.0.0.1", 0)), *second = NULL;
-    uint16_t port = port_of(first->source.fd);
+    uint16_t port = free_port();
+    struct listener *first = open_or_fail(at("127.0.0.1", port)), *second = NULL;
     struct endpoint any = {.any = true, .port = port};
     ck_assert_int_eq(listener_open(&any, &usual, true, &second), -EADDRINUSE);
 

@@ -184,10 +184,11 @@ END_TEST
 
 START_TEST(reload_to_an_overlapping_address)
 {
-    row("echo@127.0.0.1:0");
-    ck_assert_int_eq(apply(), 0);
-    uint16_t port = port_of(open_listener(0)->source.fd);
+    uint16_t port = free_port();
     char spec[64];
+    snprintf(spec, sizeof spec, "echo@127.0.0.1:%u", port);
+    row(spec);
+    ck_assert_int_eq(apply(), 0);
     forget_rows();
     snprintf(spec, sizeof spec, "echo@*:%u", port);
     row(spec);
