@@ -81,18 +81,18 @@ void connection_close(struct connection *c, enum reason reason, int error)
 {
     bool left_at_once = reason == REASON_CLIENT_CLOSED || reason == REASON_RESET;
     struct connection_facts facts = facts_of(c);
-    event_closed(&facts, reason, error, left_at_once && c->bytes_in == 0 && c->state.produced == 0);
 
-    struct worker *worker = c->worker;
     timer_disarm(&c->timer);
     list_remove(&c->link);
     event_loop_forget(loop_of(c), &c->source);
-    close(c->source.fd);
     release_source(c->counted_source);
+    close(c->source.fd);
+    worker_count_closed(c->worker, reason);
+    /* Last: who reads it finds the counters and the room as it says. */
+    event_closed(&facts, reason, error, left_at_once && c->bytes_in == 0 && c->state.produced == 0);
     terms_unref(c->terms);
     free(c->unsent);
     free(c);
-    worker_count_closed(worker, reason);
 }
 
 /* Whether the client has yet to acknowledge bytes that the kernel took. Known also of a connection that is

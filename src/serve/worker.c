@@ -153,9 +153,9 @@ void worker_drop(struct worker *worker, const struct accepted *accepted, enum re
         .worker = worker->index + 1,
         .duration_usec = clock_monotonic_usec() - accepted->accepted_usec,
     };
-    event_closed(&facts, reason, error, false);
-    close(accepted->fd);
     release_source(accepted->source);
-    terms_unref(accepted->terms);
+    close(accepted->fd);
     worker_count_closed(worker, reason);
+    event_closed(&facts, reason, error, false);
+    terms_unref(accepted->terms);
 }

@@ -471,6 +471,24 @@ class ExitStatus(TestCase):
                     self.assertEqual(result.returncode, SYSTEM_ERROR)
                     self.assertIn("No space left on device", result.stderr)
 
+    def test_help_into_a_closed_stdout(self):
+        result = subprocess.run(["sh", "-c", 'exec "$0" --help >&-', harness.TCPECHOD], stderr=subprocess.PIPE, text=True,
+                                check=False, timeout=harness.patience())
+        self.assertEqual(result.returncode, SYSTEM_ERROR)
+        self.assertIn("Bad file descriptor", result.stderr)
+
+    def test_closed_standard_descriptors(self):
+        """No socket gets the number that messages for stderr go to."""
+        with harness.Daemon(settings='log = { level = "debug"; rate = 0; };',
+                            wrapper=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]) as daemon:
+            for number in range(3):
+                self.assertEqual(os.readlink(f"/proc/{daemon.pid}/fd/{number}"), "/dev/null")
+            self.assertEqual(daemon.exchange(b"x" * 1000), b"x" * 1000)
+
+    def test_no_dev_null_for_closed_standard_descriptors(self):
+        self.assert_fails(SYSTEM_ERROR, "tcpechod: cannot open /dev/null .*: Too many open files",
+                          wrapper=["sh", "-c", 'exec "$@" <&-', "sh"], faults="open:EMFILE:1")
+
 
 class Manager(TestCase):
     """What the service manager and a person at the terminal are told."""
