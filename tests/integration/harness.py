@@ -278,6 +278,7 @@ class NotifySocket:
     def __init__(self, path):
         self.path = path
         self.lock = threading.Lock()
+        self.flushed = threading.Event()
         self.messages = []  # (monotonic time, {name: value})
         self.stored = []  # (FDNAME, descriptor): what FDSTORE=1 handed over; the test may take them
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -294,6 +295,9 @@ class NotifySocket:
                 return
             if data == b"\0stop":
                 return
+            if data == b"\0flush":
+                self.flushed.set()
+                continue
             fields = dict(line.split("=", 1) for line in data.decode(errors="replace").splitlines() if "=" in line)
             fds = []
             for level, kind, content in ancillary:
@@ -325,9 +329,20 @@ class NotifySocket:
 
         return wait_until(seen, lambda: f"{name}={value or ''} from the daemon, got {self.values(name)}", timeout)[-1]
 
+    def flush(self):
+        """Waits until all that was sent before is known here."""
+        self.flushed.clear()
+        self._tell_collector(b"\0flush")
+        if not self.flushed.wait(patience()):
+            raise AssertionError("the notify socket is not read")
+
+    def _tell_collector(self, message):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message, self.path)
+
     def close(self):
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as waker:
-            waker.sendto(b"\0stop", self.path)
+        with contextlib.suppress(OSError):
+            self._tell_collector(b"\0stop")
         self.thread.join(5)
         self.socket.close()
         for _, fd in self.stored:
@@ -496,13 +511,15 @@ class Daemon:
         self.process.send_signal(number)
 
     def wait(self, timeout=None):
-        """Waits for the end. Returns the exit status, negative for a signal; all of stderr is in log() then."""
+        """Waits for the end. Returns the exit status, negative for a signal; all of stderr is in log() then, and all that
+        it told its manager in notify."""
         try:
             status = self.process.wait(patience() if timeout is None else timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the daemon did not end:\n{self.log()[-4000:]}") from None
         if self.reader:
             self.reader.join(5)
+        self.notify.flush()
         return status
 
     def stop(self, number=signal.SIGTERM, status=0, timeout=None):

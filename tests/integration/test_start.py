@@ -31,7 +31,7 @@ class TestCase(harness.TestCase):
                 self.assertRegex(daemon.log(), re.compile(pattern, re.MULTILINE))
             if status in (CANNOT_LISTEN, SYSTEM_ERROR):
                 # systemctl status shows these.
-                daemon.notify.wait("ERRNO", r"^\d+$")
+                self.assertRegex(daemon.notify.last("ERRNO"), r"^\d+$")
                 self.assertTrue(daemon.notify.last("STATUS"))
             return daemon.log()
 
