@@ -206,6 +206,9 @@ class Daemon(harness.TestCase):
 
     def test_environment(self):
         used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
+        for call, names in (("sd_watchdog_enabled", {"WATCHDOG_USEC", "WATCHDOG_PID"}),):
+            self.assertIn(call, self.sources)
+            used |= names
         written = {name for name, _ in items(section(self.page, "ENVIRONMENT"), "Ev")}
         # libc reads the time zone.
         self.assertEqual(written, used | {"TZ"})
