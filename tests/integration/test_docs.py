@@ -50,9 +50,9 @@ def literals(text):
                                                                re.MULTILINE | re.DOTALL)]
 
 
-def sources():
-    paths = [path for folder in ("src", "include")
-             for path in glob.glob(os.path.join(harness.ROOT, folder, "**", "*.[ch]"), recursive=True)]
+def sources(*libraries):
+    paths = [path for folder in ("src", "include") for library in libraries
+             for path in glob.glob(os.path.join(harness.ROOT, folder, library, "**", "*.[ch]"), recursive=True)]
     return "\n".join(read(path) for path in sorted(paths))
 
 
@@ -160,7 +160,7 @@ class Daemon(harness.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.page = read(PAGE_8)
-        cls.sources = sources()
+        cls.sources = sources("base", "serve", "daemon")
         cls.help = harness.run_daemon("--help").stdout
 
     def test_options(self):
