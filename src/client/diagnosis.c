@@ -1,0 +1,260 @@
+#include "client/diagnosis.h"
+
+#include "base/cleanup.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+/* So many bytes in a row that fit are no coincidence: one in 2^64 for each place that is looked at. Where
+ * fewer came, fewer have to do. */
+#define CERTAIN ((size_t)8)
+#define LEAST ((size_t)3)
+
+/* How many bytes that belong nowhere may come before the stream is found again elsewhere. At its own place it
+ * is looked for in all of the evidence. */
+#define FOREIGN_LIMIT ((size_t)512)
+
+/* The answer as it should be, from some way before the wrong byte to some way behind it. */
+struct surroundings {
+    uint8_t *bytes;
+    size_t length;
+    size_t here; /* the place of the wrong byte */
+};
+
+struct evidence {
+    const uint8_t *bytes;
+    size_t length;
+};
+
+static size_t run_length(const uint8_t *a, const uint8_t *b, size_t length)
+{
+    size_t same = 0;
+    while (same < length && a[same] == b[same])
+        same++;
+    return same;
+}
+
+/* How many bytes of the evidence, from `at` on, are those of the place that they came at. */
+static size_t run_in_place(const struct surroundings *around, const struct evidence *evidence, size_t at)
+{
+    size_t room = around->length - around->here;
+    size_t length = evidence->length < room ? evidence->length : room;
+    if (at >= length)
+        return 0;
+    return run_length(evidence->bytes + at, around->bytes + around->here + at, length - at);
+}
+
+static size_t enough(const struct evidence *evidence, size_t at)
+{
+    size_t left = evidence->length - at;
+    return left < CERTAIN ? left : CERTAIN;
+}
+
+/* Where in the stream the evidence from `at` on belongs, relative to where it came: the nearest place. */
+static bool find_shift(const struct surroundings *around, const struct evidence *evidence, size_t at,
+                       int64_t *out)
+{
+    size_t needle = enough(evidence, at), place = around->here + at;
+    const uint8_t *from = evidence->bytes + at, *later = NULL, *earlier = NULL;
+    if (needle < LEAST)
+        return false;
+    if (place + needle <= around->length)
+        later = memmem(around->bytes + place, around->length - place, from, needle);
+    size_t end = place + needle < around->length ? place + needle : around->length;
+    for (const uint8_t *next = around->bytes;
+         (next = memmem(next, (size_t)(around->bytes + end - next), from, needle)) != NULL; next++)
+        earlier = next;
+    if (!later && !earlier)
+        return false;
+    int64_t forth = later ? later - (around->bytes + place) : INT64_MAX;
+    int64_t back = earlier ? earlier - (around->bytes + place) : -INT64_MAX;
+    *out = forth <= -back ? forth : back;
+    return true;
+}
+
+/* Whether the first `count` bytes of the evidence are those that belong there, in whatever order. */
+static bool is_permutation(const struct surroundings *around, const struct evidence *evidence, size_t count)
+{
+    int64_t balance[256] = {0};
+    for (size_t i = 0; i < count; i++) {
+        balance[evidence->bytes[i]]++;
+        balance[around->bytes[around->here + i]]--;
+    }
+    for (size_t i = 0; i < 256; i++)
+        if (balance[i] != 0)
+            return false;
+    return count > 1;
+}
+
+/* The bytes came early by `shift`. When those that they overtook came behind them, they changed places. */
+static void classify_early(const struct surroundings *around, const struct evidence *evidence, int64_t shift,
+                           struct fault *fault)
+{
+    size_t room = around->length - around->here - (size_t)shift;
+    size_t length = evidence->length < room ? evidence->length : room;
+    size_t run = run_length(evidence->bytes, around->bytes + around->here + shift, length);
+
+    fault->kind = FAULT_MISSING;
+    fault->length = (uint64_t)shift;
+    int64_t next;
+    if (run < evidence->length && find_shift(around, evidence, run, &next) && next < shift) {
+        fault->kind = FAULT_REORDERED;
+        fault->length = run;
+    }
+}
+
+/* The bytes came before, `shift` (negative) from here. Where the stream goes on says how many too many they
+ * are; when it goes on in place, old bytes came instead of the right ones. */
+static void classify_late(const struct surroundings *around, const struct evidence *evidence, int64_t shift,
+                          struct fault *fault)
+{
+    size_t run = run_length(evidence->bytes, around->bytes + (int64_t)around->here + shift,
+                            evidence->length < (size_t)-shift ? evidence->length : (size_t)-shift);
+    int64_t next;
+
+    fault->kind = FAULT_REPEATED;
+    fault->length = (uint64_t)-shift;
+    if (run < evidence->length && find_shift(around, evidence, run, &next) && next <= 0)
+        fault->length = next < 0 ? (uint64_t)-next : run;
+}
+
+static size_t count_changed(const struct surroundings *around, const struct evidence *evidence, size_t length)
+{
+    size_t changed = 0;
+    for (size_t i = 0; i < length; i++)
+        changed += evidence->bytes[i] != around->bytes[around->here + i];
+    return changed;
+}
+
+/* The first bytes belong nowhere, or to an order of their own; `at` is where the stream is found again. */
+static void classify_foreign(const struct surroundings *around, const struct evidence *evidence, size_t at,
+                             int64_t shift, struct fault *fault)
+{
+    fault->length = at;
+    if (shift == -(int64_t)at) {
+        fault->kind = FAULT_INSERTED;
+    } else if (shift == 0 && is_permutation(around, evidence, at)) {
+        fault->kind = FAULT_REORDERED;
+    } else {
+        fault->kind = FAULT_CHANGED;
+        fault->length = count_changed(around, evidence, at);
+    }
+}
+
+/* Changed bytes need not be neighbours: the stream counts as found again where a certain run of it is. */
+static bool find_again_in_place(const struct surroundings *around, const struct evidence *evidence,
+                                size_t *out)
+{
+    for (size_t at = 1; at < evidence->length; at++) {
+        size_t run = run_in_place(around, evidence, at);
+        if (run >= CERTAIN || (run > 0 && at + run == evidence->length)) {
+            *out = at;
+            return true;
+        }
+        at += run;
+    }
+    return false;
+}
+
+static void classify(const struct surroundings *around, const struct evidence *evidence, struct fault *fault)
+{
+    int64_t shift;
+    size_t at;
+
+    fault->kind = FAULT_OTHER;
+    fault->length = evidence->length;
+    if (find_shift(around, evidence, 0, &shift)) {
+        if (shift > 0)
+            classify_early(around, evidence, shift, fault);
+        else
+            classify_late(around, evidence, shift, fault);
+        return;
+    }
+    if (find_again_in_place(around, evidence, &at)) {
+        classify_foreign(around, evidence, at, 0, fault);
+        return;
+    }
+    for (at = 1; at < evidence->length && at < FOREIGN_LIMIT; at++) {
+        if (enough(evidence, at) == CERTAIN && find_shift(around, evidence, at, &shift)) {
+            classify_foreign(around, evidence, at, shift, fault);
+            return;
+        }
+    }
+    /* As many bytes as there should be, so they stand in the places of others. */
+    if (around->here + evidence->length == around->length)
+        classify_foreign(around, evidence, evidence->length, 0, fault);
+}
+
+/* Whether another --expect would have it right. */
+static bool is_other_case(const struct pattern *pattern, enum expectation expect, uint64_t offset,
+                          const struct evidence *evidence)
+{
+    enum expectation other = expect == EXPECT_UPPER ? EXPECT_ECHO : EXPECT_UPPER;
+    return evidence->length >= LEAST &&
+           pattern_check(pattern, other, offset, evidence->bytes, evidence->length) == evidence->length;
+}
+
+struct fault diagnose(const struct pattern *pattern, enum expectation expect, uint64_t offset, uint64_t sent,
+                      const void *bytes, size_t length)
+{
+    struct evidence evidence = {bytes, length < FAULT_EVIDENCE ? length : FAULT_EVIDENCE};
+    struct fault fault = {.kind = FAULT_OTHER, .offset = offset, .length = length, .got = *evidence.bytes};
+    uint64_t start = offset > FAULT_REACH ? offset - FAULT_REACH : 0;
+    uint64_t reach = offset + FAULT_REACH + FAULT_EVIDENCE;
+    uint64_t end = sent < reach ? sent : reach;
+
+    pattern_answer(pattern, expect, offset, &fault.wanted, 1);
+    if (offset >= sent) {
+        fault.kind = FAULT_SURPLUS;
+        return fault;
+    }
+    if (is_other_case(pattern, expect, offset, &evidence)) {
+        fault.kind = FAULT_CASE;
+        return fault;
+    }
+    CLEANUP(free_pointer) uint8_t *around = malloc(end - start);
+    if (!around)
+        return fault;
+    pattern_answer(pattern, expect, start, around, end - start);
+    classify(&(struct surroundings){around, end - start, offset - start}, &evidence, &fault);
+    return fault;
+}
+
+const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_SIZE])
+{
+    static const char *const what[] = {
+        [FAULT_CHANGED] = "changed",
+        [FAULT_REORDERED] = "in another order than sent",
+        [FAULT_MISSING] = "missing, and what follows them came",
+        [FAULT_REPEATED] = "repeated",
+        [FAULT_INSERTED] = "that were never sent",
+    };
+    int at = snprintf(out, FAULT_TEXT_SIZE, "byte %" PRIu64, fault->offset);
+    char *rest = out + at;
+    size_t room = FAULT_TEXT_SIZE - (size_t)at;
+    const char *plural = fault->length == 1 ? "" : "s";
+
+    switch (fault->kind) {
+    case FAULT_CUT:
+        snprintf(rest, room,
+                 ": the connection ended, and the last %" PRIu64 " byte%s of the answer had not come",
+                 fault->length, plural);
+        return out;
+    case FAULT_SURPLUS:
+        snprintf(rest, room, ": %" PRIu64 " byte%s came behind the whole answer", fault->length, plural);
+        return out;
+    case FAULT_CASE:
+        at = snprintf(rest, room, ": right for the other kind of --expect");
+        break;
+    case FAULT_OTHER:
+        at = snprintf(rest, room, ": what came is no part of what was sent");
+        break;
+    default:
+        at = snprintf(rest, room, ": %" PRIu64 " byte%s %s", fault->length, plural, what[fault->kind]);
+        break;
+    }
+    snprintf(rest + at, room - (size_t)at, " (0x%02x instead of 0x%02x)", fault->got, fault->wanted);
+    return out;
+}
