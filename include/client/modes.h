@@ -5,3 +5,4 @@
 #include "client/options.h"
 
 int talk_run(const struct client_options *options);
+int chat_run(const struct client_options *options);

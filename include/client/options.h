@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include "client/expectation.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +16,7 @@
 
 enum client_mode {
     MODE_TALK,
+    MODE_CHAT,
     MODE_COUNT,
 };
 
@@ -24,17 +27,20 @@ struct client_options {
     const char *host; /* these point into argv */
     const char *port; /* NULL: the default */
 
+    const char *listen; /* of --listen: [ADDRESS:]PORT */
+    enum expectation expect;
     bool verbose;
     uint64_t connect_timeout_usec;
     uint64_t wait_usec; /* USEC_NEVER: for ever */
 };
 
 enum option_type {
-    OPTION_FLAG,     /* bool */
-    OPTION_MODE,     /* selects row->minimum, an enum client_mode */
-    OPTION_COUNT,    /* uint64_t */
-    OPTION_SIZE,     /* uint64_t, bytes */
+    OPTION_FLAG,  /* bool */
+    OPTION_MODE,  /* selects the only one of its modes; keeps its argument, a const char *, if it takes one */
+    OPTION_COUNT, /* uint64_t */
+    OPTION_SIZE,  /* uint64_t, bytes */
     OPTION_DURATION, /* uint64_t, microseconds */
+    OPTION_EXPECT,   /* enum expectation */
 };
 
 struct option_row {
@@ -56,6 +62,7 @@ struct mode_row {
     const char *synopsis;
     const char *help;
     const char *option; /* that selects it; NULL: the one without */
+    bool has_host;      /* takes HOST and PORT */
 };
 
 extern const struct option_row option_table[]; /* ended by a row without a name */
