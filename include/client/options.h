@@ -17,6 +17,7 @@
 enum client_mode {
     MODE_TALK,
     MODE_CHAT,
+    MODE_PING,
     MODE_COUNT,
 };
 
@@ -32,6 +33,10 @@ struct client_options {
     bool verbose;
     uint64_t connect_timeout_usec;
     uint64_t wait_usec; /* USEC_NEVER: for ever */
+    bool quiet;
+    uint64_t count; /* 0: no end */
+    uint64_t interval_usec;
+    uint64_t size; /* of a message, in bytes */
 };
 
 enum option_type {

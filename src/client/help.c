@@ -27,13 +27,37 @@ static void print_mode(enum client_mode mode, FILE *out)
             print_option(row, out);
 }
 
+/* "For talk, --listen:" */
+static void print_heading(unsigned modes, FILE *out)
+{
+    const char *separator = "For ";
+
+    if (modes == EVERY_MODE) {
+        (void)fputs("Always:\n", out);
+        return;
+    }
+    for (size_t i = 0; i < MODE_COUNT; i++)
+        if ((modes & MODE_BIT(i)) != 0) {
+            const char *option = mode_table[i].option;
+            (void)fprintf(out, "%s%s%s", separator, option ? "--" : "HOST", option ? option : "");
+            separator = ", ";
+        }
+    (void)fputs(":\n", out);
+}
+
 /* Options that several modes have, each once. */
 static void print_shared(unsigned modes, FILE *out)
 {
-    (void)fputs("OPTIONS\n", out);
-    for (const struct option_row *row = option_table; row->name; row++)
-        if ((row->modes & modes) != 0 && !is_of_one_mode(row))
-            print_option(row, out);
+    unsigned last = 0;
+
+    for (const struct option_row *row = option_table; row->name; row++) {
+        if ((row->modes & modes) == 0 || is_of_one_mode(row))
+            continue;
+        if (row->modes != last)
+            print_heading(row->modes, out);
+        last = row->modes;
+        print_option(row, out);
+    }
 }
 
 int client_options_print_help(const struct client_options *options, FILE *out)

@@ -14,6 +14,7 @@
 static int (*const modes[MODE_COUNT])(const struct client_options *options) = {
     [MODE_TALK] = talk_run,
     [MODE_CHAT] = chat_run,
+    [MODE_PING] = ping_run,
 };
 
 /* What was asked for is on stdout, or it is an error; but a reader that has seen enough is none. */

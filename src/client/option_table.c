@@ -1,6 +1,7 @@
 #include "client/options.h"
 
 #include "base/clock.h"
+#include "client/ping_stream.h"
 
 #include <stddef.h>
 
@@ -17,6 +18,16 @@ const struct option_row option_table[] = {
      "say who is connected, and at the end how much went each way"},
     {"wait", 'W', "TIME", TALKS, OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR, USEC_NEVER,
      "how long the other side may be silent once stdin has ended (default for ever)"},
+    {"ping", 'p', NULL, MODE_BIT(MODE_PING), OPTION_MODE, 0, 0, 0, 0, "send a message each interval"},
+    {"count", 'c', "N", MODE_BIT(MODE_PING), OPTION_COUNT, FIELD(count), 1, UINT32_MAX, 0,
+     "how many messages (default no end)"},
+    {"interval", 'i', "TIME", MODE_BIT(MODE_PING), OPTION_DURATION, FIELD(interval_usec), USEC_PER_MSEC, HOUR,
+     USEC_PER_SEC, "from one message to the next (default 1 s)"},
+    {"size", 's', "BYTES", MODE_BIT(MODE_PING), OPTION_SIZE, FIELD(size), PING_SIZE_MINIMUM,
+     PING_SIZE_MAXIMUM, 64, "of a message, 16 to 1M (default 64)"},
+    {"wait", 'W', "TIME", MODE_BIT(MODE_PING), OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR,
+     2 * USEC_PER_SEC, "how long an answer may take before it counts as lost (default 2 s)"},
+    {"quiet", 'q', NULL, MODE_BIT(MODE_PING), OPTION_FLAG, FIELD(quiet), 0, 0, 0, "print the summary only"},
     {"expect", 'e', "SERVICE", DIALS, OPTION_EXPECT, FIELD(expect), 0, 0, EXPECT_ANYTHING,
      "check every byte of the answer: echo, or upper for capitals"},
     {"connect-timeout", 't', "TIME", DIALS, OPTION_DURATION, FIELD(connect_timeout_usec), USEC_PER_MSEC, HOUR,
@@ -34,4 +45,8 @@ const struct mode_row mode_table[MODE_COUNT] = {
     [MODE_CHAT] = {.synopsis = "tcpecho --listen [ADDRESS:]PORT [OPTIONS]",
                    .help = "waits for one peer, then the same: two terminals, a chat",
                    .option = "listen"},
+    [MODE_PING] = {.synopsis = "tcpecho --ping [OPTIONS] HOST [PORT]",
+                   .help = "measures the round trip of a message each second; Ctrl-C ends it with a summary",
+                   .option = "ping",
+                   .has_host = true},
 };
