@@ -206,9 +206,10 @@ class Daemon(harness.TestCase):
 
     def test_environment(self):
         used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
-        written = {name for name, _ in items(section(self.page, "ENVIRONMENT"), "Ev")}
-        # libc reads the time zone.
-        self.assertEqual(written, used | {"TZ"})
+        written = {name for line in re.findall(r"^\.It Ev (.*)$", section(self.page, "ENVIRONMENT"), re.MULTILINE)
+                   for name in line.split(" , ")}
+        # libc reads the time zone, libsystemd what was passed.
+        self.assertEqual(written, used | {"TZ", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
 
 
 class Markup(harness.TestCase):
