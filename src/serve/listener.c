@@ -139,16 +139,24 @@ static int open_path(struct listener *listener)
     return lstat(path, &listener->inode) < 0 ? -errno : 0;
 }
 
-int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
-                  struct listener **out)
+struct listener *listener_new(void)
 {
     static uint64_t last_id; /* main thread only */
     struct listener *listener = calloc(1, sizeof *listener);
     if (!listener)
-        return -ENOMEM;
+        return NULL;
     listener->id = ++last_id;
     listener->source.fd = -1;
     list_init(&listener->link);
+    return listener;
+}
+
+int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
+                  struct listener **out)
+{
+    struct listener *listener = listener_new();
+    if (!listener)
+        return -ENOMEM;
     listener->endpoint = *endpoint;
     int r = 0;
     if (endpoint->path) {
@@ -169,8 +177,9 @@ int listener_open(const struct endpoint *endpoint, const struct socket_settings 
 
 void listener_share(struct listener *listener, bool shares)
 {
-    /* Without it a reload may find an overlapping address in use, and says so. */
-    if (!listener->endpoint.path)
+    /* Without it a reload may find an overlapping address in use, and says so. A socket that was passed never
+     * has to make room. */
+    if (!listener->endpoint.path && !listener->passed_as)
         set_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT, shares);
 }
 
@@ -199,15 +208,20 @@ static bool owns_path(const struct listener *listener)
            now.st_dev == then->st_dev;
 }
 
+static int set_mode(const struct listener *listener, mode_t mode)
+{
+    if (listener->passed_as)
+        return 0;
+    if (!owns_path(listener))
+        return -ENOENT;
+    return chmod(listener->endpoint.path, mode) < 0 ? -errno : 0;
+}
+
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings)
 {
     int fd = listener->source.fd;
-    int r;
     /* A new path gets its mode before listen(2), so that nobody connects under another. */
-    if (listener->endpoint.path)
-        r = owns_path(listener) ? (chmod(listener->endpoint.path, mode) < 0 ? -errno : 0) : -ENOENT;
-    else
-        r = set_tcp_options(fd, settings);
+    int r = listener->endpoint.path ? set_mode(listener, mode) : set_tcp_options(fd, settings);
     if (r < 0)
         return r;
     /* On a socket that listens already it changes the backlog alone. */
@@ -234,10 +248,13 @@ bool listener_is_at(const struct listener *listener, const struct endpoint *endp
 {
     const struct endpoint *own = &listener->endpoint;
     if (own->path || endpoint->path)
-        return own->path && endpoint->path && strcmp(own->path, endpoint->path) == 0 && owns_path(listener);
-    if (own->port != endpoint->port || own->any != endpoint->any)
+        return own->path && endpoint->path && strcmp(own->path, endpoint->path) == 0 &&
+               (listener->passed_as || owns_path(listener));
+    if (own->port != endpoint->port)
         return false;
-    return own->any || address_equal_ip(&own->at, &endpoint->at);
+    if (own->any || endpoint->any)
+        return endpoint->any && (own->any || listener->without_v6);
+    return address_equal_ip(&own->at, &endpoint->at);
 }
 
 static void remove_path(struct listener *listener)
@@ -259,6 +276,8 @@ void listener_stop_handshakes(struct listener *listener)
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     };
     struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+    if (listener->passed_as)
+        return;
     /* When it fails the clients of one instant may see a reset, as they would with any other server. */
     if (listener->endpoint.path)
         remove_path(listener);
@@ -316,6 +335,7 @@ void listener_close(struct listener *listener)
     fd_close(&listener->source.fd);
     terms_unref(listener->terms);
     free_rules(&listener->rules);
+    free(listener->passed_as);
     free((char *)listener->endpoint.path);
     free(listener);
 }

@@ -206,12 +206,10 @@ class Daemon(harness.TestCase):
 
     def test_environment(self):
         used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
-        for call, names in (("sd_watchdog_enabled", {"WATCHDOG_USEC", "WATCHDOG_PID"}),):
-            self.assertIn(call, self.sources)
-            used |= names
-        written = {name for name, _ in items(section(self.page, "ENVIRONMENT"), "Ev")}
-        # libc reads the time zone.
-        self.assertEqual(written, used | {"TZ"})
+        written = {name for line in re.findall(r"^\.It Ev (.*)$", section(self.page, "ENVIRONMENT"), re.MULTILINE)
+                   for name in line.split(" , ")}
+        # libc reads the time zone, libsystemd what was passed and what the watchdog is.
+        self.assertEqual(written, used | {"TZ", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"})
 
 
 class Markup(harness.TestCase):
