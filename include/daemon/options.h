@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #define DEFAULT_SETTINGS_FILE "/etc/tcpechod.conf"
 
@@ -14,6 +15,7 @@ enum options_action {
     ACTION_RUN,
     ACTION_TEST,
     ACTION_DUMP,
+    ACTION_RELOAD,
     ACTION_VERSION,
     ACTION_HELP,
 };
@@ -28,6 +30,7 @@ struct options {
     size_t owned_count;
     int64_t workers; /* -1: not given */
     int log_level;   /* -1: not given */
+    pid_t daemon;    /* of ACTION_RELOAD */
 };
 
 /* Exit statuses (sysexits.h), documented in tcpechod(8). */

@@ -9,12 +9,15 @@
 
 #include <stdint.h>
 
-/* While the daemon starts, errors are also written to stderr when the log goes elsewhere. Forgets the last
- * error. */
-void reports_starting(bool is_starting);
+/* From here on errors are collected for reports_first_error and reports_errors, those before are forgotten.
+ * While the daemon starts they are also written to stderr when the log goes elsewhere. */
+void reports_begin(bool is_starting);
 
-/* The text of the last error, for the service manager; "" when there was none. */
-const char *reports_last_error(void);
+/* For the service manager; "" when there was none. */
+const char *reports_first_error(void);
+
+/* A line each. */
+const char *reports_errors(void);
 
 /* Every problem of the settings, one message each, at error. */
 void report_problems(const struct problems *problems);
@@ -58,6 +61,15 @@ void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
 
 /* At warning: an option of a socket that stays could not be changed. */
 void report_cannot_configure(const char *listener, int error);
+
+/* At warning. */
+void report_reload_unanswered(int error);
+
+/* At warning. */
+void report_watchdog_off(int error);
+
+/* At error: the worker has not given a sign of life for so long. */
+void report_stuck(const struct worker *worker, uint64_t usec);
 
 /* At notice. */
 void report_no_handover(void);

@@ -3,10 +3,12 @@
 
 #include "base/event_loop.h"
 
+#include <sys/signalfd.h>
+
 struct signals {
     struct event_source source;
     struct event_loop *loop;
-    void (*on_signal)(struct signals *signals, int number);
+    void (*on_signal)(struct signals *signals, const struct signalfd_siginfo *info);
 };
 
 /* Blocks SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, and ignores SIGPIPE. Call before the first thread
@@ -15,6 +17,6 @@ void signals_block(void);
 
 /* Reports those signals on the loop. Returns 0 or a negative errno with nothing to release. Main thread. */
 int signals_init(struct signals *signals, struct event_loop *loop,
-                 void (*on_signal)(struct signals *signals, int number));
+                 void (*on_signal)(struct signals *signals, const struct signalfd_siginfo *info));
 
 void signals_deinit(struct signals *signals);

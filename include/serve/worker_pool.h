@@ -49,6 +49,12 @@ uint64_t worker_pool_connections_of(const struct worker_pool *pool, unsigned wor
 void worker_pool_drain(struct worker_pool *pool);
 bool worker_pool_is_drained(const struct worker_pool *pool);
 
+/* Asks every worker for a sign of life: see worker_ask. */
+void worker_pool_ask(struct worker_pool *pool);
+
+/* The first worker that has not given it, or NULL. */
+const struct worker *worker_pool_stuck(const struct worker_pool *pool);
+
 /* The first failure that ended a worker's loop unasked: 0, or a negative errno and *worker set. */
 int worker_pool_failure(const struct worker_pool *pool, unsigned *worker);
 

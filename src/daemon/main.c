@@ -5,6 +5,7 @@
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/problems.h"
+#include "daemon/reload_request.h"
 #include "daemon/reports.h"
 #include "daemon/server.h"
 #include "daemon/settings.h"
@@ -106,6 +107,8 @@ int main(int argc, char *argv[])
         return printed(options_print_help(stdout));
     case ACTION_VERSION:
         return printed(options_print_version(stdout));
+    case ACTION_RELOAD:
+        return reload_request(options.daemon);
     default:
         return with_settings(&options);
     }

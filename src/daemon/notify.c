@@ -1,12 +1,14 @@
 #include "daemon/notify.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/datagram.h"
 #include "base/log.h"
 #include "daemon/reports.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,10 +78,34 @@ void notify_status(const char *status)
         tell_status(ready_owed ? READY : "STATUS=", status, 0);
 }
 
+void notify_reloading(void)
+{
+    char state[64];
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_monotonic_usec());
+    tell(state, WAIT_MSEC);
+}
+
 void notify_stopping(void)
 {
     ready_owed = false;
     tell("STOPPING=1", WAIT_MSEC);
+}
+
+void notify_extend(uint64_t usec)
+{
+    char state[64];
+    snprintf(state, sizeof state, "EXTEND_TIMEOUT_USEC=%" PRIu64, usec);
+    tell(state, 0);
+}
+
+bool notify_alive(void)
+{
+    return tell("WATCHDOG=1", 0);
+}
+
+void notify_stuck(void)
+{
+    tell("WATCHDOG=trigger", WAIT_MSEC);
 }
 
 void notify_failed(int error, const char *status)

@@ -18,6 +18,7 @@ static const struct option long_options[] = {
     {"log-level", required_argument, NULL, 'L'},
     {"test", no_argument, NULL, 't'},
     {"dump", no_argument, NULL, 'T'},
+    {"reload", required_argument, NULL, 'R'},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -128,8 +129,27 @@ static int set_config(struct options *options, const char *file)
 static int set_action(struct options *options, enum options_action action)
 {
     if (options->action != ACTION_RUN && options->action != action)
-        return usage("--test and --dump cannot be had at once");
+        return usage("--test, --dump and --reload cannot be had at once");
     options->action = action;
+    return 0;
+}
+
+static int set_daemon(struct options *options, const char *text)
+{
+    int64_t daemon;
+
+    if (parse_number(text, INT32_MAX, &daemon) < 0 || daemon == 0)
+        return usage("--reload %.64s: must be the process id of a tcpechod", text);
+    options->daemon = (pid_t)daemon;
+    return set_action(options, ACTION_RELOAD);
+}
+
+/* The daemon reads its own file again, with its own options. */
+static int check_reload(const struct options *options)
+{
+    if (options->action == ACTION_RELOAD && (options->config_named || options->listen_count > 0 ||
+                                             options->workers >= 0 || options->log_level >= 0))
+        return usage("--reload goes with no other option");
     return 0;
 }
 
@@ -166,6 +186,8 @@ static int take_option(int option, struct options *options, char *argv[])
         return set_action(options, ACTION_TEST);
     case 'T':
         return set_action(options, ACTION_DUMP);
+    case 'R':
+        return set_daemon(options, optarg);
     case 'V':
         options->action = ACTION_VERSION;
         return 1;
@@ -185,12 +207,14 @@ int options_parse(int argc, char *argv[], struct options *out)
 
     opterr = 0;
     optind = 0; /* glibc: start anew, whoever has used getopt before */
-    while (r == 0 && (option = getopt_long(argc, argv, ":c:l:p:w:L:tTVh", long_options, NULL)) != -1)
+    while (r == 0 && (option = getopt_long(argc, argv, ":c:l:p:w:L:tTR:Vh", long_options, NULL)) != -1)
         r = take_option(option, &options, argv);
     if (r < 0)
         return r;
     if (r == 0 && optind < argc)
         return usage("%.64s: takes no arguments but options", argv[optind]);
+    if (check_reload(&options) < 0)
+        return -EINVAL;
     *out = options;
     options = (struct options){0};
     return 0;
@@ -219,6 +243,7 @@ static const char help_head[] =
     "  -L, --log-level LEVEL  error, warning, notice, info or debug\n"
     "  -t, --test             check the settings, open nothing, and exit\n"
     "  -T, --dump             print the settings in force and exit\n"
+    "  -R, --reload PID       make that daemon reload, wait until it has, say how it went, and exit\n"
     "  -V, --version          print the version and exit\n"
     "  -h, --help             print this and exit\n"
     "\n"

@@ -1,5 +1,6 @@
 #include "daemon/reports.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/listener_settings.h"
 
@@ -17,12 +18,14 @@ static const struct log_kind kind_limits = {"06e0a4e6b8cb4c3bb5a0fd8acbdbb77b", 
 static const struct log_kind kind_system = {"59ed5db7d14b4af997d4347bb6671cb1", .by_clients = false};
 static const struct log_kind kind_ready = {"d9f0986eaf554321a88221b4644b60ff", .by_clients = false};
 static const struct log_kind kind_reload = {"c12451b408ac4865a619c1ba87eed999", .by_clients = false};
+static const struct log_kind kind_stuck = {"8c3f6f0e5ad94a0f9a4fca1f2f6f3c55", .by_clients = false};
 static const struct log_kind kind_stop = {"7e3ac0ff9e74443d99aa15f4b22f5dd3", .by_clients = false};
 static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1", .by_clients = false};
 
 #define REPORT(kind, level, ...) log_event(&(kind), (level), NULL, 0, __VA_ARGS__)
 
 #define ERROR_SIZE 512
+#define ERRORS_SIZE 8192
 
 /* Of an error's text, for the listeners that it names. */
 #define LISTENERS_SIZE 320
@@ -33,30 +36,51 @@ static const char *plural(uint64_t count)
 }
 
 static bool starting;
-static char last_error[ERROR_SIZE];
+static char first_error[ERROR_SIZE];
+static char errors[ERRORS_SIZE];
 
-void reports_starting(bool is_starting)
+void reports_begin(bool is_starting)
 {
     starting = is_starting;
-    last_error[0] = '\0';
+    first_error[0] = errors[0] = '\0';
 }
 
-const char *reports_last_error(void)
+const char *reports_first_error(void)
 {
-    return last_error;
+    return first_error;
+}
+
+const char *reports_errors(void)
+{
+    return errors;
+}
+
+static void keep_error(const char *error)
+{
+    static const char more[] = "and more; the log has them all\n";
+
+    if (first_error[0] == '\0')
+        snprintf(first_error, sizeof first_error, "%s", error);
+    size_t length = strlen(errors);
+    if (length + strlen(error) + 1 + sizeof more <= sizeof errors)
+        snprintf(errors + length, sizeof errors - length, "%s\n", error);
+    else if (length < sizeof more || strcmp(errors + length + 1 - sizeof more, more) != 0)
+        snprintf(errors + length, sizeof errors - length, "%s", more);
 }
 
 /* Who starts the daemon by hand looks at stderr, wherever the log goes. */
 static void __attribute__((format(printf, 2, 3)))
 report_error(const struct log_kind *kind, const char *format, ...)
 {
+    char error[ERROR_SIZE];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(last_error, sizeof last_error, format, arguments);
+    vsnprintf(error, sizeof error, format, arguments);
     va_end(arguments);
-    log_event(kind, LOG_LEVEL_ERROR, NULL, 0, "%s", last_error);
+    keep_error(error);
+    log_event(kind, LOG_LEVEL_ERROR, NULL, 0, "%s", error);
     if (starting && !log_shows_on_stderr())
-        fprintf(stderr, "tcpechod: %s\n", last_error);
+        fprintf(stderr, "tcpechod: %s\n", error);
 }
 
 void report_problems(const struct problems *problems)
@@ -211,6 +235,29 @@ void report_cannot_configure(const char *listener, int error)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING, "%s: cannot change the socket's options: %s", listener,
            strerrordesc_np(error));
+}
+
+void report_reload_unanswered(int error)
+{
+    REPORT(kind_reload, LOG_LEVEL_WARNING, "cannot tell who asked for the reload how it went: %s",
+           strerrordesc_np(error));
+}
+
+void report_watchdog_off(int error)
+{
+    REPORT(kind_system, LOG_LEVEL_WARNING,
+           "no watchdog: cannot read $WATCHDOG_USEC and $WATCHDOG_PID: %s; the service manager will restart "
+           "this "
+           "service if it waits for one",
+           strerrordesc_np(error));
+}
+
+void report_stuck(const struct worker *worker, uint64_t usec)
+{
+    report_error(&kind_stuck,
+                 "worker %u (thread %d) has not turned its loop for %.1f s; the service manager is asked "
+                 "to end this process",
+                 worker->index + 1, (int)atomic_load(&worker->tid), (double)usec / (double)USEC_PER_SEC);
 }
 
 void report_no_handover(void)

@@ -6,12 +6,15 @@
 #include "base/log.h"
 #include "daemon/limits.h"
 #include "daemon/listeners.h"
+#include "daemon/manager.h"
 #include "daemon/notify.h"
 #include "daemon/passed_sockets.h"
 #include "daemon/problems.h"
+#include "daemon/reload_request.h"
 #include "daemon/reports.h"
 #include "daemon/setting_table.h"
 #include "daemon/signals.h"
+#include "daemon/watchdog.h"
 #include "serve/acceptor.h"
 #include "serve/admission.h"
 #include "serve/events.h"
@@ -21,9 +24,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define STATUS_INTERVAL_USEC USEC_PER_SEC
-#define STATUS_SIZE 512
 
 /* How long the end of the process waits for a log that does not take the last messages. */
 #define LOG_STOP_USEC USEC_PER_SEC
@@ -39,25 +39,12 @@ struct server {
     struct admission admission;
     struct worker_pool pool;
     struct acceptor acceptor;
-    struct timer status_timer;
+    struct manager manager;
+    struct watchdog watchdog;
     struct timer drain_timer;
     bool stopping;
     int exit_status;
 };
-
-static void show_status(struct server *server)
-{
-    char status[STATUS_SIZE];
-    format_status(&server->acceptor, &server->pool, status, sizeof status);
-    notify_status(status);
-}
-
-static void on_status_timer(struct timer *timer)
-{
-    struct server *server = CONTAINER_OF(timer, struct server, status_timer);
-    show_status(server);
-    event_loop_arm(&server->loop, timer, server->loop.now + STATUS_INTERVAL_USEC);
-}
 
 static void on_drain_timer(struct timer *timer)
 {
@@ -67,7 +54,7 @@ static void on_drain_timer(struct timer *timer)
 static void start_stopping(struct server *server, const char *why)
 {
     server->stopping = true;
-    notify_stopping();
+    manager_stopping(&server->manager);
     report_stopping(why, worker_pool_connections(&server->pool));
     uint64_t timeout = (uint64_t)(server->settings->drain_timeout * (double)USEC_PER_SEC);
     event_loop_arm(&server->loop, &server->drain_timer, clock_monotonic_usec() + timeout);
@@ -132,6 +119,12 @@ static uint64_t apply_limits(struct server *server, const struct settings *setti
     return room;
 }
 
+/* Of descriptors or memory: the system's trouble, whatever it was wanted for. */
+static bool is_shortage(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
 static void keep_until_restart(const struct settings *in_force, struct settings *wanted)
 {
     const struct setting_row *row = NULL;
@@ -146,8 +139,8 @@ static void keep_until_restart(const struct settings *in_force, struct settings 
 static const char no_room[] =
     "the descriptor limit leaves none for clients (raise it: LimitNOFILE=, ulimit -n)";
 
-/* Whole or not at all. */
-static void reload(struct server *server)
+/* Whole or not at all. Returns what the exit status of a start with these settings would be. */
+static int reload(struct server *server)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
     CLEANUP(settings_freep) struct settings *settings = NULL;
@@ -155,16 +148,17 @@ static void reload(struct server *server)
     if (settings_load(server->options, &problems, &settings) < 0) {
         report_problems(&problems);
         report_reload_failed(file);
-        return;
+        return EXIT_STATUS_SETTINGS;
     }
     if (limits_room(server->descriptors, server->pool.count, (unsigned)settings->listener_count) == 0) {
         report_system_error(no_room, EMFILE);
         report_reload_failed(file);
-        return;
+        return EXIT_STATUS_SYSTEM;
     }
-    if (listeners_apply(&server->acceptor, settings) < 0) {
+    int r = listeners_apply(&server->acceptor, settings);
+    if (r < 0) {
         report_reload_failed(file);
-        return;
+        return is_shortage(-r) ? EXIT_STATUS_SYSTEM : EXIT_STATUS_CANNOT_LISTEN;
     }
     keep_until_restart(server->settings, settings);
     apply_settings(server, settings);
@@ -172,11 +166,29 @@ static void reload(struct server *server)
     settings_free(server->settings);
     server->settings = TAKE_PTR(settings);
     report_reloaded(file, !server->settings->from_file, server->acceptor.listener_count);
+    return 0;
 }
 
-static void on_signal(struct signals *signals, int number)
+static void on_reload_signal(struct server *server, const struct signalfd_siginfo *info)
+{
+    int status = EXIT_STATUS_SYSTEM;
+    const char *errors = "not reloaded: the daemon is stopping\n";
+    if (!server->stopping) {
+        reports_begin(false);
+        manager_reloading(&server->manager);
+        status = reload(server);
+        manager_reloaded(&server->manager, status == 0 ? "" : reports_first_error());
+        errors = reports_errors();
+    }
+    int r = reload_answer(info, status, errors);
+    if (r < 0)
+        report_reload_unanswered(-r);
+}
+
+static void on_signal(struct signals *signals, const struct signalfd_siginfo *info)
 {
     struct server *server = CONTAINER_OF(signals, struct server, signals);
+    int number = (int)info->ssi_signo;
     if (number == SIGTERM || number == SIGINT) {
         if (server->stopping)
             event_loop_quit(&server->loop);
@@ -186,8 +198,8 @@ static void on_signal(struct signals *signals, int number)
         report_counters(&server->acceptor, &server->pool);
     } else if (number == SIGUSR2) {
         report_no_handover();
-    } else if (number == SIGHUP && !server->stopping) {
-        reload(server);
+    } else if (number == SIGHUP) {
+        on_reload_signal(server, info);
     }
 }
 
@@ -219,14 +231,12 @@ static void stop_log(struct server *server)
 static int make_loop(struct server *server)
 {
     server->vacancy.loop = &server->loop;
-    timer_init(&server->status_timer, on_status_timer);
     timer_init(&server->drain_timer, on_drain_timer);
     return event_loop_init(&server->loop, on_wake);
 }
 
 static void free_loop(struct server *server)
 {
-    timer_disarm(&server->status_timer);
     timer_disarm(&server->drain_timer);
     event_loop_deinit(&server->loop);
 }
@@ -332,13 +342,11 @@ static const struct stage {
 
 static void become_ready(struct server *server)
 {
-    reports_starting(false);
+    reports_begin(false);
     report_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
-    char status[STATUS_SIZE];
-    format_status(&server->acceptor, &server->pool, status, sizeof status);
-    notify_ready(status);
-    if (notify_is_wanted())
-        event_loop_arm(&server->loop, &server->status_timer, server->loop.now + STATUS_INTERVAL_USEC);
+    manager_init(&server->manager, &server->loop, &server->acceptor, &server->pool);
+    manager_ready(&server->manager);
+    watchdog_start(&server->watchdog, &server->loop, &server->pool);
 }
 
 static void serve(struct server *server)
@@ -349,19 +357,15 @@ static void serve(struct server *server)
         report_system_error("cannot wait for events", -r);
         server->exit_status = EXIT_STATUS_SYSTEM;
     }
-}
-
-/* Of descriptors or memory: the system's trouble, whatever it was wanted for. */
-static bool is_shortage(int error)
-{
-    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+    watchdog_stop(&server->watchdog);
+    manager_deinit(&server->manager);
 }
 
 int server_run(const struct options *options, struct settings *settings)
 {
     struct server server = {.options = options, .settings = settings};
     configure_log(settings);
-    reports_starting(true);
+    reports_begin(true);
     server.descriptors = limits_raise_descriptors();
 
     size_t started = 0;
@@ -372,9 +376,9 @@ int server_run(const struct options *options, struct settings *settings)
         serve(&server);
     } else {
         /* What could say more than the stage's own line has said it already. */
-        if (reports_last_error()[0] == '\0')
+        if (reports_first_error()[0] == '\0')
             report_system_error(stages[started].failure, -r);
-        notify_failed(-r, reports_last_error());
+        notify_failed(-r, reports_first_error());
         server.exit_status = is_shortage(-r) ? EXIT_STATUS_SYSTEM : stages[started].exit_status;
     }
     while (started-- > 0)

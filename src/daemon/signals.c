@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 static void handled_signals(sigset_t *set)
@@ -30,11 +29,11 @@ static void on_ready(struct event_source *source, uint32_t events)
     (void)events;
     /* One a turn: the descriptor stays ready while there are more. */
     if (read(source->fd, &info, sizeof info) == (ssize_t)sizeof info)
-        signals->on_signal(signals, (int)info.ssi_signo);
+        signals->on_signal(signals, &info);
 }
 
 int signals_init(struct signals *signals, struct event_loop *loop,
-                 void (*on_signal)(struct signals *signals, int number))
+                 void (*on_signal)(struct signals *signals, const struct signalfd_siginfo *info))
 {
     sigset_t set;
     handled_signals(&set);

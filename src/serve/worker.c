@@ -51,6 +51,7 @@ static void start_draining(struct worker *worker)
 static void on_wake(struct event_loop *loop)
 {
     struct worker *worker = CONTAINER_OF(loop, struct worker, loop);
+    atomic_store(&worker->turned, true);
     int wanted = atomic_load(&worker->wanted);
     if (wanted == WORKER_RESTS) {
         event_loop_quit(loop);
@@ -78,6 +79,7 @@ int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
 static void *run(void *argument)
 {
     struct worker *worker = argument;
+    atomic_store(&worker->tid, gettid());
     int r = event_loop_run(&worker->loop);
     /* A worker that cannot wait for events serves nobody; the main thread must hear of it. */
     atomic_store(&worker->failure, r);
@@ -100,6 +102,12 @@ int worker_start(struct worker *worker)
 void worker_want(struct worker *worker, enum worker_wanted wanted)
 {
     atomic_store(&worker->wanted, (int)wanted);
+    event_loop_wake(&worker->loop);
+}
+
+void worker_ask(struct worker *worker)
+{
+    atomic_store(&worker->turned, false);
     event_loop_wake(&worker->loop);
 }
 

@@ -107,6 +107,20 @@ bool worker_pool_is_drained(const struct worker_pool *pool)
     return true;
 }
 
+void worker_pool_ask(struct worker_pool *pool)
+{
+    for (unsigned i = 0; i < pool->started; i++)
+        worker_ask(&pool->workers[i]);
+}
+
+const struct worker *worker_pool_stuck(const struct worker_pool *pool)
+{
+    for (unsigned i = 0; i < pool->started; i++)
+        if (!atomic_load(&pool->workers[i].turned))
+            return &pool->workers[i];
+    return NULL;
+}
+
 int worker_pool_failure(const struct worker_pool *pool, unsigned *worker)
 {
     for (unsigned i = 0; i < pool->started; i++) {

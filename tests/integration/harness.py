@@ -38,6 +38,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 TCPECHOD = os.environ.get("TCPECHOD") or os.path.join(ROOT, "build", "tcpechod")
 TCPECHOD_FAULTS = os.environ.get("TCPECHOD_FAULTS") or os.path.join(ROOT, "build", "tests", "support", "tcpechod-faults")
 
+# Exit statuses of tcpechod(8).
+USAGE, CANNOT_LISTEN, SYSTEM_ERROR, BAD_SETTINGS = 64, 69, 71, 78
+
 # Long enough for a loaded machine; a test that waits this long has failed.
 PATIENCE = 20.0
 

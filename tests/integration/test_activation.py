@@ -100,7 +100,7 @@ class TestCase(harness.TestCase):
             self.assertRegex(daemon.log(), pattern)
         self.assertEqual(daemon.notify.values("READY"), [])
         told = daemon.notify.last("STATUS")
-        self.assertTrue(told and re.search(patterns[-1], told), f"{told!r} is not {patterns[-1]!r}")
+        self.assertTrue(told and re.search(patterns[0], told), f"{told!r} is not {patterns[0]!r}")
         self.assertNotEqual(daemon.notify.last("ERRNO"), None)
 
 

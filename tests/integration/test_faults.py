@@ -6,9 +6,9 @@ import signal
 import socket
 
 import harness
+from harness import BAD_SETTINGS, CANNOT_LISTEN, SYSTEM_ERROR
 from traffic import Traffic
 
-CANNOT_LISTEN, SYSTEM_ERROR, BAD_SETTINGS = 69, 71, 78
 
 ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
 LOG = 'log = { level = "debug"; rate = 0; };'

@@ -97,6 +97,7 @@ class ServiceUnit(harness.TestCase):
     def test_manual_names_its_values(self):
         self.assertIn(f"default of {self.value('LimitNOFILE')} descriptors", self.page)
         self.assertIn(f".Ql {self.value('User')} ,", self.page)
+        self.assertIn(f"loops for {self.value('WatchdogSec').removesuffix('s')} seconds", self.page)
         first, second, third = self.value("RestartPreventExitStatus").split()
         self.assertIn(f"After a status of {first}, {second} or {third} it is not,", self.page)
 

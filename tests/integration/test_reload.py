@@ -233,6 +233,7 @@ class Settings(TestCase):
         with harness.Daemon(config=file(settings='log = { level = "notice"; };')) as daemon, \
                 Traffic(daemon.connect, comers=0) as traffic:
             daemon.exchange(b"x")
+            traffic.pass_by()  # each worker has turned since, and has not told of the end
             self.reload(daemon, file(settings='log = { level = "debug"; };'))
             daemon.exchange(b"x")
             daemon.wait_log("info: connection 7 .*closed: client_closed")
@@ -240,6 +241,7 @@ class Settings(TestCase):
             self.assertEqual(daemon.count_log("debug: connection 7 "), 1)
             self.reload(daemon, file(settings='log = { level = "notice"; };'))
             daemon.exchange(b"x")
+            traffic.pass_by()
             self.reload(daemon, file(settings='log = { level = "info"; };'))
             self.assertEqual(daemon.count_log("connection 8 "), 0)
             traffic.pass_by()

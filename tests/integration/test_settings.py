@@ -12,13 +12,13 @@ import tempfile
 import unittest
 
 import harness
+from harness import USAGE
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BAD = os.path.join(HERE, "bad_settings")
 INSTALLED = os.path.join(harness.ROOT, "conf", "tcpechod.conf")
 DEFAULT_FILE = "/etc/tcpechod.conf"
 
-USAGE = 64
 SYSTEM = 71
 SETTINGS = 78
 
@@ -300,7 +300,7 @@ class CommandLine(Files):
         self.assert_usage(["--test=yes"], "--test=yes takes no argument")
         self.assert_usage(["-c", ""], "--config: the name of the file is empty")
         self.assert_usage(["7007"], "7007: takes no arguments but options")
-        self.assert_usage(["-t", "-T"], "--test and --dump cannot be had at once")
+        self.assert_usage(["-t", "-T"], "--test, --dump and --reload cannot be had at once")
 
     def test_numbers(self):
         for text in ("1025", "-1", "+1", "007", "", "four", "1.0", "99999999999999999999", " 1", "0x1"):

@@ -13,8 +13,8 @@ import tempfile
 import unittest
 
 import harness
+from harness import BAD_SETTINGS, CANNOT_LISTEN, SYSTEM_ERROR, USAGE
 
-USAGE, CANNOT_LISTEN, SYSTEM_ERROR, BAD_SETTINGS = 64, 69, 71, 78
 
 DEFAULT_FILE = "/etc/tcpechod.conf"
 NOBODY = 65534

@@ -22,6 +22,7 @@
     X(fcntl)                                                                                                 \
     X(fdopen)                                                                                                \
     X(fflush)                                                                                                \
+    X(fgets)                                                                                                 \
     X(fopen)                                                                                                 \
     X(fstat)                                                                                                 \
     X(getpeername)                                                                                           \
@@ -38,6 +39,7 @@
     X(memfd_create)                                                                                          \
     X(open)                                                                                                  \
     X(open_memstream)                                                                                        \
+    X(pidfd_open)                                                                                            \
     X(pipe2)                                                                                                 \
     X(poll)                                                                                                  \
     X(pthread_create)                                                                                        \
@@ -58,11 +60,13 @@
     X(sd_watchdog_enabled)                                                                                   \
     X(send)                                                                                                  \
     X(sendmsg)                                                                                               \
+    X(sendto)                                                                                                \
     X(setrlimit)                                                                                             \
     X(setsockopt)                                                                                            \
     X(shutdown)                                                                                              \
     X(sigaction)                                                                                             \
     X(signalfd)                                                                                              \
+    X(sigqueue)                                                                                              \
     X(socket)                                                                                                \
     X(socket_inet)                                                                                           \
     X(socket_inet6)                                                                                          \

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/pidfd.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -72,6 +73,9 @@ WRAP_BYTES(read, (int fd, void *bytes, size_t length), (fd, bytes, length))
 WRAP_BYTES(write, (int fd, const void *bytes, size_t length), (fd, bytes, length))
 WRAP(ssize_t, writev, (int fd, const struct iovec *items, int count), (fd, items, count), FAIL_ERRNO)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), FAIL_ERRNO)
+WRAP(ssize_t, sendto,
+     (int fd, const void *bytes, size_t length, int flags, const struct sockaddr *address, socklen_t size),
+     (fd, bytes, length, flags, address, size), FAIL_ERRNO)
 WRAP(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags), FAIL_ERRNO)
 
 WRAP(int, bind, (int fd, const struct sockaddr *address, socklen_t length), (fd, address, length), FAIL_ERRNO)
@@ -105,6 +109,10 @@ int __wrap_socket(int family, int type, int protocol)
         FAIL_ERRNO(error);
     return __real_socket(family, type, protocol);
 }
+
+WRAP(int, sigqueue, (pid_t process, int number, const union sigval value), (process, number, value),
+     FAIL_ERRNO)
+WRAP(int, pidfd_open, (pid_t process, unsigned flags), (process, flags), FAIL_ERRNO)
 
 WRAP(int, epoll_create1, (int flags), (flags), FAIL_ERRNO)
 WRAP(int, epoll_wait, (int fd, struct epoll_event *events, int count, int timeout),
@@ -215,6 +223,7 @@ WRAP(int, memfd_create, (const char *name, unsigned flags), (name, flags), FAIL_
         return __real_##name##64 arguments;                                                                  \
     }
 
+WRAP(char *, fgets, (char *text, int size, FILE *file), (text, size, file), FAIL_NULL)
 WRAP_LARGE(FILE *, fopen, (const char *path, const char *mode), (path, mode), FAIL_NULL)
 WRAP_LARGE(int, fstat, (int fd, struct stat *out), (fd, out), FAIL_ERRNO)
 WRAP_LARGE(int, stat, (const char *path, struct stat *out), (path, out), FAIL_ERRNO)

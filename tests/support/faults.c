@@ -304,11 +304,11 @@ static bool is_due(struct fault_rule *rule)
     return n >= rule->first && n <= rule->last && (n - rule->first) % rule->step == 0;
 }
 
-static void sleep_until_new_rules(struct fault_page *page, unsigned long msec)
+static void sleep_until_new_rules(struct fault_page *page, struct fault_set *set, unsigned long msec)
 {
     const struct timespec slice = {.tv_nsec = 1000000};
     uint32_t generation = atomic_load(&page->generation);
-    while (msec-- > 0 && atomic_load(&page->generation) == generation)
+    while (msec-- > 0 && atomic_load(&page->generation) == generation && atomic_load(&rules_in_force) == set)
         nanosleep(&slice, NULL);
 }
 
@@ -332,7 +332,7 @@ static int check_rules(struct fault_page *page, struct fault_set *set, enum faul
         else if (rule->effect == EFFECT_SHORT && length && *length > rule->amount)
             *length = rule->amount;
         else if (rule->effect == EFFECT_SLEEP)
-            sleep_until_new_rules(page, rule->amount);
+            sleep_until_new_rules(page, set, rule->amount);
     }
     return error;
 }

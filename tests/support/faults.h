@@ -8,9 +8,10 @@
  *
  *     CALL[@THREAD]:EFFECT[:WHICH]
  *
- *     CALL     accept4, epoll_ctl, malloc ... as in fault_calls.h; and for one kind of a call: epoll_ctl_add,
- * epoll_ctl_mod, epoll_ctl_del, socket_inet, socket_inet6, socket_unix THREAD   main, other (every thread but
- * main), or the beginning of a thread's name EFFECT   EMFILE ...  it is not made, and fails with this error
+ *     CALL     accept4, epoll_ctl, malloc ... as in fault_calls.h; and for one kind of a call:
+ *              epoll_ctl_add, epoll_ctl_mod, epoll_ctl_del, socket_inet, socket_inet6, socket_unix
+ *     THREAD   main, other (every thread but main), or the beginning of a thread's name
+ *     EFFECT   EMFILE ...  it is not made, and fails with this error
  *              short, short=N  made, with at most 1 or N bytes (recv, send, read, write)
  *              sleep=MSEC  made after this time, or sooner when other rules come
  *              count       made, and counted
@@ -22,8 +23,11 @@
  * Where the rules come from:
  *     $FAULTS            from the start of the process
  *     $FAULTS_FILE       a file of the size of struct fault_page, shared with a test that changes the rules
- * of a running daemon: harness.py the functions here, in unit tests Rules that cannot be read end the process
- * with status 99 and a line on stderr. All of it may be used from any thread.
+ *                        of a running daemon: harness.py
+ *     the functions here, in unit tests
+ *
+ * Rules that cannot be read end the process with status 99 and a line on stderr. All of it may be used from
+ * any thread.
  */
 #pragma once
 

@@ -4,6 +4,7 @@
 #include "faults.h"
 #include "serve/services.h"
 
+#include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <sys/un.h>
 

@@ -1,46 +1,12 @@
 #include "daemon/notify.h"
 
+#include "base/clock.h"
 #include "capture.h"
 #include "faults.h"
 #include "full_queue.h"
+#include "manager_socket.h"
 
-static int manager;
-static struct sockaddr_un manager_name;
-static socklen_t manager_length;
-
-/* An abstract socket of the kernel's choosing: nothing to remove. */
-static void setup(void)
-{
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    socklen_t length = sizeof(sa_family_t);
-    char path[sizeof name.sun_path + 1];
-    manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    ck_assert_int_ge(manager, 0);
-    ck_assert_int_eq(bind(manager, (struct sockaddr *)&name, length), 0);
-    length = sizeof name;
-    ck_assert_int_eq(getsockname(manager, (struct sockaddr *)&name, &length), 0);
-    size_t bytes = length - offsetof(struct sockaddr_un, sun_path);
-    memcpy(path, name.sun_path, bytes);
-    path[0] = '@';
-    path[bytes] = '\0';
-    manager_name = name;
-    manager_length = length;
-    ck_assert_int_eq(setenv("NOTIFY_SOCKET", path, 1), 0);
-}
-
-static void teardown(void)
-{
-    unsetenv("NOTIFY_SOCKET");
-    close(manager);
-}
-
-static void expect(const char *message)
-{
-    char bytes[1024] = "";
-    ck_assert(becomes_readable(manager));
-    ck_assert_int_ge(recv(manager, bytes, sizeof bytes - 1, 0), 0);
-    ck_assert_str_eq(bytes, message);
-}
+#include <inttypes.h>
 
 START_TEST(tells_each_state)
 {
@@ -51,9 +17,27 @@ START_TEST(tells_each_state)
     expect("STATUS=1 connection");
     notify_stopping();
     expect("STOPPING=1");
+    notify_extend(10000000);
+    expect("EXTEND_TIMEOUT_USEC=10000000");
+    ck_assert(notify_alive());
+    expect("WATCHDOG=1");
+    notify_stuck();
+    expect("WATCHDOG=trigger");
     notify_failed(98, "cannot listen on 127.0.0.1:7");
     expect("ERRNO=98\nSTATUS=cannot listen on 127.0.0.1:7");
-    expect_nothing_yet(manager);
+    expect_nothing_yet(manager_fd);
+}
+END_TEST
+
+START_TEST(reloading_with_the_time)
+{
+    char bytes[128] = "";
+    uint64_t then, before = clock_monotonic_usec();
+    notify_reloading();
+    ck_assert_int_gt(recv(manager_fd, bytes, sizeof bytes - 1, 0), 0);
+    ck_assert_int_eq(sscanf(bytes, "RELOADING=1\nMONOTONIC_USEC=%" SCNu64, &then), 1);
+    ck_assert_uint_ge(then, before);
+    ck_assert_uint_le(then, clock_monotonic_usec());
 }
 END_TEST
 
@@ -62,11 +46,11 @@ START_TEST(repeats_nothing)
     notify_ready("same");
     expect("READY=1\nSTATUS=same");
     notify_status("same");
-    expect_nothing_yet(manager);
+    expect_nothing_yet(manager_fd);
     notify_status("other");
     expect("STATUS=other");
     notify_status("other");
-    expect_nothing_yet(manager);
+    expect_nothing_yet(manager_fd);
     notify_status("same");
     expect("STATUS=same");
 
@@ -76,11 +60,11 @@ START_TEST(repeats_nothing)
     notify_status(longest);
     notify_status(longest);
     char bytes[1024];
-    ck_assert(becomes_readable(manager));
-    ssize_t length = recv(manager, bytes, sizeof bytes, 0);
+    ck_assert(becomes_readable(manager_fd));
+    ssize_t length = recv(manager_fd, bytes, sizeof bytes, 0);
     ck_assert_int_ge(length, 7 + 500);
     ck_assert_mem_eq(bytes, "STATUS=xxx", 10);
-    expect_nothing_yet(manager);
+    expect_nothing_yet(manager_fd);
 }
 END_TEST
 
@@ -91,10 +75,11 @@ START_TEST(without_a_manager)
     capture(LOG_LEVEL_DEBUG);
     notify_ready("alone");
     notify_status("still alone");
+    ck_assert(notify_alive());
     notify_stopping();
     notify_failed(1, "gone");
     ck_assert_str_eq(written(), "");
-    expect_nothing_yet(manager);
+    expect_nothing_yet(manager_fd);
 }
 END_TEST
 
@@ -147,7 +132,7 @@ START_TEST(busy_manager_is_told_later)
     notify_ready("ready, unheard");
     notify_status("missed, too");
     notify_status("ready, unheard");
-    ck_assert_uint_eq(empty_queue(manager), 0);
+    ck_assert_uint_eq(empty_queue(manager_fd), 0);
 
     notify_status("heard");
     expect("READY=1\nSTATUS=heard");
@@ -156,10 +141,10 @@ START_TEST(busy_manager_is_told_later)
 
     fill_queue(&manager_name, manager_length);
     notify_status("missed");
-    ck_assert_uint_eq(empty_queue(manager), 0);
+    ck_assert_uint_eq(empty_queue(manager_fd), 0);
     notify_status("missed"); /* so it is no repetition */
     expect("STATUS=missed");
-    expect_nothing_yet(manager);
+    expect_nothing_yet(manager_fd);
 }
 END_TEST
 
@@ -169,18 +154,19 @@ START_TEST(busy_manager_is_not_told_ready_after_the_end)
     notify_ready("ready");
     notify_stopping();
     notify_failed(98, "cannot listen");
-    ck_assert_uint_eq(empty_queue(manager), 0);
+    ck_assert_uint_eq(empty_queue(manager_fd), 0);
     notify_status("at the end");
     expect("STATUS=at the end");
-    expect_nothing_yet(manager);
+    expect_nothing_yet(manager_fd);
 }
 END_TEST
 
 int main(void)
 {
     TCase *tests = tcase_create("notify");
-    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_checked_fixture(tests, manager_open, manager_close);
     tcase_add_test(tests, tells_each_state);
+    tcase_add_test(tests, reloading_with_the_time);
     tcase_add_test(tests, repeats_nothing);
     tcase_add_test(tests, without_a_manager);
     tcase_add_test(tests, deaf_manager_is_logged);

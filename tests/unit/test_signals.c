@@ -16,11 +16,11 @@ static void on_wake(struct event_loop *woken)
     event_loop_quit(woken);
 }
 
-static void on_signal(struct signals *from, int number)
+static void on_signal(struct signals *from, const struct signalfd_siginfo *info)
 {
     ck_assert_ptr_eq(from, &signals);
     ck_assert_uint_lt(seen_count, COUNT_OF(seen));
-    seen[seen_count++] = number;
+    seen[seen_count++] = (int)info->ssi_signo;
 }
 
 static void turn(void)

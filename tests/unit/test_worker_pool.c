@@ -182,6 +182,28 @@ START_TEST(busy_poll_reaches_every_loop)
 }
 END_TEST
 
+START_TEST(asks_for_a_sign_of_life)
+{
+    start(2, 64);
+    ck_assert_ptr_null(worker_pool_stuck(&pool)); /* nobody works, nobody is stuck */
+    ck_assert_int_eq(worker_pool_start(&pool), 0);
+    for (int i = 0; i < 100; i++) {
+        worker_pool_ask(&pool);
+        WAIT_FOR(!worker_pool_stuck(&pool));
+    }
+    fault_rules("epoll_wait@worker-2:sleep=60000");
+    worker_pool_ask(&pool); /* ends the wait that they are in */
+    WAIT_FOR(!worker_pool_stuck(&pool));
+    worker_pool_ask(&pool);
+    WAIT_FOR(worker_pool_stuck(&pool) == &pool.workers[1]);
+    fault_disarm();
+    WAIT_FOR(!worker_pool_stuck(&pool));
+    ck_assert_int_gt(atomic_load(&pool.workers[0].tid), 0);
+    ck_assert_int_ne(atomic_load(&pool.workers[0].tid), atomic_load(&pool.workers[1].tid));
+    stop();
+}
+END_TEST
+
 START_TEST(stop_leaves_connections_whole)
 {
     struct terms terms = terms_for("echo");
@@ -248,6 +270,7 @@ int main(void)
     tcase_add_test(tests, drains);
     tcase_add_test(tests, failure_names_the_worker);
     tcase_add_test(tests, busy_poll_reaches_every_loop);
+    tcase_add_test(tests, asks_for_a_sign_of_life);
     tcase_add_test(tests, stop_leaves_connections_whole);
     tcase_add_test(tests, failed_init_leaves_nothing);
     tcase_add_test(tests, failed_start_can_be_stopped);

@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""What a service manager asks of the daemon, and what it is told: reload with an outcome, watchdog, a stop that takes time."""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import harness
+from harness import CANNOT_LISTEN, BAD_SETTINGS, SYSTEM_ERROR, USAGE
+
+ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
+UPPER = '{ address = "127.0.0.1"; port = PORT1; service = "upper"; }'
+
+
+def file(*listeners, settings=""):
+    return f"listeners = ( {', '.join(listeners)} );\n{settings}"
+
+
+class Reload(harness.TestCase):
+    def reload(self, daemon, **how):
+        return harness.run_daemon("--reload", str(daemon.pid), **how)
+
+    def assert_in_force(self, result):
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
+
+    def test_returns_when_the_new_settings_are_in_force(self):
+        with harness.Daemon(config=file(ECHO)) as daemon:
+            daemon.fill_in("PORT1")
+            for _ in range(10):
+                daemon.write_config(file(ECHO, UPPER))
+                self.assert_in_force(self.reload(daemon))
+                self.assertEqual(daemon.exchange(b"at once", 1), b"AT ONCE")
+                daemon.write_config(file(ECHO))
+                self.assert_in_force(self.reload(daemon))
+                with self.assertRaises(ConnectionRefusedError):
+                    daemon.connect(1)
+
+    def test_a_bad_file(self):
+        with harness.Daemon(config=file(ECHO)) as daemon, daemon.connect() as client:
+            daemon.write_config(file(ECHO, settings="workers = -1;\nwrong = 1;"))
+            result = self.reload(daemon)
+            self.assertEqual(result.returncode, BAD_SETTINGS)
+            self.assertRegex(result.stderr, rf"(?m)\A{re.escape(daemon.config)}:2: workers = -1.*\n"
+                                            rf"{re.escape(daemon.config)}:3: .*wrong.*\n.*not reloaded")
+            self.assertEqual(harness.exchange(client, b"as before"), b"as before")
+            # The manager shows it until a reload succeeds.
+            daemon.notify.wait("STATUS", rf"; not reloaded: {re.escape(daemon.config)}:2: workers = -1")
+            daemon.write_config(file(ECHO))
+            self.assert_in_force(self.reload(daemon))
+            self.assertNotIn("not reloaded", daemon.notify.last("STATUS"))
+
+    def test_more_mistakes_than_an_answer_holds(self):
+        with harness.Daemon(config=file(ECHO)) as daemon:
+            daemon.write_config(file(ECHO, settings="\n".join(f"mistake{i} = 1;" for i in range(500))))
+            result = self.reload(daemon)
+            self.assertEqual(result.returncode, BAD_SETTINGS)
+            self.assertIn("mistake0", result.stderr)
+            self.assertTrue(result.stderr.endswith("and more; the log has them all\n"))
+
+    def test_an_address_that_is_taken(self):
+        with harness.Daemon(config=file(ECHO)) as daemon, harness.Daemon() as other:
+            daemon.write_config(file(ECHO, UPPER.replace("PORT1", str(other.port))))
+            result = self.reload(daemon)
+            self.assertEqual(result.returncode, CANNOT_LISTEN)
+            self.assertIn(f"cannot listen: upper on 127.0.0.1:{other.port}", result.stderr)
+
+    def test_no_descriptors(self):
+        with harness.Daemon(config=file(ECHO), faults="") as daemon:
+            daemon.write_config(file(ECHO, UPPER))
+            daemon.faults.arm("socket_inet:EMFILE")
+            result = self.reload(daemon)
+            self.assertEqual(result.returncode, SYSTEM_ERROR)
+            self.assertIn("Too many open files", result.stderr)
+
+    def test_told_to_the_manager(self):
+        with harness.Daemon(config=file(ECHO)) as daemon:
+            before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            for content, count in ((file(ECHO), 2), (file(settings="wrong"), 3)):
+                daemon.write_config(content)
+                self.reload(daemon)
+                daemon.notify.wait("READY", "^1$", count)
+            self.assertEqual(daemon.notify.values("RELOADING"), ["1", "1"])
+            times = [int(text) for text in daemon.notify.values("MONOTONIC_USEC")]
+            self.assertTrue(before <= times[0] <= times[1] <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+            # In this order.
+            with daemon.notify.lock:
+                names = [name for _, fields in daemon.notify.messages for name in ("RELOADING", "READY") if name in fields]
+            self.assertEqual(names, ["READY", "RELOADING", "READY", "RELOADING", "READY"])
+
+    def test_many_at_once(self):
+        """Signals that are pending at once are one; everybody who asks gets an answer nevertheless."""
+        with harness.Daemon(config=file(ECHO)) as daemon:
+            command = [harness.TCPECHOD, "--reload", str(daemon.pid)]
+            askers = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(20)]
+            for _ in range(100):
+                daemon.send_signal(signal.SIGHUP)
+            self.assertEqual([asker.wait(harness.patience(30)) for asker in askers], [0] * len(askers))
+
+    def test_while_it_stops(self):
+        settings = 'drain_timeout = 60.0;'
+        with harness.Daemon(config=file(ECHO, settings=settings)) as daemon, daemon.connect() as client:
+            client.setsockopt(harness.socket.SOL_SOCKET, harness.socket.SO_RCVBUF, 4096)
+            writer = threading.Thread(target=self.send_much, args=(client,))
+            writer.start()
+            daemon.wait_log("connection 1 from|ready")
+            time.sleep(0.2)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait_log("stopping")
+            result = self.reload(daemon)
+            self.assertEqual((result.returncode, result.stderr), (SYSTEM_ERROR, "not reloaded: the daemon is stopping\n"))
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait()
+            writer.join()
+
+    @staticmethod
+    def send_much(client):
+        try:
+            client.sendall(bytes(1 << 24))
+        except OSError:
+            pass
+
+    def test_who_asked_is_gone(self):
+        with harness.Daemon(config=file(ECHO), faults="") as daemon:
+            daemon.faults.arm("sendto:ECONNREFUSED:1")
+            self.assert_in_force(self.reload(daemon))  # asks again
+            daemon.wait_log("warning: cannot tell who asked for the reload how it went: Connection refused")
+
+    def test_a_value_of_another_program(self):
+        with harness.Daemon(config=file(ECHO)) as daemon:
+            self.assertEqual(ctypes.CDLL(None).sigqueue(daemon.pid, signal.SIGHUP, ctypes.c_void_p(7)), 0)
+            daemon.wait_log("notice: reloaded")
+            self.assertEqual(daemon.count_log("warning|error"), 0)
+
+    def test_usage(self):
+        for arguments in (("--reload",), ("--reload", "x"), ("--reload", "0"), ("--reload", "-1"), ("--reload", "1.5"),
+                          ("--reload", "1", "--test"), ("--reload", "1", "-c", "/x"), ("--reload", "1", "-p", "7"),
+                          ("--reload", "1", "-w", "2"), ("--reload", "1", "-L", "info"), ("-R", "1", "more")):
+            with self.subTest(arguments):
+                result = harness.run_daemon(*arguments)
+                self.assertEqual(result.returncode, USAGE)
+                self.assertRegex(result.stderr, r"\Atcpechod: .*; see tcpechod --help\n\Z")
+
+    def test_not_a_daemon(self):
+        result = harness.run_daemon("--reload", str(os.getpid()))
+        self.assertEqual(result.returncode, SYSTEM_ERROR)
+        self.assertRegex(result.stderr, rf"process {os.getpid()} is '.*' and not tcpechod")
+
+
+class Watchdog(harness.TestCase):
+    def start(self, seconds=1.0, **how):
+        return harness.Daemon(environment={"WATCHDOG_USEC": str(int(seconds * 1e6))}, **how)
+
+    def test_at_half_the_time(self):
+        with self.start(0.4, settings="workers = 3;") as daemon:
+            daemon.notify.wait("WATCHDOG", "^1$", 5)
+            with daemon.notify.lock:
+                times = [when for when, fields in daemon.notify.messages if fields.get("WATCHDOG") == "1"]
+            self.assertGreater(times[-1] - times[0], 4 * 0.19)
+
+    def test_not_asked_for(self):
+        with harness.Daemon(environment={"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}) as daemon:
+            time.sleep(0.5)
+            self.assertEqual(daemon.notify.values("WATCHDOG"), [])
+
+    def test_cannot_be_read(self):
+        with harness.Daemon(environment={"WATCHDOG_USEC": "soon"}) as daemon:
+            daemon.wait_log("warning: no watchdog: .*WATCHDOG_USEC.*Invalid argument")
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+
+    def test_stuck_worker(self):
+        with self.start(1.0, settings="workers = 3;", faults="") as daemon:
+            daemon.notify.wait("WATCHDOG", "^1$", 2)
+            daemon.faults.arm("epoll_wait@worker-2:sleep=600000")
+            daemon.notify.wait("WATCHDOG", "^trigger$")
+            thread = int(daemon.wait_log(r"error: worker 2 \(thread (\d+)\) has not turned its loop for [\d.]+ s").group(1))
+            with open(f"/proc/{daemon.pid}/task/{thread}/comm", encoding="ascii") as name:
+                self.assertEqual(name.read(), "worker-2\n")
+            # Once, and all is well again if it turns again after all.
+            time.sleep(1)
+            self.assertEqual(daemon.count_log("has not turned"), 1)
+            alive = len(daemon.notify.values("WATCHDOG"))
+            daemon.faults.disarm()
+            harness.wait_until(lambda: daemon.notify.values("WATCHDOG")[alive:].count("1") >= 2, "signs of life")
+
+    def test_stuck_main_thread(self):
+        with self.start(0.4, faults="") as daemon:
+            daemon.notify.wait("WATCHDOG", "^1$", 2)
+            daemon.faults.arm("epoll_wait@main:sleep=600000")
+            harness.wait_until(daemon.faults.hits, "the fault")
+            before = len(daemon.notify.values("WATCHDOG"))
+            time.sleep(1)
+            self.assertEqual(len(daemon.notify.values("WATCHDOG")), before)
+            daemon.faults.disarm()
+            daemon.notify.wait("WATCHDOG", "^1$", before + 1)
+
+    def test_busy_is_not_stuck(self):
+        with self.start(2.0, settings="workers = 2;") as daemon:
+            stop = threading.Event()
+            threads = [threading.Thread(target=self.keep_busy, args=(daemon, stop)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            try:
+                daemon.notify.wait("WATCHDOG", "^1$", 4, timeout=harness.patience())
+            finally:
+                stop.set()
+                for thread in threads:
+                    thread.join()
+            self.assertNotIn("trigger", daemon.notify.values("WATCHDOG"))
+
+    @staticmethod
+    def keep_busy(daemon, stop):
+        block = bytes(1 << 16)
+        with daemon.connect() as client:
+            while not stop.is_set():
+                client.sendall(block)
+                harness.receive_exactly(client, len(block))
+
+
+class LongStop(harness.TestCase):
+    def test_asks_for_more_time(self):
+        with harness.Daemon(settings="drain_timeout = 3.0;") as daemon, daemon.connect() as client:
+            client.setblocking(False)
+            sent = 1
+            while sent:  # more than it can get rid of
+                try:
+                    sent = client.send(bytes(1 << 20))
+                    time.sleep(0.05)
+                except BlockingIOError:
+                    sent = 0
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+            self.assertGreaterEqual(len(daemon.notify.values("EXTEND_TIMEOUT_USEC")), 3)
+            self.assertTrue(all(int(text) > 5e6 for text in daemon.notify.values("EXTEND_TIMEOUT_USEC")))
+
+    def test_asks_for_none_while_it_serves(self):
+        with harness.Daemon() as daemon:
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+            daemon.notify.wait("STATUS", "1 accepted")
+            self.assertEqual(daemon.notify.values("EXTEND_TIMEOUT_USEC"), [])
+
+
+if __name__ == "__main__":
+    harness.main()
