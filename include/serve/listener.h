@@ -46,6 +46,7 @@ struct listener {
     char *passed_as;          /* the service manager's name for a socket of its own; NULL: opened here */
     uint16_t port;            /* that it is bound to, also when the kernel picked it; 0 for a path */
     char name[128];           /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */
+    bool is_stopped;          /* see listener_stop_handshakes */
     bool without_v6;          /* 0.0.0.0 in place of `any`, on a host that has no IPv6 */
     struct terms *terms;
     struct admission_rules rules; /* the lists are the listener's own */
@@ -85,7 +86,7 @@ void listener_set_terms(struct listener *listener, struct terms *terms, struct a
  * was passed: then the path is none of ours, and need not even be visible from here. */
 bool listener_is_at(const struct listener *listener, const struct endpoint *endpoint);
 
-/* No handshake begins any more: the kernel drops what would (socket(7), SO_ATTACH_FILTER), and those clients
+/* No handshake begins any more: the kernel drops what would (ip(7), IP_MINTTL), and those clients
  * try again or go elsewhere; a path is removed. Those who have begun can still be accepted in a moment. A
  * close alone would reset them. Does nothing to a socket that was passed. */
 void listener_stop_handshakes(struct listener *listener);

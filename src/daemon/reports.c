@@ -109,12 +109,16 @@ static const char *listen_advice(const struct listener_settings *settings, int e
         return settings->path ? "another process serves this path"
                               : "another process has this port ('ss -ltnp' shows which); stop it, or choose "
                                 "another port";
+    case EROFS:
+        return "the directory must be writable; the service's is /run/tcpechod (RuntimeDirectory=)";
     case EACCES:
     case EPERM:
-        return settings->path ? "the directory must exist and be writable for this user"
-                              : "a port under 1024 needs CAP_NET_BIND_SERVICE (root, or systemd's "
-                                "AmbientCapabilities=), or choose "
-                                "a port from 1024 on";
+        return settings->path
+                   ? "the directory must be writable for this user; the service's is /run/tcpechod "
+                     "(RuntimeDirectory=)"
+                   : "a port under 1024 needs CAP_NET_BIND_SERVICE (root, or systemd's "
+                     "AmbientCapabilities=), or choose "
+                     "a port from 1024 on";
     case EADDRNOTAVAIL:
         return "no interface of this host has this address ('ip address' lists them)";
     case EAFNOSUPPORT:

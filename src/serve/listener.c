@@ -3,7 +3,6 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
-#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
@@ -12,11 +11,6 @@
 #include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-/* RFC 9293, 3.1 */
-#define TCP_FLAGS_AT 13
-#define TCP_FLAG_BITS_SYN 0x02
-#define TCP_FLAG_BITS_ACK 0x10
 
 static int set_option(int fd, int level, int option, int value)
 {
@@ -264,25 +258,26 @@ static void remove_path(struct listener *listener)
     listener->inode.st_ino = 0;
 }
 
+/* The kernel drops what comes to the socket with a smaller TTL or hop limit (ip(7), ipv6(7)): with 255 nearly
+ * all of the world's packets. 0: none. One of the two fails where the socket has not both families. */
+static void set_least_ttl(int fd, int ttl)
+{
+    set_option(fd, IPPROTO_IP, IP_MINTTL, ttl);
+    set_option(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl);
+}
+
 void listener_stop_handshakes(struct listener *listener)
 {
-    /* The packet begins with its TCP header: drop what has SYN without ACK. Those of a handshake under way
-     * pass, or its client would take itself for connected and be reset. */
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS_AT),
-        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TCP_FLAG_BITS_SYN | TCP_FLAG_BITS_ACK),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TCP_FLAG_BITS_SYN, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-    };
-    struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
     if (listener->passed_as)
         return;
-    /* When it fails the clients of one instant may see a reset, as they would with any other server. */
-    if (listener->endpoint.path)
+    if (listener->endpoint.path) {
         remove_path(listener);
-    else
-        setsockopt(listener->source.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+        return;
+    }
+    /* It is looked at for a SYN, and not for the ACK that ends a handshake. When it fails the clients of one
+     * instant may see a reset, as they would with any other server. */
+    listener->is_stopped = true;
+    set_least_ttl(listener->source.fd, 255);
 }
 
 /* What accept(2) says may be the client's doing, and then the next one is tried. */
@@ -322,6 +317,8 @@ int listener_accept(struct listener *listener, int *fd, struct address *client)
     if (r < 0)
         return class_accept_error(errno);
     address_from_sockaddr((const struct sockaddr *)&sockaddr, client);
+    if (listener->is_stopped) /* it has inherited that; what was dropped comes again */
+        set_least_ttl(r, 0);
     *fd = r;
     return 0;
 }
