@@ -77,6 +77,17 @@ def run(*arguments, stdin=b"", faults=None, variables=None, wrapper=(), timeout=
     return Result(result.returncode, result.stdout, result.stderr.decode(errors="replace"))
 
 
+def watch_memory(process):
+    """Until its end; the most that it had, in KiB. wait4(2) would tell of us, from before its exec(3)."""
+    most = 0
+    while process.poll() is None:
+        with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
+            match = re.search(r"^VmHWM:\s+(\d+) kB", file.read(), re.MULTILINE)
+        most = int(match.group(1)) if match else most
+        time.sleep(0.005)
+    return most
+
+
 class Client:
     """A client that runs beside the test, with pipes."""
 
