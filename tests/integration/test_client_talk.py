@@ -130,10 +130,27 @@ class Pipe(harness.TestCase):
         self.assertRegex(result.stderr, rf"^tcpecho: connected to 127\.0\.0\.1:{self.daemon.port}\n"
                                         r"tcpecho: 5 bytes sent, 5 received in [\d.]+ \w+ \([\d.]+ \w+/s\)\n$")
 
+    def test_socket_as_stdout(self):
+        """As inetd-like programs give it: one that is full does not stop stdin, either."""
+        def serve(connection):
+            connection.settimeout(harness.patience())
+            connection.sendall(bytes(SIZE))
+            connection.sendall(harness.receive_exactly(connection, 6))
+
+        SIZE = 8 * MIB
+        ours, theirs = socket.socketpair()
+        with client.Server(serve) as server, ours, theirs:
+            with client.Client("127.0.0.1", server.port, stdin=theirs, stdout=theirs) as talk:
+                theirs.close()
+                ours.sendall(b"typed\n")
+                ours.shutdown(socket.SHUT_WR)
+                self.assertEqual(harness.receive_all(ours), bytes(SIZE) + b"typed\n")
+                self.assertEqual(talk.wait().status, 0)
+
     def test_interrupted(self):
         """The summary comes, and then the signal has its way, so that a shell ends its loop, too."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            with client.Client("-v", "127.0.0.1", self.daemon.port) as talk:
+            with client.Client("127.0.0.1", self.daemon.port) as talk:
                 talk.send(b"hello")
                 talk.receive(5)
                 talk.interrupt(number)
@@ -397,7 +414,7 @@ class Expect(harness.TestCase):
         offset = WATCHED_SIZE * 2 // 3 + 12345
         self.file.seek(offset)
         two = self.file.read(2)
-        self.assertNotEqual(two[0], two[1])  # or nobody could say which of them is missing
+        self.assertNotEqual(two[0], two[1])
         for change, length, what in (
                 (lambda data: b"", 1, "1 byte missing, .*"),
                 (lambda data: data + data, 1, "1 byte repeated .*"),
@@ -415,7 +432,7 @@ class Expect(harness.TestCase):
                 (lambda data: b"", 4096, "4096 bytes missing, .*"),
                 (lambda data: data + data, 4096, "4096 bytes repeated .*"),
                 (lambda data: data[4096:] + data[:4096], 8192, "4096 bytes in another order than sent .*"),
-                (lambda data: bytes(16) + data, 1, "16 bytes that were never sent .*"),
+                (lambda data: bytes(16) + data, 1, "16 bytes that nobody sent .*"),
         ):
             with self.subTest(what=what):
                 at = offset + 4096 if "repeated" in what else offset
