@@ -5,8 +5,8 @@
  *
  * A stream has no packets that could be lost or come twice, but a server or a proxy can still drop, repeat or
  * change bytes. So each message begins with a mark and its number, by which the stream is found again behind
- * whatever went wrong, and its other bytes are like those of no other message. No capitals differ from small
- * letters in mark and number. One thread. */
+ * whatever went wrong, in capitals too, and its other bytes are like those of no other message. One thread.
+ */
 #pragma once
 
 #include "client/diagnosis.h"

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """tcpecho --listen: two people at two terminals, other programs at the other end, and what cannot be listened at."""
 
-import os
 import re
 import signal
 import socket
