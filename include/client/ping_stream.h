@@ -1,7 +1,6 @@
 /* The messages of a ping over a byte stream, and what has become of each.
  *
- *     ping_stream_send -> message -> server -> bytes -> ping_stream_space, _received -> ping_stream_next:
- * events
+ *     ping_stream_send -> message -> server -> bytes -> ping_stream_space, _received -> ping_stream_next
  *
  * A stream has no packets that could be lost or come twice, but a server or a proxy can still drop, repeat or
  * change bytes. So each message begins with a mark and its number, by which the stream is found again behind
