@@ -5,3 +5,5 @@
 #include "client/options.h"
 
 int talk_run(const struct client_options *options);
+int bench_run(const struct client_options *options);
+int watch_run(const struct client_options *options);

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include "client/expectation.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +16,8 @@
 
 enum client_mode {
     MODE_TALK,
+    MODE_BENCH,
+    MODE_WATCH,
     MODE_COUNT,
 };
 
@@ -24,9 +28,16 @@ struct client_options {
     const char *host; /* these point into argv */
     const char *port; /* NULL: the default */
 
+    enum expectation expect;
     bool verbose;
     uint64_t connect_timeout_usec;
     uint64_t wait_usec; /* USEC_NEVER: for ever */
+
+    uint64_t size, count, interval_usec;
+    uint64_t connections, threads, rate; /* bench */
+    uint64_t duration_usec;              /* USEC_NEVER: not said */
+    uint64_t gap_usec;                   /* watch: a pause that is longer is an outage */
+    bool json;
 };
 
 enum option_type {
@@ -35,6 +46,7 @@ enum option_type {
     OPTION_COUNT,    /* uint64_t */
     OPTION_SIZE,     /* uint64_t, bytes */
     OPTION_DURATION, /* uint64_t, microseconds */
+    OPTION_EXPECT,   /* enum expectation */
 };
 
 struct option_row {

@@ -85,6 +85,9 @@ static int set_value(struct client_options *options, const struct option_row *ro
         return 0;
     case OPTION_MODE:
         return 0; /* set_mode has */
+    case OPTION_EXPECT:
+        options->expect = strcmp(text, "upper") == 0 ? EXPECT_UPPER : EXPECT_ECHO;
+        return 0;
     default:
         return set_number(options, row, text);
     }
@@ -92,7 +95,7 @@ static int set_value(struct client_options *options, const struct option_row *ro
 
 static void set_fallback(struct client_options *options, const struct option_row *row)
 {
-    if (row->type != OPTION_FLAG && row->type != OPTION_MODE)
+    if (row->type != OPTION_FLAG && row->type != OPTION_MODE && row->type != OPTION_EXPECT)
         memcpy(field_of(options, row), &row->fallback, sizeof row->fallback);
 }
 
