@@ -7,11 +7,13 @@
  * One thread. */
 #pragma once
 
-#include <stdint.h>
+#include "client/answer_check.h"
 
 struct conversation_terms {
-    const char *peer;   /* as messages call the other side */
-    uint64_t wait_usec; /* how long it may be silent once stdin has ended; USEC_NEVER: for ever */
+    const char *peer; /* as messages call the other side */
+    int interrupt_fd; /* interrupt_open; -1: none */
+    enum expectation expect;
+    uint64_t wait_usec; /* how long it may be silent when it is its turn; USEC_NEVER: for ever */
 };
 
 struct conversation_totals {
@@ -19,5 +21,5 @@ struct conversation_totals {
 };
 
 /* `fd` is connected and does not block; it stays the caller's. Returns an exit status, after one line on
- * stderr when it is not 0. */
+ * stderr when it is neither 0 nor EXIT_INTERRUPTED. */
 int converse(int fd, const struct conversation_terms *terms, struct conversation_totals *totals);

@@ -34,6 +34,16 @@ struct fault {
 struct fault diagnose(const struct pattern *pattern, enum expectation expect, uint64_t offset, uint64_t sent,
                       const void *evidence, size_t length);
 
+/* The same of any stream, as far as it is at hand: `around` is `length` bytes of the answer as it should be,
+ * of which the one at `here` (perhaps behind them all) is the one that went wrong. */
+struct answer_part {
+    const uint8_t *around;
+    size_t length;
+    size_t here;
+};
+struct fault diagnose_part(const struct answer_part *part, enum expectation expect, uint64_t offset,
+                           const void *evidence, size_t length);
+
 #define FAULT_TEXT_SIZE 192
 
 /* "byte 52428800: 3 bytes are missing"; how it goes on: "(0x41 instead of 0x61)". Returns `out`. */

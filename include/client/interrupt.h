@@ -9,3 +9,6 @@ int interrupt_open(void);
 /* Reads the signal, and lets the next one end the program at once. Returns its number, or 0 when none has
  * come. */
 int interrupt_take(int fd);
+
+/* Ends the program by this signal, so that a shell knows and stops its loop. */
+void interrupt_die(int number) __attribute__((noreturn));

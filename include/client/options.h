@@ -16,6 +16,8 @@
 
 enum client_mode {
     MODE_TALK,
+    MODE_CHAT,
+    MODE_PING,
     MODE_BENCH,
     MODE_WATCH,
     MODE_COUNT,
@@ -28,23 +30,27 @@ struct client_options {
     const char *host; /* these point into argv */
     const char *port; /* NULL: the default */
 
+    const char *listen; /* of --listen: [ADDRESS:]PORT */
     enum expectation expect;
     bool verbose;
     uint64_t connect_timeout_usec;
     uint64_t wait_usec; /* USEC_NEVER: for ever */
-
-    uint64_t size, count, interval_usec;
-    uint64_t connections, threads, rate; /* bench */
-    uint64_t duration_usec;              /* USEC_NEVER: not said */
-    uint64_t gap_usec;                   /* watch: a pause that is longer is an outage */
+    bool quiet;
+    uint64_t count; /* 0: no end */
+    uint64_t interval_usec;
+    uint64_t size;          /* of a message, in bytes */
+    uint64_t duration_usec; /* USEC_NEVER: not said */
     bool json;
+    uint64_t connections, threads;
+    uint64_t rate;     /* messages a second; 0: the next when the answer is there */
+    uint64_t gap_usec; /* a longer time without an answer is an outage */
 };
 
 enum option_type {
-    OPTION_FLAG,     /* bool */
-    OPTION_MODE,     /* selects row->minimum, an enum client_mode */
-    OPTION_COUNT,    /* uint64_t */
-    OPTION_SIZE,     /* uint64_t, bytes */
+    OPTION_FLAG,  /* bool */
+    OPTION_MODE,  /* selects the only one of its modes; keeps its argument, a const char *, if it takes one */
+    OPTION_COUNT, /* uint64_t */
+    OPTION_SIZE,  /* uint64_t, bytes */
     OPTION_DURATION, /* uint64_t, microseconds */
     OPTION_EXPECT,   /* enum expectation */
 };
@@ -68,6 +74,7 @@ struct mode_row {
     const char *synopsis;
     const char *help;
     const char *option; /* that selects it; NULL: the one without */
+    bool has_host;      /* takes HOST and PORT */
 };
 
 extern const struct option_row option_table[]; /* ended by a row without a name */

@@ -245,6 +245,8 @@ int bench_run(const struct client_options *options)
         status = target_resolve(options->host, options->port, &target);
     if (status == 0)
         status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
+    if (status == EXIT_INTERRUPTED)
+        interrupt_die(interrupt_take(interrupt_fd));
     if (status != 0)
         return status;
     return with_connection(options, &target.items[chosen], fd, interrupt_fd);

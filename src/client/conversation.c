@@ -5,12 +5,14 @@
 #include "client/dial.h"
 #include "client/exit_status.h"
 #include "client/terminal.h"
+#include "client/values.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +29,11 @@
 #define ACKNOWLEDGE_USEC USEC_PER_SEC
 #define ACKNOWLEDGE_STEP_MSEC 2
 
+/* How long to wait, behind the first wrong byte, for those that say what happened to it. */
+#define EVIDENCE_USEC (USEC_PER_SEC / 2)
+
+#define WHY_SIZE 384
+
 struct flow {
     uint8_t *bytes;
     size_t start, end; /* what is between has come in and not yet gone out */
@@ -39,9 +46,11 @@ struct conversation {
     int fd;
     int out; /* stdout, or a description of it that is ours and does not block */
     struct flow up, down;
-    bool at_terminal; /* stdin is one */
-    bool half_closed; /* we have sent our FIN */
-    uint64_t heard;   /* when the other side was last heard */
+    struct answer_check *check; /* NULL: anything is right */
+    bool at_terminal;           /* stdin is one */
+    bool half_closed;           /* we have sent our FIN */
+    uint64_t heard;             /* when the other side was last heard, or its turn began */
+    char why[WHY_SIZE];         /* of an exit status; told once it is known that nothing says more */
 };
 
 static bool is_empty(const struct flow *flow)
@@ -55,26 +64,49 @@ static bool is_temporary(int error)
     return error == EAGAIN || error == EINTR;
 }
 
-static int fail_connection(const struct conversation *c, int error)
+static int fail(struct conversation *c, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int fail(struct conversation *c, int status, const char *format, ...)
 {
-    complain("%s closed the connection before the end: %s (%" PRIu64 " bytes sent, %" PRIu64 " received)",
-             c->terms->peer, strerror(error), c->totals->sent, c->totals->received);
-    return dial_exit_status(error);
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(c->why, sizeof c->why, format, arguments);
+    va_end(arguments);
+    return status;
 }
 
-static int fail_file(const char *what, int error)
+static int fail_connection(struct conversation *c, int error)
 {
-    complain("cannot %s: %s", what, strerror(error));
-    return EXIT_FILE;
+    return fail(c, dial_exit_status(error),
+                "%s closed the connection before the end: %s (%" PRIu64 " bytes sent, %" PRIu64 " received)",
+                c->terms->peer, strerror(error), c->totals->sent, c->totals->received);
+}
+
+static int fail_file(struct conversation *c, const char *what, int error)
+{
+    return fail(c, EXIT_FILE, "cannot %s: %s", what, strerror(error));
+}
+
+/* It is for the other side to say something: we have said all, or as much as may go unanswered. */
+static bool is_their_turn(const struct conversation *c)
+{
+    return is_empty(&c->down) && (c->half_closed || (c->check && answer_check_room(c->check) == 0));
 }
 
 /* Returns 0 or an exit status, as all the steps do. */
 static int read_input(struct conversation *c)
 {
-    ssize_t n = read(STDIN_FILENO, c->up.bytes, BUFFER_SIZE);
+    size_t room = c->check ? answer_check_room(c->check) : BUFFER_SIZE;
+    ssize_t n = read(STDIN_FILENO, c->up.bytes, room < BUFFER_SIZE ? room : BUFFER_SIZE);
 
     if (n < 0)
-        return is_temporary(errno) ? 0 : fail_file("read stdin", errno);
+        return is_temporary(errno) ? 0 : fail_file(c, "read stdin", errno);
+    if (c->check)
+        answer_check_sent(c->check, c->up.bytes, (size_t)n);
+    if (is_their_turn(c))
+        c->heard = clock_monotonic_usec();
     c->up.start = 0;
     c->up.end = (size_t)n;
     c->up.ended = n == 0;
@@ -103,6 +135,8 @@ static int receive_answer(struct conversation *c)
     c->down.end = (size_t)n;
     c->down.ended = n == 0;
     c->totals->received += (uint64_t)n;
+    if (c->check)
+        answer_check_received(c->check, c->down.bytes, (size_t)n);
     return 0;
 }
 
@@ -114,8 +148,9 @@ static int write_answer(struct conversation *c, bool *left)
     if (n < 0 && errno == EPIPE)
         *left = true;
     if (n < 0)
-        return is_temporary(errno) || *left ? 0 : fail_file("write to stdout", errno);
+        return is_temporary(errno) || *left ? 0 : fail_file(c, "write to stdout", errno);
     c->down.start += (size_t)n;
+    c->heard = clock_monotonic_usec(); /* while our reader was slow, it could not be */
     return 0;
 }
 
@@ -129,7 +164,7 @@ static int half_close(struct conversation *c)
 }
 
 /* The last bytes may meet a socket that is closed already. Only the answer to them says so. */
-static int see_off(const struct conversation *c)
+static int see_off(struct conversation *c)
 {
     uint64_t deadline = clock_monotonic_usec() + ACKNOWLEDGE_USEC;
     int waiting = 0, r = 0;
@@ -146,38 +181,48 @@ static int see_off(const struct conversation *c)
     return 0;
 }
 
-enum { INPUT, SOCKET, OUTPUT, WATCHED };
+static bool may_read(const struct conversation *c)
+{
+    return !c->up.ended && is_empty(&c->up) && !(c->check && answer_check_room(c->check) == 0);
+}
+
+enum { INPUT, SOCKET, OUTPUT, INTERRUPT, WATCHED };
 
 /* -1 for a descriptor that nothing is wanted of: poll(2) reports errors and hang-ups unasked, for ever. */
 static void choose(const struct conversation *c, struct pollfd items[static WATCHED])
 {
-    bool wants_input = !c->up.ended && is_empty(&c->up);
     bool wants_answer = !c->down.ended && is_empty(&c->down);
     short socket_events = (short)((wants_answer ? POLLIN : 0) | (is_empty(&c->up) ? 0 : POLLOUT));
     /* Behind its FIN the other side is still watched: a RST ends what we send. */
     bool watched = socket_events != 0 || (c->down.ended && !c->half_closed);
 
-    items[INPUT] = (struct pollfd){.fd = wants_input ? STDIN_FILENO : -1, .events = POLLIN};
+    items[INPUT] = (struct pollfd){.fd = may_read(c) ? STDIN_FILENO : -1, .events = POLLIN};
     items[SOCKET] = (struct pollfd){.fd = watched ? c->fd : -1, .events = socket_events};
     items[OUTPUT] = (struct pollfd){.fd = c->out, .events = is_empty(&c->down) ? 0 : POLLOUT};
+    items[INTERRUPT] = (struct pollfd){.fd = c->terms->interrupt_fd, .events = POLLIN};
 }
 
 /* In milliseconds for poll(2); -1: for ever. */
 static int patience(const struct conversation *c)
 {
-    if (!c->half_closed || c->terms->wait_usec == USEC_NEVER)
+    uint64_t usec = is_their_turn(c) ? c->terms->wait_usec : USEC_NEVER;
+    if (c->check && answer_check_is_wrong(c->check))
+        usec = EVIDENCE_USEC;
+    if (usec == USEC_NEVER)
         return -1;
-    uint64_t deadline = c->heard + c->terms->wait_usec, now = clock_monotonic_usec();
+    uint64_t deadline = c->heard + usec, now = clock_monotonic_usec();
     return now >= deadline ? 0 : (int)((deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
 }
 
-static int fail_silent(const struct conversation *c)
+static int fail_silent(struct conversation *c)
 {
-    complain("%s has been silent for %.6g s since the end of stdin (%" PRIu64 " bytes sent, %" PRIu64
-             " received)",
-             c->terms->peer, (double)c->terms->wait_usec / (double)USEC_PER_SEC, c->totals->sent,
-             c->totals->received);
-    return EXIT_TIMED_OUT;
+    char text[DURATION_TEXT_SIZE];
+
+    if (c->check && answer_check_is_wrong(c->check))
+        return 0; /* that is the news, and converse tells it */
+    return fail(c, EXIT_TIMED_OUT, "%s has been silent for %s (%" PRIu64 " bytes sent, %" PRIu64 " received)",
+                c->terms->peer, value_format_duration(c->terms->wait_usec, text), c->totals->sent,
+                c->totals->received);
 }
 
 /* What poll(2) found. */
@@ -207,6 +252,8 @@ static int turn(struct conversation *c, const struct pollfd items[static WATCHED
 
 static bool is_over(const struct conversation *c)
 {
+    if (c->check && answer_check_is_certain(c->check))
+        return true;
     return c->down.ended && is_empty(&c->down) && (c->half_closed || c->at_terminal);
 }
 
@@ -218,17 +265,32 @@ static int exchange(struct conversation *c)
         struct pollfd items[WATCHED];
         choose(c, items);
         int count = poll(items, WATCHED, patience(c));
-        if (count < 0 && errno != EINTR) {
-            complain("poll: %s", strerror(errno));
-            return EXIT_SYSTEM;
-        }
+        if (count < 0 && errno != EINTR)
+            return fail(c, EXIT_SYSTEM, "cannot wait for input: %s", strerror(errno));
         if (count == 0 && patience(c) == 0)
             return fail_silent(c);
+        if (count > 0 && items[INTERRUPT].revents)
+            return EXIT_INTERRUPTED;
         int status = count > 0 ? turn(c, items, &left) : 0;
         if (status != 0 || left)
             return status;
     }
-    return see_off(c);
+    return c->down.ended ? see_off(c) : 0;
+}
+
+/* A wrong answer says more than the way in which the connection ended behind it. */
+static int judge(const struct conversation *c, int status)
+{
+    char text[FAULT_TEXT_SIZE];
+    struct fault fault;
+
+    if (!c->check || !answer_check_fault(c->check, c->down.ended && status == 0, &fault)) {
+        if (c->why[0] != '\0')
+            complain("%s", c->why);
+        return status;
+    }
+    complain("wrong answer from %s: %s", c->terms->peer, fault_format(&fault, text));
+    return EXIT_WRONG_ANSWER;
 }
 
 /* A pipe that is full would stop the other direction as well. Its mode belongs to all who share it, so a
@@ -247,9 +309,12 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
 {
     CLEANUP(free_pointer) uint8_t *up = malloc(BUFFER_SIZE);
     CLEANUP(free_pointer) uint8_t *down = malloc(BUFFER_SIZE);
+    CLEANUP(answer_check_deinit) struct answer_check check = {0};
     CLEANUP(fd_close) int owned = own_output();
+    bool checked = terms->expect != EXPECT_ANYTHING;
 
-    if (!up || !down) {
+    *totals = (struct conversation_totals){0};
+    if (!up || !down || (checked && answer_check_init(&check, terms->expect) < 0)) {
         complain("%s", strerror(ENOMEM));
         return EXIT_SYSTEM;
     }
@@ -260,9 +325,9 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
         .out = owned >= 0 ? owned : STDOUT_FILENO,
         .up.bytes = up,
         .down.bytes = down,
+        .check = checked ? &check : NULL,
         .at_terminal = isatty(STDIN_FILENO) == 1,
         .heard = clock_monotonic_usec(),
     };
-    *totals = (struct conversation_totals){0};
-    return exchange(&c);
+    return judge(&c, exchange(&c));
 }

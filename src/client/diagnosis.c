@@ -16,13 +16,6 @@
  * is looked for in all of the evidence. */
 #define FOREIGN_LIMIT ((size_t)512)
 
-/* The answer as it should be, from some way before the wrong byte to some way behind it. */
-struct surroundings {
-    uint8_t *bytes;
-    size_t length;
-    size_t here; /* the place of the wrong byte */
-};
-
 struct evidence {
     const uint8_t *bytes;
     size_t length;
@@ -37,13 +30,13 @@ static size_t run_length(const uint8_t *a, const uint8_t *b, size_t length)
 }
 
 /* How many bytes of the evidence, from `at` on, are those of the place that they came at. */
-static size_t run_in_place(const struct surroundings *around, const struct evidence *evidence, size_t at)
+static size_t run_in_place(const struct answer_part *part, const struct evidence *evidence, size_t at)
 {
-    size_t room = around->length - around->here;
+    size_t room = part->length - part->here;
     size_t length = evidence->length < room ? evidence->length : room;
     if (at >= length)
         return 0;
-    return run_length(evidence->bytes + at, around->bytes + around->here + at, length - at);
+    return run_length(evidence->bytes + at, part->around + part->here + at, length - at);
 }
 
 static size_t enough(const struct evidence *evidence, size_t at)
@@ -53,34 +46,34 @@ static size_t enough(const struct evidence *evidence, size_t at)
 }
 
 /* Where in the stream the evidence from `at` on belongs, relative to where it came: the nearest place. */
-static bool find_shift(const struct surroundings *around, const struct evidence *evidence, size_t at,
+static bool find_shift(const struct answer_part *part, const struct evidence *evidence, size_t at,
                        int64_t *out)
 {
-    size_t needle = enough(evidence, at), place = around->here + at;
+    size_t needle = enough(evidence, at), place = part->here + at;
     const uint8_t *from = evidence->bytes + at, *later = NULL, *earlier = NULL;
     if (needle < LEAST)
         return false;
-    if (place + needle <= around->length)
-        later = memmem(around->bytes + place, around->length - place, from, needle);
-    size_t end = place + needle < around->length ? place + needle : around->length;
-    for (const uint8_t *next = around->bytes;
-         (next = memmem(next, (size_t)(around->bytes + end - next), from, needle)) != NULL; next++)
+    if (place + needle <= part->length)
+        later = memmem(part->around + place, part->length - place, from, needle);
+    size_t end = place + needle < part->length ? place + needle : part->length;
+    for (const uint8_t *next = part->around;
+         (next = memmem(next, (size_t)(part->around + end - next), from, needle)) != NULL; next++)
         earlier = next;
     if (!later && !earlier)
         return false;
-    int64_t forth = later ? later - (around->bytes + place) : INT64_MAX;
-    int64_t back = earlier ? earlier - (around->bytes + place) : -INT64_MAX;
+    int64_t forth = later ? later - (part->around + place) : INT64_MAX;
+    int64_t back = earlier ? earlier - (part->around + place) : -INT64_MAX;
     *out = forth <= -back ? forth : back;
     return true;
 }
 
 /* Whether the first `count` bytes of the evidence are those that belong there, in whatever order. */
-static bool is_permutation(const struct surroundings *around, const struct evidence *evidence, size_t count)
+static bool is_permutation(const struct answer_part *part, const struct evidence *evidence, size_t count)
 {
     int64_t balance[256] = {0};
     for (size_t i = 0; i < count; i++) {
         balance[evidence->bytes[i]]++;
-        balance[around->bytes[around->here + i]]--;
+        balance[part->around[part->here + i]]--;
     }
     for (size_t i = 0; i < 256; i++)
         if (balance[i] != 0)
@@ -89,17 +82,17 @@ static bool is_permutation(const struct surroundings *around, const struct evide
 }
 
 /* The bytes came early by `shift`. When those that they overtook came behind them, they changed places. */
-static void classify_early(const struct surroundings *around, const struct evidence *evidence, int64_t shift,
+static void classify_early(const struct answer_part *part, const struct evidence *evidence, int64_t shift,
                            struct fault *fault)
 {
-    size_t room = around->length - around->here - (size_t)shift;
+    size_t room = part->length - part->here - (size_t)shift;
     size_t length = evidence->length < room ? evidence->length : room;
-    size_t run = run_length(evidence->bytes, around->bytes + around->here + shift, length);
+    size_t run = run_length(evidence->bytes, part->around + part->here + shift, length);
 
     fault->kind = FAULT_MISSING;
     fault->length = (uint64_t)shift;
     int64_t next;
-    if (run < evidence->length && find_shift(around, evidence, run, &next) && next < shift) {
+    if (run < evidence->length && find_shift(part, evidence, run, &next) && next < shift) {
         fault->kind = FAULT_REORDERED;
         fault->length = run;
     }
@@ -107,48 +100,47 @@ static void classify_early(const struct surroundings *around, const struct evide
 
 /* The bytes came before, `shift` (negative) from here. Where the stream goes on says how many too many they
  * are; when it goes on in place, old bytes came instead of the right ones. */
-static void classify_late(const struct surroundings *around, const struct evidence *evidence, int64_t shift,
+static void classify_late(const struct answer_part *part, const struct evidence *evidence, int64_t shift,
                           struct fault *fault)
 {
-    size_t run = run_length(evidence->bytes, around->bytes + (int64_t)around->here + shift,
+    size_t run = run_length(evidence->bytes, part->around + (int64_t)part->here + shift,
                             evidence->length < (size_t)-shift ? evidence->length : (size_t)-shift);
     int64_t next;
 
     fault->kind = FAULT_REPEATED;
     fault->length = (uint64_t)-shift;
-    if (run < evidence->length && find_shift(around, evidence, run, &next) && next <= 0)
+    if (run < evidence->length && find_shift(part, evidence, run, &next) && next <= 0)
         fault->length = next < 0 ? (uint64_t)-next : run;
 }
 
-static size_t count_changed(const struct surroundings *around, const struct evidence *evidence, size_t length)
+static size_t count_changed(const struct answer_part *part, const struct evidence *evidence, size_t length)
 {
     size_t changed = 0;
     for (size_t i = 0; i < length; i++)
-        changed += evidence->bytes[i] != around->bytes[around->here + i];
+        changed += evidence->bytes[i] != part->around[part->here + i];
     return changed;
 }
 
 /* The first bytes belong nowhere, or to an order of their own; `at` is where the stream is found again. */
-static void classify_foreign(const struct surroundings *around, const struct evidence *evidence, size_t at,
+static void classify_foreign(const struct answer_part *part, const struct evidence *evidence, size_t at,
                              int64_t shift, struct fault *fault)
 {
     fault->length = at;
     if (shift == -(int64_t)at) {
         fault->kind = FAULT_INSERTED;
-    } else if (shift == 0 && is_permutation(around, evidence, at)) {
+    } else if (shift == 0 && is_permutation(part, evidence, at)) {
         fault->kind = FAULT_REORDERED;
     } else {
         fault->kind = FAULT_CHANGED;
-        fault->length = count_changed(around, evidence, at);
+        fault->length = count_changed(part, evidence, at);
     }
 }
 
 /* Changed bytes need not be neighbours: the stream counts as found again where a certain run of it is. */
-static bool find_again_in_place(const struct surroundings *around, const struct evidence *evidence,
-                                size_t *out)
+static bool find_again_in_place(const struct answer_part *part, const struct evidence *evidence, size_t *out)
 {
     for (size_t at = 1; at < evidence->length; at++) {
-        size_t run = run_in_place(around, evidence, at);
+        size_t run = run_in_place(part, evidence, at);
         if (run >= CERTAIN || (run > 0 && at + run == evidence->length)) {
             *out = at;
             return true;
@@ -158,68 +150,86 @@ static bool find_again_in_place(const struct surroundings *around, const struct 
     return false;
 }
 
-static void classify(const struct surroundings *around, const struct evidence *evidence, struct fault *fault)
+static void classify(const struct answer_part *part, const struct evidence *evidence, struct fault *fault)
 {
     int64_t shift;
     size_t at;
 
     fault->kind = FAULT_OTHER;
     fault->length = evidence->length;
-    if (find_shift(around, evidence, 0, &shift)) {
+    if (find_shift(part, evidence, 0, &shift)) {
         if (shift > 0)
-            classify_early(around, evidence, shift, fault);
+            classify_early(part, evidence, shift, fault);
         else
-            classify_late(around, evidence, shift, fault);
+            classify_late(part, evidence, shift, fault);
         return;
     }
-    if (find_again_in_place(around, evidence, &at)) {
-        classify_foreign(around, evidence, at, 0, fault);
+    if (find_again_in_place(part, evidence, &at)) {
+        classify_foreign(part, evidence, at, 0, fault);
         return;
     }
     for (at = 1; at < evidence->length && at < FOREIGN_LIMIT; at++) {
-        if (enough(evidence, at) == CERTAIN && find_shift(around, evidence, at, &shift)) {
-            classify_foreign(around, evidence, at, shift, fault);
+        if (enough(evidence, at) == CERTAIN && find_shift(part, evidence, at, &shift)) {
+            classify_foreign(part, evidence, at, shift, fault);
             return;
         }
     }
     /* As many bytes as there should be, so they stand in the places of others. */
-    if (around->here + evidence->length == around->length)
-        classify_foreign(around, evidence, evidence->length, 0, fault);
+    if (part->here + evidence->length == part->length)
+        classify_foreign(part, evidence, evidence->length, 0, fault);
 }
 
 /* Whether another --expect would have it right. */
-static bool is_other_case(const struct pattern *pattern, enum expectation expect, uint64_t offset,
+static bool is_other_case(const struct answer_part *part, enum expectation expect,
                           const struct evidence *evidence)
 {
-    enum expectation other = expect == EXPECT_UPPER ? EXPECT_ECHO : EXPECT_UPPER;
-    return evidence->length >= LEAST &&
-           pattern_check(pattern, other, offset, evidence->bytes, evidence->length) == evidence->length;
+    size_t room = part->length - part->here;
+    size_t length = evidence->length;
+    if (length < LEAST || length > room)
+        return false;
+    CLEANUP(free_pointer) uint8_t *capitals = malloc(length);
+    if (!capitals)
+        return false;
+    const uint8_t *wanted = part->around + part->here;
+    memcpy(capitals, expect == EXPECT_UPPER ? evidence->bytes : wanted, length);
+    expect_apply(EXPECT_UPPER, capitals, length);
+    return memcmp(capitals, expect == EXPECT_UPPER ? wanted : evidence->bytes, length) == 0;
+}
+
+struct fault diagnose_part(const struct answer_part *part, enum expectation expect, uint64_t offset,
+                           const void *bytes, size_t length)
+{
+    struct evidence evidence = {bytes, length < FAULT_EVIDENCE ? length : FAULT_EVIDENCE};
+    struct fault fault = {.kind = FAULT_SURPLUS, .offset = offset, .length = length, .got = *evidence.bytes};
+
+    if (part->here == part->length)
+        return fault;
+    fault.wanted = part->around[part->here];
+    fault.kind = FAULT_CASE;
+    if (!is_other_case(part, expect, &evidence))
+        classify(part, &evidence, &fault);
+    return fault;
 }
 
 struct fault diagnose(const struct pattern *pattern, enum expectation expect, uint64_t offset, uint64_t sent,
                       const void *bytes, size_t length)
 {
-    struct evidence evidence = {bytes, length < FAULT_EVIDENCE ? length : FAULT_EVIDENCE};
-    struct fault fault = {.kind = FAULT_OTHER, .offset = offset, .length = length, .got = *evidence.bytes};
     uint64_t start = offset > FAULT_REACH ? offset - FAULT_REACH : 0;
     uint64_t reach = offset + FAULT_REACH + FAULT_EVIDENCE;
     uint64_t end = sent < reach ? sent : reach;
+    if (end < offset)
+        end = offset;
 
-    pattern_answer(pattern, expect, offset, &fault.wanted, 1);
-    if (offset >= sent) {
-        fault.kind = FAULT_SURPLUS;
+    CLEANUP(free_pointer) uint8_t *around = malloc(end - start + 1);
+    if (!around) {
+        struct fault fault = {
+            .kind = FAULT_OTHER, .offset = offset, .length = length, .got = *(const uint8_t *)bytes};
+        pattern_answer(pattern, expect, offset, &fault.wanted, 1);
         return fault;
     }
-    if (is_other_case(pattern, expect, offset, &evidence)) {
-        fault.kind = FAULT_CASE;
-        return fault;
-    }
-    CLEANUP(free_pointer) uint8_t *around = malloc(end - start);
-    if (!around)
-        return fault;
     pattern_answer(pattern, expect, start, around, end - start);
-    classify(&(struct surroundings){around, end - start, offset - start}, &evidence, &fault);
-    return fault;
+    return diagnose_part(&(struct answer_part){around, end - start, offset - start}, expect, offset, bytes,
+                         length);
 }
 
 const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_SIZE])

@@ -136,14 +136,31 @@ static const char *advice(int status)
     }
 }
 
+/* What failed, address by address. */
+struct reasons {
+    char text[512];
+    size_t length;
+    int status;
+};
+
+static void add_reason(struct reasons *reasons, const struct endpoint *endpoint, int error)
+{
+    char name[ENDPOINT_TEXT_SIZE];
+    size_t room = sizeof reasons->text - reasons->length;
+
+    if (reasons->length == 0 || is_more_telling(dial_exit_status(error), reasons->status))
+        reasons->status = dial_exit_status(error);
+    int length = snprintf(reasons->text + reasons->length, room, "%s%s: %s", reasons->length == 0 ? "" : ", ",
+                          endpoint_format(endpoint, name), strerror(error));
+    reasons->length += (size_t)length < room ? (size_t)length : room - 1;
+}
+
 int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, int *fd, size_t *chosen)
 {
-    char name[TARGET_TEXT_SIZE], reasons[512] = "";
-    size_t length = 0;
-    int status = EXIT_SYSTEM;
+    struct reasons reasons = {.status = EXIT_SYSTEM};
+    char name[TARGET_TEXT_SIZE];
 
     for (size_t i = 0; i < target->count; i++) {
-        char text[ENDPOINT_TEXT_SIZE];
         int r = dial_one(&target->items[i], timeout_usec, interrupt_fd);
         if (r >= 0) {
             *fd = r;
@@ -153,13 +170,12 @@ int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, i
         }
         if (r == -EINTR)
             return EXIT_INTERRUPTED;
-        if (is_more_telling(dial_exit_status(-r), status))
-            status = dial_exit_status(-r);
-        if (length < sizeof reasons)
-            length +=
-                (size_t)snprintf(reasons + length, sizeof reasons - length, "%s%s: %s", i == 0 ? "" : ", ",
-                                 endpoint_format(&target->items[i], text), strerror(-r));
+        add_reason(&reasons, &target->items[i], -r);
     }
-    complain("cannot connect to %s (%s)%s", target_format(target, name), reasons, advice(status));
-    return status;
+    if (target->port)
+        complain("cannot connect to %s (%s)%s", target_format(target, name), reasons.text,
+                 advice(reasons.status));
+    else
+        complain("cannot connect to %s%s", reasons.text, advice(reasons.status));
+    return reasons.status;
 }

@@ -36,3 +36,10 @@ int interrupt_take(int fd)
     (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* has worked with SIG_BLOCK */
     return (int)info.ssi_signo;
 }
+
+void interrupt_die(int number)
+{
+    (void)signal(number, SIG_DFL);
+    (void)raise(number);
+    _exit(128 + number); /* pid 1 of a container survives what it does not handle */
+}

@@ -1,5 +1,6 @@
 #include "client/options.h"
 
+#include "client/pattern.h"
 #include "client/terminal.h"
 #include "client/values.h"
 
@@ -77,16 +78,27 @@ static int set_number(struct client_options *options, const struct option_row *r
                  value_format_duration(row->minimum, low), value_format_duration(row->maximum, high));
 }
 
+static int set_expectation(struct client_options *options, const struct option_row *row, const char *text)
+{
+    for (enum expectation expect = EXPECT_ECHO; expect <= EXPECT_UPPER; expect++)
+        if (strcmp(text, expect_name(expect)) == 0) {
+            *(enum expectation *)field_of(options, row) = expect;
+            return 0;
+        }
+    return usage("--%s %.64s: must be echo or upper", row->name, text);
+}
+
 static int set_value(struct client_options *options, const struct option_row *row, const char *text)
 {
     switch (row->type) {
     case OPTION_FLAG:
         *(bool *)field_of(options, row) = true;
         return 0;
-    case OPTION_MODE:
-        return 0; /* set_mode has */
     case OPTION_EXPECT:
-        options->expect = strcmp(text, "upper") == 0 ? EXPECT_UPPER : EXPECT_ECHO;
+        return set_expectation(options, row, text);
+    case OPTION_MODE:
+        if (row->argument)
+            *(const char **)field_of(options, row) = text;
         return 0;
     default:
         return set_number(options, row, text);
@@ -95,7 +107,9 @@ static int set_value(struct client_options *options, const struct option_row *ro
 
 static void set_fallback(struct client_options *options, const struct option_row *row)
 {
-    if (row->type != OPTION_FLAG && row->type != OPTION_MODE && row->type != OPTION_EXPECT)
+    if (row->type == OPTION_EXPECT)
+        *(enum expectation *)field_of(options, row) = (enum expectation)row->fallback;
+    else if (row->type != OPTION_FLAG && row->type != OPTION_MODE)
         memcpy(field_of(options, row), &row->fallback, sizeof row->fallback);
 }
 
@@ -150,7 +164,7 @@ static int refuse_option(char *argv[], int kind)
 
 static int set_mode(struct client_options *options, const struct option_row *row)
 {
-    enum client_mode mode = (enum client_mode)row->minimum;
+    enum client_mode mode = (enum client_mode)__builtin_ctz(row->modes);
 
     if (options->mode_given && options->mode != mode)
         return usage("--%s and --%s cannot be had at once", mode_table[options->mode].option, row->name);
@@ -201,6 +215,9 @@ static int apply(struct client_options *options, const struct command_line *line
 
 static int take_operands(struct client_options *options, int count, char *words[])
 {
+    if (!mode_table[options->mode].has_host)
+        return count == 0 ? 0
+                          : usage("%.64s: --%s takes no HOST", words[0], mode_table[options->mode].option);
     if (count == 0)
         return usage("no HOST to connect to");
     if (count > 2)

@@ -32,7 +32,9 @@ const char *endpoint_format(const struct endpoint *endpoint, char out[static END
 
 const char *target_format(const struct target *target, char out[static TARGET_TEXT_SIZE])
 {
-    if (target->port)
+    if (!target->host)
+        (void)snprintf(out, TARGET_TEXT_SIZE, "port %.40s", target->port);
+    else if (target->port)
         (void)snprintf(out, TARGET_TEXT_SIZE, "%.255s port %.40s", target->host, target->port);
     else
         (void)snprintf(out, TARGET_TEXT_SIZE, "%.255s", target->host);
@@ -64,13 +66,13 @@ static int resolve_path(const char *path, struct target *out)
 }
 
 /* getaddrinfo(3) takes the lowest 16 bits of any number. */
-static bool is_port(const char *port)
+static bool is_port(const char *port, uint64_t least)
 {
     uint64_t number;
 
     if (port[strspn(port, "0123456789")] != '\0')
         return true; /* a name, which getaddrinfo looks up */
-    return value_parse_count(port, &number) == 0 && number >= 1 && number <= UINT16_MAX;
+    return value_parse_count(port, &number) == 0 && number >= least && number <= UINT16_MAX;
 }
 
 static int refuse_name(const char *host, const char *port, int error)
@@ -116,8 +118,9 @@ static int copy_addresses(const struct addrinfo *list, struct target *target)
     return 0;
 }
 
-/* "[::1]" as other programs write it, without its brackets. */
-static void strip_brackets(const char *host, char out[static HOST_SIZE])
+/* "[::1]" as other programs write it, without its brackets. Returns 0, or an exit status for what cannot be a
+ * name. */
+static int strip_brackets(const char *host, char out[static HOST_SIZE])
 {
     size_t length = strlen(host);
 
@@ -125,16 +128,38 @@ static void strip_brackets(const char *host, char out[static HOST_SIZE])
         host++;
         length -= 2;
     }
+    if (length == 0 || length >= HOST_SIZE) {
+        complain("%.64s: not the name of a host", length > 0 ? host : "\"\"");
+        return EXIT_USAGE;
+    }
     memcpy(out, host, length);
     out[length] = '\0';
+    return 0;
+}
+
+static int look_up(const char *host, const char *port, const struct addrinfo *hints, struct target *out)
+{
+    CLEANUP(free_addresses) struct addrinfo *list = NULL;
+    struct target target = {.host = host, .port = port};
+    char bare[HOST_SIZE];
+
+    if (host) {
+        int r = strip_brackets(host, bare);
+        if (r != 0)
+            return r;
+    }
+    int error = getaddrinfo(host ? bare : NULL, port, hints, &list);
+    if (error != 0)
+        return refuse_name(host ? host : "", port, error);
+    int r = copy_addresses(list, &target);
+    if (r == 0)
+        *out = target;
+    return r;
 }
 
 int target_resolve(const char *host, const char *port, struct target *out)
 {
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    CLEANUP(free_addresses) struct addrinfo *list = NULL;
-    struct target target = {.host = host, .port = port ? port : DEFAULT_PORT};
-    char bare[HOST_SIZE];
 
     if (strchr(host, '/')) {
         if (!port)
@@ -142,22 +167,23 @@ int target_resolve(const char *host, const char *port, struct target *out)
         complain("%.128s: a path has no port", host);
         return EXIT_USAGE;
     }
-    if (host[0] == '\0' || strlen(host) >= sizeof bare) {
-        complain("%.64s: not the name of a host", host[0] ? host : "\"\"");
+    port = port ? port : DEFAULT_PORT;
+    if (!is_port(port, 1)) {
+        complain("%.64s: a port is 1 to 65535 or the name of a service", port);
         return EXIT_USAGE;
     }
-    if (!is_port(target.port)) {
-        complain("%.64s: a port is 1 to 65535 or the name of a service", target.port);
-        return EXIT_USAGE;
-    }
-    strip_brackets(host, bare);
-    int error = getaddrinfo(bare, target.port, &hints, &list);
-    if (error != 0)
-        return refuse_name(host, target.port, error);
-    int r = copy_addresses(list, &target);
-    if (r == 0)
-        *out = target;
-    return r;
+    return look_up(host, port, &hints, out);
+}
+
+int target_resolve_local(const char *host, const char *port, struct target *out)
+{
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+
+    if (is_port(port, 0))
+        return look_up(host, port, &hints, out);
+    complain("%.64s: a port is 0 to 65535, where 0 takes a free one, or the name of a service", port);
+    return EXIT_USAGE;
 }
 
 void target_clear(struct target *target)
