@@ -2,12 +2,19 @@
  * reload. */
 #pragma once
 
+#include "daemon/passed_sockets.h"
 #include "daemon/settings.h"
 #include "serve/acceptor.h"
 
+/* At start: the same as listeners_apply, but a row whose address a passed socket has is served on that. A
+ * socket that cannot be served or that no row is for is an error, so on success all of `passed` are in use,
+ * and stay so: what was passed listens as long as the service manager wants it to. */
+int listeners_start(struct acceptor *acceptor, const struct settings *settings,
+                    struct passed_sockets *passed);
+
 /* All or nothing: every new socket is opened and every text copied before the first listener changes. A
  * listener whose address stays keeps its socket and its backlog; connections keep the terms that they were
- * accepted under.
+ * accepted under. Settings that have no row for a socket that was passed are refused.
  *
  * Returns 0, or a negative errno with nothing changed and every failure reported: -EADDRINUSE and the like
  * when some address cannot be had. Main thread. */

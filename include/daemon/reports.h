@@ -28,6 +28,13 @@ void report_listening(const struct listener *listener);
 /* At error, with what to do about it. */
 void report_cannot_listen(const struct listener_settings *settings, int error);
 
+/* The same for a descriptor that was passed as `name` and that is `what`, no socket to listen on; or NULL
+ * when `error` kept it from being looked at. */
+void report_cannot_adopt(int fd, const char *name, const char *what, int error);
+
+/* The same for a socket that was passed and that these settings have no listener for. */
+void report_not_served(const struct listener *listener, const struct settings *settings);
+
 /* At notice: IPv6 loopback addresses are left out, and "*" is IPv4 alone. */
 void report_no_ipv6(void);
 

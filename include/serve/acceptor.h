@@ -55,13 +55,14 @@ void acceptor_limit(struct acceptor *acceptor, bool refuses, uint64_t max_connec
  * negative errno with nothing changed. */
 int acceptor_add(struct acceptor *acceptor, struct listener *listener);
 
-/* Takes the listener out and closes it. Clients who are in its backlog are served; their terms live on. */
+/* Takes the listener out and closes it. Clients who are in its backlog are served, unless its socket was
+ * passed: they stay there for whoever has it next. */
 void acceptor_remove(struct acceptor *acceptor, struct listener *listener);
 
 /* Polls the listeners again when there is room. Call when the vacancy's loop was woken. */
 void acceptor_resume(struct acceptor *acceptor);
 
-/* The daemon stops: takes in whoever has connected already and closes every listener. */
+/* The daemon stops: acceptor_remove for every listener. */
 void acceptor_stop(struct acceptor *acceptor);
 
 void acceptor_deinit(struct acceptor *acceptor);

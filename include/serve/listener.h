@@ -1,7 +1,10 @@
 /* A listening socket, and what its clients are served under.
  *
- * The socket belongs to the listener from listener_open to listener_close; a client's descriptor belongs to
- * the caller of listener_accept. Main thread. */
+ * The socket belongs to the listener from listener_open or listener_adopt to listener_close; a client's
+ * descriptor belongs to the caller of listener_accept. Main thread.
+ *
+ * A socket that was passed belongs to the service manager as well: it goes on listening when this process has
+ * closed its descriptor. So its path, its mode and who waits in its backlog are left alone. */
 #pragma once
 
 #include "base/address.h"
@@ -40,12 +43,17 @@ struct listener {
     uint64_t id;              /* unique for the life of the daemon, from 1 */
     struct endpoint endpoint; /* `path` is the listener's own copy */
     struct stat inode;        /* of the path, so that only our own socket is removed */
+    char *passed_as;          /* the service manager's name for a socket of its own; NULL: opened here */
     uint16_t port;            /* that it is bound to, also when the kernel picked it; 0 for a path */
     char name[128];           /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */
-    bool without_v6;          /* `any`, on a host that has no IPv6 */
+    bool is_stopped;          /* see listener_stop_handshakes */
+    bool without_v6;          /* 0.0.0.0 in place of `any`, on a host that has no IPv6 */
     struct terms *terms;
     struct admission_rules rules; /* the lists are the listener's own */
 };
+
+/* Without a socket; for listener_open and listener_adopt. NULL: no memory. */
+struct listener *listener_new(void);
 
 /* Opens, binds and listens; nothing is accepted yet. Returns 0 with *out owned by the caller, or a negative
  * errno: -EADDRINUSE, -EACCES (a port under 1024), -EADDRNOTAVAIL, -EAFNOSUPPORT (no IPv6), and others of
@@ -54,25 +62,33 @@ struct listener {
 int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
                   struct listener **out);
 
+/* Takes over a socket that the service manager has made, named `name` there. Its place is read from the
+ * socket; the options wait for listener_configure. Returns 0 with *out owned by the caller and `fd` by the
+ * listener; or a negative errno with `fd` still the caller's:
+ * -ENOTSOCK, -EAFNOSUPPORT (neither IP nor Unix), -ESOCKTNOSUPPORT (no stream), -EINVAL (does not listen),
+ * -EDESTADDRREQ (Unix, without a path), -ENOMEM, and others of getsockopt(2), getsockname(2) and fcntl(2). */
+int listener_adopt(int fd, const char *name, struct listener **out);
+
 /* Allows another listener of this process to bind an address that overlaps this one's, or forbids it again.
  * For the moment of a reload in which both exist: an address that is in use by another process must stay an
  * error. */
 void listener_share(struct listener *listener, bool shares);
 
-/* Applies to the socket, and to the clients accepted from now on, who inherit it; `mode` to a path. Returns 0
- * or a negative errno. */
+/* Applies to the socket, and to the clients accepted from now on, who inherit it; `mode` to a path that is
+ * our own. Returns 0 or a negative errno. */
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings);
 
 /* Takes over the terms and the rules' lists. */
 void listener_set_terms(struct listener *listener, struct terms *terms, struct admission_rules *rules);
 
 /* Whether its socket can serve this endpoint; the mode of a path can be changed and does not matter. A
- * listener whose path was taken away or is somebody else's by now is not there any more. */
+ * listener whose path was taken away or is somebody else's by now is not there any more, unless its socket
+ * was passed: then the path is none of ours, and need not even be visible from here. */
 bool listener_is_at(const struct listener *listener, const struct endpoint *endpoint);
 
-/* No handshake begins any more: the kernel drops what would (socket(7), SO_ATTACH_FILTER), and those clients
+/* No handshake begins any more: the kernel drops what would (ip(7), IP_MINTTL), and those clients
  * try again or go elsewhere; a path is removed. Those who have begun can still be accepted in a moment. A
- * close alone would reset them. */
+ * close alone would reset them. Does nothing to a socket that was passed. */
 void listener_stop_handshakes(struct listener *listener);
 
 /* Returns 0 with *fd and *client set, -EAGAIN when nobody waits, -ECONNABORTED when that client is gone
@@ -80,5 +96,5 @@ void listener_stop_handshakes(struct listener *listener);
  * (wait), or another negative errno. The descriptor is the caller's, non-blocking and close-on-exec. */
 int listener_accept(struct listener *listener, int *fd, struct address *client);
 
-/* Closes, removes the path and frees. Not in a loop any more. NULL does nothing. */
+/* Closes, removes a path of our own and frees. Not in a loop any more. NULL does nothing. */
 void listener_close(struct listener *listener);

@@ -99,11 +99,11 @@ static bool is_planned(const struct plan *plans, size_t count, const struct list
     return false;
 }
 
-/* A listener that is open at the row's address and that no row before it has taken. */
-static struct listener *find_open(const struct acceptor *acceptor, const struct endpoint *endpoint,
-                                  const struct plan *plans, size_t planned)
+/* One of these listeners that is at the row's address and that no row before it has taken. */
+static struct listener *find_at(const struct list *listeners, const struct endpoint *endpoint,
+                                const struct plan *plans, size_t planned)
 {
-    LIST_FOR_EACH(link, &acceptor->listeners)
+    LIST_FOR_EACH(link, listeners)
     {
         struct listener *listener = CONTAINER_OF(link, struct listener, link);
         if (listener_is_at(listener, endpoint) && !is_planned(plans, planned, listener))
@@ -139,6 +139,38 @@ static bool may_be_left_out(const struct endpoint *endpoint, int error)
            address_is_loopback(&endpoint->at) && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL);
 }
 
+/* Finds what is there already: open, or `adopted` and not open yet, which the plan takes over. */
+static void match_rows(const struct acceptor *acceptor, const struct list *adopted,
+                       const struct settings *settings, struct plan *plans)
+{
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        const struct endpoint endpoint = endpoint_of(&settings->listeners[i]);
+        plans[i].listener = find_at(&acceptor->listeners, &endpoint, plans, i);
+        if (plans[i].listener)
+            continue;
+        plans[i].listener = find_at(adopted, &endpoint, plans, i);
+        if (plans[i].listener) {
+            list_remove(&plans[i].listener->link);
+            plans[i].is_new = true;
+        }
+    }
+}
+
+static int check_served(const struct list *listeners, const struct settings *settings,
+                        const struct plan *plans)
+{
+    int result = 0;
+    LIST_FOR_EACH(link, listeners)
+    {
+        const struct listener *listener = CONTAINER_OF(link, struct listener, link);
+        if (!listener->passed_as || is_planned(plans, settings->listener_count, listener))
+            continue;
+        report_not_served(listener, settings);
+        result = -EADDRNOTAVAIL;
+    }
+    return result;
+}
+
 /* Returns 0, a negative errno, or 1 when the row is left out. */
 static int plan_row(struct acceptor *acceptor, const struct settings *settings, size_t index,
                     struct plan *plans)
@@ -146,8 +178,12 @@ static int plan_row(struct acceptor *acceptor, const struct settings *settings, 
     const struct listener_settings *row = &settings->listeners[index];
     struct plan *plan = &plans[index];
     const struct endpoint endpoint = endpoint_of(row);
-    if (!plan->listener) {
-        const struct socket_settings socket_settings = socket_settings_of(settings);
+    const struct socket_settings socket_settings = socket_settings_of(settings);
+    if (plan->is_new) {
+        int r = listener_configure(plan->listener, row->mode, &socket_settings);
+        if (r < 0)
+            return r;
+    } else if (!plan->listener) {
         bool shares = share_leaving(acceptor, &endpoint, plans, settings->listener_count);
         int r = listener_open(&endpoint, &socket_settings, shares, &plan->listener);
         if (r < 0 && may_be_left_out(&endpoint, -r))
@@ -161,22 +197,26 @@ static int plan_row(struct acceptor *acceptor, const struct settings *settings, 
 }
 
 /* Every row that fails is reported, not only the first. */
-static int plan_all(struct acceptor *acceptor, const struct settings *settings, struct plan *plans)
+static int plan_all(struct acceptor *acceptor, const struct list *adopted, const struct settings *settings,
+                    struct plan *plans)
 {
-    int result = 0;
     bool no_ipv6 = false;
     size_t opened = 0;
-    for (size_t i = 0; i < settings->listener_count; i++) {
-        const struct endpoint endpoint = endpoint_of(&settings->listeners[i]);
-        plans[i].listener = find_open(acceptor, &endpoint, plans, i);
-    }
+    match_rows(acceptor, adopted, settings, plans);
+    int result = check_served(&acceptor->listeners, settings, plans);
+    if (result == 0)
+        result = check_served(adopted, settings, plans);
+    /* A row that overlaps with such a socket would be told that its address is in use. */
+    if (result < 0)
+        return result;
     for (size_t i = 0; i < settings->listener_count; i++) {
         int r = plan_row(acceptor, settings, i, plans);
         if (r < 0) {
             report_cannot_listen(&settings->listeners[i], -r);
             result = r;
         }
-        no_ipv6 = no_ipv6 || r == 1 || (r == 0 && plans[i].listener->without_v6);
+        no_ipv6 =
+            no_ipv6 || r == 1 || (r == 0 && settings->listeners[i].any && plans[i].listener->without_v6);
         opened += r == 0;
     }
     if (result == 0 && opened == 0) {
@@ -259,19 +299,41 @@ static void share_none(struct acceptor *acceptor)
     }
 }
 
-int listeners_apply(struct acceptor *acceptor, const struct settings *settings)
+static int apply(struct acceptor *acceptor, const struct list *adopted, const struct settings *settings)
 {
     struct plan *plans = calloc(settings->listener_count, sizeof *plans);
     if (!plans) {
         report_system_error("cannot read the listeners", ENOMEM);
         return -ENOMEM;
     }
-    int r = plan_all(acceptor, settings, plans);
+    int r = plan_all(acceptor, adopted, settings, plans);
     if (r == 0)
         r = add_new(acceptor, plans, settings->listener_count);
     if (r == 0)
         commit(acceptor, settings, plans);
     share_none(acceptor);
     drop_plans(plans, settings->listener_count);
+    return r;
+}
+
+int listeners_apply(struct acceptor *acceptor, const struct settings *settings)
+{
+    struct list none;
+    list_init(&none);
+    return apply(acceptor, &none, settings);
+}
+
+int listeners_start(struct acceptor *acceptor, const struct settings *settings, struct passed_sockets *passed)
+{
+    struct list adopted;
+    list_init(&adopted);
+    int r = passed_sockets_adopt(passed, &adopted);
+    if (r == 0)
+        r = apply(acceptor, &adopted, settings);
+    LIST_FOR_EACH(link, &adopted)
+    {
+        list_remove(link);
+        listener_close(CONTAINER_OF(link, struct listener, link));
+    }
     return r;
 }

@@ -82,8 +82,11 @@ static int check_process(pid_t daemon)
     char path[64], command[64] = "";
     snprintf(path, sizeof path, "/proc/%d/comm", (int)daemon);
     CLEANUP(close_stream) FILE *file = fopen(path, "re");
-    if (!file && errno == ENOENT)
-        return fail("there is no process %d", (int)daemon);
+    if (!file && errno == ENOENT) {
+        if (kill(daemon, 0) < 0 && errno == ESRCH)
+            return fail("there is no process %d", (int)daemon);
+        return 0; /* a sandbox hides it from us (systemd.exec(5), ProtectProc=) */
+    }
     if (!file || !fgets(command, sizeof command, file))
         return fail("cannot read %s: %s", path, strerrordesc_np(errno));
     command[strcspn(command, "\n")] = '\0';

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/listener_settings.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -25,6 +26,9 @@ static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1"
 
 #define ERROR_SIZE 512
 #define ERRORS_SIZE 8192
+
+/* Of an error's text, for the listeners that it names. */
+#define LISTENERS_SIZE 320
 
 static const char *plural(uint64_t count)
 {
@@ -91,8 +95,10 @@ void report_listening(const struct listener *listener)
         LOG_TEXT("TCPECHOD_LISTENER", listener->name),
         LOG_TEXT("TCPECHOD_SERVICE", listener->terms->service->name),
     };
-    log_event(&kind_listening, LOG_LEVEL_INFO, fields, 2, "listening: %s on %s",
-              listener->terms->service->name, listener->name);
+    log_event(&kind_listening, LOG_LEVEL_INFO, fields, 2, "listening: %s on %s%s%s",
+              listener->terms->service->name, listener->name,
+              listener->passed_as ? ", passed by the service manager as " : "",
+              listener->passed_as ? listener->passed_as : "");
 }
 
 /* What a person does about it. */
@@ -103,12 +109,16 @@ static const char *listen_advice(const struct listener_settings *settings, int e
         return settings->path ? "another process serves this path"
                               : "another process has this port ('ss -ltnp' shows which); stop it, or choose "
                                 "another port";
+    case EROFS:
+        return "the directory must be writable; the service's is /run/tcpechod (RuntimeDirectory=)";
     case EACCES:
     case EPERM:
-        return settings->path ? "the directory must exist and be writable for this user"
-                              : "a port under 1024 needs CAP_NET_BIND_SERVICE (root, or systemd's "
-                                "AmbientCapabilities=), or choose "
-                                "a port from 1024 on";
+        return settings->path
+                   ? "the directory must be writable for this user; the service's is /run/tcpechod "
+                     "(RuntimeDirectory=)"
+                   : "a port under 1024 needs CAP_NET_BIND_SERVICE (root, or systemd's "
+                     "AmbientCapabilities=), or choose "
+                     "a port from 1024 on";
     case EADDRNOTAVAIL:
         return "no interface of this host has this address ('ip address' lists them)";
     case EAFNOSUPPORT:
@@ -129,14 +139,50 @@ static const char *listen_advice(const struct listener_settings *settings, int e
 
 void report_cannot_listen(const struct listener_settings *settings, int error)
 {
-    char where[ADDRESS_TEXT_SIZE + 128];
-    if (settings->path)
-        snprintf(where, sizeof where, "%s", settings->path);
+    char where[LISTENER_PLACE_SIZE];
+    report_error(&kind_cannot_listen, "cannot listen: %s on %s: %s: %s", settings->service->name,
+                 listener_place_text(settings, where), strerrordesc_np(error),
+                 listen_advice(settings, error));
+}
+
+void report_cannot_adopt(int fd, const char *name, const char *what, int error)
+{
+    if (what)
+        report_error(
+            &kind_cannot_listen,
+            "cannot listen: descriptor %d, passed by the service manager as %s, is %s; the socket unit must "
+            "have ListenStream= with an address or a path, Accept=no, and nothing else to listen on",
+            fd, name, what);
     else
-        snprintf(where, sizeof where, strchr(settings->address, ':') ? "[%s]:%u" : "%s:%u", settings->address,
-                 (unsigned)settings->port);
-    report_error(&kind_cannot_listen, "cannot listen: %s on %s: %s: %s", settings->service->name, where,
-                 strerrordesc_np(error), listen_advice(settings, error));
+        report_error(&kind_cannot_listen,
+                     "cannot listen: descriptor %d, passed by the service manager as %s: %s", fd, name,
+                     strerrordesc_np(error));
+}
+
+/* "echo on 127.0.0.1:7, upper on *:7008", and how many more there are when there is no room for all. */
+static void list_listeners(const struct settings *settings, char *out, size_t size)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        char where[LISTENER_PLACE_SIZE];
+        const struct listener_settings *row = &settings->listeners[i];
+        if (length > size - LISTENER_PLACE_SIZE - 64) {
+            snprintf(out + length, size - length, " and %zu more", settings->listener_count - i);
+            return;
+        }
+        length += (size_t)snprintf(out + length, size - length, "%s%s on %s", i > 0 ? ", " : "",
+                                   row->service->name, listener_place_text(row, where));
+    }
+}
+
+void report_not_served(const struct listener *listener, const struct settings *settings)
+{
+    char listeners[LISTENERS_SIZE];
+    list_listeners(settings, listeners, sizeof listeners);
+    report_error(&kind_cannot_listen,
+                 "cannot listen: socket %s, passed by the service manager as %s, has no listener; take its "
+                 "ListenStream= out of the socket unit, or add a listener to the settings, which have %s",
+                 listener->name, listener->passed_as, listeners);
 }
 
 void report_no_ipv6(void)

@@ -8,6 +8,7 @@
 #include "daemon/listeners.h"
 #include "daemon/manager.h"
 #include "daemon/notify.h"
+#include "daemon/passed_sockets.h"
 #include "daemon/problems.h"
 #include "daemon/reload_request.h"
 #include "daemon/reports.h"
@@ -31,6 +32,7 @@ struct server {
     const struct options *options;
     struct settings *settings;
     uint64_t descriptors; /* the limit */
+    struct passed_sockets passed;
     struct event_loop loop;
     struct vacancy vacancy;
     struct signals signals;
@@ -204,6 +206,16 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
 /* The stages of a start, in their order; a stop undoes them in reverse. Each returns 0 or a negative errno
  * with nothing of its own left to undo. */
 
+static int receive_sockets(struct server *server)
+{
+    return passed_sockets_receive(&server->passed);
+}
+
+static void forget_sockets(struct server *server)
+{
+    passed_sockets_clear(&server->passed);
+}
+
 static int start_log(struct server *server)
 {
     (void)server;
@@ -290,7 +302,7 @@ static void stop_workers(struct server *server)
 
 static int open_listeners(struct server *server)
 {
-    return listeners_apply(&server->acceptor, server->settings);
+    return listeners_start(&server->acceptor, server->settings, &server->passed);
 }
 
 static void close_listeners(struct server *server)
@@ -315,6 +327,7 @@ static const struct stage {
     const char *failure;
     int exit_status;
 } stages[] = {
+    {receive_sockets, forget_sockets, "cannot take the sockets that were passed", EXIT_STATUS_SYSTEM},
     {start_log, stop_log, "cannot start the log's thread", EXIT_STATUS_SYSTEM},
     {make_loop, free_loop, "cannot make the main loop", EXIT_STATUS_SYSTEM},
     {receive_signals, ignore_signals, "cannot receive signals", EXIT_STATUS_SYSTEM},

@@ -261,11 +261,16 @@ static void await_handshakes(void)
 /* No handshake has begun for a while. */
 static void close_listener(struct acceptor *acceptor, struct listener *listener)
 {
-    empty_backlog(acceptor, listener);
-    worker_pool_flush(acceptor->pool);
+    if (listener->passed_as) {
+        /* It is open elsewhere, so that the close does not take it out of the loop. */
+        event_loop_remove(acceptor->loop, &listener->source);
+    } else {
+        empty_backlog(acceptor, listener);
+        worker_pool_flush(acceptor->pool);
+        event_loop_forget(acceptor->loop, &listener->source);
+    }
     list_remove(&listener->link);
     acceptor->listener_count--;
-    event_loop_forget(acceptor->loop, &listener->source);
     listener_close(listener);
 }
 

@@ -3,7 +3,6 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
-#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
@@ -12,11 +11,6 @@
 #include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-/* RFC 9293, 3.1 */
-#define TCP_FLAGS_AT 13
-#define TCP_FLAG_BITS_SYN 0x02
-#define TCP_FLAG_BITS_ACK 0x10
 
 static int set_option(int fd, int level, int option, int value)
 {
@@ -139,16 +133,24 @@ static int open_path(struct listener *listener)
     return lstat(path, &listener->inode) < 0 ? -errno : 0;
 }
 
-int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
-                  struct listener **out)
+struct listener *listener_new(void)
 {
     static uint64_t last_id; /* main thread only */
     struct listener *listener = calloc(1, sizeof *listener);
     if (!listener)
-        return -ENOMEM;
+        return NULL;
     listener->id = ++last_id;
     listener->source.fd = -1;
     list_init(&listener->link);
+    return listener;
+}
+
+int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
+                  struct listener **out)
+{
+    struct listener *listener = listener_new();
+    if (!listener)
+        return -ENOMEM;
     listener->endpoint = *endpoint;
     int r = 0;
     if (endpoint->path) {
@@ -169,8 +171,9 @@ int listener_open(const struct endpoint *endpoint, const struct socket_settings 
 
 void listener_share(struct listener *listener, bool shares)
 {
-    /* Without it a reload may find an overlapping address in use, and says so. */
-    if (!listener->endpoint.path)
+    /* Without it a reload may find an overlapping address in use, and says so. A socket that was passed never
+     * has to make room. */
+    if (!listener->endpoint.path && !listener->passed_as)
         set_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT, shares);
 }
 
@@ -199,15 +202,20 @@ static bool owns_path(const struct listener *listener)
            now.st_dev == then->st_dev;
 }
 
+static int set_mode(const struct listener *listener, mode_t mode)
+{
+    if (listener->passed_as)
+        return 0;
+    if (!owns_path(listener))
+        return -ENOENT;
+    return chmod(listener->endpoint.path, mode) < 0 ? -errno : 0;
+}
+
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings)
 {
     int fd = listener->source.fd;
-    int r;
     /* A new path gets its mode before listen(2), so that nobody connects under another. */
-    if (listener->endpoint.path)
-        r = owns_path(listener) ? (chmod(listener->endpoint.path, mode) < 0 ? -errno : 0) : -ENOENT;
-    else
-        r = set_tcp_options(fd, settings);
+    int r = listener->endpoint.path ? set_mode(listener, mode) : set_tcp_options(fd, settings);
     if (r < 0)
         return r;
     /* On a socket that listens already it changes the backlog alone. */
@@ -234,10 +242,13 @@ bool listener_is_at(const struct listener *listener, const struct endpoint *endp
 {
     const struct endpoint *own = &listener->endpoint;
     if (own->path || endpoint->path)
-        return own->path && endpoint->path && strcmp(own->path, endpoint->path) == 0 && owns_path(listener);
-    if (own->port != endpoint->port || own->any != endpoint->any)
+        return own->path && endpoint->path && strcmp(own->path, endpoint->path) == 0 &&
+               (listener->passed_as || owns_path(listener));
+    if (own->port != endpoint->port)
         return false;
-    return own->any || address_equal_ip(&own->at, &endpoint->at);
+    if (own->any || endpoint->any)
+        return endpoint->any && (own->any || listener->without_v6);
+    return address_equal_ip(&own->at, &endpoint->at);
 }
 
 static void remove_path(struct listener *listener)
@@ -247,23 +258,26 @@ static void remove_path(struct listener *listener)
     listener->inode.st_ino = 0;
 }
 
+/* The kernel drops what comes to the socket with a smaller TTL or hop limit (ip(7), ipv6(7)): with 255 nearly
+ * all of the world's packets. 0: none. One of the two fails where the socket has not both families. */
+static void set_least_ttl(int fd, int ttl)
+{
+    set_option(fd, IPPROTO_IP, IP_MINTTL, ttl);
+    set_option(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl);
+}
+
 void listener_stop_handshakes(struct listener *listener)
 {
-    /* The packet begins with its TCP header: drop what has SYN without ACK. Those of a handshake under way
-     * pass, or its client would take itself for connected and be reset. */
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS_AT),
-        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TCP_FLAG_BITS_SYN | TCP_FLAG_BITS_ACK),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TCP_FLAG_BITS_SYN, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-    };
-    struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
-    /* When it fails the clients of one instant may see a reset, as they would with any other server. */
-    if (listener->endpoint.path)
+    if (listener->passed_as)
+        return;
+    if (listener->endpoint.path) {
         remove_path(listener);
-    else
-        setsockopt(listener->source.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+        return;
+    }
+    /* It is looked at for a SYN, and not for the ACK that ends a handshake. When it fails the clients of one
+     * instant may see a reset, as they would with any other server. */
+    listener->is_stopped = true;
+    set_least_ttl(listener->source.fd, 255);
 }
 
 /* What accept(2) says may be the client's doing, and then the next one is tried. */
@@ -303,6 +317,8 @@ int listener_accept(struct listener *listener, int *fd, struct address *client)
     if (r < 0)
         return class_accept_error(errno);
     address_from_sockaddr((const struct sockaddr *)&sockaddr, client);
+    if (listener->is_stopped) /* it has inherited that; what was dropped comes again */
+        set_least_ttl(r, 0);
     *fd = r;
     return 0;
 }
@@ -316,6 +332,7 @@ void listener_close(struct listener *listener)
     fd_close(&listener->source.fd);
     terms_unref(listener->terms);
     free_rules(&listener->rules);
+    free(listener->passed_as);
     free((char *)listener->endpoint.path);
     free(listener);
 }

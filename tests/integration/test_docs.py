@@ -20,6 +20,12 @@ SCOPES = {
     "Listener settings": "listeners = ( { %s } );",
     "Log settings": "log = { %s };",
 }
+# What libraries read from the environment, for the functions that the daemon calls.
+READ_BY_LIBRARIES = {
+    "localtime_r": {"TZ"},
+    "sd_watchdog_enabled(": {"WATCHDOG_USEC", "WATCHDOG_PID"},
+    "sd_listen_fds_with_names(": {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"},
+}
 # Far from every setting, so that the daemon names all that it knows instead of the nearest.
 UNKNOWN = "qqqqqqqqqqqq = 1;"
 
@@ -206,12 +212,10 @@ class Daemon(harness.TestCase):
 
     def test_environment(self):
         used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
-        for call, names in (("sd_watchdog_enabled", {"WATCHDOG_USEC", "WATCHDOG_PID"}),):
-            self.assertIn(call, self.sources)
-            used |= names
-        written = {name for name, _ in items(section(self.page, "ENVIRONMENT"), "Ev")}
-        # libc reads the time zone.
-        self.assertEqual(written, used | {"TZ"})
+        for function, names in READ_BY_LIBRARIES.items():
+            used |= names if function in self.sources else set()
+        written = re.findall(r"^\.It Ev (.*)$", section(self.page, "ENVIRONMENT"), re.MULTILINE)
+        self.assertEqual({name for line in written for name in line.split(" , ")}, used)
 
 
 class Markup(harness.TestCase):

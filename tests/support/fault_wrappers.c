@@ -177,6 +177,29 @@ int __wrap_asprintf(char **out, const char *format, ...)
     return r;
 }
 
+/* What the two are called under _FORTIFY_SOURCE. */
+int __wrap___vasprintf_chk(char **out, int flag, const char *format, va_list arguments);
+int __wrap___vasprintf_chk(char **out, int flag, const char *format, va_list arguments)
+{
+    (void)flag;
+    return __wrap_vasprintf(out, format, arguments);
+}
+
+int __wrap___asprintf_chk(char **out, int flag, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int __wrap___asprintf_chk(char **out, int flag, const char *format, ...)
+{
+    (void)flag;
+    int error = fault(FAULT_asprintf, NULL);
+    if (error)
+        FAIL_ERRNO(error);
+    va_list arguments;
+    va_start(arguments, format);
+    int r = __real_vasprintf(out, format, arguments);
+    va_end(arguments);
+    return r;
+}
+
 WRAP(FILE *, open_memstream, (char **bytes, size_t *size), (bytes, size), FAIL_NULL)
 WRAP(FILE *, fdopen, (int fd, const char *mode), (fd, mode), FAIL_NULL)
 WRAP(int, fflush, (FILE * stream), (stream), FAIL_ERRNO)

@@ -1,5 +1,6 @@
 #include "serve/acceptor.h"
 
+#include "passed.h"
 #include "rig.h"
 
 /* In the case of these tests the main thread's loop is rig.main_loop; the workers start only when a test says
@@ -509,6 +510,55 @@ START_TEST(stop_empties_backlogs_and_refuses_what_has_no_room)
 }
 END_TEST
 
+/* Returns the service manager's own descriptor. */
+static int add_passed(struct listener **out)
+{
+    int managers = passed_ip("127.0.0.1", 0, false);
+    struct admission_rules rules = {0};
+    struct terms terms = terms_for("echo");
+    ck_assert_int_eq(listener_adopt(as_passed(managers), "test.socket", out), 0);
+    listener_set_terms(*out, terms_new(&terms), &rules);
+    ck_assert_int_eq(acceptor_add(&acceptor, *out), 0);
+    return managers;
+}
+
+START_TEST(passed_socket_keeps_its_backlog)
+{
+    start(8);
+    struct listener *first, *second;
+    int managers[] = {add_passed(&first), add_passed(&second)};
+    int served = connect_to(port_of(managers[0]));
+    MAIN_UNTIL(acceptor.accepted == 1);
+    int waiting[] = {connect_to(port_of(managers[0])), connect_to(port_of(managers[1]))};
+    ck_assert(becomes_readable(managers[0]));
+    ck_assert(becomes_readable(managers[1]));
+    acceptor_remove(&acceptor, first);
+    ck_assert_uint_eq(acceptor.listener_count, 2);
+    main_turned(); /* it is ready still, and nobody looks at it */
+    ck_assert_uint_eq(acceptor.accepted, 2);
+    expect_in_backlog(managers[0], waiting[0]);
+
+    close(waiting[1]);
+    waiting[1] = connect_to(port_of(managers[1]));
+    ck_assert(becomes_readable(managers[1]));
+    acceptor_stop(&acceptor);
+    main_turned();
+    ck_assert_uint_eq(acceptor.listener_count, 0);
+    ck_assert_uint_eq(acceptor.loop->sources, 0);
+    ck_assert_uint_eq(acceptor.accepted, 2);
+    ck_assert_uint_eq(all_refused(), 0);
+    expect_in_backlog(managers[1], waiting[1]);
+    start_workers();
+    expect_echo(served);
+    close(served);
+    for (int i = 0; i < 2; i++) {
+        close(waiting[i]);
+        close(managers[i]);
+    }
+    stop();
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("acceptor");
@@ -532,5 +582,6 @@ int main(void)
     tcase_add_test(tests, listener_added_to_a_full_daemon);
     tcase_add_test(tests, removed_listener_empties_its_backlog);
     tcase_add_test(tests, stop_empties_backlogs_and_refuses_what_has_no_room);
+    tcase_add_test(tests, passed_socket_keeps_its_backlog);
     return run_case(tests);
 }

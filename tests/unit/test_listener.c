@@ -670,26 +670,49 @@ START_TEST(accept_errors_are_classed)
 }
 END_TEST
 
-START_TEST(stopped_handshakes)
+static void stop_handshakes(const char *address)
 {
-    struct listener *listener = open_or_fail(at("127.0.0.1", 0));
-    struct sockaddr_in name = loopback(port_of(listener->source.fd));
-    struct address client;
-    int early = connect_to(port_of(listener->source.fd));
+    struct listener *listener = open_or_fail(at(address, 0));
+    struct address client, name;
+    struct sockaddr_storage sockaddr;
+    ck_assert_int_eq(address_parse(address, listener->port, &name), 0);
+    socklen_t length = address_to_sockaddr(&name, &sockaddr);
+    int early = socket(sockaddr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(connect(early, (struct sockaddr *)&sockaddr, length), 0);
     ck_assert(becomes_readable(listener->source.fd));
     listener_stop_handshakes(listener);
-    close(accept_one(listener, &client)); /* who had connected can be had */
-    close(early);
 
-    int late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    ck_assert_int_eq(connect(late, (struct sockaddr *)&name, sizeof name), -1);
+    int late = socket(sockaddr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(connect(late, (struct sockaddr *)&sockaddr, length), -1);
     ck_assert_int_eq(errno, EINPROGRESS); /* on loopback it would be complete, or refused, by now */
     struct pollfd item = {.fd = late, .events = POLLOUT};
     ck_assert_int_eq(poll(&item, 1, 0), 0);
-    int fd;
+
+    /* Who had connected can be had, and is served. */
+    int fd = accept_one(listener, &client);
+    send_text(early, "question");
+    expect_text(fd, "question");
+    send_text(fd, "answer");
+    expect_text(early, "answer");
+    ck_assert_int_eq(get_socket_option(fd, IPPROTO_IP, IP_MINTTL), 0);
+    close(fd);
+    close(early);
     ck_assert_int_eq(listener_accept(listener, &fd, &client), -EAGAIN);
     close(late);
     listener_close(listener);
+}
+
+START_TEST(stopped_handshakes)
+{
+    stop_handshakes("127.0.0.1");
+}
+END_TEST
+
+START_TEST(stopped_handshakes_of_ipv6)
+{
+    if (!has_ipv6())
+        return;
+    stop_handshakes("::1");
 }
 END_TEST
 
@@ -723,5 +746,6 @@ int main(void)
     tcase_add_test(tests, owns_terms_and_rules);
     tcase_add_test(tests, accept_errors_are_classed);
     tcase_add_test(tests, stopped_handshakes);
+    tcase_add_test(tests, stopped_handshakes_of_ipv6);
     return run_case(tests);
 }

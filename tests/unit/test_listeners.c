@@ -4,6 +4,7 @@
 #include "capture.h"
 #include "daemon/listener_settings.h"
 #include "faults.h"
+#include "passed.h"
 
 #include <sys/stat.h>
 
@@ -315,6 +316,176 @@ START_TEST(path_that_stays_gets_its_new_mode)
 }
 END_TEST
 
+/* Sockets of the service manager, in their order, and the daemon's part of them. */
+static int managers[4];
+static struct passed_sockets passed;
+
+static void pass(size_t count)
+{
+    passed = (struct passed_sockets){calloc(count, sizeof *passed.items), count};
+    for (size_t i = 0; i < count; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "unit%zu", i);
+        passed.items[i] = (struct passed_socket){as_passed(managers[i]), strdup(name)};
+    }
+}
+
+static int start_under(const char *rules)
+{
+    capture(LOG_LEVEL_DEBUG);
+    fault_rules(rules);
+    int r = listeners_start(&acceptor, settings, &passed);
+    fault_disarm();
+    logged = written();
+    passed_sockets_clear(&passed);
+    return r;
+}
+
+static struct listener_settings *row_at(const char *format, uint16_t port)
+{
+    char spec[64];
+    snprintf(spec, sizeof spec, format, port);
+    return row(spec);
+}
+
+static void expect_logged(const char *format, uint16_t port)
+{
+    char text[256];
+    snprintf(text, sizeof text, format, port);
+    expect_in(logged, text);
+}
+
+START_TEST(passed_sockets_serve_their_rows)
+{
+    managers[0] = passed_ip("127.0.0.1", 0, false);
+    managers[1] = passed_ip("127.0.0.1", 0, false);
+    uint16_t ports[] = {port_of(managers[0]), port_of(managers[1])};
+    pass(2);
+    row("discard@127.0.0.1:0");
+    row_at("upper@127.0.0.1:%u", ports[1]);
+    row_at("echo@127.0.0.1:%u", ports[0]);
+    settings->tcp_keepalive = 77;
+    ck_assert_int_eq(start_under(""), 0);
+    ck_assert_uint_eq(acceptor.listener_count, 3);
+    ck_assert_ptr_null(open_listener(0)->passed_as);
+    ck_assert_str_eq(open_listener(1)->passed_as, "unit1");
+    ck_assert_str_eq(open_listener(1)->terms->service->name, "upper");
+    ck_assert_str_eq(open_listener(2)->terms->service->name, "echo");
+    ck_assert_int_eq(get_socket_option(managers[0], SOL_SOCKET, SO_KEEPALIVE), 1);
+    expect_logged("listening: upper on 127.0.0.1:%u, passed by the service manager as unit1\n", ports[1]);
+    expect_logged("listening: echo on 127.0.0.1:%u, passed by the service manager as unit0\n", ports[0]);
+
+    /* Their rows may change, but none may go. */
+    const struct listener *kept = open_listener(1);
+    int fd = kept->source.fd;
+    const struct terms *terms = kept->terms;
+    forget_rows();
+    row("echo@127.0.0.1:0");
+    ck_assert_int_eq(apply(), -EADDRNOTAVAIL);
+    for (int i = 0; i < 2; i++)
+        expect_logged("error: cannot listen: socket 127.0.0.1:%u, passed by the service manager as unit",
+                      ports[i]);
+    expect_in(logged,
+              "has no listener; take its ListenStream= out of the socket unit, or add a listener to the "
+              "settings, which have echo on 127.0.0.1:0\n");
+    ck_assert_uint_eq(acceptor.listener_count, 3);
+    ck_assert_ptr_eq(kept->terms, terms);
+
+    forget_rows();
+    row_at("time@127.0.0.1:%u", ports[0]);
+    row_at("discard@127.0.0.1:%u", ports[1]);
+    ck_assert_int_eq(apply(), 0);
+    ck_assert_uint_eq(acceptor.listener_count, 2);
+    ck_assert_str_eq(kept->terms->service->name, "discard");
+    ck_assert_int_eq(kept->source.fd, fd);
+    close(managers[0]);
+    close(managers[1]);
+}
+END_TEST
+
+START_TEST(passed_sockets_without_rows_are_all_named)
+{
+    managers[0] = passed_ip("127.0.0.1", 0, false);
+    managers[1] = passed_ip("127.0.0.1", 0, false);
+    managers[2] = passed_ip("127.0.0.1", 0, false);
+    managers[3] = as_passed(managers[1]); /* a row takes one */
+    uint16_t ports[] = {port_of(managers[0]), port_of(managers[1]), port_of(managers[2])};
+    unsigned before = open_descriptors();
+    pass(4);
+    for (unsigned i = 0; i < 30; i++)
+        row("echo@127.0.0.1:0");
+    row_at("echo@127.0.0.1:%u", ports[1]);
+    ck_assert_int_eq(start_under(""), -EADDRNOTAVAIL);
+    expect_logged("socket 127.0.0.1:%u, passed by the service manager as unit0, has no listener", ports[0]);
+    expect_logged("socket 127.0.0.1:%u, passed by the service manager as unit2, has no listener", ports[2]);
+    expect_logged("socket 127.0.0.1:%u, passed by the service manager as unit3, has no listener", ports[1]);
+    ck_assert(!was_logged("unit1"));
+    ck_assert(!was_logged("listening:"));
+    expect_in(logged, " more\n"); /* of the listeners, which have no room in one message */
+    ck_assert_uint_eq(acceptor.listener_count, 0);
+    ck_assert_uint_eq(open_descriptors(), before);
+    for (int i = 0; i < 4; i++)
+        close(managers[i]);
+}
+END_TEST
+
+/* Not that another process has the port. */
+START_TEST(overlap_with_a_passed_socket)
+{
+    managers[0] = passed_ip("127.0.0.1", 0, false);
+    uint16_t port = port_of(managers[0]);
+    pass(1);
+    row_at("echo@*:%u", port);
+    ck_assert_int_eq(start_under(""), -EADDRNOTAVAIL);
+    expect_logged("out of the socket unit, or add a listener to the settings, which have echo on *:%u\n",
+                  port);
+    ck_assert(!was_logged("another process"));
+    close(managers[0]);
+}
+END_TEST
+
+START_TEST(passed_wildcard_without_ipv6)
+{
+    managers[0] = passed_ip("0.0.0.0", 0, false);
+    for (int named = 0; named < 2; named++) {
+        uint16_t port = port_of(managers[0]);
+        forget_rows();
+        pass(1);
+        row_at(named ? "echo@0.0.0.0:%u" : "echo@*:%u", port);
+        ck_assert_int_eq(start_under("access:ENOENT"), 0);
+        ck_assert(was_logged("this host has no IPv6") == !named);
+        expect_logged("listening: echo on 0.0.0.0:%u, passed", port);
+        acceptor_stop(&acceptor);
+    }
+    close(managers[0]);
+}
+END_TEST
+
+START_TEST(failing_calls_of_a_start_leave_nothing)
+{
+    static const char *const rules[] = {
+        "setsockopt:ENOPROTOOPT:1", "listen:EADDRINUSE:1", "epoll_ctl_add:ENOSPC:2", "calloc:ENOMEM:1",
+        "calloc:ENOMEM:2",          "malloc:ENOMEM:1",     "getsockname:ENOBUFS:1"};
+    managers[0] = passed_ip("127.0.0.1", 0, false);
+    uint16_t port = port_of(managers[0]);
+    unsigned before = open_descriptors();
+    for (size_t i = 0; i < COUNT_OF(rules); i++) {
+        forget_rows();
+        pass(1);
+        row_at("echo@127.0.0.1:%u", port);
+        row("echo@127.0.0.7:0");
+        ck_assert_msg(start_under(rules[i]) < 0, "%s", rules[i]);
+        ck_assert(was_logged("error: "));
+        ck_assert_uint_eq(acceptor.listener_count, 0);
+        ck_assert_uint_eq(open_descriptors(), before);
+        int client = connect_to(port);
+        expect_in_backlog(managers[0], client);
+        close(client);
+    }
+    close(managers[0]);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("listeners");
@@ -327,5 +498,10 @@ int main(void)
     tcase_add_test(tests, every_failing_call_changes_nothing);
     tcase_add_test(tests, host_without_ipv6);
     tcase_add_test(tests, path_that_stays_gets_its_new_mode);
+    tcase_add_test(tests, passed_sockets_serve_their_rows);
+    tcase_add_test(tests, passed_sockets_without_rows_are_all_named);
+    tcase_add_test(tests, overlap_with_a_passed_socket);
+    tcase_add_test(tests, passed_wildcard_without_ipv6);
+    tcase_add_test(tests, failing_calls_of_a_start_leave_nothing);
     return run_case(tests);
 }

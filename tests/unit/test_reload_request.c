@@ -152,6 +152,15 @@ START_TEST(in_force)
 }
 END_TEST
 
+/* By ProtectProc= of the unit. */
+START_TEST(hidden_process)
+{
+    start_daemon("tcpechod", succeed);
+    fault_arm("fopen", ENOENT, 1);
+    ck_assert_str_eq(ask(daemon_process, 0), "");
+}
+END_TEST
+
 START_TEST(refused_with_all_messages)
 {
     start_daemon("tcpechod-faults", refuse);
@@ -272,6 +281,7 @@ int main(void)
     TCase *tests = tcase_create("reload_request");
     tcase_add_checked_fixture(tests, NULL, end_daemon);
     tcase_add_test(tests, in_force);
+    tcase_add_test(tests, hidden_process);
     tcase_add_test(tests, refused_with_all_messages);
     tcase_add_test(tests, asks_again);
     tcase_add_test(tests, answers_of_others_are_not_heard);

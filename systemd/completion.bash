@@ -1,0 +1,35 @@
+# bash completion for tcpechod(8).
+
+# The part of the help that the sed script $2 takes out. $1 is the command as it was typed.
+_tcpechod_help() {
+    "${1/#\~/$HOME}" --help 2>/dev/null | sed -n "$2"
+}
+
+_tcpechod() {
+    local current=$2 previous=$3 words
+    COMPREPLY=()
+    # "--option=value" is three words for bash.
+    if [[ $current == = ]]; then
+        current=
+    elif [[ $previous == = ]]; then
+        previous=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    case $previous in
+    -c | --config)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+        return
+        ;;
+    -l | --listen)
+        # Those of a text cannot be had from the command line.
+        compopt -o nospace 2>/dev/null
+        words=$(_tcpechod_help "$1" '/^  \(greet\|reply\) /d; /^Services:/,/^$/s/^  \([a-z]*\) .*/\1@/p')
+        ;;
+    -L | --log-level) words='error warning notice info debug' ;;
+    -R | --reload) words=$(pidof tcpechod) ;;
+    -p | --port | -w | --workers) words= ;;
+    *) words=$(_tcpechod_help "$1" 's/^  -., \(--[a-z-]*\).*/\1/p') ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+complete -F _tcpechod tcpechod

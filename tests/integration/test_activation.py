@@ -1,0 +1,407 @@
+"""Socket activation: sockets that the service manager passes serve the listeners at their addresses, stay its own, and
+lose nobody over a restart; what cannot be served is named."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import stat
+import sys
+import tempfile
+import threading
+
+import harness
+
+CANNOT_LISTEN, SYSTEM_ERROR = 69, 71
+
+OWN = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
+LOG = 'log = { level = "info"; rate = 0; };'
+NAME = "tcpechod.socket"
+
+# What systemd does between fork(2) and execve(2): descriptors from 3 on, and the environment that tells of them.
+PASS = """
+import fcntl, os, sys
+end = sys.argv.index("--")
+fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1:end]]
+for number, fd in enumerate(fds, 3):
+    os.dup2(fd, number)
+    os.close(fd)
+os.environ.setdefault("LISTEN_FDS", str(len(fds)))
+os.environ.setdefault("LISTEN_PID", str(os.getpid()))
+os.execvp(sys.argv[end + 1], sys.argv[end + 1:])
+"""
+
+
+def activated(passed, listeners=None, settings=LOG, names=None, environment=None, **how):
+    """A daemon that gets these sockets, as NAME each if `names` says nothing else."""
+    fds = [item.fileno() for item in passed]
+    wrapper = [sys.executable, "-c", PASS, *map(str, fds), "--"]
+    environment = {"LISTEN_FDNAMES": ":".join(names or [NAME] * len(fds)), **(environment or {})}
+    return harness.Daemon(listeners, settings, wrapper=wrapper, pass_fds=fds, environment=environment, **how)
+
+
+def listening(address="127.0.0.1", family=socket.AF_INET, v6_only=False, port=0):
+    """As systemd makes them, with the same backlog for the next daemon as for this one."""
+    server = socket.socket(family)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6_only)
+    server.bind((address, port))
+    server.listen(1000)
+    return server
+
+
+def port_of(server):
+    return server.getsockname()[1]
+
+
+def row(server, service="echo", address="127.0.0.1"):
+    return f'{{ address = "{address}"; port = {port_of(server)}; service = "{service}"; }}'
+
+
+def connect(server, address="127.0.0.1"):
+    return socket.create_connection((address, port_of(server)), harness.patience())
+
+
+class TestCase(harness.TestCase):
+    def setUp(self):
+        self.stack = contextlib.ExitStack()
+        self.addCleanup(self.stack.close)
+
+    def listening(self, *arguments, **options):
+        return self.stack.enter_context(listening(*arguments, **options))
+
+    def directory(self):
+        path = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="tcpechod-test-"))
+        os.chmod(path, 0o755)
+        return path
+
+    def listening_at(self, path):
+        server = self.stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(path)
+        server.listen(1000)
+        return server
+
+    def connect_to(self, path):
+        client = self.stack.enter_context(socket.socket(socket.AF_UNIX))
+        client.settimeout(harness.patience())
+        client.connect(path)
+        return client
+
+    def assert_served(self, client, data=b"hello", answer=None):
+        with client:
+            self.assertEqual(harness.exchange(client, data), data if answer is None else answer)
+
+    def assert_ends(self, daemon, status, *patterns):
+        """It does not start, says why, and tells its manager, too."""
+        self.assertEqual(daemon.wait(), status, daemon.log())
+        for pattern in patterns:
+            self.assertRegex(daemon.log(), pattern)
+        self.assertEqual(daemon.notify.values("READY"), [])
+        told = daemon.notify.last("STATUS")
+        self.assertTrue(told and re.search(patterns[0], told), f"{told!r} is not {patterns[0]!r}")
+        self.assertNotEqual(daemon.notify.last("ERRNO"), None)
+
+
+class Matched(TestCase):
+    """The first client comes before there is a daemon, and gets its answer."""
+
+    def serves(self, server, listener, where, connect_first):
+        first = connect_first()
+        first.sendall(b"first")
+        with activated([server], listener) as daemon:
+            self.assertEqual(harness.receive_exactly(first, 5), b"first")
+            self.assert_served(first)
+            self.assert_served(connect_first())
+            daemon.wait_log(f"info: listening: echo on {re.escape(where)}, passed by the service manager as {NAME}$")
+            self.assertEqual(daemon.count_log("warning|error"), 0)
+
+    def test_ipv4(self):
+        server = self.listening()
+        self.serves(server, row(server), f"127.0.0.1:{port_of(server)}", lambda: connect(server))
+
+    def test_ipv6(self):
+        harness.needs_ipv6()
+        server = self.listening("::1", socket.AF_INET6)
+        self.serves(server, row(server, address="::1"), f"[::1]:{port_of(server)}", lambda: connect(server, "::1"))
+
+    def test_every_address(self):
+        harness.needs_ipv6()
+        server = self.listening("::", socket.AF_INET6)
+        for address in ("127.0.0.1", "::1"):
+            self.serves(server, row(server, address="*"), f"*:{port_of(server)}", lambda at=address: connect(server, at))
+
+    def test_every_ipv6_address(self):
+        harness.needs_ipv6()
+        server = self.listening("::", socket.AF_INET6, v6_only=True)
+        self.serves(server, row(server, address="::"), f"[::]:{port_of(server)}", lambda: connect(server, "::1"))
+
+    def test_path(self):
+        path = self.directory() + "/echo"
+        server = self.listening_at(path)
+        self.serves(server, f'{{ path = "{path}"; service = "echo"; }}', path, lambda: self.connect_to(path))
+
+    def test_some_passed_and_some_opened(self):
+        servers = [self.listening() for _ in range(2)]
+        listeners = ", ".join([OWN, row(servers[1], "upper"), row(servers[0])])
+        with activated(servers, listeners, names=["one", "two"]) as daemon:
+            self.assertEqual(daemon.exchange(b"own"), b"own")
+            self.assert_served(connect(servers[0]), b"one")
+            self.assert_served(connect(servers[1]), b"two", b"TWO")
+            daemon.wait_log(f"listening: upper on 127.0.0.1:{port_of(servers[1])}, passed by the service manager as two$")
+            daemon.wait_log(f"listening: echo on 127.0.0.1:{port_of(servers[0])}, passed by the service manager as one$")
+            daemon.wait_log(f"listening: echo on 127.0.0.1:{daemon.port}$")
+
+    def test_listeners_of_the_command_line(self):
+        server = self.listening()
+        with activated([server], arguments=["-l", f"upper@127.0.0.1:{port_of(server)}"]):
+            self.assert_served(connect(server), b"x", b"X")
+
+    def test_built_in_listeners(self):
+        if os.path.exists("/etc/tcpechod.conf"):
+            self.skipTest("/etc/tcpechod.conf is there")
+        with harness.network_namespace():
+            server = self.listening(port=7008)
+            with activated([server], config=None) as daemon:
+                daemon.wait_log("listening: upper on 127.0.0.1:7008, passed by the service manager")
+                self.assert_served(connect(server), b"x", b"X")
+
+    def test_those_of_another_process_are_left_alone(self):
+        """LISTEN_PID is that of a parent which did not take them out of its environment."""
+        server = self.listening()
+        with activated([server], OWN, environment={"LISTEN_PID": "1"}) as daemon:
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+
+    def test_descriptors_count_as_those_of_listeners(self):
+        servers = [self.listening() for _ in range(3)]
+        own = ", ".join(OWN.replace("PORT", f"PORT{i}") for i in range(3))
+
+        def figures(daemon):
+            return daemon.wait_log("ready: 3 listeners, .*, room for (.*)$").group(1), daemon.descriptors()
+
+        with activated(servers, ", ".join(map(row, servers)), nofile=100) as daemon:
+            passed = figures(daemon)
+        with harness.Daemon(own, LOG, nofile=100) as daemon:
+            self.assertEqual(figures(daemon), passed)
+
+    def test_systemd_socket_activate(self):
+        tool = harness.needs("systemd-socket-activate")
+        with contextlib.closing(harness.free_port()) as port:
+            listener = f'{{ address = "127.0.0.1"; port = {int(port)}; service = "upper"; }}'
+            wrapper = [tool, "-l", f"127.0.0.1:{int(port)}", f"--fdname={NAME}", "-E", "NOTIFY_SOCKET"]
+            with harness.Daemon(listener, LOG, wrapper=wrapper, ready=False) as daemon:
+                daemon.wait_log(f"Listening on 127.0.0.1:{int(port)}")
+                with socket.create_connection(("127.0.0.1", int(port)), harness.patience()) as client:
+                    self.assertEqual(harness.exchange(client, b"first"), b"FIRST")
+                daemon.wait_ready()
+                daemon.wait_log(f"listening: upper on 127.0.0.1:{int(port)}, passed by the service manager as {NAME}$")
+
+
+class Refused(TestCase):
+    def test_no_listener_for_them(self):
+        """Each is named, with the listeners that there are."""
+        servers = [self.listening() for _ in range(3)]
+        with activated(servers, f"{row(servers[1])}, {OWN}", names=["a.socket", "b.socket", "c.socket"],
+                       ready=False) as daemon:
+            have = f"the settings, which have echo on 127.0.0.1:{port_of(servers[1])}, echo on 127.0.0.1:{daemon.port}$"
+            self.assert_ends(daemon, CANNOT_LISTEN, *(
+                f"(?m)cannot listen: socket 127.0.0.1:{port_of(servers[i])}, passed by the service manager as {name}, has no "
+                f"listener; take its ListenStream= out of the socket unit, or add a listener to {have}"
+                for i, name in ((0, "a.socket"), (2, "c.socket"))))
+            self.assertEqual(daemon.count_log("listening:|b.socket"), 0)
+
+    def assert_has_no_listener(self, server, listener, where):
+        with activated([server], listener, ready=False) as daemon:
+            self.assert_ends(daemon, CANNOT_LISTEN, f"cannot listen: socket {re.escape(where)}, passed by the service "
+                                                    f"manager as {NAME}, has no listener; .*echo on ")
+
+    def test_similar_addresses(self):
+        harness.needs_ipv6()
+        both = self.listening("::", socket.AF_INET6)
+        for address in ("::", "0.0.0.0", "127.0.0.1", "::1"):
+            with self.subTest(address):
+                self.assert_has_no_listener(both, row(both, address=address), f"*:{port_of(both)}")
+        six = self.listening("::", socket.AF_INET6, v6_only=True)
+        self.assert_has_no_listener(six, row(six, address="*"), f"[::]:{port_of(six)}")
+        four = self.listening("0.0.0.0")
+        self.assert_has_no_listener(four, row(four, address="*"), f"0.0.0.0:{port_of(four)}")
+
+    def test_port_0_is_none_of_them(self):
+        server = self.listening()
+        self.assert_has_no_listener(server, OWN.replace("PORT", "0"), f"127.0.0.1:{port_of(server)}")
+
+    def test_what_is_no_listening_stream_socket(self):
+        server = self.listening()
+        one, other = socket.socketpair()
+        with tempfile.TemporaryFile() as file, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram, one, other:
+            datagram.bind(("127.0.0.1", 0))
+            with activated([file, server, datagram, one], row(server), names=["f", "s", "d", "c"], ready=False) as daemon:
+                self.assert_ends(daemon, CANNOT_LISTEN,
+                                 "descriptor 3, passed by the service manager as f, is a file; ",
+                                 "descriptor 5, passed by the service manager as d, is a datagram socket; ",
+                                 "descriptor 6, passed by the service manager as c, is a socket that does not listen .*; "
+                                 "the socket unit must have ListenStream= with an address or a path, Accept=no,")
+                self.assertEqual(daemon.count_log("as s,"), 0)
+
+    def test_environment_that_is_wrong(self):
+        server = self.listening()
+        for environment in ({"LISTEN_FDS": "many"}, {"LISTEN_FDS": "-1"}, {"LISTEN_PID": "me"},
+                            {"LISTEN_FDNAMES": "one:two"}):
+            with self.subTest(environment), activated([server], row(server), environment=environment,
+                                                      ready=False) as daemon:
+                self.assert_ends(daemon, SYSTEM_ERROR, "cannot take the passed sockets: LISTEN_PID, LISTEN_FDS or "
+                                                       "LISTEN_FDNAMES in the environment is malformed")
+
+    def test_descriptors_that_are_not_open(self):
+        server = self.listening()
+        with activated([server], row(server), environment={"LISTEN_FDS": "3"}, names=["a", "b", "c"], ready=False) as daemon:
+            self.assert_ends(daemon, SYSTEM_ERROR, "cannot take the passed sockets: fewer descriptors are open than")
+
+    def test_failing_calls(self):
+        server = self.listening()
+        for rules, status, message in (
+                ("sd_listen_fds_with_names:ENOMEM", SYSTEM_ERROR, "cannot take the passed sockets: Cannot allocate memory"),
+                ("getsockname:ENOBUFS:1", SYSTEM_ERROR, f"descriptor 3, passed .* as {NAME}: No buffer space available"),
+                ("getsockopt:EPERM:1", CANNOT_LISTEN, f"descriptor 3, passed .* as {NAME}: Operation not permitted"),
+                ("setsockopt:ENOPROTOOPT:1", CANNOT_LISTEN, "cannot listen: echo on .*: Protocol not available"),
+                ("listen:EADDRINUSE:1", CANNOT_LISTEN, "cannot listen: echo on .*: Address already in use")):
+            with self.subTest(rules), activated([server], row(server), faults=rules, ready=False) as daemon:
+                self.assert_ends(daemon, status, message)
+        with activated([server], row(server)):
+            self.assert_served(connect(server))
+
+
+class Reload(TestCase):
+    def file(self, *listeners):
+        return f"listeners = ( {', '.join(listeners)} );\n{LOG}\n"
+
+    def test_stays(self):
+        server = self.listening()
+        with activated([server], row(server)) as daemon, connect(server) as old:
+            old.sendall(b"x")
+            self.assertEqual(old.recv(1), b"x")
+            self.reload(daemon, self.file(row(server, "upper"), OWN))
+            self.assert_served(connect(server), b"x", b"X")
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+            self.assert_served(old, b"as before")
+            self.reload(daemon, self.file(row(server)))
+            self.assert_served(connect(server), b"x")
+            self.assertEqual(daemon.listening(), [server.getsockname()])
+
+    def test_not_without_a_listener_for_it(self):
+        """Clients would wait in its backlog for ever."""
+        server = self.listening()
+        path = self.directory() + "/echo"
+        at_path = f'{{ path = "{path}"; service = "echo"; }}'
+        with activated([server, self.listening_at(path)], f"{row(server)}, {at_path}", names=["tcp", "unix"]) as daemon:
+            before = daemon.listening(), daemon.descriptors()
+            for listeners, missing in (([OWN, at_path], [f"127.0.0.1:{port_of(server)}, .* tcp"]),
+                                       ([row(server, address="*"), at_path], [f"127.0.0.1:{port_of(server)}, .* tcp"]),
+                                       ([row(server)], [f"{path}, .* unix"]),
+                                       ([OWN], [f"127.0.0.1:{port_of(server)}, .* tcp", f"{path}, .* unix"])):
+                with self.subTest(listeners):
+                    counts = [daemon.count_log(f"error: cannot listen: socket {where}, has no listener") for where in missing]
+                    self.reload(daemon, self.file(*listeners), failing=True)
+                    for where, count in zip(missing, counts):
+                        daemon.wait_log(f"error: cannot listen: socket {where}, has no listener; take its ListenStream= "
+                                        "out of the socket unit, or add a listener to the settings, which have echo on",
+                                        count + 1)
+            self.assertEqual(daemon.count_log("another process"), 0)
+            self.assertEqual((daemon.listening(), daemon.descriptors()), before)
+            self.assert_served(connect(server))
+            self.assert_served(self.connect_to(path))
+            self.reload(daemon, self.file(row(server, "upper"), at_path))
+
+    def test_path_that_others_have_taken_away(self):
+        """It is the socket unit's business; ours is the socket."""
+        path = self.directory() + "/echo"
+        at_path = f'{{ path = "{path}"; service = "echo"; mode = "0600"; }}'
+        with activated([self.listening_at(path)], at_path) as daemon:
+            os.rename(path, path + ".moved")
+            self.reload(daemon)
+            self.assert_served(self.connect_to(path + ".moved"))
+
+
+class Restart(TestCase):
+    """What waits in the backlog at a stop belongs to the next daemon."""
+
+    def test_stop_leaves_the_backlog(self):
+        server = self.listening()
+        count = 100
+        with activated([server], row(server), faults="") as daemon:
+            daemon.faults.arm("epoll_wait@main:sleep=600000")
+            self.stack.enter_context(connect(server)).close()
+            daemon.faults.wait_hits()
+            waiting = [self.stack.enter_context(connect(server)) for _ in range(count)]
+            for number, client in enumerate(waiting):
+                client.sendall(b"client %d" % number)
+            # One turn has both: the signal, and at most a batch of them.
+            daemon.send_signal(signal.SIGTERM)
+            daemon.faults.disarm()
+            self.assertEqual(daemon.wait(), 0)
+            daemon.wait_log("notice: stopped: every connection was finished")
+            self.assertEqual(daemon.count_log("reset|refused"), 0)
+            self.assertLess(daemon.count_log("closed: drained"), count)
+        late = self.stack.enter_context(connect(server))
+        late.sendall(b"client late")
+        with activated([server], row(server)):
+            self.assertEqual(harness.receive_exactly(late, 11), b"client late")
+            for number, client in enumerate(waiting):
+                harness.assert_same(harness.receive_exactly(client, len(b"client %d" % number)), b"client %d" % number)
+
+    def test_nobody_is_refused_or_reset(self):
+        """Clients come all the time; daemons come and go."""
+        server = self.listening()
+        done = threading.Event()
+        failures, answered = [], []
+
+        def come():
+            number = 0
+            while not done.is_set() and not failures:
+                number += 1
+                message = b"message %d" % number
+                try:
+                    with connect(server) as client:
+                        client.sendall(message)
+                        client.shutdown(socket.SHUT_WR)
+                        harness.assert_same(harness.receive_all(client), message)
+                except (OSError, AssertionError) as error:
+                    failures.append(error)
+                answered.append(number)
+
+        comers = [threading.Thread(target=come, daemon=True) for _ in range(4)]
+        try:
+            for turn in range(harness.scale(10, 4)):
+                with activated([server], row(server), 'log = { level = "notice"; };'):
+                    if turn == 0:
+                        for comer in comers:
+                            comer.start()
+                    before = len(answered)
+                    harness.wait_until(lambda: len(answered) > before + 20 or failures, "clients that are served")
+            with activated([server], row(server), 'log = { level = "notice"; };'):
+                done.set()
+                for comer in comers:
+                    comer.join(harness.patience())
+        finally:
+            done.set()
+        self.assertEqual(failures, [])
+
+    def test_path_stays_as_it_is(self):
+        path = self.directory() + "/echo"
+        server = self.listening_at(path)
+        os.chmod(path, 0o604)
+        inode = os.stat(path).st_ino
+        listener = f'{{ path = "{path}"; service = "echo"; mode = "0660"; }}'
+        for _ in range(2):
+            waiting = self.connect_to(path)
+            with activated([server], listener) as daemon:
+                self.assert_served(waiting)
+                self.reload(daemon)
+                self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o604)
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o604)
+            self.assertEqual(os.stat(path).st_ino, inode)
+
+
+if __name__ == "__main__":
+    harness.main()

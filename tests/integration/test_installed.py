@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""What is installed beside the daemon fits it: the journal catalog, the socket unit, the completion for bash."""
+
+import glob
+import os
+import re
+import subprocess
+import tempfile
+
+import harness
+
+SYSTEMD = os.path.join(harness.ROOT, "systemd")
+CATALOG = os.path.join(SYSTEMD, "tcpechod.catalog")
+PAGES = {"tcpechod(8)", "tcpechod.conf(5)"}
+
+
+def read(*path):
+    with open(os.path.join(harness.ROOT, *path), encoding="utf-8") as file:
+        return file.read()
+
+
+def sources():
+    paths = [path for folder in ("src", "include")
+             for path in glob.glob(os.path.join(harness.ROOT, folder, "**", "*.[ch]"), recursive=True)]
+    return "\n".join(read(path) for path in sorted(paths))
+
+
+class Catalog(harness.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.sources = sources()
+        parts = re.split(r"^-- (\S+)\n", read(CATALOG), flags=re.MULTILINE)[1:]
+        cls.entries = list(zip(parts[::2], parts[1::2]))
+
+    def test_explains_every_kind_of_event_and_no_other(self):
+        used = re.findall(r'"([0-9a-f]{32})"', self.sources)
+        self.assertGreater(len(used), 10)
+        self.assertEqual(sorted(message_id for message_id, _ in self.entries), sorted(used))
+
+    def test_every_entry_is_whole(self):
+        for message_id, entry in self.entries:
+            with self.subTest(entry=message_id):
+                head, _, body = entry.partition("\n\n")
+                names = [line.partition(": ")[0] for line in head.splitlines()]
+                self.assertEqual(names[:2], ["Subject", "Defined-By"])
+                self.assertIn("\nDefined-By: tcpechod\n", head)
+                own = re.findall(r"^Documentation: man:(tcpechod\S*)$", head, re.MULTILINE)
+                self.assertTrue(own and PAGES.issuperset(own), head)
+                self.assertGreater(len(body.split()), 15)
+
+    def test_fields_are_those_that_the_daemon_sends(self):
+        used = set(re.findall(r'"(TCPECHOD_[A-Z_]+)"', self.sources))
+        self.assertLessEqual(set(re.findall(r"@(\w+)@", read(CATALOG))), used)
+
+    def test_journalctl_reads_all_of_it(self):
+        journalctl = harness.needs("journalctl")
+        with tempfile.TemporaryDirectory(prefix="tcpechod-test-") as root:
+            directory = os.path.join(root, "usr", "lib", "systemd", "catalog")
+            os.makedirs(directory)
+            os.symlink(CATALOG, os.path.join(directory, "tcpechod.catalog"))
+            update = subprocess.run([journalctl, f"--root={root}", "--update-catalog"], stdin=subprocess.DEVNULL,
+                                    capture_output=True, text=True, check=False)
+            self.assertEqual((update.returncode, update.stderr), (0, ""))
+            listing = subprocess.run([journalctl, f"--root={root}", "--list-catalog"], stdin=subprocess.DEVNULL,
+                                     capture_output=True, text=True, check=True).stdout
+        listed = dict(re.findall(r"^([0-9a-f]{32}) tcpechod: (.*)$", listing, re.MULTILINE))
+        subjects = {message_id: re.match(r"Subject: (.*)", entry).group(1) for message_id, entry in self.entries}
+        self.assertEqual(listed, subjects)
+
+
+class SocketUnit(harness.TestCase):
+    def test_has_the_listeners_of_the_installed_settings(self):
+        # Other listeners than these, of commented-out settings too, are none of the socket unit's.
+        listeners = re.search(r"^listeners = \(\n(.*?)^\);", read("conf", "tcpechod.conf"), re.MULTILINE | re.DOTALL)
+        places = re.findall(r'^ *\{ address = "(.*?)"; port = (\d+);', listeners.group(1), re.MULTILINE)
+        self.assertEqual(len(places), 4)
+        streams = re.findall(r"^ListenStream=(.*)$", read("systemd", "tcpechod.socket"), re.MULTILINE)
+        self.assertEqual(streams, [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places])
+
+    def test_has_the_backlog_of_the_settings(self):
+        dump = harness.run_daemon("--dump").stdout
+        self.assertEqual(re.search(r"^backlog = (\d+);", dump, re.MULTILINE).group(1),
+                         re.search(r"^Backlog=(\d+)$", read("systemd", "tcpechod.socket"), re.MULTILINE).group(1))
+
+
+class ServiceUnit(harness.TestCase):
+    """What tcpechod(8) says of it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.unit = read("systemd", "tcpechod.service.in")
+        cls.page = read("man", "tcpechod.8")
+
+    def value(self, name):
+        return re.search(rf"^{name}=(.*)$", self.unit, re.MULTILINE).group(1)
+
+    def test_manual_names_its_values(self):
+        self.assertIn(f"default of {self.value('LimitNOFILE')} descriptors", self.page)
+        self.assertIn(f".Ql {self.value('User')} ,", self.page)
+        self.assertIn(f"loops for {self.value('WatchdogSec').removesuffix('s')} seconds", self.page)
+        first, second, third = self.value("RestartPreventExitStatus").split()
+        self.assertIn(f"After a status of {first}, {second} or {third} it is not,", self.page)
+
+    def test_manual_names_the_drop_ins(self):
+        named = set(re.findall(r"/examples/(\S+\.conf)", self.page))
+        self.assertEqual(named, set(os.listdir(os.path.join(SYSTEMD, "examples"))))
+
+
+class Completion(harness.TestCase):
+    def complete(self, *words):
+        """What bash offers for the last word."""
+        script = ('source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
+                  ' _tcpechod "$1" "${@: -1}" "${@: -2:1}"; printf "%s\\n" "${COMPREPLY[@]}"')
+        result = subprocess.run(["bash", "-c", script, os.path.join(SYSTEMD, "completion.bash"), harness.TCPECHOD,
+                                 *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        self.assertEqual(result.stderr, "")
+        return result.stdout.split()
+
+    def test_options(self):
+        told = re.findall(r"^  -\w, (--[\w-]+)", harness.run_daemon("--help").stdout, re.MULTILINE)
+        self.assertEqual(self.complete(""), told)
+        self.assertEqual(self.complete("--te"), ["--test"])
+
+    def test_services(self):
+        self.assertEqual(self.complete("-l", "d"), ["discard@", "daytime@"])
+        self.assertEqual(self.complete("--listen", "=", "up"), ["upper@"])
+        self.assertNotIn("greet@", self.complete("--listen", "="))
+
+    def test_levels(self):
+        told = re.search(r'one of (.*)', harness.run_daemon("--log-level", "x").stderr).group(1)
+        self.assertEqual(self.complete("-L", ""), re.findall(r'"(\w+)"', told))
+
+    def test_files(self):
+        self.assertEqual(self.complete("-c", CATALOG[:-2]), [CATALOG])
+
+    def test_nothing_for_numbers(self):
+        self.assertEqual(self.complete("--port", ""), [])
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,122 @@
+"""The package's way: install, upgrade, remove, purge. Each test has a machine of its own."""
+
+import os
+import re
+
+import machine
+from machine import harness
+
+# What dpkg, apt and the triggers of other packages keep for themselves.
+NOT_OURS = re.compile(
+    r"/var/lib/dpkg|/var/lib/apt|/var/cache/(apt|man|debconf|ldconfig)|/var/log|/var/lib/systemd/(catalog|linger)|/run|/tmp|/var/tmp"
+    r"|/etc/\.pwd\.lock|/etc/(passwd|shadow|group|gshadow)-?|/etc/sub[ug]id-?"
+    # The directories in which a unit is enabled stay when it goes.
+    r"|/etc/systemd/system/[^/]+\.wants")
+
+
+class Package(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        machine.needs_all()
+        self.built = machine.package()
+        self.machine = machine.Machine()
+        self.addCleanup(self.machine.close)
+        self.enterContext(self.machine.inside_network())
+
+    def left_behind(self, before):
+        """Files that were not there, or were not as they are. Of the host's directories those are above in which there
+        was something to write."""
+        after = self.machine.written()
+        return sorted(path for path in set(before) | set(after) if before.get(path) != after.get(path)
+                      and not re.match(rf"({NOT_OURS.pattern})(/|$)", path) and not os.path.isdir(path))
+
+    def accounts(self):
+        return {database: self.machine.run("getent", database).stdout for database in ("passwd", "group")}
+
+    def units(self):
+        return [name for name in self.machine.systemctl("list-units", "--all", "--plain", "--no-legend", "tcpechod*").stdout
+                .split() if name.startswith("tcpechod")]
+
+    def test_install_starts_a_service_that_answers(self):
+        self.machine.install(self.built)
+        self.assertEqual(self.machine.show("ActiveState"), "active", self.machine.status())
+        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+        self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service").stdout.strip(), "enabled")
+        self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.socket", check=False).stdout.strip(), "disabled")
+        # The socket unit has the installed listeners' addresses, so that one can change to it.
+        self.machine.systemctl("stop", "tcpechod.service")
+        self.machine.systemctl("start", "tcpechod.socket")
+        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+
+    def test_manuals_are_read_with_man(self):
+        self.machine.install(self.built)
+        page = self.machine.run("sh", "-c", "MANWIDTH=100 MANPAGER=cat man tcpechod | col -b").stdout
+        self.assertRegex(page, r"(?m)^NAME\n\s+tcpechod\b")
+        self.assertIn("--config", page)
+        page = self.machine.run("sh", "-c", "MANWIDTH=100 MANPAGER=cat man tcpechod.conf | col -b").stdout
+        self.assertRegex(page, r"(?m)^NAME\n\s+tcpechod\.conf\b")
+        self.assertIn("idle_timeout", page)
+
+    def test_remove_keeps_the_settings_and_purge_leaves_nothing(self):
+        files, accounts = self.machine.written(), self.accounts()
+        self.machine.install(self.built)
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service", check=False)
+        self.assertNotEqual(self.accounts(), accounts)
+        self.machine.write(machine.CONF, self.machine.read(machine.CONF) + "# edited\n")
+
+        self.machine.run("apt-get", "remove", "--yes", "tcpechod", timeout=120)
+        self.assertTrue(self.machine.read(machine.CONF).endswith("# edited\n"))
+        with self.assertRaises(ConnectionRefusedError):
+            self.machine.connect(7)
+        self.assertEqual(self.machine.processes("tcpechod"), [])
+
+        self.machine.run("apt-get", "purge", "--yes", "tcpechod", timeout=120)
+        self.assertEqual(self.left_behind(files), [])
+        self.assertEqual(self.accounts(), accounts)
+        self.machine.systemctl("reset-failed")
+        self.assertEqual(self.units(), [])
+        self.assertEqual(self.machine.run("dpkg-query", "--show", "tcpechod", check=False).returncode, 1)
+        self.assertEqual(self.machine.journalctl("-x", "-u", "tcpechod").count("Subject: tcpechod"), 0)
+
+    def test_upgrade_keeps_edited_settings_and_restarts_the_daemon(self):
+        self.machine.install(self.built)
+        edited = self.machine.read(machine.CONF).replace('port = 7;', "port = 7777;", 1)
+        self.machine.write(machine.CONF, edited)
+        self.machine.systemctl("restart", "tcpechod")
+        old = self.machine.show("MainPID")
+
+        newer = machine.package("9:9.9")
+        # As an administrator without a terminal is asked nothing: an edited file stays unless one says otherwise.
+        self.machine.install(newer, "-o", "Dpkg::Options::=--force-confold")
+        self.assertEqual(self.machine.run("dpkg-query", "--show", "--showformat=${Version}", "tcpechod").stdout, "9:9.9")
+        self.assertEqual(self.machine.read(machine.CONF), edited)
+        self.assertEqual(self.machine.exchange(7777, b"hi\n"), b"hi\n")
+        self.assertNotEqual(self.machine.show("MainPID"), old)
+        self.assertEqual(self.machine.show("ActiveState"), "active")
+
+    def test_upgrade_takes_the_new_settings_file_where_the_old_was_not_edited(self):
+        self.machine.install(self.built)
+        self.machine.install(machine.package("9:9.9"))
+        self.assertTrue(self.machine.read(machine.CONF).endswith("# As of 9:9.9.\n"))
+        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+
+    def test_upgrade_leaves_a_stopped_service_stopped(self):
+        self.machine.install(self.built)
+        self.machine.systemctl("disable", "--now", "tcpechod")
+        self.machine.install(machine.package("9:9.9"))
+        self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service", check=False).stdout.strip(), "disabled")
+
+    def test_upgrade_with_the_socket_refuses_nobody(self):
+        self.machine.install(self.built)
+        self.machine.systemctl("stop", "tcpechod.service")
+        self.machine.systemctl("start", "tcpechod.socket")
+        newer = machine.package("9:9.9")
+        with machine.Comers(7, "127.0.0.1") as comers:
+            harness.wait_until(lambda: comers.served > 5 or comers.failures, "clients that are served")
+            self.machine.install(newer)
+        self.assertEqual(comers.failures, [])
+        self.assertEqual(self.machine.show("ActiveState"), "active")
+
+
+if __name__ == "__main__":
+    harness.main()

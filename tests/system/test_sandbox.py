@@ -1,0 +1,136 @@
+"""The sandbox of the units: what systemd-analyze says of it, and that nothing of the daemon breaks on it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import filters
+import machine
+from machine import harness
+
+EXAMPLES = "/usr/share/doc/tcpechod/examples/"
+WITH_FILTERS = os.environ.get("TCPECHOD_WITH_FILTERS") or os.path.join(machine.BUILD, "with-filters")
+INTEGRATION = os.path.join(harness.ROOT, "tests", "integration")
+
+
+class Analyze(machine.TestCase):
+    def exposure(self):
+        output = self.machine.run("systemd-analyze", "security", "--no-pager", "tcpechod.service").stdout
+        return float(re.search(r"Overall exposure level for tcpechod\.service: ([\d.]+)", output).group(1))
+
+    def test_exposure_of_the_service(self):
+        self.assertLessEqual(self.exposure(), 1.4)
+
+    def test_exposure_of_the_variant_whose_sockets_are_passed(self):
+        self.machine.drop_in(self.machine.read(EXAMPLES + "sockets-only.conf"))
+        self.assertLessEqual(self.exposure(), 0.3)
+
+    def test_units_are_without_a_fault(self):
+        for name in ("tcpechod.service", "tcpechod.socket"):
+            output = self.machine.run("systemd-analyze", "verify", "--recursive-errors=no", "--man=yes", name).stdout
+            self.assertEqual(output, "")
+
+    def test_variants_are_without_a_fault(self):
+        for name in ("sockets-only.conf", "container.conf"):
+            self.machine.drop_in(self.machine.read(EXAMPLES + name))
+            output = self.machine.run("systemd-analyze", "verify", "--recursive-errors=no", "tcpechod.service").stdout
+            self.assertEqual(output, "", name)
+
+
+class Sandbox(machine.TestCase):
+    def namespace(self, pid, name):
+        return os.readlink(f"/proc/{pid}/ns/{name}")
+
+    def test_service_has_one_capability_and_cannot_write(self):
+        self.machine.systemctl("start", "tcpechod")
+        with open(f"/proc/{self.machine.main_pid()}/status", encoding="ascii") as file:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+        self.assertEqual({fields[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")}, {"0000000000000400"})
+        self.assertEqual(fields["NoNewPrivs"], "1")
+        self.assertEqual(fields["Seccomp"], "2")
+
+    def test_container_variant_asks_for_nothing_that_a_container_may_forbid(self):
+        self.machine.drop_in(self.machine.read(EXAMPLES + "container.conf"), name="container.conf")
+        self.machine.systemctl("start", "tcpechod")
+        pid = self.machine.main_pid()
+        for name in ("mnt", "net", "user", "ipc", "uts", "pid", "cgroup"):
+            self.assertEqual(self.namespace(pid, name), self.namespace(self.machine.leader, name))
+        self.assertEqual(filters.count(pid), filters.count(self.machine.leader))
+        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+        self.machine.systemctl("reload", "tcpechod")
+        self.machine.systemctl("restart", "tcpechod")
+        self.assertEqual(self.machine.exchange(7, b"hi\n", "::1"), b"hi\n")
+
+
+class Filter(machine.TestCase):
+    """The tests of tests/integration, with a daemon under the very filters that the service has: its system calls, its
+    address families, and what else systemd filters for it."""
+
+    # NAME or NAME.CLASS; the rest takes its time, and makes no other calls.
+    TESTS = ("reload", "reload_edges", "settings", "services", "start", "stop", "log", "slow_clients")
+
+    def setUp(self):
+        super().setUp()
+        harness.needs_unsanitized("the system call filter")
+        self.directory = tempfile.mkdtemp(prefix="tcpechod-filter-")
+        self.addCleanup(shutil.rmtree, self.directory)
+        # Some tests start the daemon as another user.
+        os.chmod(self.directory, 0o755)
+        os.mkdir(os.path.join(self.directory, "command"))
+        os.environ["TCPECHOD_FILTERED"] = self.directory
+        self.addCleanup(os.environ.pop, "TCPECHOD_FILTERED")
+        self.machine.systemctl("start", "tcpechod")
+        # The container's manager has some of its own, which the service inherits.
+        programs = filters.read(self.machine.main_pid())[filters.count(self.machine.leader):]
+        self.assertGreater(len(programs), 10)
+        self.count = filters.count("self") + len(programs)
+        filters.write(os.path.join(self.directory, "filters"), programs)
+        self.machine.systemctl("stop", "tcpechod")
+
+    def filtered(self, executable):
+        """The path of an executable that is `executable` under the filters."""
+        name = os.path.basename(executable)
+        shutil.copy(executable, os.path.join(self.directory, "command", name))
+        return shutil.copy(WITH_FILTERS, os.path.join(self.directory, name))
+
+    def test_filter_is_in_force(self):
+        with harness.Daemon(executable=self.filtered(harness.TCPECHOD)) as daemon:
+            self.assertEqual(filters.count(daemon.pid), self.count)
+            self.assertEqual(daemon.exchange(b"hi\n"), b"hi\n")
+        # And does something: no shell lives under it.
+        self.assertNotEqual(subprocess.run([self.filtered("/bin/sh"), "-c", "ls | cat"], check=False,
+                                           stdin=subprocess.DEVNULL, capture_output=True).returncode, 0)
+
+    def test_suite_passes_under_it(self):
+        environment = dict(os.environ, TCPECHOD=self.filtered(harness.TCPECHOD), TCPECHOD_SANITIZED="0",
+                           TCPECHOD_FAULTS=self.filtered(harness.TCPECHOD_FAULTS), PYTHONDONTWRITEBYTECODE="1")
+        waiting, under_way = list(self.TESTS), {}
+        while waiting or under_way:
+            while waiting and len(under_way) < (os.cpu_count() or 1):
+                name = waiting.pop(0)
+                output = open(os.path.join(self.directory, f"{name}.log"), "w+", encoding="utf-8")
+                under_way[name] = output, subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, os.path.join(INTEGRATION, f"test_{name}.py")],
+                    env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            for name, (output, process) in list(under_way.items()):
+                if process.poll() is not None:
+                    del under_way[name]
+                    with output:
+                        output.seek(0)
+                        self.check(name, process.returncode, output.read())
+            time.sleep(0.05)
+
+    def check(self, name, status, output):
+        with self.subTest(suite=name):
+            passed = len(re.findall(r"(?m)^ok \d+ - (?!.* # SKIP)", output))
+            print(f"# {name}: {passed} passed", flush=True)
+            self.assertEqual(status, 0, "".join(line for line in output.splitlines(True) if not line.startswith("ok")))
+            self.assertGreater(passed, 0)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,139 @@
+"""tcpechod.socket: the first client starts the daemon, and a restart refuses nobody."""
+
+import contextlib
+import re
+import socket
+
+import machine
+from machine import harness
+
+SOCKETS_ONLY = "/usr/share/doc/tcpechod/examples/sockets-only.conf"
+
+
+class Activation(machine.TestCase):
+    def socket_unit(self, *lines):
+        """The socket unit with these listening lines instead of its own."""
+        self.machine.drop_in("[Socket]\nListenStream=\n" + "".join(f"{line}\n" for line in lines), "tcpechod.socket")
+
+    def test_first_client_starts_the_daemon(self):
+        for address, port, answer in (("127.0.0.1", 7, b"hi\n"), ("::1", 7, b"hi\n"), ("127.0.0.1", 7008, b"HI\n"),
+                                      ("::1", 7008, b"HI\n")):
+            with self.subTest(address=address, port=port):
+                self.machine.systemctl("start", "tcpechod.socket")
+                self.assertEqual(self.machine.show("ActiveState"), "inactive")
+                self.assertEqual(self.machine.exchange(port, b"hi\n", address), answer)
+                self.assertEqual(self.machine.show("ActiveState"), "active")
+                self.machine.systemctl("stop", "tcpechod.socket", "tcpechod.service")
+
+    def test_journal_says_that_the_sockets_were_passed(self):
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
+        self.machine.wait_journal(r"^listening: echo on 127\.0\.0\.1:7, .*tcpechod\.socket")
+
+    def test_restarts_refuse_nobody(self):
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
+        with contextlib.ExitStack() as stack:
+            comers = [stack.enter_context(machine.Comers(7, address)) for address in ("127.0.0.1", "::1", "127.0.0.1")]
+            for _ in range(12):
+                before = [each.served for each in comers]
+                self.machine.systemctl("reset-failed", "tcpechod.service")  # it counts restarts, and bounds them
+                self.machine.systemctl("restart", "tcpechod.service")
+                harness.wait_until(lambda: all(each.served > count or each.failures for each, count in zip(comers, before)),
+                                   "clients that are served after a restart")
+        self.assertEqual([each.failures for each in comers], [[], [], []])
+
+    def test_reload_keeps_the_sockets(self):
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
+        with machine.Comers(7, "127.0.0.1") as comers:
+            for port in range(8001, 8006):
+                text = self.machine.read("/root/tcpechod.conf").replace(
+                    "listeners = (", f'listeners = (\n    {{ address = "127.0.0.1"; port = {port}; }},', 1)
+                self.machine.write(machine.CONF, text)
+                self.machine.systemctl("reload", "tcpechod")
+                self.assertEqual(self.machine.exchange(port, b"hi\n"), b"hi\n")
+        self.assertEqual(comers.failures, [])
+
+    def test_socket_that_no_listener_matches_is_an_error_that_names_both(self):
+        self.socket_unit("ListenStream=127.0.0.1:7", "ListenStream=127.0.0.1:4711")
+        self.machine.systemctl("start", "tcpechod.socket")
+        result = self.machine.systemctl("start", "tcpechod.service", check=False)
+        self.assertNotEqual(result.returncode, 0)
+        status = self.machine.status()
+        self.assertEqual(self.machine.show("ExecMainStatus"), "69", status)
+        error = r"127\.0\.0\.1:4711.*tcpechod\.socket.*echo on 127\.0\.0\.1:7\b"
+        self.assertRegex(status, r"(?m)^ *Status: .*" + error)
+        self.machine.wait_journal(error, f"MESSAGE_ID={machine.CANNOT_LISTEN}")
+
+    def test_reload_that_drops_a_passed_socket_is_refused(self):
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
+        self.machine.write(machine.CONF, 'listeners = ( { address = "127.0.0.1"; port = 7; } );\n')
+        self.assertNotEqual(self.machine.systemctl("reload", "tcpechod", check=False).returncode, 0)
+        self.assertRegex(self.machine.status(), r"(?m)^ *Status: .*tcpechod\.socket")
+        self.assertEqual(self.machine.exchange(7008, b"hi\n"), b"HI\n")
+
+    def test_unix_socket_is_passed(self):
+        self.socket_unit("ListenStream=127.0.0.1:7", "ListenStream=/run/tcpechod-test.sock", "SocketMode=0666",
+                         "RemoveOnStop=yes")
+        self.machine.write(machine.CONF, 'listeners = ( { address = "127.0.0.1"; port = 7; },\n'
+                                         '  { path = "/run/tcpechod-test.sock"; service = "upper"; mode = "0666"; } );\n')
+        self.machine.systemctl("start", "tcpechod.socket")
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.settimeout(harness.patience())
+                client.connect(self.machine.path("/run/tcpechod-test.sock"))
+                self.assertEqual(harness.exchange(client, b"hi\n"), b"HI\n")
+            # The socket unit owns the path: it is there for the next client after a stop of the daemon.
+            self.machine.systemctl("stop", "tcpechod.service")
+
+    def test_one_socket_for_both_families(self):
+        self.socket_unit("ListenStream=7", "BindIPv6Only=both")
+        self.machine.write(machine.CONF, 'listeners = ( { address = "*"; port = 7; } );\n')
+        self.machine.systemctl("start", "tcpechod.socket")
+        for address in ("127.0.0.1", "::1"):
+            self.assertEqual(self.machine.exchange(7, b"hi\n", address), b"hi\n")
+
+
+class SocketsOnly(machine.TestCase):
+    """The variant without a capability and without a network of its own."""
+
+    def setUp(self):
+        super().setUp()
+        self.machine.drop_in(self.machine.read(SOCKETS_ONLY), name="sockets-only.conf")
+
+    def test_serves_clients(self):
+        self.machine.systemctl("start", "tcpechod.socket")
+        data = harness.pattern(1 << 20)
+        for address in ("127.0.0.1", "::1"):
+            harness.assert_same(self.machine.exchange(7, data, address), data)
+            self.assertEqual(self.machine.exchange(7008, b"hi\nend\n", address), b"HI\nEND\n")
+        entry = self.machine.wait_journal("closed: end_word", "TCPECHOD_REASON=end_word", count=2)
+        self.assertRegex(entry["TCPECHOD_CLIENT"], r"^\[::1\]:\d+$")
+
+    def test_reloads_and_restarts(self):
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
+        self.machine.systemctl("reload", "tcpechod")
+        with machine.Comers(7, "127.0.0.1") as comers:
+            for _ in range(3):
+                self.machine.systemctl("restart", "tcpechod")
+        self.assertEqual(comers.failures, [])
+        self.assertGreater(comers.served, 0)
+
+    def test_has_no_network_and_no_capability(self):
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
+        pid = self.machine.show("MainPID")
+        self.assertNotEqual(self.machine.run("readlink", f"/proc/{pid}/ns/net").stdout,
+                            self.machine.run("readlink", "/proc/self/ns/net").stdout)
+        status = self.machine.run("cat", f"/proc/{pid}/status").stdout
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            self.assertRegex(status, rf"(?m)^{name}:\s+0+$")
+
+    def test_listener_that_no_socket_serves_is_a_failure_that_says_why(self):
+        text = re.sub(r"listeners = \(", 'listeners = (\n    { address = "127.0.0.1"; port = 9; },',
+                      self.machine.read("/root/tcpechod.conf"), count=1)
+        self.machine.write(machine.CONF, text)
+        self.machine.systemctl("start", "tcpechod.socket")
+        self.assertNotEqual(self.machine.systemctl("start", "tcpechod.service", check=False).returncode, 0)
+        self.assertRegex(self.machine.status(), r"(?m)^ *Status: .*127\.0\.0\.1:9: ")
+
+
+if __name__ == "__main__":
+    harness.main()
