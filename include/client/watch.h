@@ -35,7 +35,7 @@ struct watch {
     struct list idle;
     uint64_t under_way;        /* comers */
     uint64_t run, connections; /* make the bytes of each connection its own */
-    uint64_t skipped;
+    uint64_t skipped, late_nsec;
     struct watch_side steady_side, comer_side;
 
     struct terminal out, progress; /* stdout, stderr */

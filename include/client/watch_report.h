@@ -28,6 +28,8 @@ struct watch_summary {
     uint64_t interval_usec, allowed_usec;
     uint64_t start_nsec, elapsed_nsec;
     uint64_t skipped; /* new connections not begun, since too many were under way */
+    uint64_t
+        late_nsec; /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
     const struct watch_side *steady, *comers;
 };
 

@@ -32,6 +32,8 @@ static void write_plan(struct json *json, const struct load_plan *plan)
         json_count(json, "count", plan->count, "messages");
     if (plan->rate > 0)
         json_count(json, "rate", plan->rate, "messages/s");
+    if (plan->duration_usec != USEC_NEVER)
+        json_number(json, "duration", (double)plan->duration_usec / (double)USEC_PER_SEC, "s");
     json_close(json, '}');
 }
 
@@ -56,11 +58,10 @@ static void write_traffic(struct json *json, const struct bench_summary *summary
 static void write_client(struct json *json, const struct bench_summary *summary)
 {
     const struct load_result *result = summary->result;
-    double messages = result->messages > 0 ? (double)result->messages : 1;
-
     json_open(json, "client", '{');
     json_number(json, "cpu", (double)result->cpu_nsec / (double)NSEC_PER_SEC, "s");
-    json_number(json, "cpu_per_message", (double)result->cpu_nsec / messages, "ns");
+    if (result->messages > 0)
+        json_number(json, "cpu_per_message", (double)result->cpu_nsec / (double)result->messages, "ns");
     json_number(json, "waited_for_cpu", (double)result->queued_nsec / (double)NSEC_PER_SEC, "s");
     json_number(json, "busiest_thread", 100 * result->busy, "%");
     json_bool(json, "limited", bench_is_client_limited(summary->plan, result));
@@ -80,11 +81,13 @@ static void write_mistakes(struct json *json, const struct load_result *result)
     if (result->broken > 0)
         json_text(json, "break_error", result->break_error ? strerror(result->break_error) : "closed");
     json_count(json, "wrong", result->wrong, "connections");
+    json_count(json, "not_closed_behind_us", result->unended, "connections");
     json_count(json, "unanswered", result->unanswered, "messages");
     json_open(json, "faults", '[');
     for (unsigned i = 0; i < result->fault_count; i++) {
         json_open(json, NULL, '{');
         json_count(json, "connection", result->faults[i].connection, "1");
+        json_text(json, "kind", fault_kind_name(result->faults[i].fault.kind));
         json_count(json, "offset", result->faults[i].fault.offset, "bytes");
         json_count(json, "length", result->faults[i].fault.length, "bytes");
         json_text(json, "what", fault_format(&result->faults[i].fault, text));

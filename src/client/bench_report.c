@@ -10,11 +10,16 @@
 /* From here on a thread has no time left that the server could have had. */
 #define BUSY_LIMIT 0.9
 
-/* A client that is late by more than this in one of a hundred messages does not keep its schedule. */
+/* A client that is late by more than this in one of a hundred messages does not keep its schedule, and where
+ * it is a good part of what they took, it shows in the latencies. */
 #define LAG_LIMIT_NSEC (1000 * NSEC_PER_USEC)
+#define LAG_PART 10
 
 /* A shorter run says nothing about who was the slower one. */
 #define LEAST_WALL_NSEC (NSEC_PER_SEC / 10)
+
+/* Less is not worth a line. */
+#define LEAST_QUEUED_NSEC (NSEC_PER_SEC / 100)
 
 #define P50 500000U
 #define P90 900000U
@@ -29,7 +34,8 @@ bool bench_is_clean(const struct load_result *result)
 
 static bool is_late(const struct load_result *result)
 {
-    return histogram_quantile(&result->lag, P99) > LAG_LIMIT_NSEC;
+    uint64_t lag = histogram_quantile(&result->lag, P99);
+    return lag > LAG_LIMIT_NSEC && lag > histogram_quantile(&result->latency, P99) / LAG_PART;
 }
 
 bool bench_is_client_limited(const struct load_plan *plan, const struct load_result *result)
@@ -47,11 +53,6 @@ static double seconds(uint64_t nsec)
 static double per_second(uint64_t count, const struct bench_summary *summary)
 {
     return summary->elapsed_nsec > 0 ? (double)count / seconds(summary->elapsed_nsec) : 0;
-}
-
-static double cpu_per_message(const struct load_result *result)
-{
-    return result->messages > 0 ? (double)result->cpu_nsec / (double)result->messages : 0;
 }
 
 /* ---- for people ---- */
@@ -78,11 +79,13 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
     const struct load_result *result = summary->result;
     char cpu[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
 
-    (void)fprintf(
-        out, "client CPU   %s a message; the busiest of %" PRIu64 " thread%s was busy %.0f %% of the time\n",
-        latency_format((uint64_t)cpu_per_message(result), cpu), summary->plan->threads,
-        summary->plan->threads == 1 ? "" : "s", 100 * result->busy);
-    if (result->queued_nsec > result->cpu_nsec / 10)
+    if (result->messages > 0)
+        (void)fprintf(out,
+                      "client CPU   %s a message; the busiest of %" PRIu64
+                      " thread%s was busy %.0f %% of the time\n",
+                      latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
+                      summary->plan->threads == 1 ? "" : "s", 100 * result->busy);
+    if (result->queued_nsec > result->cpu_nsec / 10 && result->queued_nsec > LEAST_QUEUED_NSEC)
         (void)fprintf(out, "             of which %.2f s were spent waiting for a CPU that others had\n",
                       seconds(result->queued_nsec));
     if (summary->plan->rate > 0 && result->lag.count > 0)
@@ -103,6 +106,8 @@ static void print_connections(const struct bench_summary *summary, FILE *out)
         (void)fprintf(out, ", %" PRIu64 " broken", result->broken);
     if (result->wrong > 0)
         (void)fprintf(out, ", %" PRIu64 " with wrong bytes", result->wrong);
+    if (result->unended > 0)
+        (void)fprintf(out, ", %" PRIu64 " not closed by the server behind us", result->unended);
     if (result->connect.count > 0)
         (void)fprintf(out, "; connected in p50 %s, max %s",
                       latency_format(histogram_quantile(&result->connect, P50), p50),
@@ -117,7 +122,7 @@ static void print_client_limit(const struct bench_summary *summary, const struct
 
     if (!bench_is_client_limited(summary->plan, result))
         return;
-    (void)fprintf(out, "%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
+    (void)fprintf(out, "\n%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
                   terminal_colour(terminal, COLOUR_OFF));
     if (result->busy >= BUSY_LIMIT && result->queued_nsec > result->cpu_nsec)
         (void)fputs("tcpecho waited for a CPU most of the time, so these are not the server's limits.\n"
@@ -188,7 +193,9 @@ void bench_complain(const struct bench_summary *summary)
         complain("wrong answer on connection %" PRIu64 ", %s", result->faults[i].connection,
                  fault_format(&result->faults[i].fault, text));
     if (result->unanswered > 0)
-        complain("%" PRIu64 " message%s had no answer within %s of the end; they are in no percentile",
+        complain("%" PRIu64
+                 " message%s had no answer when the connection ended or %s after the end (--wait); "
+                 "they are in no percentile",
                  result->unanswered, result->unanswered == 1 ? "" : "s",
                  value_format_duration(summary->plan->wait_usec, wait));
     else if (result->messages == 0)

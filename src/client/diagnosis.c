@@ -232,6 +232,18 @@ struct fault diagnose(const struct pattern *pattern, enum expectation expect, ui
                          length);
 }
 
+const char *fault_kind_name(enum fault_kind kind)
+{
+    static const char *const names[] = {
+        [FAULT_CHANGED] = "changed",   [FAULT_REORDERED] = "reordered",
+        [FAULT_MISSING] = "missing",   [FAULT_REPEATED] = "repeated",
+        [FAULT_INSERTED] = "inserted", [FAULT_OTHER] = "other",
+        [FAULT_CASE] = "case",         [FAULT_CUT] = "cut",
+        [FAULT_SURPLUS] = "surplus",
+    };
+    return names[kind];
+}
+
 const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_SIZE])
 {
     static const char *const what[] = {

@@ -14,7 +14,9 @@
 #include "client/modes.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 /* At the end, for the answers under way: a message sent a moment before is no outage. */
 #define LAST_USEC USEC_PER_SEC
@@ -30,7 +32,8 @@ static void quit_if_done(struct watch *watch)
 /* Whoever reads stdout has gone (tcpecho --watch ... | head), or a disk is full: nobody is told any more. */
 static bool is_heard(void)
 {
-    return fflush(stdout) == 0 && !ferror(stdout);
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    return !ferror(stdout) && (poll(&out, 1, 0) <= 0 || (out.revents & POLLERR) == 0);
 }
 
 static void stop(struct watch *watch)
@@ -166,6 +169,8 @@ static void on_tick(struct precise_timer *timer)
         stop(watch);
     if (watch->stopping)
         return;
+    if (now - watch->next_nsec > watch->late_nsec)
+        watch->late_nsec = now - watch->next_nsec;
     message_is_due(watch, watch->next_nsec);
     comer_is_due(watch, watch->next_nsec);
     watch->next_nsec += interval;
@@ -259,6 +264,7 @@ static int report(struct watch *watch)
         .start_nsec = watch->start_nsec,
         .elapsed_nsec = watch->stop_nsec - watch->start_nsec,
         .skipped = watch->skipped,
+        .late_nsec = watch->late_nsec,
         .steady = &watch->steady_side,
         .comers = &watch->comer_side,
     };

@@ -40,6 +40,7 @@ static void tell(struct watch *watch, enum colour colour, const char *format, ..
         (void)printf("  (%" PRIu64 " lines left out before)", watch->lines_left_out);
     watch->lines_left_out = 0;
     (void)putchar('\n');
+    (void)fflush(stdout); /* an error stays in the stream */
 }
 
 static void tell_failure(struct watch *watch, struct watch_side *side, const struct probe *probe,

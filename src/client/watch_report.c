@@ -112,7 +112,7 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
 {
     const struct watch_side *side = worse(summary);
     char gap[LATENCY_TEXT_SIZE], at[CLOCK_TEXT_SIZE], interval[DURATION_TEXT_SIZE],
-        allowed[DURATION_TEXT_SIZE];
+        allowed[DURATION_TEXT_SIZE], late[LATENCY_TEXT_SIZE];
     bool clean = watch_is_clean(summary);
 
     (void)fprintf(out, "%s: watched for %.2f s, a message and a new connection every %s\n", summary->peer,
@@ -129,6 +129,8 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
         (void)fprintf(out, "%-29s %" PRIu64 "\n", failures[i].text, total(summary, failures[i].end));
     (void)fprintf(out, "bytes wrong                   %" PRIu64 "\n",
                   summary->steady->wrong_bytes + summary->comers->wrong_bytes);
+    (void)fprintf(out, "tcpecho itself late by        %s at most\n",
+                  latency_format(summary->late_nsec, late));
     print_side(summary, summary->steady, "messages", out);
     print_side(summary, summary->comers, "begun", out);
     print_errors(summary, out);
@@ -185,5 +187,6 @@ void watch_print_json(const struct watch_summary *summary, FILE *out)
     write_side(&json, "steady_client", summary, summary->steady, "messages");
     write_side(&json, "new_connections", summary, summary->comers, "connections");
     json_count(&json, "not_begun", summary->skipped, "connections");
+    json_number(&json, "late", (double)summary->late_nsec / (double)NSEC_PER_SEC, "s");
     json_close(&json, '}');
 }
