@@ -87,7 +87,8 @@ void json_number(struct json *json, const char *key, double value, const char *u
 void json_row(struct json *json, const uint64_t *values, unsigned count)
 {
     put_key(json, NULL);
+    (void)fputc('[', json->out);
     for (unsigned i = 0; i < count; i++)
-        (void)fprintf(json->out, "%s%" PRIu64, i == 0 ? "[" : ", ", values[i]);
+        (void)fprintf(json->out, "%s%" PRIu64, i == 0 ? "" : ", ", values[i]);
     (void)fputc(']', json->out);
 }
