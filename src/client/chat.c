@@ -101,12 +101,26 @@ static int listen_at_all(struct target *target, struct listeners *listeners, str
     return listeners->count > 0 ? 0 : r;
 }
 
+static const char *advice(int error)
+{
+    switch (error) {
+    case EADDRINUSE:
+        return "; another program has that port";
+    case EADDRNOTAVAIL:
+        return "; this host has no such address";
+    case EACCES:
+        return "; ports below 1024 are for root, or with CAP_NET_BIND_SERVICE";
+    default:
+        return "";
+    }
+}
+
 static int fail_listen(const struct endpoint *endpoint, int error)
 {
     char name[ENDPOINT_TEXT_SIZE];
     int status = dial_exit_status(error);
 
-    complain("cannot listen at %s: %s", endpoint_format(endpoint, name), strerror(error));
+    complain("cannot listen at %s: %s%s", endpoint_format(endpoint, name), strerror(error), advice(error));
     return error == EADDRINUSE ? EXIT_REFUSED : status;
 }
 

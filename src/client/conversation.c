@@ -45,6 +45,7 @@ struct conversation {
     struct conversation_totals *totals;
     int fd;
     int out; /* stdout, or a description of it that is ours and does not block */
+    bool out_is_socket;
     struct flow up, down;
     struct answer_check *check; /* NULL: anything is right */
     bool at_terminal;           /* stdin is one */
@@ -143,7 +144,10 @@ static int receive_answer(struct conversation *c)
 /* A reader that has seen enough (head(1)) ends the conversation, and that is no failure. */
 static int write_answer(struct conversation *c, bool *left)
 {
-    ssize_t n = write(c->out, c->down.bytes + c->down.start, c->down.end - c->down.start);
+    const uint8_t *from = c->down.bytes + c->down.start;
+    size_t length = c->down.end - c->down.start;
+    ssize_t n = c->out_is_socket ? send(c->out, from, length, MSG_NOSIGNAL | MSG_DONTWAIT)
+                                 : write(c->out, from, length);
 
     if (n < 0 && errno == EPIPE)
         *left = true;
@@ -293,16 +297,23 @@ static int judge(const struct conversation *c, int status)
     return EXIT_WRONG_ANSWER;
 }
 
-/* A pipe that is full would stop the other direction as well. Its mode belongs to all who share it, so a
- * description of our own is opened; where that cannot be had, stdout itself has to do. */
+/* A pipe that is full, or a terminal that is held, would stop the other direction as well. Its mode belongs
+ * to all who share it, so a description of our own is opened; where that cannot be had, stdout itself has to
+ * do. */
 static int own_output(void)
 {
     struct stat status;
-    int fd = -1;
 
-    if (fstat(STDOUT_FILENO, &status) == 0 && S_ISFIFO(status.st_mode))
-        fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    return fd;
+    if (fstat(STDOUT_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || isatty(STDOUT_FILENO) == 1))
+        return open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return -1;
+}
+
+static bool is_socket(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
 int converse(int fd, const struct conversation_terms *terms, struct conversation_totals *totals)
@@ -323,6 +334,7 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
         .totals = totals,
         .fd = fd,
         .out = owned >= 0 ? owned : STDOUT_FILENO,
+        .out_is_socket = is_socket(STDOUT_FILENO),
         .up.bytes = up,
         .down.bytes = down,
         .check = checked ? &check : NULL,

@@ -249,9 +249,9 @@ const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_S
     static const char *const what[] = {
         [FAULT_CHANGED] = "changed",
         [FAULT_REORDERED] = "in another order than sent",
-        [FAULT_MISSING] = "missing, and what follows them came",
+        [FAULT_MISSING] = "missing, and what follows came",
         [FAULT_REPEATED] = "repeated",
-        [FAULT_INSERTED] = "that were never sent",
+        [FAULT_INSERTED] = "that nobody sent",
     };
     int at = snprintf(out, FAULT_TEXT_SIZE, "byte %" PRIu64, fault->offset);
     char *rest = out + at;

@@ -11,7 +11,7 @@ static void print_option(const struct option_row *row, FILE *out)
         (void)snprintf(letter, sizeof letter, "-%c, ", row->letter);
     (void)snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->argument ? " " : "",
                    row->argument ? row->argument : "");
-    (void)fprintf(out, "  %-26s %s\n", left, row->help);
+    (void)fprintf(out, "  %-31s %s\n", left, row->help);
 }
 
 static bool is_of_one_mode(const struct option_row *row)

@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 void talk_interrupted(int interrupt_fd)
 {
@@ -42,9 +43,13 @@ int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_op
     if (options->verbose)
         complain("connected to %s", peer);
     int status = converse(fd, &terms, &totals);
-    if (options->verbose)
+    bool is_right = status == 0 || status == EXIT_INTERRUPTED;
+    /* Not behind the "^C" that a terminal shows. */
+    if (status == EXIT_INTERRUPTED && isatty(STDERR_FILENO) == 1)
+        (void)fputc('\n', stderr);
+    if (options->verbose || status == EXIT_INTERRUPTED)
         print_summary(&totals, clock_monotonic_usec() - start,
-                      status == 0 && options->expect != EXPECT_ANYTHING);
+                      is_right && options->expect != EXPECT_ANYTHING);
     if (status == EXIT_INTERRUPTED)
         talk_interrupted(interrupt_fd);
     return status;

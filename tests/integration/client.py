@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import random
 import re
 import select
 import signal
@@ -75,6 +76,17 @@ def run(*arguments, stdin=b"", faults=None, variables=None, wrapper=(), timeout=
                             env=environment(variables, faults), timeout=timeout or harness.patience(60), **given,
                             **options)
     return Result(result.returncode, result.stdout, result.stderr.decode(errors="replace"))
+
+
+def watch_memory(process):
+    """Until its end; the most that it had, in KiB. wait4(2) would tell of us, from before its exec(3)."""
+    most = 0
+    while process.poll() is None:
+        with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
+            match = re.search(r"^VmHWM:\s+(\d+) kB", file.read(), re.MULTILINE)
+        most = int(match.group(1)) if match else most
+        time.sleep(0.005)
+    return most
 
 
 class Client:
@@ -311,10 +323,12 @@ class Tamper:
 
 @contextlib.contextmanager
 def random_file(size):
+    """The same in every run: where equal bytes are neighbours, nobody can say which of them is missing."""
+    source = random.Random(1)
     with tempfile.NamedTemporaryFile(prefix="tcpecho-test-") as file:
         for _ in range(size >> 20):
-            file.write(os.urandom(1 << 20))
-        file.write(os.urandom(size & ((1 << 20) - 1)))
+            file.write(source.randbytes(1 << 20))
+        file.write(source.randbytes(size & ((1 << 20) - 1)))
         file.flush()
         file.seek(0)
         yield file
