@@ -63,15 +63,15 @@ static void print_latency(const struct histogram *latency, FILE *out)
 
     if (latency->count == 0)
         return;
-    (void)fprintf(out, "latency      %9s  %9s  %9s  %9s  %9s  %9s  %9s\n", "min", "mean", "p50", "p90", "p99",
-                  "p99.9", "max");
-    (void)fprintf(
-        out, "             %9s  %9s  %9s  %9s  %9s  %9s  %9s\n", latency_format(latency->min, text[0]),
-        latency_format((uint64_t)histogram_mean(latency), text[1]),
-        latency_format(histogram_quantile(latency, P50), text[2]),
-        latency_format(histogram_quantile(latency, P90), text[3]),
-        latency_format(histogram_quantile(latency, P99), text[4]),
-        latency_format(histogram_quantile(latency, P99_9), text[5]), latency_format(latency->max, text[6]));
+    (void)fprintf(out, "latency     %9s%9s%9s%9s%9s%9s%9s\n", "min", "mean", "p50", "p90", "p99", "p99.9",
+                  "max");
+    (void)fprintf(out, "            %9s%9s%9s%9s%9s%9s%9s\n", latency_format(latency->min, text[0]),
+                  latency_format((uint64_t)histogram_mean(latency), text[1]),
+                  latency_format(histogram_quantile(latency, P50), text[2]),
+                  latency_format(histogram_quantile(latency, P90), text[3]),
+                  latency_format(histogram_quantile(latency, P99), text[4]),
+                  latency_format(histogram_quantile(latency, P99_9), text[5]),
+                  latency_format(latency->max, text[6]));
 }
 
 static void print_cost(const struct bench_summary *summary, FILE *out)
@@ -80,11 +80,10 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
     char cpu[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
 
     if (result->messages > 0)
-        (void)fprintf(out,
-                      "client CPU   %s a message; the busiest of %" PRIu64
-                      " thread%s was busy %.0f %% of the time\n",
-                      latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
-                      summary->plan->threads == 1 ? "" : "s", 100 * result->busy);
+        (void)fprintf(
+            out, "client CPU   %s a message; busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
+            latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
+            summary->plan->threads == 1 ? "" : "s", 100 * result->busy);
     if (result->queued_nsec > result->cpu_nsec / 10 && result->queued_nsec > LEAST_QUEUED_NSEC)
         (void)fprintf(out, "             of which %.2f s were spent waiting for a CPU that others had\n",
                       seconds(result->queued_nsec));

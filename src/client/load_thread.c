@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 
 /* Connections under way at a time: what fits into the backlog of most servers. */
 #define MAX_CONNECTING 64
@@ -138,21 +139,20 @@ static bool is_over(const struct load_thread *thread, uint64_t message, uint64_t
            due_nsec - thread->load->start_nsec >= plan->duration_usec * NSEC_PER_USEC;
 }
 
-static void on_schedule(struct precise_timer *timer)
+/* Sends what is due by now, `most` messages at most. Returns when the next one is due, or 0: there is none.
+ */
+static uint64_t send_due(struct load_thread *thread, unsigned most)
 {
-    struct load_thread *thread = CONTAINER_OF(timer, struct load_thread, schedule);
     uint64_t now = clock_monotonic_nsec();
 
-    for (unsigned i = 0; !thread->stopping && thread->live > 0; i++) {
+    for (unsigned i = 0; thread->live > 0; i++) {
         struct load_connection *connection = &thread->connections[thread->schedule_next];
         uint64_t message = thread->schedule_round * thread->load->plan.connections + connection->number;
         uint64_t due = load_due_nsec(thread->load, message);
         if (is_over(thread, message, due))
-            return;
-        if (due > now || i == SCHEDULE_BATCH) {
-            precise_timer_arm(timer, due);
-            return;
-        }
+            return 0;
+        if (due > now || i == most)
+            return due;
         histogram_add(&thread->result.lag, now - due);
         if (++thread->schedule_next == thread->count) {
             thread->schedule_next = 0;
@@ -160,6 +160,15 @@ static void on_schedule(struct precise_timer *timer)
         }
         load_connection_due(connection);
     }
+    return 0;
+}
+
+static void on_schedule(struct precise_timer *timer)
+{
+    struct load_thread *thread = CONTAINER_OF(timer, struct load_thread, schedule);
+    uint64_t due = thread->stopping ? 0 : send_due(thread, SCHEDULE_BATCH);
+    if (due > 0)
+        precise_timer_arm(timer, due);
 }
 
 /* Nothing is connected any more that is not yet. */
@@ -198,6 +207,9 @@ static void on_patience(struct timer *timer)
 
 static void begin_stopping(struct load_thread *thread)
 {
+    /* Leaving out what we are late with would hide that it is late. */
+    if (thread->load->plan.rate > 0 && thread->load->start_nsec > 0)
+        (void)send_due(thread, UINT_MAX);
     thread->stopping = true;
     measure_until_here(thread);
     if (thread->live == 0)
