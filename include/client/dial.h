@@ -18,6 +18,10 @@ int dial_start(const struct endpoint *endpoint);
 /* Of a socket of dial_start that has become writable: 0 or a negative errno. */
 int dial_result(int fd);
 
+/* Says that nothing more will be sent. Returns 0 or a negative errno: -ECONNRESET where the other side has
+ * ended all of it. */
+int dial_half_close(int fd);
+
 /* Connects to the first address that takes us, each tried for `timeout_usec`. Returns 0 with *fd a
  * non-blocking socket, owned by the caller, and *chosen (unless NULL) its place in target->items; or an exit
  * status after one line on stderr. EXIT_INTERRUPTED when `interrupt_fd` (or -1) became readable, of which

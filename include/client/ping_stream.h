@@ -1,12 +1,11 @@
 /* The messages of a ping over a byte stream, and what has become of each.
  *
- *     ping_stream_send -> message -> server -> bytes -> ping_stream_space, _received -> ping_stream_next:
- * events
+ *     ping_stream_send -> message -> server -> bytes -> ping_stream_space, _received -> ping_stream_next
  *
  * A stream has no packets that could be lost or come twice, but a server or a proxy can still drop, repeat or
  * change bytes. So each message begins with a mark and its number, by which the stream is found again behind
- * whatever went wrong, and its other bytes are like those of no other message. No capitals differ from small
- * letters in mark and number. One thread. */
+ * whatever went wrong, in capitals too, and its other bytes are like those of no other message. One thread.
+ */
 #pragma once
 
 #include "client/diagnosis.h"

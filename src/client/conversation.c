@@ -160,8 +160,10 @@ static int write_answer(struct conversation *c, bool *left)
 
 static int half_close(struct conversation *c)
 {
-    if (shutdown(c->fd, SHUT_WR) < 0)
-        return fail_connection(c, errno == ENOTCONN ? ECONNRESET : errno);
+    int r = dial_half_close(c->fd);
+
+    if (r < 0)
+        return fail_connection(c, -r);
     c->half_closed = true;
     c->heard = clock_monotonic_usec(); /* from here on it is the other side that we wait for */
     return 0;

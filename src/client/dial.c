@@ -89,6 +89,13 @@ int dial_result(int fd)
     return -error;
 }
 
+int dial_half_close(int fd)
+{
+    if (shutdown(fd, SHUT_WR) == 0)
+        return 0;
+    return errno == ENOTCONN ? -ECONNRESET : -errno;
+}
+
 /* Returns the socket or a negative errno; -EINTR: the user has had enough. */
 static int dial_one(const struct endpoint *endpoint, uint64_t timeout_usec, int interrupt_fd)
 {

@@ -144,8 +144,9 @@ static int half_close(struct ping *ping)
 {
     if (ping->half_closed || !all_sent(ping) || ping_stream_waiting(&ping->stream) > 0)
         return 0;
-    if (shutdown(ping->fd, SHUT_WR) < 0)
-        return fail_connection(ping, errno);
+    int r = dial_half_close(ping->fd);
+    if (r < 0)
+        return fail_connection(ping, -r);
     ping->half_closed = true;
     ping->deadline = clock_monotonic_usec() + ping->options->wait_usec;
     return 0;

@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MARK "PING"
+/* As it is sent, and as capitals: small letters, so that no answer fits both kinds of --expect. */
+#define MARK "ping"
+#define MARK_UPPER "PING"
 #define MARK_SIZE (sizeof MARK - 1)
 #define DIGITS ((size_t)12)
 #define NUMBER_MASK ((UINT64_C(1) << (4 * DIGITS)) - 1) /* nine thousand years of messages */
 #define HEADER_SIZE (MARK_SIZE + DIGITS)
 
+static_assert(sizeof MARK == sizeof MARK_UPPER, "they are found alike");
 static_assert(HEADER_SIZE == PING_SIZE_MINIMUM, "a header fits");
 
 /* What one recv(2) brings at most, besides a message that is not complete. */
@@ -106,12 +109,17 @@ static void consume(struct ping_stream *stream, size_t length)
     memmove(stream->bytes, stream->bytes + length, stream->length);
 }
 
+static bool is_mark(const uint8_t *bytes)
+{
+    return memcmp(bytes, MARK, MARK_SIZE) == 0 || memcmp(bytes, MARK_UPPER, MARK_SIZE) == 0;
+}
+
 /* The number in a header at this place, or 0. */
 static uint64_t number_at(const struct ping_stream *stream, size_t at)
 {
     char digits[DIGITS + 1] = "";
 
-    if (at + HEADER_SIZE > stream->length || memcmp(stream->bytes + at, MARK, MARK_SIZE) != 0)
+    if (at + HEADER_SIZE > stream->length || !is_mark(stream->bytes + at))
         return 0;
     memcpy(digits, stream->bytes + at + MARK_SIZE, DIGITS);
     if (strspn(digits, "0123456789ABCDEF") != DIGITS)
@@ -120,11 +128,19 @@ static uint64_t number_at(const struct ping_stream *stream, size_t at)
     return is_in_window(stream, number) ? number : 0;
 }
 
-/* The place of the next header behind `from`; stream->length when there is none. */
+static const uint8_t *find_mark(const uint8_t *bytes, size_t length)
+{
+    const uint8_t *mark = memmem(bytes, length, MARK, MARK_SIZE);
+    const uint8_t *upper = memmem(bytes, mark ? (size_t)(mark - bytes) : length, MARK_UPPER, MARK_SIZE);
+
+    return upper ? upper : mark;
+}
+
+/* The place of the next header from `from` on; stream->length when there is none. */
 static size_t find_header(const struct ping_stream *stream, size_t from)
 {
     while (from + HEADER_SIZE <= stream->length) {
-        const uint8_t *mark = memmem(stream->bytes + from, stream->length - from, MARK, MARK_SIZE);
+        const uint8_t *mark = find_mark(stream->bytes + from, stream->length - from);
         if (!mark)
             break;
         from = (size_t)(mark - stream->bytes);

@@ -75,6 +75,12 @@ static bool is_port(const char *port, uint64_t least)
     return value_parse_count(port, &number) == 0 && number >= least && number <= UINT16_MAX;
 }
 
+static int refuse_port(const char *port, const char *allowed)
+{
+    complain("%.64s: a port is %s or the name of a service", port[0] != '\0' ? port : "\"\"", allowed);
+    return EXIT_USAGE;
+}
+
 static int refuse_name(const char *host, const char *port, int error)
 {
     const char *colon = strchr(host, ':');
@@ -168,10 +174,8 @@ int target_resolve(const char *host, const char *port, struct target *out)
         return EXIT_USAGE;
     }
     port = port ? port : DEFAULT_PORT;
-    if (!is_port(port, 1)) {
-        complain("%.64s: a port is 1 to 65535 or the name of a service", port);
-        return EXIT_USAGE;
-    }
+    if (!is_port(port, 1))
+        return refuse_port(port, "1 to 65535");
     return look_up(host, port, &hints, out);
 }
 
@@ -180,10 +184,9 @@ int target_resolve_local(const char *host, const char *port, struct target *out)
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
 
-    if (is_port(port, 0))
-        return look_up(host, port, &hints, out);
-    complain("%.64s: a port is 0 to 65535, where 0 takes a free one, or the name of a service", port);
-    return EXIT_USAGE;
+    if (!is_port(port, 0))
+        return refuse_port(port, "0 (a free one) to 65535");
+    return look_up(host, port, &hints, out);
 }
 
 void target_clear(struct target *target)

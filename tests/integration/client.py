@@ -89,6 +89,14 @@ def watch_memory(process):
     return most
 
 
+def awaits_signals(process):
+    """Whether a signal is no longer the end by itself."""
+    directory = f"/proc/{process.pid}/fd"
+    with contextlib.suppress(FileNotFoundError):
+        return any("signalfd" in os.readlink(os.path.join(directory, fd)) for fd in os.listdir(directory))
+    return False
+
+
 class Client:
     """A client that runs beside the test, with pipes."""
 
@@ -265,6 +273,19 @@ class Server:
         self.acceptor.join(harness.patience())
         for thread in self.threads:
             thread.join(harness.patience())
+
+
+@contextlib.contextmanager
+def full_queue():
+    """A port whose server takes nobody: what comes gets no answer."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        # The queue takes one more than it was told.
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
 
 
 def chunks(connection, size=1 << 18):

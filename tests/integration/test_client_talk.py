@@ -255,17 +255,9 @@ class Failures(harness.TestCase):
                        r"cannot connect to 192\.0\.2\.1 port 7 \(192\.0\.2\.1:7: Network is unreachable\)")
 
     def test_timed_out(self):
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
-            port = listening.getsockname()[1]
-            # The queue takes one more than it was told; what comes behind gets no answer.
-            waiting = [socket.socket() for _ in range(4)]
-            for one in waiting:
-                one.setblocking(False)
-                one.connect_ex(("127.0.0.1", port))
+        with client.full_queue() as port:
             self.check(client.run("-t", "300ms", "127.0.0.1", port), client.TIMED_OUT,
                        r"cannot connect to .*: Connection timed out\); --connect-timeout allows more time")
-            for one in waiting:
-                one.close()
 
     def test_full_unix_socket(self):
         """Its connect(2) does not wait: it is tried again until there is room, or the time is over."""
@@ -527,18 +519,11 @@ class Person(harness.TestCase):
             self.assertIn("6 bytes sent, 6 received", person.screen)
 
     def test_interrupt_while_connecting(self):
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
-            port = listening.getsockname()[1]
-            waiting = [socket.socket() for _ in range(4)]
-            for one in waiting:
-                one.setblocking(False)
-                one.connect_ex(("127.0.0.1", port))
-            with client.Client("127.0.0.1", port) as talk:
-                time.sleep(0.2)
-                talk.interrupt()
-                self.assertEqual(talk.wait().status, -signal.SIGINT)
-            for one in waiting:
-                one.close()
+        with client.full_queue() as port, client.Client("127.0.0.1", port) as talk:
+            harness.wait_until(lambda: client.awaits_signals(talk.process), "the client to connect")
+            talk.interrupt()
+            result = talk.wait()
+            self.assertEqual((result.status, result.stderr), (-signal.SIGINT, ""))
 
     def test_hang_up(self):
         """The terminal goes away."""
