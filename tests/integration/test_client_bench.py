@@ -374,6 +374,14 @@ class Endings(harness.TestCase):
         self.assertRegex(result.stderr, r"^tcpecho: cannot connect to 127\.0\.0\.1 port \d+ .*Connection refused.*\n$")
         self.assertEqual(bench("/nonexistent/socket").status, client.UNKNOWN)
 
+    def test_interrupted_while_it_connects(self):
+        with client.full_queue() as port:
+            with client.Client("--bench", "127.0.0.1", port) as load:
+                time.sleep(0.3)
+                load.interrupt()
+                result = load.finish()
+        self.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
+
     def test_daemon_that_stops_under_load(self):
         """It answers what it has read, and nothing of it is wrong."""
         with harness.Daemon() as daemon:
@@ -389,7 +397,8 @@ class Endings(harness.TestCase):
     def test_no_resources(self):
         with harness.Daemon() as daemon:
             for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "pthread_create:EAGAIN",
-                           "signalfd:EMFILE", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF"):
+                           "signalfd:EMFILE", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF",
+                           "epoll_ctl_add@main:ENOSPC:2", "epoll_ctl_add@main:ENOSPC:3"):
                 with self.subTest(faults):
                     result = bench("-c", 10, "127.0.0.1", daemon.port, faults=faults)
                     self.assertEqual((result.status, result.stdout), (client.SYSTEM_ERROR, b""))

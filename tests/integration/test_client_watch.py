@@ -302,13 +302,23 @@ class Outages(harness.TestCase):
         self.assertGreaterEqual(figure(document, "late"), 0.9)
 
 
+    def test_interrupted_while_it_connects(self):
+        with client.full_queue() as port:
+            with client.Client("--watch", "127.0.0.1", port) as probe:
+                time.sleep(0.3)
+                probe.interrupt()
+                result = probe.finish()
+        self.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
+
+
 class Resources(harness.TestCase):
     """What it does when the system does not give it what it needs."""
 
     def test_cannot_start(self):
         with harness.Daemon() as daemon:
             for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "signalfd:EMFILE",
-                           "calloc:ENOMEM", "epoll_ctl_add:ENOSPC:1", "epoll_wait:EBADF"):
+                           "calloc:ENOMEM", "calloc:ENOMEM:3", "epoll_wait:EBADF", "epoll_ctl_add:ENOSPC:1",
+                           "epoll_ctl_add:ENOSPC:2", "epoll_ctl_add:ENOSPC:3"):
                 with self.subTest(faults):
                     result = watch("-d", "0.2", "127.0.0.1", daemon.port, faults=faults)
                     self.assertEqual((result.status, result.stdout), (client.SYSTEM_ERROR, b""))

@@ -160,6 +160,26 @@ START_TEST(reset)
 }
 END_TEST
 
+/* The kernel tells a reset once, to whoever sends or receives next. */
+START_TEST(reset_that_a_send_is_told)
+{
+    uint8_t bytes[SIZE];
+
+    start(messages(0));
+    receive_all(server, bytes, sizeof bytes);
+    fault_arm("send", EPIPE, 2); /* ours is the first */
+    (void)!send(server, bytes, sizeof bytes, MSG_NOSIGNAL);
+    end_server();
+    for (unsigned i = 0; i < PATIENCE_MSEC && !load_is_finished(&load); i++)
+        nap();
+    fault_disarm();
+    load_end();
+    ck_assert_uint_eq(result.messages, 1);
+    ck_assert_uint_eq(result.broken, 1);
+    ck_assert_int_eq(result.break_error, ECONNRESET);
+}
+END_TEST
+
 START_TEST(changed_byte)
 {
     uint8_t bytes[SIZE];
@@ -209,6 +229,57 @@ START_TEST(a_flood_of_wrong_bytes)
     load_end();
     ck_assert_uint_eq(result.wrong, 1);
     ck_assert_uint_eq(result.fault_count, 1);
+}
+END_TEST
+
+/* What the server still has comes behind our half-close, and belongs to it. */
+START_TEST(evidence_in_parts)
+{
+    uint8_t bytes[SIZE];
+    start(messages(1));
+    receive_all(server, bytes, sizeof bytes);
+    bytes[0] ^= 0x80;
+    send_all(server, bytes, 10);
+    expect_end(server);
+    send_all(server, bytes + 10, sizeof bytes - 10);
+    end_server();
+    load_end();
+    expect_one_fault(FAULT_CHANGED, 0, 1);
+}
+END_TEST
+
+/* Who is told to end does not wait for evidence any longer than for answers. */
+START_TEST(stopped_while_evidence_comes)
+{
+    struct load_plan plan = messages(0);
+    uint8_t bytes[SIZE];
+
+    plan.wait_usec = USEC_PER_MSEC;
+    start(plan);
+    receive_all(server, bytes, sizeof bytes);
+    bytes[0] ^= 0x80;
+    send_all(server, bytes, sizeof bytes);
+    expect_end(server);
+    load_stop(&load);
+    load_end();
+    expect_one_fault(FAULT_CHANGED, 0, 1);
+}
+END_TEST
+
+START_TEST(evidence_that_cannot_be_waited_for)
+{
+    struct load_plan plan = messages(1);
+
+    plan.size = 16 << 20; /* more than the socket takes: it is to be told when there is room */
+    start(plan);
+    ck_assert(becomes_readable(server));
+    fault_arm("epoll_ctl_mod", ENOMEM, 0);
+    send(server, "\n\n\n\n", 4, MSG_NOSIGNAL);
+    for (unsigned i = 0; i < PATIENCE_MSEC && !load_is_finished(&load); i++)
+        nap();
+    fault_disarm();
+    load_end();
+    ck_assert_uint_eq(result.wrong + result.broken, 1);
 }
 END_TEST
 
@@ -313,9 +384,13 @@ int main(void)
     tcase_add_test(tests, stopped_and_never_answered);
     tcase_add_test(tests, closed_with_an_answer_due);
     tcase_add_test(tests, reset);
+    tcase_add_test(tests, reset_that_a_send_is_told);
     tcase_add_test(tests, changed_byte);
     tcase_add_test(tests, changed_byte_of_a_server_that_stays);
     tcase_add_test(tests, a_flood_of_wrong_bytes);
+    tcase_add_test(tests, evidence_in_parts);
+    tcase_add_test(tests, stopped_while_evidence_comes);
+    tcase_add_test(tests, evidence_that_cannot_be_waited_for);
     tcase_add_test(tests, no_memory_for_evidence);
     tcase_add_test(tests, surplus_behind_the_last_answer);
     tcase_add_test(tests, never_closed_by_the_server);

@@ -176,15 +176,43 @@ START_TEST(backlog_of_a_unix_socket)
 }
 END_TEST
 
-/* Ctrl-C before all are connected. */
-START_TEST(stopped_while_it_connects)
+/* A listener that takes one or two connections and leaves the others waiting. */
+static int listen_without_room(void)
 {
-    struct load_plan plan = to_server(10);
     int full = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in name = loopback(0);
 
     ck_assert_int_eq(bind(full, (struct sockaddr *)&name, sizeof name), 0);
     ck_assert_int_eq(listen(full, 0), 0);
+    return full;
+}
+
+START_TEST(not_connected_in_time)
+{
+    struct load_plan plan = to_server(10);
+    int full = listen_without_room();
+
+    plan.endpoint = endpoint_of(port_of(full));
+    plan.connect_usec = 20 * USEC_PER_MSEC;
+    plan.wait_usec = USEC_PER_MSEC;
+    ck_assert_int_eq(load_init(&load, &plan, &coordinator, -1), 0);
+    WAIT_FOR(load_is_settled(&load));
+    load_run(&load);
+    load_stop(&load);
+    load_end();
+    ck_assert_uint_gt(result.unconnected, 0);
+    ck_assert_uint_eq(result.connected + result.unconnected, 10);
+    ck_assert_int_eq(result.connect_error, ETIMEDOUT);
+    close(full);
+}
+END_TEST
+
+/* Ctrl-C before all are connected. */
+START_TEST(stopped_while_it_connects)
+{
+    struct load_plan plan = to_server(10);
+    int full = listen_without_room();
+
     plan.endpoint = endpoint_of(port_of(full));
     ck_assert_int_eq(load_init(&load, &plan, &coordinator, -1), 0);
     WAIT_FOR(load_connected(&load) >= 1);
@@ -245,6 +273,7 @@ int main(void)
     tcase_add_test(tests, refused);
     tcase_add_test(tests, some_fail);
     tcase_add_loop_test(tests, backlog_of_a_unix_socket, 0, 2);
+    tcase_add_test(tests, not_connected_in_time);
     tcase_add_test(tests, stopped_while_it_connects);
     tcase_add_test(tests, loop_breaks);
     tcase_add_loop_test(tests, cannot_start, 0, 5);

@@ -164,6 +164,23 @@ START_TEST(ended_by_the_server)
 }
 END_TEST
 
+/* The kernel tells a reset once, to whoever sends or receives next. */
+START_TEST(reset_that_a_send_is_told)
+{
+    start(USEC_NEVER);
+    turn();
+    server = accept(listening, NULL, NULL);
+    fault_arm("send", EPIPE, 1);
+    probe_send(&probe);
+    fault_disarm();
+    ck_assert_uint_eq(ends, 0);
+    ck_assert_int_eq(shutdown(server, SHUT_WR), 0);
+    turn_until_end();
+    ck_assert_int_eq(how, PROBE_BROKEN);
+    ck_assert_int_eq(error, ECONNRESET);
+}
+END_TEST
+
 /* Finishing or not, an answer that is owed is missing. */
 START_TEST(ended_before_the_answer)
 {
@@ -279,6 +296,7 @@ int main(void)
     tcase_add_test(tests, served);
     tcase_add_test(tests, finished_before_it_is_answered);
     tcase_add_loop_test(tests, ended_by_the_server, 0, 2);
+    tcase_add_test(tests, reset_that_a_send_is_told);
     tcase_add_test(tests, ended_before_the_answer);
     tcase_add_test(tests, wrong_byte);
     tcase_add_test(tests, one_byte_too_many);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "common.h"
+#include "faults.h"
 
 static const struct terminal no_terminal = {.fd = -1};
 static struct watch_side steady, comers;
@@ -152,6 +153,10 @@ START_TEST(time_of_day)
     ck_assert_uint_le(hour, 23);
     ck_assert_uint_le(minute, 59);
     ck_assert_uint_le(second, 60);
+    fault_arm("localtime_r", EOVERFLOW, 0);
+    clock_format(clock_monotonic_nsec(), at);
+    fault_disarm();
+    ck_assert_mem_eq(at, "00:00:00.", 9);
 }
 END_TEST
 
