@@ -10,6 +10,8 @@
 /* So many bytes in a row that fit are no coincidence: one in 2^64 for each place that is looked at. Where
  * fewer came, fewer have to do. */
 #define CERTAIN ((size_t)8)
+/* People's own streams have 8 bytes again and again: where so many fit, no other place is looked at. */
+#define CLEAR ((size_t)64)
 #define LEAST ((size_t)3)
 
 /* How many bytes that belong nowhere may come before the stream is found again elsewhere. At its own place it
@@ -45,14 +47,13 @@ static size_t enough(const struct evidence *evidence, size_t at)
     return left < CERTAIN ? left : CERTAIN;
 }
 
-/* Where in the stream the evidence from `at` on belongs, relative to where it came: the nearest place. */
-static bool find_shift(const struct answer_part *part, const struct evidence *evidence, size_t at,
-                       int64_t *out)
+/* Where in the stream `needle` bytes of the evidence from `at` on belong, relative to where they came: the
+ * nearest place. */
+static bool find_place(const struct answer_part *part, const struct evidence *evidence, size_t at,
+                       size_t needle, int64_t *out)
 {
-    size_t needle = enough(evidence, at), place = part->here + at;
+    size_t place = part->here + at;
     const uint8_t *from = evidence->bytes + at, *later = NULL, *earlier = NULL;
-    if (needle < LEAST)
-        return false;
     if (place + needle <= part->length)
         later = memmem(part->around + place, part->length - place, from, needle);
     size_t end = place + needle < part->length ? place + needle : part->length;
@@ -65,6 +66,16 @@ static bool find_shift(const struct answer_part *part, const struct evidence *ev
     int64_t back = earlier ? earlier - (part->around + place) : -INT64_MAX;
     *out = forth <= -back ? forth : back;
     return true;
+}
+
+static bool find_shift(const struct answer_part *part, const struct evidence *evidence, size_t at,
+                       int64_t *out)
+{
+    size_t needle = enough(evidence, at);
+
+    if (evidence->length - at >= CLEAR && find_place(part, evidence, at, CLEAR, out))
+        return true;
+    return needle >= LEAST && find_place(part, evidence, at, needle, out);
 }
 
 /* Whether the first `count` bytes of the evidence are those that belong there, in whatever order. */
@@ -125,9 +136,13 @@ static size_t count_changed(const struct answer_part *part, const struct evidenc
 static void classify_foreign(const struct answer_part *part, const struct evidence *evidence, size_t at,
                              int64_t shift, struct fault *fault)
 {
+    int64_t more = -shift - (int64_t)at;
+
     fault->length = at;
-    if (shift == -(int64_t)at) {
+    /* The last of them may by chance be the bytes that came before the first. */
+    if (more >= 0 && more < (int64_t)CERTAIN) {
         fault->kind = FAULT_INSERTED;
+        fault->length += (uint64_t)more;
     } else if (shift == 0 && is_permutation(part, evidence, at)) {
         fault->kind = FAULT_REORDERED;
     } else {

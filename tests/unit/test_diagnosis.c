@@ -123,6 +123,32 @@ START_TEST(inserted)
 }
 END_TEST
 
+/* As an inserted line is, between two others. */
+START_TEST(inserted_with_an_end_like_the_one_before)
+{
+    memcpy(answer + PLACE, "hello", 5);
+    answer[PLACE + 5] = right[PLACE - 1];
+    memcpy(answer + PLACE + 6, right + PLACE, STREAM - PLACE);
+    expect_fault(find(STREAM + 6, 4096), FAULT_INSERTED, PLACE, 6);
+}
+END_TEST
+
+/* Lines that begin and end alike: the nearest place where a few bytes fit is none of theirs. */
+START_TEST(missing_in_a_text)
+{
+    static char text[200 * 64 + 1];
+    const size_t here = 50 * 64, lost = 100 * 64;
+
+    for (unsigned i = 0; i < 200; i++)
+        (void)snprintf(text + (size_t)i * 64, 65,
+                       "info: the connection from client %-5u was closed by its peer \n", i);
+    size_t same = same_bytes((uint8_t *)text + here, (uint8_t *)text + here + lost);
+    const struct answer_part part = {(const uint8_t *)text, sizeof text - 1, here + same};
+    expect_fault(diagnose_part(&part, EXPECT_ECHO, here + same, text + here + lost + same, 50 * 64 - same),
+                 FAULT_MISSING, here + same, lost);
+}
+END_TEST
+
 START_TEST(foreign)
 {
     struct pattern stranger = pattern_make(11, 13, 64);
@@ -208,6 +234,8 @@ int main(void)
     tcase_add_test(tests, two_bytes_change_places);
     tcase_add_test(tests, two_blocks_change_places);
     tcase_add_test(tests, inserted);
+    tcase_add_test(tests, inserted_with_an_end_like_the_one_before);
+    tcase_add_test(tests, missing_in_a_text);
     tcase_add_test(tests, foreign);
     tcase_add_test(tests, too_little_followed);
     tcase_add_test(tests, the_other_kind_of_server);
