@@ -79,7 +79,8 @@ static void write_mistakes(struct json *json, const struct load_result *result)
         json_text(json, "connect_error", strerror(result->connect_error));
     json_count(json, "broken", result->broken, "connections");
     if (result->broken > 0)
-        json_text(json, "break_error", result->break_error ? strerror(result->break_error) : "closed");
+        json_text(json, "break_error",
+                  result->break_error != 0 ? strerror(result->break_error) : "closed by the server");
     json_count(json, "wrong", result->wrong, "connections");
     json_count(json, "not_closed_behind_us", result->unended, "connections");
     json_count(json, "unanswered", result->unanswered, "messages");

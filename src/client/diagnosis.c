@@ -280,7 +280,8 @@ const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_S
                  fault->length, plural);
         return out;
     case FAULT_SURPLUS:
-        snprintf(rest, room, ": %" PRIu64 " byte%s came behind the whole answer", fault->length, plural);
+        snprintf(rest, room, ": %" PRIu64 " byte%s came %s", fault->length, plural,
+                 fault->offset > 0 ? "behind the whole answer" : "before anything was sent");
         return out;
     case FAULT_CASE:
         at = snprintf(rest, room, ": right for the other kind of --expect");

@@ -69,6 +69,11 @@ static double into_run(const struct watch_summary *summary, const struct gap *ga
                : 0;
 }
 
+static const char *how_it_broke(const struct watch_side *side)
+{
+    return side->break_error != 0 ? strerror(side->break_error) : "closed by the server";
+}
+
 /* ---- for people ---- */
 
 static void print_side(const struct watch_summary *summary, const struct watch_side *side, const char *things,
@@ -103,8 +108,7 @@ static void print_errors(const struct watch_summary *summary, FILE *out)
         if (sides[i]->connect_error != 0)
             (void)fprintf(out, "  last refusal, %s: %s\n", sides[i]->name, strerror(sides[i]->connect_error));
         if (sides[i]->ends[PROBE_BROKEN] > 0)
-            (void)fprintf(out, "  last break, %s: %s\n", sides[i]->name,
-                          sides[i]->break_error ? strerror(sides[i]->break_error) : "closed by the server");
+            (void)fprintf(out, "  last break, %s: %s\n", sides[i]->name, how_it_broke(sides[i]));
     }
 }
 
@@ -160,6 +164,10 @@ static void write_side(struct json *json, const char *key, const struct watch_su
     json_count(json, "gaps_over_allowed", side->gap.over, "1");
     for (size_t i = 0; i < FAILURES; i++)
         json_count(json, failures[i].key, side->ends[failures[i].end], "connections");
+    if (side->connect_error != 0)
+        json_text(json, "connect_error", strerror(side->connect_error));
+    if (side->ends[PROBE_BROKEN] > 0)
+        json_text(json, "break_error", how_it_broke(side));
     json_count(json, "wrong_bytes", side->wrong_bytes, "bytes");
     json_count(json, "latency_p50", histogram_quantile(&side->latency, 500000), "ns");
     json_count(json, "latency_p99", histogram_quantile(&side->latency, 990000), "ns");

@@ -306,6 +306,12 @@ class Mistakes(harness.TestCase):
         self.assertEqual(result.status, client.WRONG)
         self.assertIn("connection 0, byte 640: 18 bytes came behind the whole answer\n", result.stderr)
 
+    def test_server_that_talks_first(self):
+        with harness.Daemon('{ address = "127.0.0.1"; port = PORT; greeting = "hello\\n"; }') as daemon:
+            result = bench("-n", 1, "127.0.0.1", daemon.port)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertRegex(result.stderr, r"on connection 0, byte 0: 6 bytes (came before anything was sent|that nobody sent)")
+
     def test_only_the_first_are_told(self):
         """A server that does everything wrong does not fill a screen."""
         with client.Server(lambda connection: connection.sendall(connection.recv(64)[::-1])) as server:

@@ -72,7 +72,7 @@ START_TEST(mistakes)
     const char *document = printed(for_programs);
     expect_in(document, "\"clean\": false");
     expect_in(document, "\"connect_error\": \"Connection refused\"");
-    expect_in(document, "\"break_error\": \"closed\"");
+    expect_in(document, "\"break_error\": \"closed by the server\"");
     expect_in(document, "\"kind\": \"cut\"");
     expect_in(document, "\"offset\": {\"value\": 640, \"unit\": \"bytes\"}");
 }

@@ -138,6 +138,8 @@ START_TEST(for_programs)
     expect("  \"refused\": {\"value\": 7, \"unit\": \"connections\"},\n");
     expect("  \"wrong_bytes\": {\"value\": 5, \"unit\": \"bytes\"},\n");
     expect("  \"steady_client\": {\n    \"begun\": {\"value\": 100, \"unit\": \"messages\"},\n");
+    expect("\"break_error\": \"Connection reset by peer\",\n");
+    expect("\"connect_error\": \"Connection refused\",\n");
     expect("  \"late\": {\"value\": 0.003, \"unit\": \"s\"}\n}\n");
 }
 END_TEST
