@@ -10,7 +10,6 @@
 #define YEAR (365 * 24 * HOUR)
 
 #define TALKS (MODE_BIT(MODE_TALK) | MODE_BIT(MODE_CHAT))
-#define MEASURES (MODE_BIT(MODE_BENCH) | MODE_BIT(MODE_WATCH))
 #define DIALS (EVERY_MODE & ~MODE_BIT(MODE_CHAT))
 
 const struct option_row option_table[] = {
@@ -43,6 +42,9 @@ const struct option_row option_table[] = {
      "send N messages a second on a schedule (default: the next when the answer is there)"},
     {"threads", 'T', "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(threads), 1, 1024, 1,
      "that drive the connections (default 1)"},
+    {"wait", 'W', "TIME", MODE_BIT(MODE_BENCH), OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR,
+     5 * USEC_PER_SEC, "how long the last answers may take (default 5 s)"},
+    {"json", 'j', NULL, MODE_BIT(MODE_BENCH), OPTION_FLAG, FIELD(json), 0, 0, 0, "print the report as JSON"},
     {"watch", 'w', NULL, MODE_BIT(MODE_WATCH), OPTION_MODE, 0, 0, 0, 0, "look out for outages"},
     {"interval", 'i', "TIME", MODE_BIT(MODE_WATCH), OPTION_DURATION, FIELD(interval_usec), USEC_PER_MSEC,
      HOUR, 20 * USEC_PER_MSEC, "between messages, and between new connections (default 20 ms)"},
@@ -52,9 +54,9 @@ const struct option_row option_table[] = {
      "of a message, 1 to 1M (default 64)"},
     {"duration", 'd', "TIME", MODE_BIT(MODE_WATCH), OPTION_DURATION, FIELD(duration_usec), USEC_PER_MSEC,
      YEAR, USEC_NEVER, "how long (default until Ctrl-C)"},
-    {"wait", 'W', "TIME", MEASURES, OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR, 5 * USEC_PER_SEC,
-     "how long an answer may take at the end, or on a new connection (default 5 s)"},
-    {"json", 'j', NULL, MEASURES, OPTION_FLAG, FIELD(json), 0, 0, 0, "print the result as JSON"},
+    {"wait", 'W', "TIME", MODE_BIT(MODE_WATCH), OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR,
+     5 * USEC_PER_SEC, "how long a new connection may take to be served (default 5 s)"},
+    {"json", 'j', NULL, MODE_BIT(MODE_WATCH), OPTION_FLAG, FIELD(json), 0, 0, 0, "print the summary as JSON"},
     {"expect", 'e', "SERVICE", DIALS, OPTION_EXPECT, FIELD(expect), 0, 0, EXPECT_ANYTHING,
      "check every byte of the answer: echo, or upper for capitals"},
     {"connect-timeout", 't', "TIME", DIALS, OPTION_DURATION, FIELD(connect_timeout_usec), USEC_PER_MSEC, HOUR,
