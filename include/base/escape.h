@@ -11,3 +11,8 @@ const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char 
  * control characters (C0, DEL, C1) and bytes that are not UTF-8 become \xNN, so that a terminal can show it.
  * Returns it, owned by the caller (free(3)), or NULL when memory is short. */
 char *escape_quoted(const char *text);
+
+/* The length of the printable non-ASCII character of UTF-8 (RFC 3629) that a string begins with; 0: it begins
+ * with none, or with a C1 control character, which a terminal obeys. The NUL at the end of the string stops
+ * every look ahead, since it is no continuation byte. */
+size_t utf8_length(const void *bytes);

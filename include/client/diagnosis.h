@@ -44,6 +44,9 @@ struct answer_part {
 struct fault diagnose_part(const struct answer_part *part, enum expectation expect, uint64_t offset,
                            const void *evidence, size_t length);
 
+/* "changed", "missing" ...: for programs. */
+const char *fault_kind_name(enum fault_kind kind);
+
 #define FAULT_TEXT_SIZE 192
 
 /* "byte 52428800: 3 bytes are missing"; how it goes on: "(0x41 instead of 0x61)". Returns `out`. */

@@ -7,3 +7,5 @@
 int talk_run(const struct client_options *options);
 int ping_run(const struct client_options *options);
 int chat_run(const struct client_options *options);
+int bench_run(const struct client_options *options);
+int watch_run(const struct client_options *options);

@@ -18,6 +18,8 @@ enum client_mode {
     MODE_TALK,
     MODE_CHAT,
     MODE_PING,
+    MODE_BENCH,
+    MODE_WATCH,
     MODE_COUNT,
 };
 
@@ -36,7 +38,12 @@ struct client_options {
     bool quiet;
     uint64_t count; /* 0: no end */
     uint64_t interval_usec;
-    uint64_t size; /* of a message, in bytes */
+    uint64_t size;          /* of a message, in bytes */
+    uint64_t duration_usec; /* USEC_NEVER: not said */
+    bool json;
+    uint64_t connections, threads;
+    uint64_t rate;     /* messages a second; 0: the next when the answer is there */
+    uint64_t gap_usec; /* a longer time without an answer is an outage */
 };
 
 enum option_type {

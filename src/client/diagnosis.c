@@ -247,6 +247,18 @@ struct fault diagnose(const struct pattern *pattern, enum expectation expect, ui
                          length);
 }
 
+const char *fault_kind_name(enum fault_kind kind)
+{
+    static const char *const names[] = {
+        [FAULT_CHANGED] = "changed",   [FAULT_REORDERED] = "reordered",
+        [FAULT_MISSING] = "missing",   [FAULT_REPEATED] = "repeated",
+        [FAULT_INSERTED] = "inserted", [FAULT_OTHER] = "other",
+        [FAULT_CASE] = "case",         [FAULT_CUT] = "cut",
+        [FAULT_SURPLUS] = "surplus",
+    };
+    return names[kind];
+}
+
 const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_SIZE])
 {
     static const char *const what[] = {
@@ -268,7 +280,8 @@ const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_S
                  fault->length, plural);
         return out;
     case FAULT_SURPLUS:
-        snprintf(rest, room, ": %" PRIu64 " byte%s came behind the whole answer", fault->length, plural);
+        snprintf(rest, room, ": %" PRIu64 " byte%s came %s", fault->length, plural,
+                 fault->offset > 0 ? "behind the whole answer" : "before anything was sent");
         return out;
     case FAULT_CASE:
         at = snprintf(rest, room, ": right for the other kind of --expect");

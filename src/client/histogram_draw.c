@@ -88,9 +88,13 @@ static void draw_row(uint64_t low, uint64_t high, uint64_t count, uint64_t total
     char from[LATENCY_TEXT_SIZE], to[LATENCY_TEXT_SIZE], share[16];
     double percent = 100.0 * (double)count / (double)total;
 
-    /* 0.0 % and 100.0 % are for none and all. */
-    if (count > 0 && percent < 0.001)
+    /* 0 % and 100 % are for none and all. */
+    if (count == 0 || count == total)
+        snprintf(share, sizeof share, "%.0f", percent);
+    else if (percent < 0.001)
         snprintf(share, sizeof share, "<0.001");
+    else if (percent > 99.9)
+        snprintf(share, sizeof share, ">99.9");
     else
         snprintf(share, sizeof share, "%.*f", percent >= 10 ? 1 : 3, percent);
     fprintf(out, "  %8s - %8s %7s %% |", latency_format(low, from), latency_format(high, to), share);

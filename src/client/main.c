@@ -12,9 +12,8 @@
 #include <string.h>
 
 static int (*const modes[MODE_COUNT])(const struct client_options *options) = {
-    [MODE_TALK] = talk_run,
-    [MODE_CHAT] = chat_run,
-    [MODE_PING] = ping_run,
+    [MODE_TALK] = talk_run,   [MODE_CHAT] = chat_run,   [MODE_PING] = ping_run,
+    [MODE_BENCH] = bench_run, [MODE_WATCH] = watch_run,
 };
 
 /* What was asked for is on stdout, or it is an error; but a reader that has seen enough is none. */

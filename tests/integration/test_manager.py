@@ -191,6 +191,7 @@ class Watchdog(harness.TestCase):
             daemon.notify.wait("WATCHDOG", "^1$", 2)
             daemon.faults.arm("epoll_wait@main:sleep=600000")
             harness.wait_until(daemon.faults.hits, "the fault")
+            daemon.notify.flush()
             before = len(daemon.notify.values("WATCHDOG"))
             time.sleep(1)
             self.assertEqual(len(daemon.notify.values("WATCHDOG")), before)

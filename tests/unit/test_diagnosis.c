@@ -212,12 +212,27 @@ START_TEST(in_words)
         {{FAULT_CUT, 9, 1, 0, 0},
          "byte 9: the connection ended, and the last 1 byte of the answer had not come"},
         {{FAULT_SURPLUS, 9, 2, 0, 0}, "byte 9: 2 bytes came behind the whole answer"},
+        {{FAULT_SURPLUS, 0, 1, 0, 0}, "byte 0: 1 byte came before anything was sent"},
     };
     char text[FAULT_TEXT_SIZE];
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         ck_assert_str_eq(fault_format(&cases[i].fault, text), cases[i].text);
     struct fault longest = {FAULT_CUT, UINT64_MAX, UINT64_MAX, 0, 0};
     ck_assert_uint_lt(strlen(fault_format(&longest, text)), FAULT_TEXT_SIZE - 1);
+}
+END_TEST
+
+START_TEST(each_kind_has_a_name)
+{
+    ck_assert_str_eq(fault_kind_name(FAULT_CHANGED), "changed");
+    ck_assert_str_eq(fault_kind_name(FAULT_REORDERED), "reordered");
+    ck_assert_str_eq(fault_kind_name(FAULT_MISSING), "missing");
+    ck_assert_str_eq(fault_kind_name(FAULT_REPEATED), "repeated");
+    ck_assert_str_eq(fault_kind_name(FAULT_INSERTED), "inserted");
+    ck_assert_str_eq(fault_kind_name(FAULT_OTHER), "other");
+    ck_assert_str_eq(fault_kind_name(FAULT_CASE), "case");
+    ck_assert_str_eq(fault_kind_name(FAULT_CUT), "cut");
+    ck_assert_str_eq(fault_kind_name(FAULT_SURPLUS), "surplus");
 }
 END_TEST
 
@@ -242,5 +257,6 @@ int main(void)
     tcase_add_test(tests, surplus);
     tcase_add_test(tests, short_memory_tells_where_at_least);
     tcase_add_test(tests, in_words);
+    tcase_add_test(tests, each_kind_has_a_name);
     return run_case(tests);
 }

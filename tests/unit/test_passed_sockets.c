@@ -123,7 +123,7 @@ static void table_of(const int *fds, size_t count)
 {
     passed = (struct passed_sockets){calloc(count, sizeof *passed.items), count};
     for (size_t i = 0; i < count; i++) {
-        char name[16];
+        char name[sizeof "unit" + 3 * sizeof i];
         snprintf(name, sizeof name, "unit%zu", i);
         passed.items[i] = (struct passed_socket){fds[i], strdup(name)};
     }
