@@ -1,5 +1,5 @@
 /* What the service manager hears of us: sd_notify(3). Without one ($NOTIFY_SOCKET is not set) nothing
- * happens. Main thread. */
+ * happens. Main thread, all but notify_alive and notify_stuck, which are the watchdog's. */
 #pragma once
 
 #include <stdbool.h>

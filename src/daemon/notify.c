@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,10 @@
 #define WAIT_MSEC 500
 
 static char last_status[STATUS_SIZE];
-static int last_result;
+
+/* The main thread's and the watchdog's messages, one at a time. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int last_result; /* under the lock, like the next */
 
 /* sd_notify(3) makes a socket each time. This is given up for it when no descriptors are left, since then
  * there is the most to tell. */
@@ -42,6 +46,7 @@ static bool tell(const char *state, int wait_msec)
     const char *manager = getenv("NOTIFY_SOCKET");
     if (manager && !datagram_is_writable(manager, wait_msec))
         return false;
+    pthread_mutex_lock(&lock);
     int r = sd_notify(0, state);
     if ((r == -EMFILE || r == -ENFILE) && reserve_fd >= 0) {
         fd_close(&reserve_fd);
@@ -51,8 +56,9 @@ static bool tell(const char *state, int wait_msec)
         reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* Once, not with every STATUS=. */
     if (r < 0 && r != last_result)
-        report_system_error("cannot notify the service manager ($NOTIFY_SOCKET)", -r);
+        report_cannot_notify(-r);
     last_result = r;
+    pthread_mutex_unlock(&lock);
     return true;
 }
 

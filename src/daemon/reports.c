@@ -247,21 +247,26 @@ void report_reload_unanswered(int error)
            strerrordesc_np(error));
 }
 
-void report_watchdog_off(int error)
+void report_watchdog_off(const char *what, int error)
 {
     REPORT(kind_system, LOG_LEVEL_WARNING,
-           "no watchdog: cannot read $WATCHDOG_USEC and $WATCHDOG_PID: %s; the service manager will restart "
-           "this "
-           "service if it waits for one",
+           "no watchdog: %s: %s; the service manager will restart this service if it waits for one", what,
            strerrordesc_np(error));
 }
 
-void report_stuck(const struct worker *worker, uint64_t usec)
+/* Not report_error, which is the main thread's. */
+void report_stuck(const char *who, pid_t thread, uint64_t usec)
 {
-    report_error(&kind_stuck,
-                 "worker %u (thread %d) has not turned its loop for %.1f s; the service manager is asked "
-                 "to end this process",
-                 worker->index + 1, (int)atomic_load(&worker->tid), (double)usec / (double)USEC_PER_SEC);
+    REPORT(
+        kind_stuck, LOG_LEVEL_ERROR,
+        "%s (thread %d) has not turned its loop for %.1f s; the service manager is asked to end this process",
+        who, (int)thread, (double)usec / (double)USEC_PER_SEC);
+}
+
+void report_cannot_notify(int error)
+{
+    REPORT(kind_system, LOG_LEVEL_ERROR, "cannot notify the service manager ($NOTIFY_SOCKET): %s",
+           strerrordesc_np(error));
 }
 
 void report_no_handover(void)

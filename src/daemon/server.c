@@ -346,7 +346,9 @@ static void become_ready(struct server *server)
     report_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
     manager_init(&server->manager, &server->loop, &server->acceptor, &server->pool);
     manager_ready(&server->manager);
-    watchdog_start(&server->watchdog, &server->loop, &server->pool);
+    /* Without it the service goes on, for as long as its manager lets it. */
+    if (watchdog_init(&server->watchdog, &server->loop, &server->pool))
+        (void)watchdog_start(&server->watchdog);
 }
 
 static void serve(struct server *server)
