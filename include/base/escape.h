@@ -11,3 +11,7 @@ const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char 
  * control characters (C0, DEL, C1) and bytes that are not UTF-8 become \xNN, so that a terminal can show it.
  * Returns it, owned by the caller (free(3)), or NULL when memory is short. */
 char *escape_quoted(const char *text);
+
+/* Puts "..." in place of the end of a text of `length` bytes, at least 3, that was cut off there, and leaves
+ * no half of a UTF-8 character before it. Returns the length that it has then. */
+size_t escape_cut_short(char *text, size_t length);

@@ -6,6 +6,9 @@
 #include <stdint.h>
 
 /* Whether there is somebody to tell. */
+/* Of STATUS=, with its NUL; a longer one ends in "...". systemd takes 4096 bytes at once. */
+#define NOTIFY_STATUS_SIZE 1536
+
 bool notify_is_wanted(void);
 
 /* READY=1 with the first STATUS=: every listener and every worker is ready. */

@@ -63,6 +63,7 @@ void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
 void report_cannot_configure(const char *listener, int error);
 
 /* At warning. */
+void report_reload_unasked(int error);
 void report_reload_unanswered(int error);
 
 /* At warning: what it was that failed. */

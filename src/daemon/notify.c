@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/datagram.h"
+#include "base/escape.h"
 #include "base/log.h"
 #include "daemon/reports.h"
 
@@ -15,13 +16,12 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
-#define STATUS_SIZE 512
 #define READY "READY=1\nSTATUS="
 
 /* For a manager that is busy: what is said once is worth a moment, also when its queue is full. */
 #define WAIT_MSEC 500
 
-static char last_status[STATUS_SIZE];
+static char last_status[NOTIFY_STATUS_SIZE];
 
 /* The main thread's and the watchdog's messages, one at a time. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -64,8 +64,10 @@ static bool tell(const char *state, int wait_msec)
 
 static void tell_status(const char *head, const char *status, int wait_msec)
 {
-    char state[STATUS_SIZE + 64];
-    snprintf(state, sizeof state, "%s%.*s", head, STATUS_SIZE - 1, status);
+    char state[64 + NOTIFY_STATUS_SIZE];
+    size_t size = strlen(head) + NOTIFY_STATUS_SIZE;
+    if (snprintf(state, size, "%s%s", head, status) >= (int)size)
+        escape_cut_short(state, size - 1);
     if (!tell(state, wait_msec))
         return;
     ready_owed = false;

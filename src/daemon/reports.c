@@ -1,8 +1,10 @@
 #include "daemon/reports.h"
 
 #include "base/clock.h"
+#include "base/escape.h"
 #include "base/log.h"
 #include "daemon/listener_settings.h"
+#include "daemon/notify.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,7 +26,7 @@ static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1"
 
 #define REPORT(kind, level, ...) log_event(&(kind), (level), NULL, 0, __VA_ARGS__)
 
-#define ERROR_SIZE 512
+#define ERROR_SIZE NOTIFY_STATUS_SIZE
 #define ERRORS_SIZE 8192
 
 /* Of an error's text, for the listeners that it names. */
@@ -75,7 +77,8 @@ report_error(const struct log_kind *kind, const char *format, ...)
     char error[ERROR_SIZE];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(error, sizeof error, format, arguments);
+    if (vsnprintf(error, sizeof error, format, arguments) >= (int)sizeof error)
+        escape_cut_short(error, sizeof error - 1);
     va_end(arguments);
     keep_error(error);
     log_event(kind, LOG_LEVEL_ERROR, NULL, 0, "%s", error);
@@ -214,7 +217,8 @@ void report_descriptor_limit(uint64_t limit, int error)
 
 void report_system_error(const char *what, int error)
 {
-    report_error(&kind_system, "%s: %s", what, strerrordesc_np(error));
+    report_error(&kind_system, "%s: %s%s", what, strerrordesc_np(error),
+                 error == EMFILE ? "; raise the descriptor limit (LimitNOFILE=, ulimit -n)" : "");
 }
 
 void report_reloaded(const char *file, bool is_absent, unsigned listeners)
@@ -238,6 +242,12 @@ void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
 void report_cannot_configure(const char *listener, int error)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING, "%s: cannot change the socket's options: %s", listener,
+           strerrordesc_np(error));
+}
+
+void report_reload_unasked(int error)
+{
+    REPORT(kind_reload, LOG_LEVEL_WARNING, "not reloaded: cannot answer who asked for it: %s",
            strerrordesc_np(error));
 }
 

@@ -116,7 +116,7 @@ static void refuse(struct acceptor *acceptor, const struct listener *listener, c
                    int fd, enum reason reason)
 {
     acceptor->refused[reason]++;
-    event_refused(client, listener->name, reason);
+    event_refused(client, listener->name, listener->terms->service->name, reason);
     close(fd);
 }
 

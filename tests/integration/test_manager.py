@@ -127,7 +127,17 @@ class Reload(harness.TestCase):
         with harness.Daemon(config=file(ECHO), faults="") as daemon:
             daemon.faults.arm("sendto:ECONNREFUSED:1")
             self.assert_in_force(self.reload(daemon))  # asks again
+            daemon.wait_log("warning: not reloaded: cannot answer who asked for it: Connection refused")
+            self.assertEqual(daemon.count_log("notice: reloaded"), 1)
+
+    def test_who_asked_leaves_meanwhile(self):
+        with harness.Daemon(config=file(ECHO), faults="") as daemon:
+            daemon.faults.arm("sendto:ECONNREFUSED:2")
+            asker = subprocess.Popen([harness.TCPECHOD, "--reload", str(daemon.pid)], stdin=subprocess.DEVNULL)
+            daemon.wait_log("notice: reloaded")
             daemon.wait_log("warning: cannot tell who asked for the reload how it went: Connection refused")
+            asker.kill()
+            asker.wait()
 
     def test_a_value_of_another_program(self):
         with harness.Daemon(config=file(ECHO)) as daemon:
