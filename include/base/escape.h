@@ -16,3 +16,7 @@ char *escape_quoted(const char *text);
  * with none, or with a C1 control character, which a terminal obeys. The NUL at the end of the string stops
  * every look ahead, since it is no continuation byte. */
 size_t utf8_length(const void *bytes);
+
+/* Puts "..." in place of the end of a text of `length` bytes, at least 3, that was cut off there, and leaves
+ * no half of a UTF-8 character before it. Returns the length that it has then. */
+size_t escape_cut_short(char *text, size_t length);

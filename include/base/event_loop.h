@@ -2,9 +2,9 @@
  *
  *     event_loop_init -> event_loop_add ... -> event_loop_run (until event_loop_quit) -> event_loop_deinit
  *
- * A loop belongs to the thread that runs it, and every function asserts that, but event_loop_wake and
- * event_loop_busy_poll, which any thread may call. Before event_loop_run the loop belongs to whoever
- * initialised it.
+ * A loop belongs to the thread that runs it, and every function asserts that, but event_loop_wake,
+ * event_loop_ask, event_loop_has_turned and event_loop_busy_poll, which any thread may call. Before
+ * event_loop_run the loop belongs to whoever initialised it.
  *
  * Level-triggered, because it needs no loop until EAGAIN and no re-arming: a source is registered once, and
  * what a turn leaves unread is reported by the next one. That also makes turns fair: each ready source gets
@@ -36,7 +36,8 @@ struct event_loop {
     uint64_t now;     /* usec; read once a turn, behind the wait */
     pthread_t thread; /* whose loop it is */
     bool quit;
-    unsigned sources; /* registered, the wake-up's own not counted */
+    atomic_bool turned; /* since event_loop_ask */
+    unsigned sources;   /* registered, the wake-up's own not counted */
 
     struct epoll_event batch[EVENT_BATCH];
     int batch_next, batch_count; /* those from batch_next on are still to be handed out */
@@ -85,6 +86,11 @@ void event_loop_own(struct event_loop *loop);
 
 /* Makes on_wake run soon. Any thread, also a signal handler. */
 void event_loop_wake(struct event_loop *loop);
+
+/* Asks for a sign of life: event_loop_has_turned is false until the loop comes round to it. Any thread, one
+ * at a time. */
+void event_loop_ask(struct event_loop *loop);
+bool event_loop_has_turned(const struct event_loop *loop);
 
 /* Before it sleeps the loop looks again for up to `usec` microseconds: the answer then leaves without the
  * time that waking a thread takes, for the price of CPU. A poll that gains nothing makes the loop sleep twice

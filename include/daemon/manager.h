@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/event_loop.h"
+#include "daemon/notify.h"
 #include "serve/acceptor.h"
 #include "serve/worker_pool.h"
 
@@ -14,7 +15,7 @@ struct manager {
     const struct worker_pool *pool;
     struct timer timer;
     bool is_stopping;
-    char trouble[256]; /* why the last reload failed, shown until one succeeds; "" */
+    char trouble[NOTIFY_STATUS_SIZE]; /* why the last reload failed, shown until one succeeds; "" */
 };
 
 /* The three must outlive it. */

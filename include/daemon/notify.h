@@ -1,11 +1,14 @@
 /* What the service manager hears of us: sd_notify(3). Without one ($NOTIFY_SOCKET is not set) nothing
- * happens. Main thread. */
+ * happens. Main thread, all but notify_alive and notify_stuck, which are the watchdog's. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
 /* Whether there is somebody to tell. */
+/* Of STATUS=, with its NUL; a longer one ends in "...". systemd takes 4096 bytes at once. */
+#define NOTIFY_STATUS_SIZE 1536
+
 bool notify_is_wanted(void);
 
 /* READY=1 with the first STATUS=: every listener and every worker is ready. */

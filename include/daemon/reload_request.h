@@ -14,6 +14,11 @@
  * no such daemon or no answer. */
 int reload_request(pid_t daemon);
 
-/* The daemon's side: answers the signal if it came from reload_request. `messages` are lines. Returns 0 or a
- * negative errno. Never waits. */
+/* The daemon's side, ahead of the reload: says that it has the signal, if that came from reload_request.
+ * Returns 0, or a negative errno when who asked cannot be told anything; then it will ask again, or has gone.
+ * Never waits. */
+int reload_take(const struct signalfd_siginfo *signal);
+
+/* Behind it: answers the signal if it came from reload_request. `messages` are lines. Returns 0 or a negative
+ * errno. Never waits. */
 int reload_answer(const struct signalfd_siginfo *signal, int exit_status, const char *messages);

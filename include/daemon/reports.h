@@ -63,13 +63,17 @@ void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
 void report_cannot_configure(const char *listener, int error);
 
 /* At warning. */
+void report_reload_unasked(int error);
 void report_reload_unanswered(int error);
 
-/* At warning. */
-void report_watchdog_off(int error);
+/* At warning: what it was that failed. */
+void report_watchdog_off(const char *what, int error);
 
-/* At error: the worker has not given a sign of life for so long. */
-void report_stuck(const struct worker *worker, uint64_t usec);
+/* At error: `who`, with this thread id, has not given a sign of life for so long. Any thread. */
+void report_stuck(const char *who, pid_t thread, uint64_t usec);
+
+/* At error. Any thread. */
+void report_cannot_notify(int error);
 
 /* At notice. */
 void report_no_handover(void);

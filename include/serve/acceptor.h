@@ -27,7 +27,8 @@ struct acceptor {
     struct admission *admission;
     struct vacancy *vacancy;
     struct list listeners;
-    unsigned listener_count;
+    struct list retired;     /* between acceptor_retire and acceptor_close_retired */
+    unsigned listener_count; /* of both */
 
     bool refuses;             /* overload = "refuse" */
     uint64_t max_connections; /* at once */
@@ -55,14 +56,17 @@ void acceptor_limit(struct acceptor *acceptor, bool refuses, uint64_t max_connec
  * negative errno with nothing changed. */
 int acceptor_add(struct acceptor *acceptor, struct listener *listener);
 
-/* Takes the listener out and closes it. Clients who are in its backlog are served, unless its socket was
- * passed: they stay there for whoever has it next. */
-void acceptor_remove(struct acceptor *acceptor, struct listener *listener);
+/* No handshake begins on the listener any more. Follow it, and others, with acceptor_close_retired. */
+void acceptor_retire(struct acceptor *acceptor, struct listener *listener);
+
+/* Closes those listeners; waits milliseconds, once for all. Clients who are in a backlog are served, unless
+ * its socket was passed: they stay there for whoever has it next. */
+void acceptor_close_retired(struct acceptor *acceptor);
 
 /* Polls the listeners again when there is room. Call when the vacancy's loop was woken. */
 void acceptor_resume(struct acceptor *acceptor);
 
-/* The daemon stops: acceptor_remove for every listener. */
+/* The daemon stops: every listener is retired and closed. */
 void acceptor_stop(struct acceptor *acceptor);
 
 void acceptor_deinit(struct acceptor *acceptor);

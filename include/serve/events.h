@@ -30,7 +30,8 @@ void event_connected(const struct connection_facts *facts);
 void event_closed(const struct connection_facts *facts, enum reason reason, int error, bool is_probe);
 
 /* A client that was accepted and closed at once. At notice, whatever log.connections says. */
-void event_refused(const struct address *client, const char *listener, enum reason reason);
+void event_refused(const struct address *client, const char *listener, const char *service,
+                   enum reason reason);
 
 /* The first of a stretch of time in which new clients wait in the backlog (overload = "wait"). At notice. */
 void event_waiting(enum reason reason, uint64_t connections, size_t queued);

@@ -39,8 +39,7 @@ struct worker {
     atomic_bool drained; /* and has no connection left */
     /* 0, or the negative errno that ended the loop unasked; the vacancy's loop is woken then */
     _Atomic int failure;
-    atomic_bool turned; /* since the main thread asked last; both write it */
-    _Atomic pid_t tid;  /* for a person with a debugger; 0 until the thread runs */
+    _Atomic pid_t tid; /* for a person with a debugger; 0 until the thread runs */
 };
 
 /* Returns 0 or a negative errno with nothing to release. The queue and the vacancy must outlive the worker.
@@ -51,9 +50,6 @@ int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
 int worker_start(struct worker *worker);
 
 void worker_want(struct worker *worker, enum worker_wanted wanted);
-
-/* Asks for a sign of life: `turned` is false until the worker's loop comes round to it. */
-void worker_ask(struct worker *worker);
 
 /* Waits for the thread of a worker that was asked to rest. Its connections are the caller's now. */
 void worker_join(struct worker *worker);

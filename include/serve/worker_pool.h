@@ -1,7 +1,7 @@
 /* The fixed pool of workers and the queue in front of it. It gives each client to the worker that holds the
  * fewest connections, so that they stay evenly spread however slowly they arrive.
  *
- * Main thread, all of it. */
+ * Main thread, all of it but worker_pool_ask and worker_pool_stuck. */
 #pragma once
 
 #include "serve/accepted.h"
@@ -49,7 +49,8 @@ uint64_t worker_pool_connections_of(const struct worker_pool *pool, unsigned wor
 void worker_pool_drain(struct worker_pool *pool);
 bool worker_pool_is_drained(const struct worker_pool *pool);
 
-/* Asks every worker for a sign of life: see worker_ask. */
+/* Asks every worker for a sign of life: see event_loop_ask. Any thread, while the pool runs, like the next.
+ */
 void worker_pool_ask(struct worker_pool *pool);
 
 /* The first worker that has not given it, or NULL. */

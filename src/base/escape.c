@@ -108,3 +108,12 @@ char *escape_quoted(const char *text)
     *end = '\0';
     return out;
 }
+
+size_t escape_cut_short(char *text, size_t length)
+{
+    size_t end = length - 3;
+    while (end > 0 && ((unsigned char)text[end] & 0xc0) == 0x80)
+        end--;
+    strcpy(text + end, "...");
+    return end + 3;
+}

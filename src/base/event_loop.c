@@ -30,6 +30,7 @@ static void on_wake_ready(struct event_source *source, uint32_t events)
     /* Cleared before on_wake looks around, so that a wake that comes meanwhile makes it look again; an
      * exchange, so that it sees all that the threads did whose wakes were spared the write. */
     atomic_exchange(&loop->wake_pending, false);
+    atomic_store(&loop->turned, true);
     loop->on_wake(loop);
 }
 
@@ -221,6 +222,17 @@ void event_loop_wake(struct event_loop *loop)
     /* Fails only when the counter would overflow, and then the eventfd is set anyway. */
     ssize_t written = write(loop->wake_source.fd, &one, sizeof one);
     (void)written;
+}
+
+void event_loop_ask(struct event_loop *loop)
+{
+    atomic_store(&loop->turned, false);
+    event_loop_wake(loop);
+}
+
+bool event_loop_has_turned(const struct event_loop *loop)
+{
+    return atomic_load(&loop->turned);
 }
 
 void event_loop_busy_poll(struct event_loop *loop, uint32_t usec)

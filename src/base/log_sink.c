@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/datagram.h"
+#include "base/escape.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -65,16 +66,6 @@ int log_level_parse(const char *name, enum log_level *out)
 
 /* ---- Records ---- */
 
-/* "..." in place of the end, and no half of a UTF-8 character before it. */
-static size_t cut_short(char *text, size_t length)
-{
-    size_t end = length - 3;
-    while (end > 0 && ((unsigned char)text[end] & 0xc0) == 0x80)
-        end--;
-    strcpy(text + end, "...");
-    return end + 3;
-}
-
 static void add_field(struct log_record *record, const struct log_field *field)
 {
     char *at = record->data + record->used;
@@ -111,7 +102,7 @@ void log_record_set(struct log_record *record, const struct log_kind *kind, enum
     if (wanted < 0) /* %ls with a character that the locale has not */
         length = strlen(strcpy(text, "(a message that cannot be shown)"));
     else if (length > LOG_MESSAGE_MAX)
-        length = cut_short(text, LOG_MESSAGE_MAX);
+        length = escape_cut_short(text, LOG_MESSAGE_MAX);
     record->used = (uint16_t)(sizeof key + length);
 
     for (size_t i = 0; i < field_count && i < LOG_FIELDS_MAX; i++)

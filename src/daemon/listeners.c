@@ -253,9 +253,10 @@ static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count)
             report_system_error("cannot wait for clients", -r);
             while (i-- > 0)
                 if (plans[i].is_new) {
-                    acceptor_remove(acceptor, plans[i].listener);
+                    acceptor_retire(acceptor, plans[i].listener);
                     plans[i].is_new = false;
                 }
+            acceptor_close_retired(acceptor);
             return r;
         }
     }
@@ -278,8 +279,9 @@ static void commit(struct acceptor *acceptor, const struct settings *settings, s
     {
         struct listener *listener = CONTAINER_OF(link, struct listener, link);
         if (!is_planned(plans, settings->listener_count, listener))
-            acceptor_remove(acceptor, listener);
+            acceptor_retire(acceptor, listener);
     }
+    acceptor_close_retired(acceptor);
     for (size_t i = 0; i < settings->listener_count; i++) {
         if (!plans[i].listener)
             continue;

@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define STATUS_INTERVAL_USEC USEC_PER_SEC
-#define STATUS_SIZE 512
+/* The figures, and why the last reload failed. */
+#define STATUS_SIZE (512 + NOTIFY_STATUS_SIZE)
 
 /* Asked for anew with each STATUS=; a loop that hangs is killed after so long, whatever drain_timeout is. */
 #define EXTENSION_USEC (10 * USEC_PER_SEC)

@@ -3,25 +3,29 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/datagram.h"
+#include "base/escape.h"
 #include "base/log.h"
 #include "daemon/reports.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
-#define STATUS_SIZE 512
 #define READY "READY=1\nSTATUS="
 
 /* For a manager that is busy: what is said once is worth a moment, also when its queue is full. */
 #define WAIT_MSEC 500
 
-static char last_status[STATUS_SIZE];
-static int last_result;
+static char last_status[NOTIFY_STATUS_SIZE];
+
+/* The main thread's and the watchdog's messages, one at a time. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int last_result; /* under the lock, like the next */
 
 /* sd_notify(3) makes a socket each time. This is given up for it when no descriptors are left, since then
  * there is the most to tell. */
@@ -42,6 +46,7 @@ static bool tell(const char *state, int wait_msec)
     const char *manager = getenv("NOTIFY_SOCKET");
     if (manager && !datagram_is_writable(manager, wait_msec))
         return false;
+    pthread_mutex_lock(&lock);
     int r = sd_notify(0, state);
     if ((r == -EMFILE || r == -ENFILE) && reserve_fd >= 0) {
         fd_close(&reserve_fd);
@@ -51,15 +56,18 @@ static bool tell(const char *state, int wait_msec)
         reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* Once, not with every STATUS=. */
     if (r < 0 && r != last_result)
-        report_system_error("cannot notify the service manager ($NOTIFY_SOCKET)", -r);
+        report_cannot_notify(-r);
     last_result = r;
+    pthread_mutex_unlock(&lock);
     return true;
 }
 
 static void tell_status(const char *head, const char *status, int wait_msec)
 {
-    char state[STATUS_SIZE + 64];
-    snprintf(state, sizeof state, "%s%.*s", head, STATUS_SIZE - 1, status);
+    char state[64 + NOTIFY_STATUS_SIZE];
+    size_t size = strlen(head) + NOTIFY_STATUS_SIZE;
+    if (snprintf(state, size, "%s%s", head, status) >= (int)size)
+        escape_cut_short(state, size - 1);
     if (!tell(state, wait_msec))
         return;
     ready_owed = false;

@@ -11,15 +11,18 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Two SIGHUPs that are pending at once are one, and the second one's value is lost: so it is sent again. */
+/* Two SIGHUPs that are pending at once are one, and the second one's value is lost: so it is sent again,
+ * until the daemon says that it has it. */
 #define ASK_AGAIN_MSEC 500
 #define GIVE_UP_MSEC 30000
 
@@ -30,6 +33,7 @@
 /* Above the number in the signal's value, so that no other program's value is taken for a name. */
 #define VALUE_MARK 0x5ec
 
+#define TAKEN "taken\n"
 #define STATUS_FORMAT "%d\n"
 #define ANSWER_SIZE (8192 + 64)
 
@@ -44,20 +48,35 @@ static socklen_t name_of(unsigned number, struct sockaddr_un *name)
 
 /* ---- The daemon's side ---- */
 
-int reload_answer(const struct signalfd_siginfo *signal, int exit_status, const char *messages)
+static bool is_asked(const struct signalfd_siginfo *signal)
 {
-    if (signal->ssi_code != SI_QUEUE || signal->ssi_int >> NUMBER_BITS != VALUE_MARK)
-        return 0;
+    return signal->ssi_code == SI_QUEUE && signal->ssi_int >> NUMBER_BITS == VALUE_MARK;
+}
+
+static int send_back(const struct signalfd_siginfo *signal, const char *text)
+{
     CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
     struct sockaddr_un name;
     socklen_t length = name_of((unsigned)signal->ssi_int & ((1U << NUMBER_BITS) - 1), &name);
-    char answer[ANSWER_SIZE];
-    snprintf(answer, sizeof answer, STATUS_FORMAT "%s", exit_status, messages);
-    if (sendto(fd, answer, strlen(answer), MSG_NOSIGNAL, (const struct sockaddr *)&name, length) < 0)
+    if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&name, length) < 0)
         return -errno;
     return 0;
+}
+
+int reload_take(const struct signalfd_siginfo *signal)
+{
+    return is_asked(signal) ? send_back(signal, TAKEN) : 0;
+}
+
+int reload_answer(const struct signalfd_siginfo *signal, int exit_status, const char *messages)
+{
+    if (!is_asked(signal))
+        return 0;
+    char answer[ANSWER_SIZE];
+    snprintf(answer, sizeof answer, STATUS_FORMAT "%s", exit_status, messages);
+    return send_back(signal, answer);
 }
 
 /* ---- Who asks ---- */
@@ -76,23 +95,67 @@ static int fail(const char *format, ...)
     return EXIT_STATUS_SYSTEM;
 }
 
+struct process_status {
+    char name[64];
+    bool blocks_sighup; /* and so does not end of it */
+};
+
+/* Returns 0 or a negative errno. */
+static int read_process_status(pid_t process, struct process_status *status)
+{
+    char path[64], line[256];
+    unsigned long long blocked = 0;
+    *status = (struct process_status){0};
+    snprintf(path, sizeof path, "/proc/%d/status", (int)process);
+    CLEANUP(close_stream) FILE *file = fopen(path, "re");
+    if (!file)
+        return -errno;
+    while (fgets(line, sizeof line, file)) {
+        sscanf(line, "Name:\t%63[^\n]", status->name);
+        sscanf(line, "SigBlk:\t%llx", &blocked);
+    }
+    status->blocks_sighup = blocked & 1ULL << (SIGHUP - 1);
+    return status->name[0] == '\0' ? -ESRCH : 0;
+}
+
 /* SIGHUP ends most programs, and a process id is mistyped easily. */
 static int check_process(pid_t daemon)
 {
-    char path[64], command[64] = "";
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)daemon);
-    CLEANUP(close_stream) FILE *file = fopen(path, "re");
-    if (!file && errno == ENOENT) {
+    struct process_status status;
+    int r = read_process_status(daemon, &status);
+    if (r == -ENOENT) {
         if (kill(daemon, 0) < 0 && errno == ESRCH)
             return fail("there is no process %d", (int)daemon);
         return 0; /* a sandbox hides it from us (systemd.exec(5), ProtectProc=) */
     }
-    if (!file || !fgets(command, sizeof command, file))
-        return fail("cannot read %s: %s", path, strerrordesc_np(errno));
-    command[strcspn(command, "\n")] = '\0';
-    if (strncmp(command, COMMAND, strlen(COMMAND)) != 0)
-        return fail("process %d is '%s' and not " COMMAND, (int)daemon, command);
+    if (r < 0)
+        return fail("cannot read /proc/%d/status: %s", (int)daemon, strerrordesc_np(-r));
+    if (strncmp(status.name, COMMAND, strlen(COMMAND)) != 0)
+        return fail("process %d is '%s' and not " COMMAND, (int)daemon, status.name);
     return 0;
+}
+
+/* A daemon that has only just been started would end of it. */
+static bool is_ready_for_sighup(pid_t daemon)
+{
+    struct process_status status;
+    return read_process_status(daemon, &status) < 0 || status.blocks_sighup;
+}
+
+/* Abstract sockets belong to a network namespace (unix(7)). One that cannot be read is given the benefit of
+ * the doubt: the daemon does not reload when it cannot answer. */
+static int check_namespace(pid_t daemon)
+{
+    char path[64];
+    struct stat own, other;
+    snprintf(path, sizeof path, "/proc/%d/ns/net", (int)daemon);
+    if (stat("/proc/self/ns/net", &own) < 0 || stat(path, &other) < 0 ||
+        (own.st_dev == other.st_dev && own.st_ino == other.st_ino))
+        return 0;
+    return fail(
+        "process %d is in another network namespace, and could not answer; use 'systemctl reload', or "
+        "send it SIGHUP and look into its log",
+        (int)daemon);
 }
 
 /* Returns the socket, with the number in its name, or a negative errno. */
@@ -159,8 +222,9 @@ static int ask(pid_t daemon, unsigned number)
 /* Returns the exit status. */
 static int await(pid_t daemon, int process, int mailbox, unsigned number)
 {
+    bool is_taken = false;
     for (int waited = 0; waited < GIVE_UP_MSEC; waited += ASK_AGAIN_MSEC) {
-        int status = ask(daemon, number);
+        int status = is_taken || !is_ready_for_sighup(daemon) ? 0 : ask(daemon, number);
         if (status != 0)
             return status;
         struct pollfd fds[] = {{.fd = mailbox, .events = POLLIN}, {.fd = process, .events = POLLIN}};
@@ -168,22 +232,23 @@ static int await(pid_t daemon, int process, int mailbox, unsigned number)
             return fail("cannot wait for the answer: %s", strerrordesc_np(errno));
         char answer[ANSWER_SIZE];
         ssize_t length = fds[0].revents ? receive(mailbox, daemon, answer, sizeof answer) : -EAGAIN;
-        if (length >= 0)
+        if (length >= 0 && strcmp(answer, TAKEN) == 0)
+            is_taken = true;
+        else if (length >= 0)
             return tell(answer);
-        if (length != -EAGAIN)
+        else if (length != -EAGAIN)
             return fail("cannot receive the answer: %s", strerrordesc_np((int)-length));
-        if (fds[1].revents)
+        else if (fds[1].revents)
             return fail("process %d ended before it answered; its log says why", (int)daemon);
     }
-    return fail(
-        "no answer from process %d in %d s; its log may say more. It must be in the same network namespace "
-        "(systemctl reload is)",
-        (int)daemon, GIVE_UP_MSEC / 1000);
+    return fail("no answer from process %d in %d s; its log may say more", (int)daemon, GIVE_UP_MSEC / 1000);
 }
 
 int reload_request(pid_t daemon)
 {
     int status = check_process(daemon);
+    if (status == 0)
+        status = check_namespace(daemon);
     if (status != 0)
         return status;
     unsigned number;

@@ -1,8 +1,10 @@
 #include "daemon/reports.h"
 
 #include "base/clock.h"
+#include "base/escape.h"
 #include "base/log.h"
 #include "daemon/listener_settings.h"
+#include "daemon/notify.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,7 +26,7 @@ static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1"
 
 #define REPORT(kind, level, ...) log_event(&(kind), (level), NULL, 0, __VA_ARGS__)
 
-#define ERROR_SIZE 512
+#define ERROR_SIZE NOTIFY_STATUS_SIZE
 #define ERRORS_SIZE 8192
 
 /* Of an error's text, for the listeners that it names. */
@@ -75,7 +77,8 @@ report_error(const struct log_kind *kind, const char *format, ...)
     char error[ERROR_SIZE];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(error, sizeof error, format, arguments);
+    if (vsnprintf(error, sizeof error, format, arguments) >= (int)sizeof error)
+        escape_cut_short(error, sizeof error - 1);
     va_end(arguments);
     keep_error(error);
     log_event(kind, LOG_LEVEL_ERROR, NULL, 0, "%s", error);
@@ -214,7 +217,8 @@ void report_descriptor_limit(uint64_t limit, int error)
 
 void report_system_error(const char *what, int error)
 {
-    report_error(&kind_system, "%s: %s", what, strerrordesc_np(error));
+    report_error(&kind_system, "%s: %s%s", what, strerrordesc_np(error),
+                 error == EMFILE ? "; raise the descriptor limit (LimitNOFILE=, ulimit -n)" : "");
 }
 
 void report_reloaded(const char *file, bool is_absent, unsigned listeners)
@@ -241,27 +245,38 @@ void report_cannot_configure(const char *listener, int error)
            strerrordesc_np(error));
 }
 
+void report_reload_unasked(int error)
+{
+    REPORT(kind_reload, LOG_LEVEL_WARNING, "not reloaded: cannot answer who asked for it: %s",
+           strerrordesc_np(error));
+}
+
 void report_reload_unanswered(int error)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING, "cannot tell who asked for the reload how it went: %s",
            strerrordesc_np(error));
 }
 
-void report_watchdog_off(int error)
+void report_watchdog_off(const char *what, int error)
 {
     REPORT(kind_system, LOG_LEVEL_WARNING,
-           "no watchdog: cannot read $WATCHDOG_USEC and $WATCHDOG_PID: %s; the service manager will restart "
-           "this "
-           "service if it waits for one",
+           "no watchdog: %s: %s; the service manager will restart this service if it waits for one", what,
            strerrordesc_np(error));
 }
 
-void report_stuck(const struct worker *worker, uint64_t usec)
+/* Not report_error, which is the main thread's. */
+void report_stuck(const char *who, pid_t thread, uint64_t usec)
 {
-    report_error(&kind_stuck,
-                 "worker %u (thread %d) has not turned its loop for %.1f s; the service manager is asked "
-                 "to end this process",
-                 worker->index + 1, (int)atomic_load(&worker->tid), (double)usec / (double)USEC_PER_SEC);
+    REPORT(
+        kind_stuck, LOG_LEVEL_ERROR,
+        "%s (thread %d) has not turned its loop for %.1f s; the service manager is asked to end this process",
+        who, (int)thread, (double)usec / (double)USEC_PER_SEC);
+}
+
+void report_cannot_notify(int error)
+{
+    REPORT(kind_system, LOG_LEVEL_ERROR, "cannot notify the service manager ($NOTIFY_SOCKET): %s",
+           strerrordesc_np(error));
 }
 
 void report_no_handover(void)

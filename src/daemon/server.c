@@ -136,8 +136,7 @@ static void keep_until_restart(const struct settings *in_force, struct settings 
     }
 }
 
-static const char no_room[] =
-    "the descriptor limit leaves none for clients (raise it: LimitNOFILE=, ulimit -n)";
+static const char no_room[] = "the descriptor limit leaves none for clients";
 
 /* Whole or not at all. Returns what the exit status of a start with these settings would be. */
 static int reload(struct server *server)
@@ -171,6 +170,11 @@ static int reload(struct server *server)
 
 static void on_reload_signal(struct server *server, const struct signalfd_siginfo *info)
 {
+    int r = reload_take(info);
+    if (r < 0) {
+        report_reload_unasked(-r);
+        return;
+    }
     int status = EXIT_STATUS_SYSTEM;
     const char *errors = "not reloaded: the daemon is stopping\n";
     if (!server->stopping) {
@@ -180,7 +184,7 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
         manager_reloaded(&server->manager, status == 0 ? "" : reports_first_error());
         errors = reports_errors();
     }
-    int r = reload_answer(info, status, errors);
+    r = reload_answer(info, status, errors);
     if (r < 0)
         report_reload_unanswered(-r);
 }
@@ -346,7 +350,9 @@ static void become_ready(struct server *server)
     report_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
     manager_init(&server->manager, &server->loop, &server->acceptor, &server->pool);
     manager_ready(&server->manager);
-    watchdog_start(&server->watchdog, &server->loop, &server->pool);
+    /* Without it the service goes on, for as long as its manager lets it. */
+    if (watchdog_init(&server->watchdog, &server->loop, &server->pool))
+        (void)watchdog_start(&server->watchdog);
 }
 
 static void serve(struct server *server)

@@ -4,53 +4,119 @@
 #include "daemon/notify.h"
 #include "daemon/reports.h"
 
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
-static void arm(struct watchdog *watchdog, uint64_t usec)
+#define NAME_SIZE 32
+
+/* The main thread is asked first: it is the one that gives the others work. Returns whether one is stuck. */
+static bool find_stuck(const struct watchdog *watchdog, char name[static NAME_SIZE], pid_t *thread)
 {
-    event_loop_arm(watchdog->loop, &watchdog->timer, clock_monotonic_usec() + usec);
+    if (!event_loop_has_turned(watchdog->main)) {
+        snprintf(name, NAME_SIZE, "the acceptor");
+        *thread = getpid();
+        return true;
+    }
+    const struct worker *worker = worker_pool_stuck(watchdog->pool);
+    if (!worker)
+        return false;
+    snprintf(name, NAME_SIZE, "worker %u", worker->index + 1);
+    *thread = atomic_load(&worker->tid);
+    return true;
 }
 
-static void ask(struct watchdog *watchdog)
+void watchdog_ask(struct watchdog *watchdog)
 {
     watchdog->asked_usec = clock_monotonic_usec();
+    event_loop_ask(watchdog->main);
     worker_pool_ask(watchdog->pool);
 }
 
-static void on_timer(struct timer *timer)
+uint64_t watchdog_look(struct watchdog *watchdog)
 {
-    struct watchdog *watchdog = CONTAINER_OF(timer, struct watchdog, timer);
-    const struct worker *stuck = worker_pool_stuck(watchdog->pool);
-    if (!stuck && notify_alive()) {
+    char name[NAME_SIZE];
+    pid_t thread;
+    bool is_stuck = find_stuck(watchdog, name, &thread);
+    if (!is_stuck && notify_alive()) {
         watchdog->is_late = watchdog->is_told = false;
-        ask(watchdog);
-        arm(watchdog, watchdog->time_usec / 2);
-        return;
+        watchdog_ask(watchdog);
+        return watchdog->time_usec / 2;
     }
-    if (stuck && watchdog->is_late && !watchdog->is_told) {
+    if (is_stuck && watchdog->is_late && !watchdog->is_told) {
         watchdog->is_told = true;
-        report_stuck(stuck, clock_monotonic_usec() - watchdog->asked_usec);
+        report_stuck(name, thread, clock_monotonic_usec() - watchdog->asked_usec);
         notify_stuck();
     }
-    watchdog->is_late = stuck != NULL;
-    arm(watchdog, watchdog->time_usec / 4);
+    watchdog->is_late = is_stuck;
+    return watchdog->time_usec / 4;
 }
 
-void watchdog_start(struct watchdog *watchdog, struct event_loop *loop, struct worker_pool *pool)
+static struct timespec deadline(uint64_t usec)
 {
-    *watchdog = (struct watchdog){.loop = loop, .pool = pool};
-    timer_init(&watchdog->timer, on_timer);
+    uint64_t then = clock_monotonic_usec() + usec;
+    return (struct timespec){.tv_sec = (time_t)(then / USEC_PER_SEC),
+                             .tv_nsec = (long)(then % USEC_PER_SEC) * 1000};
+}
+
+/* Returns false when the watchdog is to stop. */
+static bool sleep_for(struct watchdog *watchdog, uint64_t usec)
+{
+    const struct timespec until = deadline(usec);
+    pthread_mutex_lock(&watchdog->lock);
+    while (!watchdog->is_stopping &&
+           pthread_cond_clockwait(&watchdog->stop, &watchdog->lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
+        ;
+    bool is_stopping = watchdog->is_stopping;
+    pthread_mutex_unlock(&watchdog->lock);
+    return !is_stopping;
+}
+
+static void *run(void *argument)
+{
+    struct watchdog *watchdog = argument;
+    uint64_t next = watchdog->time_usec / 2;
+    watchdog_ask(watchdog);
+    while (sleep_for(watchdog, next))
+        next = watchdog_look(watchdog);
+    return NULL;
+}
+
+bool watchdog_init(struct watchdog *watchdog, struct event_loop *main, struct worker_pool *pool)
+{
+    *watchdog = (struct watchdog){.main = main, .pool = pool};
     int r = sd_watchdog_enabled(0, &watchdog->time_usec);
     if (r < 0)
-        report_watchdog_off(-r);
-    if (r <= 0)
-        return;
-    ask(watchdog);
-    arm(watchdog, watchdog->time_usec / 2);
+        report_watchdog_off("cannot read $WATCHDOG_USEC and $WATCHDOG_PID", -r);
+    return r > 0;
+}
+
+int watchdog_start(struct watchdog *watchdog)
+{
+    pthread_mutex_init(&watchdog->lock, NULL);
+    pthread_cond_init(&watchdog->stop, NULL);
+    int r = -pthread_create(&watchdog->thread, NULL, run, watchdog);
+    if (r < 0) {
+        report_watchdog_off("cannot start its thread", -r);
+        return r;
+    }
+    pthread_setname_np(watchdog->thread, "watchdog");
+    watchdog->is_running = true;
+    return 0;
 }
 
 void watchdog_stop(struct watchdog *watchdog)
 {
-    if (watchdog->loop)
-        timer_disarm(&watchdog->timer);
+    if (!watchdog->is_running)
+        return;
+    pthread_mutex_lock(&watchdog->lock);
+    watchdog->is_stopping = true;
+    pthread_cond_signal(&watchdog->stop);
+    pthread_mutex_unlock(&watchdog->lock);
+    pthread_join(watchdog->thread, NULL);
+    pthread_cond_destroy(&watchdog->stop);
+    pthread_mutex_destroy(&watchdog->lock);
+    watchdog->is_running = false;
 }

@@ -17,8 +17,10 @@
 
 #define RETRY_USEC (100 * USEC_PER_MSEC)
 
-/* How long a listener that closes goes on taking in those who had connected. */
+/* How long listeners that close go on taking in those who had connected. */
 #define LAST_CLIENTS_USEC (500 * USEC_PER_MSEC)
+/* The least that each has of it, when others have used it up. */
+#define LAST_CLIENTS_LEAST_USEC (10 * USEC_PER_MSEC)
 
 /* A pause that follows another within this time is the same stretch of overload, and not logged again. */
 #define SAME_STRETCH_USEC USEC_PER_SEC
@@ -47,6 +49,7 @@ int acceptor_init(struct acceptor *acceptor, struct event_loop *loop, struct wor
         .spare_fd = spare_fd,
     };
     list_init(&acceptor->listeners);
+    list_init(&acceptor->retired);
     timer_init(&acceptor->retry, on_retry);
     return 0;
 }
@@ -113,7 +116,7 @@ static void refuse(struct acceptor *acceptor, const struct listener *listener, c
                    int fd, enum reason reason)
 {
     acceptor->refused[reason]++;
-    event_refused(client, listener->name, reason);
+    event_refused(client, listener->name, listener->terms->service->name, reason);
     close(fd);
 }
 
@@ -235,16 +238,18 @@ static enum reason await_room(struct acceptor *acceptor, uint64_t until_usec)
 
 /* Whoever has connected is let in like anybody else, or refused as `draining` when there is no room. Bounded,
  * since clients may come as fast as they are taken in. */
-static void empty_backlog(struct acceptor *acceptor, struct listener *listener)
+static void empty_backlog(struct acceptor *acceptor, struct listener *listener, uint64_t until_usec)
 {
-    uint64_t until = clock_monotonic_usec() + LAST_CLIENTS_USEC;
-    while (clock_monotonic_usec() < until) {
+    uint64_t least = clock_monotonic_usec() + LAST_CLIENTS_LEAST_USEC;
+    if (until_usec < least)
+        until_usec = least;
+    while (clock_monotonic_usec() < until_usec) {
         struct address client;
         int fd;
         int r = listener_accept(listener, &fd, &client);
         if (r == 0)
             admit_or_refuse(acceptor, listener, &client, fd,
-                            await_room(acceptor, until) == REASON_NONE ? REASON_NONE : REASON_DRAINING);
+                            await_room(acceptor, until_usec) == REASON_NONE ? REASON_NONE : REASON_DRAINING);
         else if (r != -ECONNABORTED)
             return;
     }
@@ -259,14 +264,13 @@ static void await_handshakes(void)
 }
 
 /* No handshake has begun for a while. */
-static void close_listener(struct acceptor *acceptor, struct listener *listener)
+static void close_listener(struct acceptor *acceptor, struct listener *listener, uint64_t until_usec)
 {
     if (listener->passed_as) {
         /* It is open elsewhere, so that the close does not take it out of the loop. */
         event_loop_remove(acceptor->loop, &listener->source);
     } else {
-        empty_backlog(acceptor, listener);
-        worker_pool_flush(acceptor->pool);
+        empty_backlog(acceptor, listener, until_usec);
         event_loop_forget(acceptor->loop, &listener->source);
     }
     list_remove(&listener->link);
@@ -274,27 +278,34 @@ static void close_listener(struct acceptor *acceptor, struct listener *listener)
     listener_close(listener);
 }
 
-void acceptor_remove(struct acceptor *acceptor, struct listener *listener)
+void acceptor_retire(struct acceptor *acceptor, struct listener *listener)
 {
     listener_stop_handshakes(listener);
+    list_remove(&listener->link);
+    list_append(&acceptor->retired, &listener->link);
+}
+
+void acceptor_close_retired(struct acceptor *acceptor)
+{
+    if (list_is_empty(&acceptor->retired))
+        return;
     await_handshakes();
-    close_listener(acceptor, listener);
+    uint64_t until = clock_monotonic_usec() + LAST_CLIENTS_USEC;
+    LIST_FOR_EACH(link, &acceptor->retired)
+    {
+        close_listener(acceptor, CONTAINER_OF(link, struct listener, link), until);
+    }
+    worker_pool_flush(acceptor->pool);
 }
 
 void acceptor_stop(struct acceptor *acceptor)
 {
     timer_disarm(&acceptor->retry);
-    if (list_is_empty(&acceptor->listeners))
-        return;
     LIST_FOR_EACH(link, &acceptor->listeners)
     {
-        listener_stop_handshakes(CONTAINER_OF(link, struct listener, link));
+        acceptor_retire(acceptor, CONTAINER_OF(link, struct listener, link));
     }
-    await_handshakes();
-    LIST_FOR_EACH(link, &acceptor->listeners)
-    {
-        close_listener(acceptor, CONTAINER_OF(link, struct listener, link));
-    }
+    acceptor_close_retired(acceptor);
 }
 
 void acceptor_deinit(struct acceptor *acceptor)

@@ -79,7 +79,8 @@ void event_closed(const struct connection_facts *facts, enum reason reason, int 
               facts->duration_usec / USEC_PER_SEC, facts->duration_usec % USEC_PER_SEC);
 }
 
-void event_refused(const struct address *client_address, const char *listener, enum reason reason)
+void event_refused(const struct address *client_address, const char *listener, const char *service,
+                   enum reason reason)
 {
     if (!log_enabled(LOG_LEVEL_NOTICE))
         return;
@@ -87,6 +88,7 @@ void event_refused(const struct address *client_address, const char *listener, e
     const struct log_field fields[] = {
         LOG_TEXT("TCPECHOD_CLIENT", client_text(client_address, client)),
         LOG_TEXT("TCPECHOD_LISTENER", listener),
+        LOG_TEXT("TCPECHOD_SERVICE", service),
         LOG_TEXT("TCPECHOD_REASON", reason_name(reason)),
     };
     log_event(&kind_refused, LOG_LEVEL_NOTICE, fields, COUNT(fields), "client %s refused on %s: %s", client,

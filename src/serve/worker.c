@@ -51,7 +51,6 @@ static void start_draining(struct worker *worker)
 static void on_wake(struct event_loop *loop)
 {
     struct worker *worker = CONTAINER_OF(loop, struct worker, loop);
-    atomic_store(&worker->turned, true);
     int wanted = atomic_load(&worker->wanted);
     if (wanted == WORKER_RESTS) {
         event_loop_quit(loop);
@@ -102,12 +101,6 @@ int worker_start(struct worker *worker)
 void worker_want(struct worker *worker, enum worker_wanted wanted)
 {
     atomic_store(&worker->wanted, (int)wanted);
-    event_loop_wake(&worker->loop);
-}
-
-void worker_ask(struct worker *worker)
-{
-    atomic_store(&worker->turned, false);
     event_loop_wake(&worker->loop);
 }
 

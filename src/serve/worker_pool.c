@@ -110,13 +110,13 @@ bool worker_pool_is_drained(const struct worker_pool *pool)
 void worker_pool_ask(struct worker_pool *pool)
 {
     for (unsigned i = 0; i < pool->started; i++)
-        worker_ask(&pool->workers[i]);
+        event_loop_ask(&pool->workers[i].loop);
 }
 
 const struct worker *worker_pool_stuck(const struct worker_pool *pool)
 {
     for (unsigned i = 0; i < pool->started; i++)
-        if (!atomic_load(&pool->workers[i].turned))
+        if (!event_loop_has_turned(&pool->workers[i].loop))
             return &pool->workers[i];
     return NULL;
 }

@@ -51,7 +51,7 @@ class Start(TestCase):
                 ("signalfd:EMFILE", "cannot receive signals: Too many open files"),
                 ("epoll_ctl:ENOSPC:2", "cannot receive signals: No space left on device"),
                 ("getrandom:ENOSYS", "cannot make the table of sources: Function not implemented"),
-                ("epoll_create1:EMFILE:2", "cannot make the workers: Too many open files"),
+                ("epoll_create1:EMFILE:2", "cannot make the workers: Too many open files; raise the descriptor limit .LimitNOFILE="),
                 ("epoll_create1:EMFILE:3", "cannot make the workers: Too many open files"),
                 ("eventfd:EMFILE:3", "cannot make the workers: Too many open files"),
                 ("epoll_ctl:ENOMEM:4", "cannot make the workers: Cannot allocate memory"),

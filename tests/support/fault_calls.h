@@ -37,6 +37,7 @@
     X(lstat)                                                                                                 \
     X(malloc)                                                                                                \
     X(memfd_create)                                                                                          \
+    X(nanosleep)                                                                                             \
     X(open)                                                                                                  \
     X(open_memstream)                                                                                        \
     X(pidfd_open)                                                                                            \

@@ -309,7 +309,7 @@ static void sleep_until_new_rules(struct fault_page *page, struct fault_set *set
     const struct timespec slice = {.tv_nsec = 1000000};
     uint32_t generation = atomic_load(&page->generation);
     while (msec-- > 0 && atomic_load(&page->generation) == generation && atomic_load(&rules_in_force) == set)
-        nanosleep(&slice, NULL);
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &slice, NULL); /* and not a call that has rules */
 }
 
 /* Returns the error to fail with, or 0 to go on, with *length made shorter when a rule says so. */

@@ -140,7 +140,7 @@ class Journal(machine.TestCase):
             name = "{}:{}".format(*client.getsockname())
             self.assertIn(harness.receive_all(client), (b"",))
         entry = self.wait_kind("refused", reason="denied")
-        self.assert_fields(entry, client=name, listener="127.0.0.1:7")
+        self.assert_fields(entry, client=name, listener="127.0.0.1:7", service="echo")
         self.assertEqual(entry["PRIORITY"], "5")
         with self.machine.connect(7) as first:
             first.sendall(b"1")

@@ -68,6 +68,7 @@ class Watchdog(machine.TestCase):
         self.machine.use_faults("epoll_wait@main:sleep=600000:60")
         old = self.start()
         self.knock_until_stuck()
+        self.wait_named(rf"^the acceptor \(thread {old}\) has not turned its loop for \d")
         self.wait_restart(old)
 
     def test_stopped_process_is_started_again(self):

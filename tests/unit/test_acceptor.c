@@ -468,7 +468,8 @@ START_TEST(removed_listener_empties_its_backlog)
     struct terms *terms = terms_ref(listener->terms);
     int one = connect_to(port), two = connect_to(port);
     ck_assert(becomes_readable(listener->source.fd));
-    acceptor_remove(&acceptor, listener);
+    acceptor_retire(&acceptor, listener);
+    acceptor_close_retired(&acceptor);
     ck_assert_uint_eq(acceptor.listener_count, 0);
     ck_assert_uint_eq(acceptor.accepted, 2);
     ck_assert_uint_eq(atomic_load(&terms->references), 3); /* they live on with their clients */
@@ -480,6 +481,29 @@ START_TEST(removed_listener_empties_its_backlog)
     stop();
     ck_assert_uint_eq(atomic_load(&terms->references), 1);
     terms_unref(terms);
+}
+END_TEST
+
+/* However many there are: nobody is accepted meanwhile. */
+START_TEST(retired_listeners_are_waited_for_together)
+{
+    start(8);
+    struct listener *more[] = {open_listener("echo"), open_listener("echo")};
+    for (size_t i = 0; i < COUNT_OF(more); i++)
+        ck_assert_int_eq(acceptor_add(&acceptor, more[i]), 0);
+    int client = connect_to(port_of(more[1]->source.fd));
+    ck_assert(becomes_readable(more[1]->source.fd));
+    fault_rules("nanosleep:count");
+    for (size_t i = 0; i < COUNT_OF(more); i++)
+        acceptor_retire(&acceptor, more[i]);
+    acceptor_close_retired(&acceptor);
+    acceptor_close_retired(&acceptor);
+    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert_uint_eq(acceptor.listener_count, 1);
+    start_workers();
+    expect_echo(client);
+    close(client);
+    stop();
 }
 END_TEST
 
@@ -532,7 +556,8 @@ START_TEST(passed_socket_keeps_its_backlog)
     int waiting[] = {connect_to(port_of(managers[0])), connect_to(port_of(managers[1]))};
     ck_assert(becomes_readable(managers[0]));
     ck_assert(becomes_readable(managers[1]));
-    acceptor_remove(&acceptor, first);
+    acceptor_retire(&acceptor, first);
+    acceptor_close_retired(&acceptor);
     ck_assert_uint_eq(acceptor.listener_count, 2);
     main_turned(); /* it is ready still, and nobody looks at it */
     ck_assert_uint_eq(acceptor.accepted, 2);
@@ -581,6 +606,7 @@ int main(void)
     tcase_add_test(tests, failed_init_and_add);
     tcase_add_test(tests, listener_added_to_a_full_daemon);
     tcase_add_test(tests, removed_listener_empties_its_backlog);
+    tcase_add_test(tests, retired_listeners_are_waited_for_together);
     tcase_add_test(tests, stop_empties_backlogs_and_refuses_what_has_no_room);
     tcase_add_test(tests, passed_socket_keeps_its_backlog);
     return run_case(tests);

@@ -59,7 +59,7 @@ START_TEST(addresses_are_shown_as_configured)
     capture(LOG_LEVEL_DEBUG);
     events_configure(true, ADDRESS_PREFIX);
     event_connected(&some);
-    event_refused(&some.client, some.listener, REASON_DENIED);
+    event_refused(&some.client, some.listener, some.service, REASON_DENIED);
     event_trace(&some, true, "x", 1);
     event_closed(&some, REASON_RESET, 0, false);
     const char *text = written();
@@ -69,7 +69,7 @@ START_TEST(addresses_are_shown_as_configured)
     capture(LOG_LEVEL_DEBUG);
     events_configure(true, ADDRESS_NONE);
     event_connected(&some);
-    event_refused(&some.client, some.listener, REASON_DENIED);
+    event_refused(&some.client, some.listener, some.service, REASON_DENIED);
     event_trace(&some, true, "x", 1);
     event_closed(&some, REASON_RESET, 0, false);
     text = written();
@@ -87,7 +87,8 @@ START_TEST(connections_can_be_left_out)
     event_closed(&some, REASON_RESET, 0, false);
     ck_assert_str_eq(written(), "");
     capture(LOG_LEVEL_DEBUG);
-    event_refused(&some.client, some.listener, REASON_DENIED); /* no connection: shown all the same */
+    event_refused(&some.client, some.listener, some.service,
+                  REASON_DENIED); /* no connection: shown all the same */
     expect_in(written(), "denied");
 }
 END_TEST
@@ -96,7 +97,7 @@ START_TEST(refused_waiting_failed)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_NOTICE);
-    event_refused(&some.client, "[::1]:7", REASON_PER_SOURCE);
+    event_refused(&some.client, "[::1]:7", "echo", REASON_PER_SOURCE);
     event_waiting(REASON_QUEUE_FULL, 77, 5);
     event_accept_failed("*:7", ENOBUFS);
     const char *text = written();
@@ -106,7 +107,7 @@ START_TEST(refused_waiting_failed)
     expect_in(text, "5 of them queued");
     expect_in(text, "cannot accept on *:7: No buffer space available");
     capture(LOG_LEVEL_WARNING);
-    event_refused(&some.client, "[::1]:7", REASON_PER_SOURCE);
+    event_refused(&some.client, "[::1]:7", "echo", REASON_PER_SOURCE);
     event_waiting(REASON_QUEUE_FULL, 77, 5);
     ck_assert_str_eq(written(), "");
 }

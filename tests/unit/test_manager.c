@@ -77,14 +77,20 @@ END_TEST
 
 START_TEST(long_failure_is_cut)
 {
-    char failure[2000];
-    memset(failure, 'x', sizeof failure - 1);
-    failure[sizeof failure - 1] = '\0';
-    manager_reloaded(&manager, failure);
-    char bytes[1024];
-    ssize_t length = recv(manager_fd, bytes, sizeof bytes, 0);
-    ck_assert_int_gt(length, 250);
-    ck_assert_int_lt(length, 512);
+    /* With one x, and with two: the cut falls into a character in one of them. */
+    for (size_t before = 1; before <= 2; before++) {
+        char failure[2 * NOTIFY_STATUS_SIZE] = "xx";
+        for (size_t i = before; i + 2 < sizeof failure; i += 2)
+            memcpy(failure + i, "\u00e9", 3);
+        manager_reloaded(&manager, failure);
+        char bytes[2 * NOTIFY_STATUS_SIZE];
+        ssize_t length = recv(manager_fd, bytes, sizeof bytes - 1, 0);
+        ck_assert_int_gt(length, NOTIFY_STATUS_SIZE / 2);
+        ck_assert_int_lt(length, 4096);
+        bytes[length] = '\0';
+        ck_assert_ptr_nonnull(strstr(bytes, "; not reloaded: x"));
+        ck_assert_str_eq(bytes + length - 5, "\u00e9...");
+    }
 }
 END_TEST
 

@@ -4,15 +4,18 @@
 #include "daemon/options.h"
 #include "faults.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
 /* ---- a daemon: a process that does as it is told with each SIGHUP ---- */
 
 static pid_t daemon_process;
+static bool started_blocked = true; /* SIGHUP */
 
 static struct signalfd_siginfo next_signal(void)
 {
@@ -34,7 +37,7 @@ static void start_daemon(const char *name, void (*act)(void))
     sigset_t set, before;
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, &before);
+    sigprocmask(started_blocked ? SIG_BLOCK : SIG_UNBLOCK, &set, &before);
     ck_assert_int_eq(pipe2(ready, O_CLOEXEC), 0);
     daemon_process = fork();
     ck_assert_int_ge(daemon_process, 0);
@@ -82,10 +85,40 @@ static void answer(const struct signalfd_siginfo *info, int status, const char *
         _exit(1);
 }
 
+static void take(const struct signalfd_siginfo *info)
+{
+    if (reload_take(info) < 0)
+        _exit(1);
+}
+
 static void succeed(void)
 {
     struct signalfd_siginfo info = next_signal();
+    take(&info);
     answer(&info, 0, "");
+}
+
+/* Whoever has been told that the daemon has the signal does not send another. */
+static void take_a_while(void)
+{
+    const struct timespec while_ = {.tv_sec = 1, .tv_nsec = 200000000};
+    sigset_t pending;
+    struct signalfd_siginfo info = next_signal();
+    take(&info);
+    nanosleep(&while_, NULL);
+    sigpending(&pending);
+    answer(&info, sigismember(&pending, SIGHUP) ? EXIT_STATUS_SYSTEM : 0, "asked again\n");
+}
+
+static void start_slowly(void)
+{
+    const struct timespec moment = {.tv_nsec = 200000000};
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    nanosleep(&moment, NULL);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    succeed();
 }
 
 static void refuse(void)
@@ -175,6 +208,48 @@ START_TEST(asks_again)
 }
 END_TEST
 
+START_TEST(asks_once)
+{
+    start_daemon("tcpechod", take_a_while);
+    ask(daemon_process, 0);
+}
+END_TEST
+
+/* SIGHUP would end it. */
+START_TEST(daemon_that_is_not_ready_yet)
+{
+    started_blocked = false;
+    start_daemon("tcpechod", start_slowly);
+    started_blocked = true;
+    ck_assert_str_eq(ask(daemon_process, 0), "");
+}
+END_TEST
+
+static bool is_elsewhere(pid_t process)
+{
+    char path[64];
+    struct stat own, other;
+    snprintf(path, sizeof path, "/proc/%d/ns/net", (int)process);
+    return stat("/proc/self/ns/net", &own) == 0 && stat(path, &other) == 0 && own.st_ino != other.st_ino;
+}
+
+static void be_elsewhere(void)
+{
+    if (unshare(CLONE_NEWNET | (geteuid() == 0 ? 0 : CLONE_NEWUSER)) < 0)
+        prctl(PR_SET_NAME, "unable");
+    next_signal();
+    _exit(0);
+}
+
+START_TEST(another_network_namespace)
+{
+    start_daemon("tcpechod", be_elsewhere);
+    WAIT_FOR(is_elsewhere(daemon_process));
+    expect_in(ask(daemon_process, EXIT_STATUS_SYSTEM), "is in another network namespace");
+    ck_assert_int_eq(waitpid(daemon_process, NULL, WNOHANG), 0); /* and it was not asked */
+}
+END_TEST
+
 START_TEST(answers_of_others_are_not_heard)
 {
     start_daemon("tcpechod", be_interfered_with);
@@ -253,6 +328,7 @@ START_TEST(only_who_asked_is_answered)
     const struct signalfd_siginfo killed = {.ssi_signo = SIGHUP, .ssi_code = SI_USER, .ssi_int = 0x5ec00000};
     const struct signalfd_siginfo queued = {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_int = 1};
     const struct signalfd_siginfo negative = {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_int = -1};
+    ck_assert_int_eq(reload_take(&killed), 0);
     fault_rules("sendto:EIO");
     int a = reload_answer(&killed, 0, ""), b = reload_answer(&queued, 0, ""),
         c = reload_answer(&negative, 0, "");
@@ -267,7 +343,8 @@ START_TEST(answer_that_does_not_arrive)
 {
     const struct signalfd_siginfo info = {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_int = 0x5ecfffff};
     unsigned before = open_descriptors();
-    ck_assert_int_eq(reload_answer(&info, 0, ""), -ECONNREFUSED); /* nobody is there */
+    ck_assert_int_eq(reload_take(&info), -ECONNREFUSED); /* nobody is there */
+    ck_assert_int_eq(reload_answer(&info, 0, ""), -ECONNREFUSED);
     fault_arm("socket", EMFILE, 1);
     int r = reload_answer(&info, 0, "");
     fault_disarm();
@@ -284,6 +361,9 @@ int main(void)
     tcase_add_test(tests, hidden_process);
     tcase_add_test(tests, refused_with_all_messages);
     tcase_add_test(tests, asks_again);
+    tcase_add_test(tests, asks_once);
+    tcase_add_test(tests, daemon_that_is_not_ready_yet);
+    tcase_add_test(tests, another_network_namespace);
     tcase_add_test(tests, answers_of_others_are_not_heard);
     tcase_add_test(tests, no_answer);
     tcase_add_test(tests, nonsense);

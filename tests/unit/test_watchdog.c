@@ -47,10 +47,16 @@ static void teardown(void)
     manager_close();
 }
 
-static void start(const char *usec)
+static bool init(const char *usec)
 {
     ck_assert_int_eq(setenv("WATCHDOG_USEC", usec, 1), 0);
-    watchdog_start(&watchdog, &loop, &pool);
+    return watchdog_init(&watchdog, &loop, &pool);
+}
+
+static void start(const char *usec)
+{
+    ck_assert(init(usec));
+    ck_assert_int_eq(watchdog_start(&watchdog), 0);
 }
 
 static void expect_when_told(const char *message)
@@ -59,27 +65,11 @@ static void expect_when_told(const char *message)
     expect(message);
 }
 
-/* Whatever comes before it. */
-static void wait_told(const char *message)
-{
-    char bytes[64];
-    do {
-        WAIT_FOR(is_told());
-        ssize_t length = recv(manager_fd, bytes, sizeof bytes - 1, 0);
-        ck_assert_int_gt(length, 0);
-        bytes[length] = '\0';
-    } while (strcmp(bytes, message) != 0);
-}
-
 START_TEST(not_wanted)
 {
-    watchdog_start(&watchdog, &loop, &pool);
-    ck_assert(!timer_is_armed(&watchdog.timer));
-    watchdog_stop(&watchdog);
-
+    ck_assert(!watchdog_init(&watchdog, &loop, &pool));
     ck_assert_int_eq(setenv("WATCHDOG_PID", "1", 1), 0); /* meant for another process */
-    start("100000");
-    ck_assert(!timer_is_armed(&watchdog.timer));
+    ck_assert(!init("100000"));
 }
 END_TEST
 
@@ -93,72 +83,112 @@ END_TEST
 START_TEST(cannot_be_read)
 {
     capture(LOG_LEVEL_DEBUG);
-    start("a moment");
+    ck_assert(!init("a moment"));
     const char *text = written();
-    expect_in(text, "warning: no watchdog: ");
+    expect_in(text, "warning: no watchdog: cannot read ");
     expect_in(text, strerror(EINVAL));
-    ck_assert(!timer_is_armed(&watchdog.timer));
+}
+END_TEST
+
+START_TEST(no_thread)
+{
+    ck_assert(init("1000000"));
+    capture(LOG_LEVEL_DEBUG);
+    fault_arm("pthread_create", EAGAIN, 1);
+    int r = watchdog_start(&watchdog);
+    fault_disarm();
+    ck_assert_int_eq(r, -EAGAIN);
+    const char *text = written();
+    expect_in(text, "warning: no watchdog: cannot start its thread: ");
+    expect_in(text, strerror(EAGAIN));
 }
 END_TEST
 
 START_TEST(alive_at_half_the_time)
 {
     uint64_t before = clock_monotonic_usec();
-    start("100000");
-    for (int i = 0; i < 3; i++)
-        expect_when_told("WATCHDOG=1");
-    ck_assert_uint_ge(clock_monotonic_usec() - before, 150000);
+    start("1000000");
+    expect_when_told("WATCHDOG=1");
+    ck_assert_uint_ge(clock_monotonic_usec() - before, 500000);
+    expect_when_told("WATCHDOG=1");
 }
 END_TEST
+
+/* The second look finds it where the first did: that is when it is told, and only then. */
+static void expect_stuck(const char *who, pid_t thread)
+{
+    char named[64];
+    capture(LOG_LEVEL_DEBUG);
+    for (int i = 0; i < 3; i++)
+        ck_assert_uint_eq(watchdog_look(&watchdog), 500000);
+    expect("WATCHDOG=trigger");
+    expect_nothing_yet(manager_fd);
+    const char *text = written();
+    snprintf(named, sizeof named, "error: %s (thread %d) has not turned its loop", who, (int)thread);
+    expect_in(text, named);
+    ck_assert_ptr_null(strstr(strstr(text, named) + 1, named));
+}
 
 START_TEST(stuck_worker_is_named)
 {
     turn();
     WAIT_FOR(atomic_load(&pool.workers[1].tid) != 0);
-    capture(LOG_LEVEL_DEBUG);
+    ck_assert(init("2000000"));
     /* It comes out of the wait that it is in, and not out of the next one. */
     fault_rules("epoll_wait@worker-2:sleep=60000");
-    uint64_t before = clock_monotonic_usec();
-    start("200000");
-    wait_told("WATCHDOG=trigger");
-    uint64_t after = clock_monotonic_usec();
+    watchdog_ask(&watchdog);
+    turn();
+    WAIT_FOR(event_loop_has_turned(&pool.workers[0].loop) && event_loop_has_turned(&pool.workers[1].loop));
+    watchdog_ask(&watchdog);
+    turn();
+    WAIT_FOR(event_loop_has_turned(&pool.workers[0].loop));
+    expect_stuck("worker 2", pool.workers[1].tid);
     fault_disarm();
-    const char *text = written();
-    char named[64];
-    snprintf(named, sizeof named, "worker 2 (thread %d) has not turned its loop", (int)pool.workers[1].tid);
-    expect_in(text, "error: ");
-    expect_in(text, named);
-    ck_assert_uint_ge(after - before, 150000);
-    wait_told("WATCHDOG=1"); /* it turns again */
+    WAIT_FOR(!worker_pool_stuck(&pool));
+    watchdog_look(&watchdog);
+    expect("WATCHDOG=1"); /* it turns again */
 }
 END_TEST
 
+/* The test's own thread is the main thread, and turns its loop when it likes. */
 START_TEST(late_is_not_stuck)
 {
     capture(LOG_LEVEL_DEBUG);
-    start("2000000");
-    atomic_store(&pool.workers[0].turned, false);
-    watchdog.timer.fire(&watchdog.timer);
+    ck_assert(init("2000000"));
+    watchdog_ask(&watchdog);
+    ck_assert_uint_eq(watchdog_look(&watchdog), 500000);
     expect_nothing_yet(manager_fd);
-    ck_assert(watchdog.is_late);
-    atomic_store(&pool.workers[0].turned, true);
+    turn();
     WAIT_FOR(!worker_pool_stuck(&pool));
-    watchdog.timer.fire(&watchdog.timer);
+    ck_assert_uint_eq(watchdog_look(&watchdog), 1000000);
     expect("WATCHDOG=1");
-    ck_assert(!watchdog.is_late);
     ck_assert_str_eq(written(), "");
+}
+END_TEST
+
+START_TEST(stuck_acceptor_is_named)
+{
+    ck_assert(init("2000000"));
+    watchdog_ask(&watchdog);
+    expect_stuck("the acceptor", getpid());
+    turn();
+    WAIT_FOR(!worker_pool_stuck(&pool));
+    watchdog_look(&watchdog);
+    expect("WATCHDOG=1"); /* it turns again */
 }
 END_TEST
 
 START_TEST(busy_manager_is_told_sooner_again)
 {
-    start("100000");
+    ck_assert(init("2000000"));
+    watchdog_ask(&watchdog);
+    turn();
+    WAIT_FOR(!worker_pool_stuck(&pool));
     fill_queue(&manager_name, manager_length);
-    uint64_t end = clock_monotonic_usec() + 60000;
-    while (clock_monotonic_usec() < end)
-        turn();
+    ck_assert_uint_eq(watchdog_look(&watchdog), 500000);
     ck_assert_uint_eq(empty_queue(manager_fd), 0);
-    expect_when_told("WATCHDOG=1");
+    ck_assert_uint_eq(watchdog_look(&watchdog), 1000000);
+    expect("WATCHDOG=1");
 }
 END_TEST
 
@@ -169,9 +199,11 @@ int main(void)
     tcase_add_test(tests, not_wanted);
     tcase_add_test(tests, never_started);
     tcase_add_test(tests, cannot_be_read);
+    tcase_add_test(tests, no_thread);
     tcase_add_test(tests, alive_at_half_the_time);
     tcase_add_test(tests, stuck_worker_is_named);
     tcase_add_test(tests, late_is_not_stuck);
+    tcase_add_test(tests, stuck_acceptor_is_named);
     tcase_add_test(tests, busy_manager_is_told_sooner_again);
     return run_case(tests);
 }
