@@ -1,5 +1,5 @@
-/* Time in microseconds, the unit of every duration and deadline in these programs; in nanoseconds where a round
- * trip is measured. */
+/* Time in microseconds, the unit of every duration and deadline in these programs; in nanoseconds where a
+ * round trip is measured. */
 #pragma once
 
 #include <stdint.h>
