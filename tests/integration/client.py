@@ -301,6 +301,17 @@ def echo(connection):
         connection.sendall(data)
 
 
+def echo_and_tell(answered):
+    """The same, and `answered` is set with the first answer."""
+
+    def serve(connection):
+        for data in chunks(connection):
+            connection.sendall(data)
+            answered.set()
+
+    return serve
+
+
 def discard(connection):
     for _ in chunks(connection):
         pass
