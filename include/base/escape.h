@@ -12,6 +12,11 @@ const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char 
  * Returns it, owned by the caller (free(3)), or NULL when memory is short. */
 char *escape_quoted(const char *text);
 
+/* The length of the printable non-ASCII character of UTF-8 (RFC 3629) that a string begins with; 0: it begins
+ * with none, or with a C1 control character, which a terminal obeys. The NUL at the end of the string stops
+ * every look ahead, since it is no continuation byte. */
+size_t utf8_length(const void *bytes);
+
 /* Puts "..." in place of the end of a text of `length` bytes, at least 3, that was cut off there, and leaves
  * no half of a UTF-8 character before it. Returns the length that it has then. */
 size_t escape_cut_short(char *text, size_t length);

@@ -5,9 +5,6 @@
 
 #include <stdio.h>
 
-/* "INDENT NAME = VALUE;" and a newline, of the field in `base`. Errors of the stream wait for print_finish.
- * Returns 0 or -ENOMEM. */
+/* "INDENT NAME = VALUE;" and a newline, of the field in `base`. Errors of the stream wait for print_finish
+ * (base/streams.h). Returns 0 or -ENOMEM. */
 int setting_print(const struct setting_row *row, const void *base, const char *indent, FILE *out);
-
-/* Writes out what stdio has kept, so that a full disk shows. Returns 0 or a negative errno. */
-int print_finish(FILE *out);

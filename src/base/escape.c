@@ -48,11 +48,9 @@ const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char 
     return out;
 }
 
-/* The length of the printable non-ASCII character of UTF-8 (RFC 3629) that `in` begins with; 0: it begins
- * with none, or with a C1 control character, which a terminal obeys. The NUL at the end of the string stops
- * every look ahead, since it is no continuation byte. */
-static size_t utf8_length(const uint8_t *in)
+size_t utf8_length(const void *bytes)
 {
+    const uint8_t *in = bytes;
     /* Overlong forms, surrogates, C1 controls and what lies behind U+10FFFF all show in the second byte. */
     uint8_t low = 0x80, high = 0xbf;
     size_t length;

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/streams.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/problems.h"
@@ -12,30 +13,8 @@
 #include "daemon/signals.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-/* Who started us may have closed stdin, stdout or stderr. Their numbers are taken before a client's
- * connection gets one of them and is sent what is meant for stderr. Each is opened the wrong way round, so
- * that its use fails as if it were closed. Returns 0 or a negative errno. */
-static int hold_standard_descriptors(void)
-{
-    static const int flags[] = {
-        [STDIN_FILENO] = O_WRONLY, [STDOUT_FILENO] = O_RDONLY, [STDERR_FILENO] = O_RDONLY};
-
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-        if (fcntl(fd, F_GETFD) >= 0)
-            continue;
-        int opened = open("/dev/null", flags[fd]);
-        if (opened < 0)
-            return -errno;
-        if (opened != fd)
-            close(opened);
-    }
-    return 0;
-}
 
 /* What was asked for is on stdout, or it is an error: a full disk must not look like a success. */
 static int printed(int r)
@@ -94,7 +73,7 @@ int main(int argc, char *argv[])
     CLEANUP(options_clear) struct options options = {0};
     if (options_parse(argc, argv, &options) < 0)
         return EXIT_STATUS_USAGE;
-    int r = hold_standard_descriptors();
+    int r = streams_hold_standard();
     if (r < 0) {
         static const char what[] = "cannot open /dev/null in the place of a closed stdin, stdout or stderr";
         fprintf(stderr, "tcpechod: %s: %s\n", what, strerrordesc_np(-r));

@@ -1,8 +1,9 @@
 #include "daemon/options.h"
 
 #include "base/cleanup.h"
+#include "base/streams.h"
 #include "daemon/listener_settings.h"
-#include "daemon/settings_print.h"
+#include "daemon/setting_table.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -2,19 +2,12 @@
 
 #include "base/cleanup.h"
 #include "base/escape.h"
+#include "base/streams.h"
 #include "daemon/listener_settings.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-int print_finish(FILE *out)
-{
-    errno = 0;
-    if (fflush(out) == 0 && !ferror(out))
-        return 0;
-    return errno ? -errno : -EIO;
-}
 
 /* The fewest decimals that read back as the same number, and at least one, which makes libconfig see a float.
  */

@@ -1,5 +1,6 @@
 /* conf/tcpechod.conf: each setting with its meaning, its bounds and its default. */
 #include "base/cleanup.h"
+#include "base/streams.h"
 #include "daemon/settings_print.h"
 
 #include <errno.h>

@@ -8,8 +8,10 @@ import re
 import subprocess
 import tempfile
 
+import client
 import harness
 
+PAGE_1 = os.path.join(harness.ROOT, "man", "tcpecho.1")
 PAGE_8 = os.path.join(harness.ROOT, "man", "tcpechod.8")
 PAGE_5 = os.path.join(harness.ROOT, "man", "tcpechod.conf.5")
 INSTALLED = os.path.join(harness.ROOT, "conf", "tcpechod.conf")
@@ -56,9 +58,9 @@ def literals(text):
                                                                re.MULTILINE | re.DOTALL)]
 
 
-def sources():
-    paths = [path for folder in ("src", "include")
-             for path in glob.glob(os.path.join(harness.ROOT, folder, "**", "*.[ch]"), recursive=True)]
+def sources(*libraries):
+    paths = [path for folder in ("src", "include") for library in libraries
+             for path in glob.glob(os.path.join(harness.ROOT, folder, library, "**", "*.[ch]"), recursive=True)]
     return "\n".join(read(path) for path in sorted(paths))
 
 
@@ -166,7 +168,7 @@ class Daemon(harness.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.page = read(PAGE_8)
-        cls.sources = sources()
+        cls.sources = sources("base", "serve", "daemon")
         cls.help = harness.run_daemon("--help").stdout
 
     def test_options(self):
@@ -218,10 +220,70 @@ class Daemon(harness.TestCase):
         self.assertEqual({name for line in written for name in line.split(" , ")}, used)
 
 
+class Client(harness.TestCase):
+    """tcpecho(1)"""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.page = read(PAGE_1)
+        cls.sources = sources("client")
+        cls.help = client.run("--help").stdout.decode()
+
+    def test_options(self):
+        told = re.findall(r"^  -(\w), --([\w-]+)(?: ([A-Z[]\S*))? +\S", self.help, re.MULTILINE)
+        self.assertGreater(len(told), 5)
+        written = re.findall(r"^\.It Fl (\w) , Fl Fl ([\w-]+)(?: (.*))?$", self.page, re.MULTILINE)
+        words = [(short, long, re.sub(r"\b(Ar|Oo|Oc|Ns) ?", "", argument).replace(" ", ""))
+                 for short, long, argument in written]
+        self.assertEqual(sorted(words), sorted((short, long, re.sub(r"[][]", "", argument).lower())
+                                               for short, long, argument in told))
+
+    def test_synopsis_has_each_mode_with_its_options(self):
+        forms = section(self.page, "SYNOPSIS").split(".Nm\n")[1:-1]
+        modes = re.findall(r"^tcpecho (?:--(\w+) )?", self.help, re.MULTILINE)
+        self.assertEqual(len(forms), len(modes))
+        for form, mode in zip(forms, modes):
+            with self.subTest(mode=mode):
+                arguments = [f"--{mode}", "0"] if mode else []
+                told = re.findall(r"^  -(\w), ", client.run("--help", *arguments).stdout.decode(), re.MULTILINE)
+                if not mode:  # the help is that of all modes; what talk has is what is accepted
+                    told = [letter for letter in told if self.talks(letter)]
+                self.assertEqual(sorted(re.findall(r"Fl (\w)", form)), sorted(set(told) - {"h", "V"}))
+
+    @staticmethod
+    def talks(letter):
+        return "does not go without" not in client.run(f"-{letter}", "0", "a", "b", "c").stderr and letter not in "lpbw"
+
+    def test_exit_statuses(self):
+        told = re.findall(r"\b(\d+) \w", self.help.partition("Exit status:")[2].partition("See ")[0])
+        written = re.findall(r"^\.It (\d+)$", section(self.page, "EXIT STATUS"), re.MULTILINE)
+        defined = read(os.path.join(harness.ROOT, "include", "client", "exit_status.h"))
+        numbers = {number for name, number in re.findall(r"#define (EXIT_\w+) (\d+)", defined) if name != "EXIT_INTERRUPTED"}
+        self.assertEqual(written, told)
+        self.assertEqual(set(written), numbers | {"0"})
+
+    def test_environment(self):
+        used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
+        written = re.findall(r"^\.It Ev (.*)$", section(self.page, "ENVIRONMENT"), re.MULTILINE)
+        self.assertEqual(set(written), used)
+
+    def test_examples_are_understood(self):
+        examples = [line[2:] for block in literals(section(self.page, "EXAMPLES")) for line in block.splitlines()
+                    if line.startswith("$ ")]
+        self.assertGreater(len(examples), 4)
+        for example in examples:
+            with self.subTest(example=example):
+                words = re.search(r"tcpecho (.*?)(?: [<>|].*)?$", example).group(1).split()
+                # An operand too many is what is wrong with it, and nothing else.
+                result = client.run(*words, "surplus", "surplus")
+                self.assertEqual(result.status, client.USAGE)
+                self.assertIn("surplus: ", result.stderr)
+
+
 class Markup(harness.TestCase):
     def test_mandoc_has_nothing_to_say(self):
         mandoc = harness.needs("mandoc")
-        result = subprocess.run([mandoc, "-T", "lint", PAGE_8, PAGE_5], stdin=subprocess.DEVNULL, capture_output=True,
+        result = subprocess.run([mandoc, "-T", "lint", PAGE_1, PAGE_8, PAGE_5], stdin=subprocess.DEVNULL, capture_output=True,
                                 text=True, check=False)
         # Which other pages are installed here is none of ours.
         told = [line for line in result.stdout.splitlines() if "referenced manual not found" not in line]

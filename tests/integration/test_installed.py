@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 
+import client
 import harness
 
 SYSTEMD = os.path.join(harness.ROOT, "systemd")
@@ -106,15 +107,21 @@ class ServiceUnit(harness.TestCase):
         self.assertEqual(named, set(os.listdir(os.path.join(SYSTEMD, "examples"))))
 
 
-class Completion(harness.TestCase):
+class BashTestCase(harness.TestCase):
+    file = function = program = None
+
     def complete(self, *words):
         """What bash offers for the last word."""
-        script = ('source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
-                  ' _tcpechod "$1" "${@: -1}" "${@: -2:1}"; printf "%s\\n" "${COMPREPLY[@]}"')
-        result = subprocess.run(["bash", "-c", script, os.path.join(SYSTEMD, "completion.bash"), harness.TCPECHOD,
-                                 *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        script = (f'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
+                  f' {self.function} "$1" "${{@: -1}}" "${{@: -2:1}}"; printf "%s\\n" "${{COMPREPLY[@]}}"')
+        result = subprocess.run(["bash", "-c", script, os.path.join(SYSTEMD, self.file), self.program, *words],
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
         self.assertEqual(result.stderr, "")
         return result.stdout.split()
+
+
+class Completion(BashTestCase):
+    file, function, program = "completion.bash", "_tcpechod", harness.TCPECHOD
 
     def test_options(self):
         told = re.findall(r"^  -\w, (--[\w-]+)", harness.run_daemon("--help").stdout, re.MULTILINE)
@@ -135,6 +142,41 @@ class Completion(harness.TestCase):
 
     def test_nothing_for_numbers(self):
         self.assertEqual(self.complete("--port", ""), [])
+
+
+class ClientCompletion(BashTestCase):
+    file, function, program = "completion-tcpecho.bash", "_tcpecho", client.TCPECHO
+
+    def told(self, *mode):
+        help_text = client.run(*mode, "--help").stdout.decode()
+        return list(dict.fromkeys(re.findall(r"^  -\w, (--[\w-]+)", help_text, re.MULTILINE)))
+
+    def test_options(self):
+        self.assertEqual(self.complete("-"), self.told())
+        self.assertEqual(self.complete("--verb"), ["--verbose"])
+
+    def test_options_of_the_mode(self):
+        for mode in ("-p", "--ping"):
+            self.assertEqual(self.complete(mode, "-"), self.told("--ping"))
+            self.assertEqual(self.complete("localhost", mode, "7", "-"), self.told("--ping"))
+        self.assertNotIn("--count", self.complete("--listen", "7777", "-"))
+        self.assertIn("--verbose", self.complete("--listen", "7777", "-"))
+
+    def test_services_to_expect(self):
+        told = re.search(r"must be (\w+) or (\w+)", client.run("-e", "x", "localhost").stderr).groups()
+        self.assertEqual(self.complete("-e", ""), list(told))
+        self.assertEqual(self.complete("--expect", "=", "u"), ["upper"])
+
+    def test_host_and_port(self):
+        # Once for each protocol that has it, which bash shows as one.
+        self.assertEqual(set(self.complete("localhost", "ech")), {"echo"})
+        self.assertEqual(set(self.complete("-v", "-W", "5", "localhost", "ech")), {"echo"})
+        self.assertEqual(self.complete(CATALOG[:-2]), [CATALOG])
+        self.assertEqual(self.complete("localhost", "7", "ech"), [])
+
+    def test_nothing_for_numbers_and_times(self):
+        for option in ("-W", "--wait", "--connect-timeout", "--count", "-l"):
+            self.assertEqual(self.complete(option, ""), [])
 
 
 if __name__ == "__main__":

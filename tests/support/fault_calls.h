@@ -43,6 +43,7 @@
     X(pidfd_open)                                                                                            \
     X(pipe2)                                                                                                 \
     X(poll)                                                                                                  \
+    X(ppoll)                                                                                                 \
     X(pthread_create)                                                                                        \
     X(pthread_mutex_init)                                                                                    \
     X(pthread_sigmask)                                                                                       \

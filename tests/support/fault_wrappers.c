@@ -118,6 +118,8 @@ WRAP(int, epoll_create1, (int flags), (flags), FAIL_ERRNO)
 WRAP(int, epoll_wait, (int fd, struct epoll_event *events, int count, int timeout),
      (fd, events, count, timeout), FAIL_ERRNO)
 WRAP(int, poll, (struct pollfd * fds, nfds_t count, int timeout), (fds, count, timeout), FAIL_ERRNO)
+WRAP(int, ppoll, (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
+     (fds, count, timeout, mask), FAIL_ERRNO)
 WRAP(int, nanosleep, (const struct timespec *time, struct timespec *left), (time, left), FAIL_ERRNO)
 WRAP(int, eventfd, (unsigned count, int flags), (count, flags), FAIL_ERRNO)
 WRAP(int, signalfd, (int fd, const sigset_t *mask, int flags), (fd, mask, flags), FAIL_ERRNO)

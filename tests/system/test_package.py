@@ -41,6 +41,7 @@ class Package(harness.TestCase):
         self.machine.install(self.built)
         self.assertEqual(self.machine.show("ActiveState"), "active", self.machine.status())
         self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+        self.assertEqual(self.machine.run("tcpecho", "--expect", "echo", "localhost", "7", stdin="hi\n").stdout, "hi\n")
         self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service").stdout.strip(), "enabled")
         self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.socket", check=False).stdout.strip(), "disabled")
         # The socket unit has the installed listeners' addresses, so that one can change to it.
@@ -56,6 +57,8 @@ class Package(harness.TestCase):
         page = self.machine.run("sh", "-c", "MANWIDTH=100 MANPAGER=cat man tcpechod.conf | col -b").stdout
         self.assertRegex(page, r"(?m)^NAME\n\s+tcpechod\.conf\b")
         self.assertIn("idle_timeout", page)
+        page = self.machine.run("sh", "-c", "MANWIDTH=100 MANPAGER=cat man tcpecho | col -b").stdout
+        self.assertRegex(page, r"(?m)^NAME\n\s+tcpecho\b")
 
     def test_remove_keeps_the_settings_and_purge_leaves_nothing(self):
         files, accounts = self.machine.written(), self.accounts()

@@ -1,0 +1,25 @@
+/* stdin to a socket and the socket to stdout, both at once, in bounded memory.
+ *
+ *     stdin -> up -> socket        the end of stdin half-closes the socket
+ *     stdout <- down <- socket     the end of the socket ends the conversation once stdin has ended too; a
+ * person at a terminal has nothing more to say to one who has left, so theirs need not
+ *
+ * One thread. */
+#pragma once
+
+#include "client/answer_check.h"
+
+struct conversation_terms {
+    const char *peer; /* as messages call the other side */
+    int interrupt_fd; /* interrupt_open; -1: none */
+    enum expectation expect;
+    uint64_t wait_usec; /* how long it may be silent when it is its turn; USEC_NEVER: for ever */
+};
+
+struct conversation_totals {
+    uint64_t sent, received;
+};
+
+/* `fd` is connected and does not block; it stays the caller's. Returns an exit status, after one line on
+ * stderr when it is neither 0 nor EXIT_INTERRUPTED. */
+int converse(int fd, const struct conversation_terms *terms, struct conversation_totals *totals);

@@ -1,0 +1,28 @@
+/* A JSON document (RFC 8259) as it is written: objects and lists in one another, figures with their units.
+ * Write errors stay in the stream. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct json {
+    FILE *out;
+    unsigned depth;
+    bool is_first; /* of the object or list that is open */
+};
+
+/* `key` is NULL in a list and for the document itself. */
+void json_open(struct json *json, const char *key, char bracket); /* '{' or '[' */
+void json_close(struct json *json, char bracket);                 /* '}' or ']' */
+
+/* The last of the document is followed by a newline. Bytes that are not UTF-8 become U+FFFD. */
+void json_text(struct json *json, const char *key, const char *text);
+void json_bool(struct json *json, const char *key, bool value);
+
+/* {"value": 12, "unit": "us"} */
+void json_count(struct json *json, const char *key, uint64_t value, const char *unit);
+void json_number(struct json *json, const char *key, double value, const char *unit);
+
+/* [1, 2, 3] on one line. */
+void json_row(struct json *json, const uint64_t *values, unsigned count);

@@ -1,0 +1,35 @@
+/* What the user wrote, as addresses to connect to. */
+#pragma once
+
+#include <stddef.h>
+#include <sys/socket.h>
+
+struct endpoint {
+    struct sockaddr_storage address;
+    socklen_t length;
+};
+
+/* "127.0.0.1:7007", "[::1]:7007", or the path of a Unix socket. Returns `out`. */
+#define ENDPOINT_TEXT_SIZE 128
+const char *endpoint_format(const struct endpoint *endpoint, char out[static ENDPOINT_TEXT_SIZE]);
+
+struct target {
+    const char *host;       /* as written; the caller's; NULL: all addresses of this host */
+    const char *port;       /* NULL: host is the path of a Unix socket */
+    struct endpoint *items; /* owned; at least one */
+    size_t count;
+};
+
+/* `host` is a name, an address (IPv6 also in brackets) or, with a slash in it, a path; `port` a number or a
+ * name of services(5), NULL for the default; a path has none. Blocks on name servers. Returns 0, or an exit
+ * status after one line on stderr. */
+int target_resolve(const char *host, const char *port, struct target *out);
+
+/* The same of an address to listen at: `host` may be NULL, for all addresses, and `port` 0, for a free one.
+ */
+int target_resolve_local(const char *host, const char *port, struct target *out);
+void target_clear(struct target *target); /* also for CLEANUP() */
+
+/* "localhost port 7007", "port 7777" or the path. Returns `out`. */
+#define TARGET_TEXT_SIZE 320
+const char *target_format(const struct target *target, char out[static TARGET_TEXT_SIZE]);

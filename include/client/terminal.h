@@ -1,0 +1,40 @@
+/* What only a person at a terminal sees: colour, and a line of progress that is gone when it is done.
+ *
+ * Neither is ever written where `fd` is no terminal, $NO_COLOR (no-color.org) is set or $TERM is "dumb": then
+ * all of this does nothing. One thread. */
+#pragma once
+
+#include <stdbool.h>
+
+struct terminal {
+    int fd;
+    bool is_terminal;
+    bool is_rich; /* colour and control codes are welcome */
+    bool progress_shown;
+};
+
+enum colour {
+    COLOUR_OFF,
+    COLOUR_BAD,
+    COLOUR_GOOD,
+    COLOUR_DIM,
+};
+
+void terminal_init(struct terminal *terminal, int fd);
+
+/* Its columns now; 80 where nobody knows. */
+unsigned terminal_width(const struct terminal *terminal);
+
+/* The control code, or "". */
+const char *terminal_colour(const struct terminal *terminal, enum colour colour);
+
+/* Puts one line in the place of the one before, cut to the width. Text without control characters. */
+void terminal_progress(struct terminal *terminal, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Before anything else is written there. */
+void terminal_progress_erase(struct terminal *terminal);
+
+/* "tcpecho: TEXT" and a newline on stderr, in one write, so that lines of two processes do not mix. Nobody is
+ * told when even that fails. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

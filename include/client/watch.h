@@ -1,0 +1,53 @@
+/* Between watch.c, which runs tcpecho --watch, and watch_events.c, which counts and tells what happens. One
+ * thread. */
+#pragma once
+
+#include "client/options.h"
+#include "client/precise_timer.h"
+#include "client/watch_report.h"
+
+/* Messages of the steady client, and new connections, that may be under way: with the default interval, 20
+ * seconds without an answer. A gap goes on behind them; only no more are added to it. */
+#define MOST_UNANSWERED 1024
+#define MOST_COMERS 1000
+
+struct comer {
+    struct probe probe;
+    struct list link; /* in watch->idle, or a ring of its own */
+    uint64_t due_nsec;
+};
+
+struct watch {
+    struct event_loop loop;
+    struct event_source interrupt;
+    struct precise_timer tick;
+    struct timer end_timer, progress_timer, last_timer;
+    const struct client_options *options;
+    struct endpoint endpoint;
+    uint64_t start_nsec, next_nsec, stop_nsec;
+    bool stopping;
+
+    struct probe steady;
+    uint64_t due_nsec[MOST_UNANSWERED]; /* of each message of this connection, by its number */
+    uint64_t sent;                      /* of this connection */
+    struct comer *comers;
+    size_t comer_count;
+    struct list idle;
+    uint64_t under_way;        /* comers */
+    uint64_t run, connections; /* make the bytes of each connection its own */
+    uint64_t skipped, late_nsec;
+    struct watch_side steady_side, comer_side;
+
+    struct terminal out, progress; /* stdout, stderr */
+    uint64_t line_second, lines, lines_left_out;
+};
+
+/* A message or a connection is served that was due at that time, with or without more that are owed. */
+void watch_served(struct watch *watch, struct watch_side *side, uint64_t due_nsec, bool more);
+
+/* A connection has ended; PROBE_SERVED is only counted. */
+void watch_ended(struct watch *watch, struct watch_side *side, const struct probe *probe, enum probe_end end,
+                 int error);
+
+/* The line on a terminal, again and again: `progress_timer`. */
+void watch_show_progress(struct timer *timer);

@@ -1,0 +1,45 @@
+/* What tcpecho --watch has seen, for people and for programs. */
+#pragma once
+
+#include "client/gap.h"
+#include "client/histogram.h"
+#include "client/probe.h"
+#include "client/terminal.h"
+
+/* The steady client, or the new connections. */
+struct watch_side {
+    const char *name;
+    struct gap gap;
+    uint64_t begun;            /* messages, or connections */
+    uint64_t served;           /* of these */
+    uint64_t ends[PROBE_ENDS]; /* connections, by how they ended */
+    uint64_t wrong_bytes;
+    int connect_error; /* the last of each */
+    int break_error;
+    struct histogram latency; /* from when it was due until it was answered */
+
+    /* Since something went wrong, until it goes right again. */
+    bool is_down;
+    uint64_t down_nsec, down_count;
+};
+
+struct watch_summary {
+    const char *peer;
+    uint64_t interval_usec, allowed_usec;
+    uint64_t start_nsec, elapsed_nsec;
+    uint64_t skipped; /* new connections not begun, since too many were under way */
+    uint64_t
+        late_nsec; /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
+    const struct watch_side *steady, *comers;
+};
+
+/* Whether there was no outage: no gap over what is allowed, nothing refused, broken, late or wrong. */
+bool watch_is_clean(const struct watch_summary *summary);
+
+/* Write errors stay in the stream. */
+void watch_print(const struct watch_summary *summary, const struct terminal *terminal, FILE *out);
+void watch_print_json(const struct watch_summary *summary, FILE *out);
+
+/* "16:01:04.094", local time, of a moment of CLOCK_MONOTONIC. Returns `out`. */
+#define CLOCK_TEXT_SIZE 16
+const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZE]);

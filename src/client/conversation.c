@@ -1,0 +1,347 @@
+#include "client/conversation.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "client/dial.h"
+#include "client/exit_status.h"
+#include "client/terminal.h"
+#include "client/values.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Of each direction. Larger ones are no faster: they do not fit beside each other into a CPU's cache. */
+#define BUFFER_SIZE (128U << 10)
+
+/* How long to see to it that the other side has taken the last bytes before it is left. */
+#define ACKNOWLEDGE_USEC USEC_PER_SEC
+#define ACKNOWLEDGE_STEP_MSEC 2
+
+/* How long to wait, behind the first wrong byte, for those that say what happened to it. */
+#define EVIDENCE_USEC (USEC_PER_SEC / 2)
+
+#define WHY_SIZE 384
+
+struct flow {
+    uint8_t *bytes;
+    size_t start, end; /* what is between has come in and not yet gone out */
+    bool ended;        /* nothing more comes in */
+};
+
+struct conversation {
+    const struct conversation_terms *terms;
+    struct conversation_totals *totals;
+    int fd;
+    int out; /* stdout, or a description of it that is ours and does not block */
+    bool out_is_socket;
+    struct flow up, down;
+    struct answer_check *check; /* NULL: anything is right */
+    bool at_terminal;           /* stdin is one */
+    bool half_closed;           /* we have sent our FIN */
+    uint64_t heard;             /* when the other side was last heard, or its turn began */
+    char why[WHY_SIZE];         /* of an exit status; told once it is known that nothing says more */
+};
+
+static bool is_empty(const struct flow *flow)
+{
+    return flow->start == flow->end;
+}
+
+/* EAGAIN: others share our stdin or stdout and want it not to block. */
+static bool is_temporary(int error)
+{
+    return error == EAGAIN || error == EINTR;
+}
+
+static int fail(struct conversation *c, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int fail(struct conversation *c, int status, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(c->why, sizeof c->why, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+static int fail_connection(struct conversation *c, int error)
+{
+    return fail(c, dial_exit_status(error),
+                "%s closed the connection before the end: %s (%" PRIu64 " bytes sent, %" PRIu64 " received)",
+                c->terms->peer, strerror(error), c->totals->sent, c->totals->received);
+}
+
+static int fail_file(struct conversation *c, const char *what, int error)
+{
+    return fail(c, EXIT_FILE, "cannot %s: %s", what, strerror(error));
+}
+
+/* It is for the other side to say something: we have said all, or as much as may go unanswered. */
+static bool is_their_turn(const struct conversation *c)
+{
+    return is_empty(&c->down) && (c->half_closed || (c->check && answer_check_room(c->check) == 0));
+}
+
+/* Returns 0 or an exit status, as all the steps do. */
+static int read_input(struct conversation *c)
+{
+    size_t room = c->check ? answer_check_room(c->check) : BUFFER_SIZE;
+    ssize_t n = read(STDIN_FILENO, c->up.bytes, room < BUFFER_SIZE ? room : BUFFER_SIZE);
+
+    if (n < 0)
+        return is_temporary(errno) ? 0 : fail_file(c, "read stdin", errno);
+    if (c->check)
+        answer_check_sent(c->check, c->up.bytes, (size_t)n);
+    if (is_their_turn(c))
+        c->heard = clock_monotonic_usec();
+    c->up.start = 0;
+    c->up.end = (size_t)n;
+    c->up.ended = n == 0;
+    return 0;
+}
+
+static int send_input(struct conversation *c)
+{
+    ssize_t n = send(c->fd, c->up.bytes + c->up.start, c->up.end - c->up.start, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (n < 0)
+        return is_temporary(errno) ? 0 : fail_connection(c, errno);
+    c->up.start += (size_t)n;
+    c->totals->sent += (uint64_t)n;
+    return 0;
+}
+
+static int receive_answer(struct conversation *c)
+{
+    ssize_t n = recv(c->fd, c->down.bytes, BUFFER_SIZE, MSG_DONTWAIT);
+
+    if (n < 0)
+        return is_temporary(errno) ? 0 : fail_connection(c, errno);
+    c->heard = clock_monotonic_usec();
+    c->down.start = 0;
+    c->down.end = (size_t)n;
+    c->down.ended = n == 0;
+    c->totals->received += (uint64_t)n;
+    if (c->check)
+        answer_check_received(c->check, c->down.bytes, (size_t)n);
+    return 0;
+}
+
+/* A reader that has seen enough (head(1)) ends the conversation, and that is no failure. */
+static int write_answer(struct conversation *c, bool *left)
+{
+    const uint8_t *from = c->down.bytes + c->down.start;
+    size_t length = c->down.end - c->down.start;
+    ssize_t n = c->out_is_socket ? send(c->out, from, length, MSG_NOSIGNAL | MSG_DONTWAIT)
+                                 : write(c->out, from, length);
+
+    if (n < 0 && errno == EPIPE)
+        *left = true;
+    if (n < 0)
+        return is_temporary(errno) || *left ? 0 : fail_file(c, "write to stdout", errno);
+    c->down.start += (size_t)n;
+    c->heard = clock_monotonic_usec(); /* while our reader was slow, it could not be */
+    return 0;
+}
+
+static int half_close(struct conversation *c)
+{
+    int r = dial_half_close(c->fd);
+
+    if (r < 0)
+        return fail_connection(c, -r);
+    c->half_closed = true;
+    c->heard = clock_monotonic_usec(); /* from here on it is the other side that we wait for */
+    return 0;
+}
+
+/* The last bytes may meet a socket that is closed already. Only the answer to them says so. */
+static int see_off(struct conversation *c)
+{
+    uint64_t deadline = clock_monotonic_usec() + ACKNOWLEDGE_USEC;
+    int waiting = 0, r = 0;
+
+    do {
+        r = dial_result(c->fd);
+        if (r < 0)
+            return fail_connection(c, -r);
+        if (ioctl(c->fd, SIOCOUTQ, &waiting) < 0)
+            return 0; /* a socket that knows no such thing has nothing to wait for */
+        if (waiting > 0)
+            (void)poll(NULL, 0, ACKNOWLEDGE_STEP_MSEC);
+    } while (waiting > 0 && clock_monotonic_usec() < deadline);
+    return 0;
+}
+
+static bool may_read(const struct conversation *c)
+{
+    return !c->up.ended && is_empty(&c->up) && !(c->check && answer_check_room(c->check) == 0);
+}
+
+enum { INPUT, SOCKET, OUTPUT, INTERRUPT, WATCHED };
+
+/* -1 for a descriptor that nothing is wanted of: poll(2) reports errors and hang-ups unasked, for ever. */
+static void choose(const struct conversation *c, struct pollfd items[static WATCHED])
+{
+    bool wants_answer = !c->down.ended && is_empty(&c->down);
+    short socket_events = (short)((wants_answer ? POLLIN : 0) | (is_empty(&c->up) ? 0 : POLLOUT));
+    /* Behind its FIN the other side is still watched: a RST ends what we send. */
+    bool watched = socket_events != 0 || (c->down.ended && !c->half_closed);
+
+    items[INPUT] = (struct pollfd){.fd = may_read(c) ? STDIN_FILENO : -1, .events = POLLIN};
+    items[SOCKET] = (struct pollfd){.fd = watched ? c->fd : -1, .events = socket_events};
+    items[OUTPUT] = (struct pollfd){.fd = c->out, .events = is_empty(&c->down) ? 0 : POLLOUT};
+    items[INTERRUPT] = (struct pollfd){.fd = c->terms->interrupt_fd, .events = POLLIN};
+}
+
+/* In milliseconds for poll(2); -1: for ever. */
+static int patience(const struct conversation *c)
+{
+    uint64_t usec = is_their_turn(c) ? c->terms->wait_usec : USEC_NEVER;
+    if (c->check && answer_check_is_wrong(c->check))
+        usec = EVIDENCE_USEC;
+    if (usec == USEC_NEVER)
+        return -1;
+    uint64_t deadline = c->heard + usec, now = clock_monotonic_usec();
+    return now >= deadline ? 0 : (int)((deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+}
+
+static int fail_silent(struct conversation *c)
+{
+    char text[DURATION_TEXT_SIZE];
+
+    if (c->check && answer_check_is_wrong(c->check))
+        return 0; /* that is the news, and converse tells it */
+    return fail(c, EXIT_TIMED_OUT, "%s has been silent for %s (%" PRIu64 " bytes sent, %" PRIu64 " received)",
+                c->terms->peer, value_format_duration(c->terms->wait_usec, text), c->totals->sent,
+                c->totals->received);
+}
+
+/* What poll(2) found. */
+static int turn(struct conversation *c, const struct pollfd items[static WATCHED], bool *left)
+{
+    short socket_events = items[SOCKET].revents;
+    int status = 0;
+
+    if (items[OUTPUT].revents & (POLLERR | POLLHUP) && is_empty(&c->down)) {
+        *left = true;
+        return 0;
+    }
+    if (items[OUTPUT].revents)
+        status = write_answer(c, left);
+    if (status == 0 && !*left && items[INPUT].revents)
+        status = read_input(c);
+    if (status == 0 && !is_empty(&c->up))
+        status = send_input(c);
+    if (status == 0 && c->up.ended && is_empty(&c->up) && !c->half_closed)
+        status = half_close(c);
+    if (status == 0 && items[SOCKET].events & POLLIN && socket_events & (POLLIN | POLLERR | POLLHUP))
+        status = receive_answer(c);
+    else if (status == 0 && socket_events & POLLERR)
+        status = fail_connection(c, -dial_result(c->fd));
+    return status;
+}
+
+static bool is_over(const struct conversation *c)
+{
+    if (c->check && answer_check_is_certain(c->check))
+        return true;
+    return c->down.ended && is_empty(&c->down) && (c->half_closed || c->at_terminal);
+}
+
+static int exchange(struct conversation *c)
+{
+    bool left = false;
+
+    while (!is_over(c)) {
+        struct pollfd items[WATCHED];
+        choose(c, items);
+        int count = poll(items, WATCHED, patience(c));
+        if (count < 0 && errno != EINTR)
+            return fail(c, EXIT_SYSTEM, "cannot wait for input: %s", strerror(errno));
+        if (count == 0 && patience(c) == 0)
+            return fail_silent(c);
+        if (count > 0 && items[INTERRUPT].revents)
+            return EXIT_INTERRUPTED;
+        int status = count > 0 ? turn(c, items, &left) : 0;
+        if (status != 0 || left)
+            return status;
+    }
+    return c->down.ended ? see_off(c) : 0;
+}
+
+/* A wrong answer says more than the way in which the connection ended behind it. */
+static int judge(const struct conversation *c, int status)
+{
+    char text[FAULT_TEXT_SIZE];
+    struct fault fault;
+
+    if (!c->check || !answer_check_fault(c->check, c->down.ended && status == 0, &fault)) {
+        if (c->why[0] != '\0')
+            complain("%s", c->why);
+        return status;
+    }
+    complain("wrong answer from %s: %s", c->terms->peer, fault_format(&fault, text));
+    return EXIT_WRONG_ANSWER;
+}
+
+/* A pipe that is full, or a terminal that is held, would stop the other direction as well. Its mode belongs
+ * to all who share it, so a description of our own is opened; where that cannot be had, stdout itself has to
+ * do. */
+static int own_output(void)
+{
+    struct stat status;
+
+    if (fstat(STDOUT_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || isatty(STDOUT_FILENO) == 1))
+        return open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return -1;
+}
+
+static bool is_socket(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+int converse(int fd, const struct conversation_terms *terms, struct conversation_totals *totals)
+{
+    CLEANUP(free_pointer) uint8_t *up = malloc(BUFFER_SIZE);
+    CLEANUP(free_pointer) uint8_t *down = malloc(BUFFER_SIZE);
+    CLEANUP(answer_check_deinit) struct answer_check check = {0};
+    CLEANUP(fd_close) int owned = own_output();
+    bool checked = terms->expect != EXPECT_ANYTHING;
+
+    *totals = (struct conversation_totals){0};
+    if (!up || !down || (checked && answer_check_init(&check, terms->expect) < 0)) {
+        complain("%s", strerror(ENOMEM));
+        return EXIT_SYSTEM;
+    }
+    struct conversation c = {
+        .terms = terms,
+        .totals = totals,
+        .fd = fd,
+        .out = owned >= 0 ? owned : STDOUT_FILENO,
+        .out_is_socket = is_socket(STDOUT_FILENO),
+        .up.bytes = up,
+        .down.bytes = down,
+        .check = checked ? &check : NULL,
+        .at_terminal = isatty(STDIN_FILENO) == 1,
+        .heard = clock_monotonic_usec(),
+    };
+    return judge(&c, exchange(&c));
+}

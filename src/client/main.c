@@ -1,0 +1,45 @@
+/* tcpecho(1): reads the command line and runs the mode that it asks for. */
+
+#include "base/streams.h"
+#include "client/exit_status.h"
+#include "client/modes.h"
+#include "client/options.h"
+#include "client/terminal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int (*const modes[MODE_COUNT])(const struct client_options *options) = {
+    [MODE_TALK] = talk_run,   [MODE_CHAT] = chat_run,   [MODE_PING] = ping_run,
+    [MODE_BENCH] = bench_run, [MODE_WATCH] = watch_run,
+};
+
+/* What was asked for is on stdout, or it is an error; but a reader that has seen enough is none. */
+static int printed(int r)
+{
+    if (r == 0 || r == -EPIPE)
+        return EXIT_SUCCESS;
+    complain("cannot write to stdout: %s", strerror(-r));
+    return EXIT_FILE;
+}
+
+int main(int argc, char *argv[])
+{
+    struct client_options options;
+    int r = streams_hold_standard();
+
+    if (r < 0) {
+        complain("cannot open /dev/null in the place of a closed stdin, stdout or stderr: %s", strerror(-r));
+        return EXIT_SYSTEM;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (client_options_parse(argc, argv, &options) < 0)
+        return EXIT_USAGE;
+    if (options.help)
+        return printed(client_options_print_help(&options, stdout));
+    if (options.version)
+        return printed(client_options_print_version(stdout));
+    return modes[options.mode](&options);
+}

@@ -1,0 +1,79 @@
+#include "client/talk.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "client/conversation.h"
+#include "client/dial.h"
+#include "client/exit_status.h"
+#include "client/interrupt.h"
+#include "client/modes.h"
+#include "client/terminal.h"
+#include "client/values.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+void talk_interrupted(int interrupt_fd)
+{
+    int number = interrupt_take(interrupt_fd);
+    interrupt_die(number > 0 ? number : SIGINT);
+}
+
+static void print_summary(const struct conversation_totals *totals, uint64_t usec, bool checked)
+{
+    char time[DURATION_TEXT_SIZE], rate[SIZE_TEXT_SIZE];
+    uint64_t a_second = (uint64_t)((double)totals->received * USEC_PER_SEC / (double)(usec > 0 ? usec : 1));
+
+    complain("%" PRIu64 " bytes sent, %" PRIu64 " received%s in %s (%s/s)", totals->sent, totals->received,
+             checked ? ", every one right" : "", value_format_duration(usec, time),
+             value_format_size(a_second, rate));
+}
+
+int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_options *options)
+{
+    const struct conversation_terms terms = {.peer = peer,
+                                             .interrupt_fd = interrupt_fd,
+                                             .expect = options->expect,
+                                             .wait_usec = options->wait_usec};
+    struct conversation_totals totals;
+    uint64_t start = clock_monotonic_usec();
+
+    if (options->verbose)
+        complain("connected to %s", peer);
+    int status = converse(fd, &terms, &totals);
+    bool is_right = status == 0 || status == EXIT_INTERRUPTED;
+    /* Not behind the "^C" that a terminal shows. */
+    if (status == EXIT_INTERRUPTED && isatty(STDERR_FILENO) == 1)
+        (void)fputc('\n', stderr);
+    if (options->verbose || status == EXIT_INTERRUPTED)
+        print_summary(&totals, clock_monotonic_usec() - start,
+                      is_right && options->expect != EXPECT_ANYTHING);
+    if (status == EXIT_INTERRUPTED)
+        talk_interrupted(interrupt_fd);
+    return status;
+}
+
+int talk_run(const struct client_options *options)
+{
+    CLEANUP(target_clear) struct target target = {0};
+    CLEANUP(fd_close) int fd = -1;
+    char peer[ENDPOINT_TEXT_SIZE];
+    size_t chosen;
+
+    int status = target_resolve(options->host, options->port, &target);
+    if (status != 0)
+        return status;
+    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
+    if (interrupt_fd < 0) {
+        complain("cannot wait for signals: %s", strerror(-interrupt_fd));
+        return EXIT_SYSTEM;
+    }
+    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
+    if (status == EXIT_INTERRUPTED)
+        talk_interrupted(interrupt_fd);
+    if (status != 0)
+        return status;
+    return talk_with(fd, endpoint_format(&target.items[chosen], peer), interrupt_fd, options);
+}

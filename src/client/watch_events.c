@@ -1,0 +1,117 @@
+#include "client/watch.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define PROGRESS_USEC (250 * USEC_PER_MSEC)
+
+/* A server that goes up and down all the time does not fill a disk. */
+#define LINES_PER_SECOND 20
+
+static void tell(struct watch *watch, enum colour colour, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void tell(struct watch *watch, enum colour colour, const char *format, ...)
+{
+    uint64_t now = clock_monotonic_nsec();
+    char at[CLOCK_TEXT_SIZE];
+    va_list arguments;
+
+    if (watch->options->json)
+        return;
+    if (now / NSEC_PER_SEC != watch->line_second) {
+        watch->line_second = now / NSEC_PER_SEC;
+        watch->lines = 0;
+    }
+    if (watch->lines++ >= LINES_PER_SECOND) {
+        watch->lines_left_out++;
+        return;
+    }
+    terminal_progress_erase(&watch->progress);
+    (void)printf("%s  %s", clock_format(now, at), terminal_colour(&watch->out, colour));
+    va_start(arguments, format);
+    (void)vprintf(format, arguments);
+    va_end(arguments);
+    (void)printf("%s", terminal_colour(&watch->out, COLOUR_OFF));
+    if (watch->lines_left_out > 0)
+        (void)printf("  (%" PRIu64 " lines left out before)", watch->lines_left_out);
+    watch->lines_left_out = 0;
+    (void)putchar('\n');
+    (void)fflush(stdout); /* an error stays in the stream */
+}
+
+static void tell_failure(struct watch *watch, struct watch_side *side, const struct probe *probe,
+                         enum probe_end end, int error)
+{
+    char text[FAULT_TEXT_SIZE];
+    const char *name = side->name;
+
+    if (side->down_count > 1)
+        return; /* the first of a row is told, and then that it is over */
+    if (end == PROBE_UNCONNECTED)
+        tell(watch, COLOUR_BAD, "%s: cannot connect: %s", name, strerror(error));
+    else if (end == PROBE_TIMED_OUT)
+        tell(watch, COLOUR_BAD, "%s: timed out %s", name,
+             probe->is_connected ? "without an answer" : "before it was connected");
+    else if (end == PROBE_BROKEN)
+        tell(watch, COLOUR_BAD, "%s: broken: %s", name, error ? strerror(error) : "closed by the server");
+    else
+        tell(watch, COLOUR_BAD, "%s: wrong answer, %s", name, fault_format(&probe->fault, text));
+}
+
+void watch_ended(struct watch *watch, struct watch_side *side, const struct probe *probe, enum probe_end end,
+                 int error)
+{
+    side->ends[end]++;
+    if (end == PROBE_SERVED)
+        return;
+    if (end == PROBE_UNCONNECTED)
+        side->connect_error = error;
+    if (end == PROBE_BROKEN)
+        side->break_error = error;
+    if (end == PROBE_WRONG)
+        side->wrong_bytes += probe->wrong_bytes;
+    if (!side->is_down) {
+        side->is_down = true;
+        side->down_nsec = clock_monotonic_nsec();
+        side->down_count = 0;
+    }
+    side->down_count++;
+    tell_failure(watch, side, probe, end, error);
+}
+
+void watch_served(struct watch *watch, struct watch_side *side, uint64_t due_nsec, bool more)
+{
+    uint64_t now = clock_monotonic_nsec(), allowed = watch->options->gap_usec * NSEC_PER_USEC;
+    char text[LATENCY_TEXT_SIZE];
+
+    side->served++;
+    histogram_add(&side->latency, now - due_nsec);
+    uint64_t gap = gap_served(&side->gap, now, more, allowed);
+    if (gap > allowed)
+        tell(watch, COLOUR_BAD, "%s: no answer for %s, until now", side->name, latency_format(gap, text));
+    if (side->is_down)
+        tell(watch, COLOUR_GOOD, "%s: works again after %s; %" PRIu64 " failed", side->name,
+             latency_format(now - side->down_nsec, text), side->down_count);
+    side->is_down = false;
+}
+
+void watch_show_progress(struct timer *timer)
+{
+    struct watch *watch = CONTAINER_OF(timer, struct watch, progress_timer);
+    const struct watch_side *steady = &watch->steady_side, *comers = &watch->comer_side;
+    uint64_t longest = steady->gap.longest_nsec > comers->gap.longest_nsec ? steady->gap.longest_nsec
+                                                                           : comers->gap.longest_nsec;
+    char text[LATENCY_TEXT_SIZE];
+
+    terminal_progress(&watch->progress,
+                      "%6.1f s  longest gap %s  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
+                      (double)(clock_monotonic_nsec() - watch->start_nsec) / (double)NSEC_PER_SEC,
+                      latency_format(longest, text), steady->ends[PROBE_BROKEN] + comers->ends[PROBE_BROKEN],
+                      steady->ends[PROBE_UNCONNECTED] + comers->ends[PROBE_UNCONNECTED],
+                      steady->ends[PROBE_WRONG] + comers->ends[PROBE_WRONG]);
+    event_loop_arm(&watch->loop, timer, clock_monotonic_usec() + PROGRESS_USEC);
+}

@@ -1,0 +1,447 @@
+#!/usr/bin/env python3
+"""tcpecho --bench: what it counts, what it finds, and how it ends, against servers of every kind."""
+
+import json
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import client
+import harness
+
+MIB = 1 << 20
+WATCHED_SIZE = harness.scale(100 * MIB, 8 * MIB)  # of the answer in which something goes wrong
+MANY = harness.scale(2000, 200)
+
+LISTENERS = """
+    { address = "127.0.0.1"; port = PORT; service = "echo"; },
+    { address = "127.0.0.1"; port = PORT1; service = "upper"; },
+    { path = "DIR/echo.sock"; service = "echo"; }
+"""
+
+
+def bench(*arguments, **options):
+    return client.run("--bench", *arguments, **options)
+
+
+def document(result):
+    """The figures of --json without their units, of which every one has to have one."""
+
+    def plain(node):
+        if isinstance(node, dict) and "value" in node:
+            assert isinstance(node["value"], (int, float)) and not isinstance(node["value"], bool), node
+            assert list(node) == ["value", "unit"] and node["unit"], node
+            return node["value"]
+        if isinstance(node, dict):
+            return {key: plain(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [value if isinstance(value, list) else plain(value) for value in node]
+        assert isinstance(node, (str, bool)), f"{node} has no unit"
+        return node
+
+    return plain(json.loads(result.stdout))
+
+
+def quantile(rows, per_million):
+    """The bucket that a list of all times would have at this rank."""
+    rank = -(-sum(count for _, _, count in rows) * per_million // 1000000)
+    for low, below, count in rows:
+        rank -= count
+        if rank <= 0:
+            return low, below
+    raise AssertionError("not that many")
+
+
+class Load(harness.TestCase):
+    """Against the daemon, which does everything right."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = harness.Daemon(LISTENERS, nofile=(1024, MANY + 1024))
+        cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
+
+    def check(self, messages, size, *arguments, **options):
+        result = bench("--json", "-c", messages, "-s", size, *arguments, **options)
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        figures = document(result)
+        self.assertTrue(figures["clean"])
+        self.assertEqual((figures["messages"], figures["bytes"]), (messages, messages * size))
+        self.assertEqual(figures["latency"]["count"], messages)
+        self.assertEqual(sum(row[2] for row in figures["latency_histogram"]["rows"]), messages)
+        return figures
+
+    def test_sizes(self):
+        for size in (1, 7, 8, 64, 1000, 65536, 100001, 3 * MIB):
+            with self.subTest(size=size):
+                self.check(20, size, "127.0.0.1", self.daemon.port)
+
+    def test_capitals(self):
+        figures = self.check(500, 1000, "-e", "upper", "127.0.0.1", self.daemon.ports[1])
+        self.assertEqual(figures["plan"]["expect"], "upper")
+
+    def test_unix_socket(self):
+        figures = self.check(500, 64, "-n", 50, self.daemon.path("echo.sock"))
+        self.assertEqual((figures["server"], figures["connected"]), (self.daemon.path("echo.sock"), 50))
+
+    def test_threads(self):
+        for connections, threads in ((1, 1), (10, 3), (2, 8)):
+            with self.subTest(connections=connections, threads=threads):
+                figures = self.check(1000, 64, "-n", connections, "-T", threads, "127.0.0.1", self.daemon.port)
+                self.assertEqual(figures["plan"]["threads"], min(connections, threads))
+                self.assertEqual(figures["connected"], connections)
+
+    def test_figures_agree(self):
+        """The percentiles are those of the histogram, to the width of a bucket, which is under 1 %."""
+        figures = self.check(5000, 64, "127.0.0.1", self.daemon.port)
+        rows, latency = figures["latency_histogram"]["rows"], figures["latency"]
+        for low, below, _ in rows:
+            self.assertLessEqual(below - low, max(1, low / 100))
+        for name, per_million in (("p50", 500000), ("p90", 900000), ("p99", 990000), ("p99.9", 999000)):
+            low, below = quantile(rows, per_million)
+            self.assertTrue(low <= latency[name] < below, f"{name}: {latency[name]} in [{low}, {below})")
+        self.assertEqual(sorted(latency[name] for name in ("min", "p50", "p90", "p99", "p99.9", "max")),
+                         [latency[name] for name in ("min", "p50", "p90", "p99", "p99.9", "max")])
+        self.assertAlmostEqual(figures["messages_per_second"] * figures["elapsed"], 5000, delta=1)
+        self.assertAlmostEqual(figures["client"]["cpu_per_message"] * 5000, figures["client"]["cpu"] * 1e9, delta=10000)
+
+    def test_duration(self):
+        result = bench("-d", "0.2", "--json", "127.0.0.1", self.daemon.port)
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        figures = document(result)
+        self.assertGreater(figures["messages"], 0)
+        self.assertGreaterEqual(figures["elapsed"], 0.2)
+        self.assertEqual(figures["plan"]["duration"], 0.2)
+
+    def test_rate(self):
+        """Every message of the schedule is sent, none twice, and none behind the end."""
+        for threads in (1, 2):
+            with self.subTest(threads=threads):
+                result = bench("-n", 7, "-T", threads, "-r", 1000, "-d", "0.5", "--json", "127.0.0.1", self.daemon.port)
+                self.assertEqual((result.status, result.stderr), (0, ""))
+                figures = document(result)
+                self.assertEqual((figures["messages"], figures["late"]["count"]), (500, 500))
+
+    def test_many_connections(self):
+        """Up to the hard limit of descriptors, whatever the soft one is."""
+        wrapper = ("prlimit", f"--nofile=64:{MANY + 64}", "--")
+        figures = self.check(2 * MANY, 64, "-n", MANY, "127.0.0.1", self.daemon.port, wrapper=wrapper)
+        self.assertEqual((figures["connected"], figures["connect"]["count"]), (MANY, MANY - 1))
+
+    def test_too_many_connections(self):
+        result = bench("-n", 1000, "127.0.0.1", self.daemon.port, wrapper=("prlimit", "--nofile=64:100", "--"))
+        self.assertEqual((result.status, result.stdout), (client.USAGE, b""))
+        self.assertRegex(result.stderr, r"^tcpecho: --connections 1000: the limit of 100 descriptors \(ulimit -Hn\) "
+                                        r"is room for \d\d\n$")
+
+    def test_report(self):
+        result = bench("-c", 2000, "127.0.0.1", self.daemon.port)
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        text = result.stdout.decode()
+        self.assertRegex(text, rf"^127\.0\.0\.1:{self.daemon.port}: 10 connections, messages of 64 bytes, \d+\.\d\d s\n"
+                               r"messages     2000 answered, \d+/s\n"
+                               r"bytes        128000 came back right, [\d.]+ [KMG]?i?B?(bytes)?/s\n"
+                               r"latency +min +mean +p50 +p90 +p99 +p99\.9 +max\n"
+                               r"( +[\d.]+ [num]?s){7}\n"
+                               r"connections  10; connected in p50 .*\n"
+                               r"client CPU   .* a message; busiest of 1 thread: busy \d+ % of the time\n")
+        self.assertRegex(text, r"\n +[\d.]+ [num]?s - +[\d.]+ [num]?s +[<>]?[\d.]+ % \|#+\n")
+        self.assertNotIn("\x1b", text)
+        for line in result.lines:
+            self.assertLessEqual(len(line), 80)
+
+    def test_client_limited(self):
+        """A client that had no time left says so."""
+        result = bench("-d", "0.5", "-n", 20, "127.0.0.1", self.daemon.port, "--json")
+        cost = document(result)["client"]
+        self.assertGreater(cost["cpu_per_message"], 0)
+        self.assertEqual(cost["limited"], cost["busiest_thread"] >= 90)
+
+
+class Terminal(harness.TestCase):
+    """What only a person sees."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = harness.Daemon()
+        cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
+
+    def test_progress(self):
+        with client.Terminal("--bench", "-d", "30", "127.0.0.1", self.daemon.port, size=(24, 60)) as terminal:
+            terminal.expect(r"\d+\.\d s  \d+ messages/s")
+            terminal.type(terminal.INTERRUPT)
+            terminal.expect(r"10 connections, messages of 64 bytes, \d+\.\d\d s, interrupted\n")
+            self.assertEqual(terminal.wait(), 0)
+            for line in re.findall(r"^.*\|#+$", terminal.screen, re.MULTILINE):
+                self.assertLessEqual(len(line), 60)
+
+    def test_no_colour(self):
+        for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+            with client.Terminal("--bench", "-d", "0.6", "127.0.0.1", self.daemon.port, variables=variables) as terminal:
+                self.assertEqual(terminal.wait(), 0)
+                self.assertIn("messages     ", terminal.screen)
+                self.assertNotIn("\x1b", terminal.screen)
+                self.assertNotIn("\r", terminal.screen)
+
+    def test_interrupted(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            answered = threading.Event()
+            with client.Server(client.echo_and_tell(answered)) as server:
+                with client.Client("--bench", "-n", 2, "-d", "1h", "--json", "127.0.0.1", server.port) as load:
+                    self.assertTrue(answered.wait(harness.patience()))
+                    load.interrupt(number)
+                    result = load.finish()
+            self.assertEqual((result.status, result.stderr), (0, ""))
+            self.assertTrue(document(result)["interrupted"])
+
+    def test_interrupted_twice(self):
+        """Who does not want to wait for the last answers ends it at once."""
+        answered = threading.Event()
+
+        def never(connection):
+            connection.recv(1)
+            answered.set()
+            client.discard(connection)
+
+        with client.Server(never) as server:
+            with client.Client("--bench", "-n", 1, "-d", "1h", "-W", "1h", "127.0.0.1", server.port) as load:
+                self.assertTrue(answered.wait(harness.patience()))
+                load.interrupt()
+                with self.assertRaises(subprocess.TimeoutExpired):
+                    load.process.wait(0.3)
+                load.interrupt()
+                self.assertEqual(load.finish().status, -signal.SIGINT)
+
+    def test_reader_that_has_seen_enough(self):
+        with client.Client("--bench", "-c", 100, "127.0.0.1", self.daemon.port) as load:
+            load.process.stdout.close()
+            result = load.wait()
+            self.assertEqual((result.status, result.stderr), (0, ""))
+
+    def test_full_disk(self):
+        for arguments in ((), ("--json",)):
+            with open("/dev/full", "wb") as full:
+                result = bench("-c", 100, *arguments, "127.0.0.1", self.daemon.port, stdout=full)
+            self.assertEqual(result.status, client.FILE_ERROR)
+            self.assertEqual(result.stderr, "tcpecho: cannot write to stdout: No space left on device\n")
+
+
+def first_difference(before, after):
+    return next(i for i, (a, b) in enumerate(zip(before, after)) if a != b)
+
+
+class Mistakes(harness.TestCase):
+    """A server that drops, repeats, reorders or changes bytes is caught, with the place."""
+
+    CHANGES = {
+        "changed": lambda data: data[:20] + bytes([data[20] ^ 0x80]) + data[21:],
+        "missing": lambda data: data[:20] + data[21:],
+        "repeated": lambda data: data[:28] + data[20:],
+        "reordered": lambda data: data[:16] + data[24:32] + data[16:24] + data[32:],
+        "inserted": lambda data: data[:20] + b"\n\n\n\n\n\n\n\n\n\n" + data[20:],
+    }
+
+    def tamper(self, name, *arguments, size=WATCHED_SIZE, service=None):
+        """Something in the middle of the answer goes wrong. Returns the result and the first wrong offset."""
+        offset, places = size // 2 + 12345, []
+
+        def change(data):
+            data = service(data) if service else data
+            changed = self.CHANGES[name](data)
+            places.append(offset + first_difference(data, changed))
+            return changed
+
+        serve = client.Tamper(offset, 64, change)
+        if service:
+            serve = self._capitals(serve)
+        with client.Server(serve) as server:
+            result = bench("-n", 1, "-s", MIB // 2, "-c", size // (MIB // 2), *arguments, "127.0.0.1", server.port)
+        return result, places[0]
+
+    @staticmethod
+    def _capitals(serve):
+        class Capitals:
+            """A connection whose other end hears everything in capitals."""
+
+            def __init__(self, connection):
+                self.recv = connection.recv
+                self.connection = connection
+
+            def sendall(self, data):
+                self.connection.sendall(data.upper())
+
+        return lambda connection: serve(Capitals(connection))
+
+    def test_each_kind(self):
+        for name in self.CHANGES:
+            with self.subTest(name):
+                result, place = self.tamper(name, "--json")
+                self.assertEqual(result.status, client.WRONG)
+                figures = document(result)
+                self.assertFalse(figures["clean"])
+                self.assertEqual(figures["wrong"], 1)
+                fault = figures["faults"][0]
+                self.assertEqual((fault["kind"], fault["offset"], fault["connection"]), (name, place, 0))
+                self.assertIn(f"tcpecho: wrong answer on connection 0, byte {place}: ", result.stderr)
+
+    def test_capitals(self):
+        result, place = self.tamper("changed", "-e", "upper", size=8 * MIB, service=bytes.upper)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertIn(f"wrong answer on connection 0, byte {place}: 1 byte changed (0x", result.stderr)
+        self.assertIn(", 1 with wrong bytes", result.stdout.decode())
+
+    def test_the_other_service(self):
+        with harness.Daemon(LISTENERS) as daemon:
+            for port, expect in ((daemon.ports[0], "upper"), (daemon.ports[1], "echo")):
+                result = bench("-n", 3, "-c", 3, "-e", expect, "127.0.0.1", port)
+                self.assertEqual(result.status, client.WRONG)
+                self.assertEqual(len(re.findall("right for the other kind of --expect", result.stderr)), 3)
+
+    def test_surplus(self):
+        def more(connection):
+            client.echo(connection)
+            connection.sendall(b"and one more thing")
+
+        with client.Server(more) as server:
+            result = bench("-n", 1, "-c", 10, "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertIn("connection 0, byte 640: 18 bytes came behind the whole answer\n", result.stderr)
+
+    def test_server_that_talks_first(self):
+        with harness.Daemon('{ address = "127.0.0.1"; port = PORT; greeting = "hello\\n"; }') as daemon:
+            result = bench("-n", 1, "127.0.0.1", daemon.port)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertRegex(result.stderr, r"on connection 0, byte 0: 6 bytes (came before anything was sent|that nobody sent)")
+
+    def test_only_the_first_are_told(self):
+        """A server that does everything wrong does not fill a screen."""
+        with client.Server(lambda connection: connection.sendall(connection.recv(64)[::-1])) as server:
+            result = bench("-n", 40, "-c", 40, "--json", "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        figures = document(result)
+        self.assertEqual((figures["wrong"], len(figures["faults"])), (40, 8))
+        self.assertEqual(len(re.findall("wrong answer on connection", result.stderr)), 8)
+
+
+class Endings(harness.TestCase):
+    """Connections that are refused, broken, or never answered."""
+
+    def test_closed_early(self):
+        def serve(connection):
+            connection.sendall(connection.recv(64))
+            connection.sendall(connection.recv(64)[:10])
+
+        with client.Server(serve) as server:
+            result = bench("-n", 3, "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertIn("tcpecho: 3 connections broke (the first: closed by the server)\n", result.stderr)
+        self.assertIn("byte 74: the connection ended, and the last 54 bytes of the answer had not come\n", result.stderr)
+        self.assertIn("tcpecho: 3 messages had no answer", result.stderr)
+        self.assertIn("messages     3 answered, ", result.stdout.decode())
+
+    def test_reset(self):
+        def serve(connection):
+            connection.recv(64)
+            client.reset(connection)
+
+        with client.Server(serve) as server:
+            result = bench("-n", 2, "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertIn("tcpecho: 2 connections broke (the first: Connection reset by peer)\n", result.stderr)
+
+    def test_never_answered(self):
+        with client.Server(client.discard) as server:
+            result = bench("-n", 2, "-d", "0.1", "-W", "0.1", "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertRegex(result.stderr, r"^tcpecho: 2 messages had no answer .* 100 ms after the end \(--wait\); .*\n$")
+
+    def test_never_closed(self):
+        """No mistake of the server's, but told."""
+        release = threading.Event()
+
+        def serve(connection):
+            client.echo(connection)
+            release.wait(harness.patience())
+
+        with client.Server(serve) as server:
+            result = bench("-n", 2, "-c", 10, "127.0.0.1", server.port)
+            release.set()
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        self.assertIn("2 not closed by the server behind us", result.stdout.decode())
+
+    def test_some_are_refused(self):
+        with harness.Daemon() as daemon:
+            result = bench("-n", 9, "-c", 9, "127.0.0.1", daemon.port, faults="connect:ECONNREFUSED:/3")
+        self.assertEqual(result.status, client.WRONG)
+        self.assertIn("tcpecho: 3 of 9 connections were not made (the first: Connection refused)\n", result.stderr)
+
+    def test_nobody_there(self):
+        result = bench("127.0.0.1", int(harness.free_port()))
+        self.assertEqual((result.status, result.stdout), (client.REFUSED, b""))
+        self.assertRegex(result.stderr, r"^tcpecho: cannot connect to 127\.0\.0\.1 port \d+ .*Connection refused.*\n$")
+        self.assertEqual(bench("/nonexistent/socket").status, client.UNKNOWN)
+
+    def test_interrupted_while_it_connects(self):
+        with client.full_queue() as port:
+            with client.Client("--bench", "127.0.0.1", port) as load:
+                time.sleep(0.3)
+                load.interrupt()
+                result = load.finish()
+        self.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
+
+    def test_daemon_that_stops_under_load(self):
+        """It answers what it has read, and nothing of it is wrong."""
+        with harness.Daemon(arguments=("--log-level", "debug")) as daemon:
+            with client.Client("--bench", "-n", 20, "-d", "1h", "--json", "127.0.0.1", daemon.port) as load:
+                harness.wait_until(lambda: "connection 20 " in daemon.log(), daemon.log)
+                daemon.process.terminate()
+                result = load.finish()
+            self.assertEqual(daemon.process.wait(harness.patience()), 0)
+        figures = document(result)
+        self.assertEqual((result.status, figures["broken"], figures["wrong"]), (client.WRONG, 20, 0))
+
+    def test_no_resources(self):
+        with harness.Daemon() as daemon:
+            for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "pthread_create:EAGAIN",
+                           "signalfd:EMFILE", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF",
+                           "epoll_ctl_add@main:ENOSPC:2", "epoll_ctl_add@main:ENOSPC:3"):
+                with self.subTest(faults):
+                    result = bench("-c", 10, "127.0.0.1", daemon.port, faults=faults)
+                    self.assertEqual((result.status, result.stdout), (client.SYSTEM_ERROR, b""))
+                    self.assertRegex(result.stderr, r"^tcpecho: [Cc]annot .*\n$")
+
+
+class Stall(harness.TestCase):
+    """Coordinated omission: a server that stands still for a second, and what the percentiles say of it."""
+
+    def stall(self, *arguments):
+        def serve(connection):
+            seen = 0
+            for data in client.chunks(connection):
+                if seen < 200 * 64 <= seen + len(data):
+                    time.sleep(1)
+                seen += len(data)
+                connection.sendall(data)
+
+        with client.Server(serve) as server:
+            result = bench("-n", 1, *arguments, "--json", "127.0.0.1", server.port)
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        return document(result)["latency"]
+
+    def test_on_a_schedule(self):
+        """All that was due in that second was late, and p99.9 shows it: on a slow machine all the more."""
+        latency = self.stall("-r", 1000, "-d", 2)
+        self.assertEqual(latency["count"], 2000)
+        self.assertGreaterEqual(latency["p99.9"], 9e8)
+        self.assertGreaterEqual(latency["p90"], 5e8)
+
+    def test_one_after_another(self):
+        """Without a schedule only the message that was under way is late: hence --rate."""
+        latency = self.stall("-c", 3000)
+        self.assertGreaterEqual(latency["max"], 1e9)
+        self.assertLess(latency["p99.9"], latency["max"])
+
+
+if __name__ == "__main__":
+    harness.main()

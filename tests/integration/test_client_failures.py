@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Which server tcpecho finds by what it is told, and how it fails: one line, and an exit status that tells."""
+
+import os
+import socket
+import tempfile
+import threading
+
+import client
+import harness
+
+
+class Names(harness.TestCase):
+    """What HOST and PORT may be."""
+
+    def test_addresses(self):
+        listeners = """{ address = "127.0.0.1"; port = PORT; service = "echo"; },
+                       { address = "::1"; port = PORT; service = "echo"; }"""
+        harness.needs_ipv6()
+        with harness.Daemon(listeners) as daemon:
+            for host, peer in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("[::1]", "[::1]"), ("localhost", "")):
+                with self.subTest(host=host):
+                    result = client.run("-v", host, daemon.port, stdin=b"hello")
+                    self.assertEqual((result.status, result.stdout), (0, b"hello"))
+                    self.assertIn(f"connected to {peer}", result.stderr)
+
+    def test_service_names_and_the_default_port(self):
+        with harness.network_namespace():
+            with harness.Daemon('{ address = "127.0.0.1"; port = 7; service = "echo"; },'
+                                '{ address = "127.0.0.1"; port = 7007; service = "upper"; }'):
+                self.assertEqual(client.run("127.0.0.1", "echo", stdin=b"hello").stdout, b"hello")
+                self.assertEqual(client.run("127.0.0.1", stdin=b"hello").stdout, b"HELLO")
+
+    def _with_hosts(self, text, *arguments, **options):
+        """Runs the client where /etc/hosts says this."""
+        harness.needs_root()
+        with tempfile.NamedTemporaryFile("w", prefix="tcpecho-test-") as hosts:
+            hosts.write(text)
+            hosts.flush()
+            os.chmod(hosts.name, 0o644)
+            script = 'mount --bind "$0" /etc/hosts && exec "$@"'
+            wrapper = (harness.needs("unshare"), "--mount", "sh", "-c", script, hosts.name)
+            return client.run(*arguments, wrapper=wrapper, **options)
+
+    def test_every_address_in_turn(self):
+        with client.Server(client.echo) as server:
+            hosts = "127.0.0.2 many\n127.0.0.3 many\n127.0.0.1 many\n"
+            result = self._with_hosts(hosts, "-v", "many", server.port, stdin=b"hello")
+            self.assertEqual((result.status, result.stdout), (0, b"hello"), result.stderr)
+            self.assertIn("connected to 127.0.0.1:", result.stderr)
+
+            result = self._with_hosts("127.0.0.2 many\n127.0.0.3 many\n", "many", server.port)
+            refused = "127\\.0\\.0\\.%d:\\d+: Connection refused"
+            self.assertEqual(result.status, client.REFUSED)
+            self.assertRegex(result.stderr, rf"^tcpecho: cannot connect to many port \d+ \({refused % 2}, {refused % 3}\)"
+                                            r"; no server listens there\n$")
+
+    def test_addresses_of_both_families(self):
+        harness.needs_ipv6()
+        with client.Server(client.echo) as server:
+            result = self._with_hosts("::1 both\n127.0.0.1 both\n", "-v", "both", server.port, stdin=b"hello")
+            self.assertEqual((result.status, result.stdout), (0, b"hello"), result.stderr)
+
+
+class Failures(harness.TestCase):
+    """One line each, and an exit status that tells them apart."""
+
+    def check(self, result, status, pattern):
+        self.assertEqual(result.status, status, result.stderr)
+        self.assertRegex(result.stderr, rf"\Atcpecho: {pattern}\n\Z")
+
+    def test_usage(self):
+        for arguments, pattern in (
+                ((), "no HOST to connect to; see tcpecho --help"),
+                (("a", "b", "c"), "c: one HOST and one PORT are all; .*"),
+                (("--no-such", "a"), "--no-such: unknown or ambiguous option; .*"),
+                (("localhost", "0"), "0: a port is 1 to 65535 or the name of a service"),
+                (("localhost", "65536"), "65536: a port is .*"),
+                (("", "7"), '"": not the name of a host'),
+                (("/tmp/x", "7"), "/tmp/x: a path has no port"),
+                (("/" + "x" * 120,), "/x+...: the path of a socket has at most 107 bytes"),
+                (("-e", "lower", "a"), "--expect lower: must be echo or upper; .*"),
+        ):
+            with self.subTest(arguments=arguments):
+                self.check(client.run(*arguments), client.USAGE, pattern)
+
+    def test_unknown_names(self):
+        for arguments, pattern in (
+                (("no-such-host.invalid",), r"cannot find no-such-host\.invalid: .*"),
+                (("no-such-host.invalid:7",), r"no-such-host\.invalid:7: no such host; the port is an argument of its "
+                                              r"own: no-such-host\.invalid 7"),
+                (("127.0.0.1", "no-such-service"), "no-such-service: no such service in /etc/services; .*"),
+                (("/no/such/socket",), "cannot connect to /no/such/socket: No such file or directory"),
+        ):
+            with self.subTest(arguments=arguments):
+                self.check(client.run(*arguments), client.UNKNOWN, pattern)
+
+    def test_refused(self):
+        self.check(client.run("127.0.0.1", harness.free_port()), client.REFUSED,
+                   r"cannot connect to 127\.0\.0\.1 port \d+ \(127\.0\.0\.1:\d+: Connection refused\); no server "
+                   r"listens there")
+
+    def test_unreachable(self):
+        with harness.network_namespace():
+            self.check(client.run("192.0.2.1", "7"), client.UNREACHABLE,
+                       r"cannot connect to 192\.0\.2\.1 port 7 \(192\.0\.2\.1:7: Network is unreachable\)")
+
+    def test_timed_out(self):
+        with client.full_queue() as port:
+            self.check(client.run("-t", "300ms", "127.0.0.1", port), client.TIMED_OUT,
+                       r"cannot connect to .*: Connection timed out\); --connect-timeout allows more time")
+
+    def test_full_unix_socket(self):
+        """Its connect(2) does not wait: it is tried again until there is room, or the time is over."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "socket")
+            with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as waiting:
+                listening.bind(path)
+                listening.listen(0)
+                waiting.connect(path)
+                self.check(client.run("-t", "100ms", path), client.TIMED_OUT, "cannot connect to .*: Connection timed out.*")
+                with client.Client(path) as talk:
+                    first, _ = listening.accept()
+                    second, _ = listening.accept()
+                    second.close()
+                    first.close()
+                    self.assertEqual(talk.finish().status, 0)
+
+    def test_no_permission(self):
+        harness.needs_root()
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
+            path = os.path.join(directory, "socket")
+            listening.bind(path)
+            os.chmod(path, 0)
+            # The superuser without its privileges.
+            wrapper = ("setpriv", "--inh-caps=-all", "--bounding-set=-all", "--")
+            self.check(client.run(path, wrapper=wrapper), client.NO_PERMISSION, "cannot connect to .*: Permission denied")
+
+    def test_closed_early(self):
+        def close_unread(connection):
+            harness.receive_exactly(connection, 1)
+
+        def close_at_once(connection):
+            pass
+
+        def reset_later(connection):
+            connection.sendall(harness.receive_exactly(connection, 2))
+            client.reset(connection)
+
+        for serve in (close_unread, close_at_once, reset_later):
+            with self.subTest(serve=serve.__name__), client.Server(serve) as server:
+                self.check(client.run("127.0.0.1", server.port, stdin=b"hello"), client.CLOSED_EARLY,
+                           r"127\.0\.0\.1:\d+ closed the connection before the end: (Connection reset by peer|Broken pipe)"
+                           r" \(5 bytes sent, [02] received\)")
+
+    def test_silent(self):
+        with client.Server(client.discard) as server:
+
+            def keep(connection):
+                client.discard(connection)
+                self.assertTrue(done.wait(harness.patience()))
+
+            done = threading.Event()
+            server.serve = keep
+            self.check(client.run("-W", "200ms", "127.0.0.1", server.port, stdin=b"hello"), client.TIMED_OUT,
+                       r"127\.0\.0\.1:\d+ has been silent for 200 ms \(5 bytes sent, 0 received\)")
+            done.set()
+
+    def test_files(self):
+        with client.Server(client.echo) as server, open("/dev/full", "wb") as full:
+            self.check(client.run("127.0.0.1", server.port, stdin=b"x", stdout=full), client.FILE_ERROR,
+                       "cannot write to stdout: No space left on device")
+            directory = os.open("/", os.O_RDONLY)
+            self.check(client.run("127.0.0.1", server.port, stdin=directory), client.FILE_ERROR,
+                       "cannot read stdin: Is a directory")
+            os.close(directory)
+        for option in ("--help", "--version"):
+            with open("/dev/full", "wb") as full:
+                self.check(client.run(option, stdout=full), client.FILE_ERROR,
+                           "cannot write to stdout: No space left on device")
+
+    def test_closed_descriptors(self):
+        """A socket never gets the number of stdin, stdout or stderr."""
+        with client.Server(client.echo) as server:
+            for closed, pattern in (("<&-", "cannot read stdin: .*"), (">&-", "cannot write to stdout: .*")):
+                result = client.run("127.0.0.1", server.port, stdin=b"x",
+                                    wrapper=("sh", "-c", f'exec "$@" {closed}', "sh"))
+                self.check(result, client.FILE_ERROR, pattern)
+            result = client.run("127.0.0.1", server.port, stdin=b"x", wrapper=("sh", "-c", 'exec "$@" 2>&-', "sh"))
+            self.assertEqual((result.status, result.stdout), (0, b"x"))
+
+    def test_the_system_fails(self):
+        with client.Server(client.echo) as server:
+            for rule, status, pattern in (
+                    ("socket:EMFILE", client.SYSTEM_ERROR, "cannot connect to .*: Too many open files.*"),
+                    ("setsockopt:ENOMEM", client.SYSTEM_ERROR, "cannot connect to .*: Cannot allocate memory.*"),
+                    ("connect:EADDRNOTAVAIL", client.UNREACHABLE, "cannot connect to .*: Cannot assign requested address.*"),
+                    ("getsockopt:ENOBUFS:1", client.SYSTEM_ERROR, "cannot connect to .*: No buffer space available.*"),
+                    ("poll:ENOMEM:1", client.SYSTEM_ERROR, "cannot connect to .*: Cannot allocate memory.*"),
+                    ("poll:ENOMEM:2", client.SYSTEM_ERROR, "cannot wait for input: Cannot allocate memory"),
+                    ("malloc:ENOMEM", client.SYSTEM_ERROR, "Cannot allocate memory"),
+                    ("calloc:ENOMEM", client.SYSTEM_ERROR, "Cannot allocate memory"),
+                    ("signalfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
+                    ("shutdown:ENOTCONN", client.CLOSED_EARLY, ".* closed the connection before the end: .* reset.*"),
+                    ("recv:EHOSTUNREACH", client.UNREACHABLE, ".* before the end: No route to host .*"),
+                    ("send:EPIPE", client.CLOSED_EARLY, ".* before the end: Broken pipe .*"),
+                    ("read:EIO", client.FILE_ERROR, "cannot read stdin: Input/output error"),
+            ):
+                with self.subTest(rule=rule):
+                    self.check(client.run("127.0.0.1", server.port, stdin=b"hello", faults=rule), status, pattern)
+
+    def test_what_passes(self):
+        """Short reads and writes, interrupted calls, and descriptors that others have made non-blocking."""
+        data = harness.pattern(200000)
+        with client.Server(client.echo) as server:
+            for rule in ("recv:short=7:1-50", "send:short=3:1-50", "write:short=1:1-50", "read:short:1-50",
+                         "recv:EAGAIN:2", "send:EINTR:1", "write:EAGAIN:1-3", "read:EAGAIN:1", "poll:EINTR:2-9",
+                         "ioctl:ENOTTY", "open:EMFILE", "fstat:EIO"):
+                with self.subTest(rule=rule):
+                    result = client.run("-e", "echo", "127.0.0.1", server.port, stdin=data, faults=rule)
+                    self.assertEqual((result.status, result.stderr), (0, ""))
+                    harness.assert_same(result.stdout, data)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""tcpecho as people use it: in a pipe and at a terminal."""
+
+import hashlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+import client
+import harness
+
+MIB = 1 << 20
+FILE_SIZE = harness.scale(64 * MIB, 8 * MIB)
+
+LISTENERS = """
+    { address = "127.0.0.1"; port = PORT; service = "echo"; },
+    { address = "127.0.0.1"; port = PORT1; service = "upper"; },
+    { address = "127.0.0.1"; port = PORT2; service = "daytime"; },
+    { address = "127.0.0.1"; port = PORT3; service = "chargen"; },
+    { path = "DIR/echo.sock"; service = "echo"; }
+"""
+
+
+def diagnose(text):
+    print(f"# {text}", flush=True)
+
+
+class Pipe(harness.TestCase):
+    """stdin and stdout are pipes or files."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = harness.Daemon(LISTENERS)
+        cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
+
+    def test_bytes_come_back(self):
+        for data in (b"", b"x", b"hello\n", bytes(range(256)), harness.pattern(100000)):
+            with self.subTest(length=len(data)):
+                result = client.run("127.0.0.1", self.daemon.port, stdin=data)
+                self.assertEqual((result.status, result.stderr), (0, ""))
+                harness.assert_same(result.stdout, data)
+
+    def test_file(self):
+        """Identical, in bounded memory, whatever the size."""
+        with client.random_file(FILE_SIZE) as file, tempfile.TemporaryFile() as copy:
+            process = subprocess.Popen(client.command("127.0.0.1", self.daemon.port), stdin=file, stdout=copy)
+            memory = client.watch_memory(process)
+            self.assertEqual(process.wait(), 0)
+            copy.seek(0)
+            file.seek(0)
+            self.assertEqual(hashlib.file_digest(copy, "sha256").digest(), hashlib.file_digest(file, "sha256").digest())
+        diagnose(f"{FILE_SIZE >> 20} MiB: {memory} KiB of memory at most")
+        self.assertGreater(memory, 0)
+        if not harness.sanitized():
+            self.assertLess(memory, 8 << 10)
+
+    def test_speed_beside_socat(self):
+        """Measured and told, not judged: the machine may be busy."""
+        harness.needs("socat")
+        with client.random_file(FILE_SIZE) as file:
+            for name, command in (("tcpecho", client.command("127.0.0.1", self.daemon.port)),
+                                  ("socat", harness.CLIENTS["socat"]("127.0.0.1", self.daemon.port))):
+                file.seek(0)
+                start = time.monotonic()
+                subprocess.run(command, stdin=file, stdout=subprocess.DEVNULL, check=True)
+                diagnose(f"{name}: {FILE_SIZE / MIB / (time.monotonic() - start):.0f} MiB/s")
+
+    def test_unix_socket(self):
+        result = client.run(self.daemon.path("echo.sock"), stdin=b"hello")
+        self.assertEqual((result.status, result.stdout, result.stderr), (0, b"hello", ""))
+
+    def test_server_that_only_talks(self):
+        result = client.run("127.0.0.1", self.daemon.ports[2])
+        self.assertEqual(result.status, 0)
+        self.assertRegex(result.stdout.decode(), r"^\w{3} \w{3} [\d ]\d \d\d:\d\d:\d\d \d{4}\r\n$")
+
+    def test_reader_that_has_seen_enough(self):
+        """... | head -1 ends without a word, also with SIGPIPE ignored, and when nothing more comes."""
+        for arguments, wrapper in ((["127.0.0.1", self.daemon.ports[3]], ()),
+                                   (["127.0.0.1", self.daemon.ports[3]], ("env", "--ignore-signal=PIPE"))):
+            with client.Client(*arguments, wrapper=wrapper) as talk:
+                self.assertEqual(len(talk.process.stdout.readline()), 74)
+                talk.process.stdout.close()
+                result = talk.wait()
+                self.assertEqual((result.status, result.stderr), (0, ""))
+        with client.Client("127.0.0.1", self.daemon.port) as talk:
+            talk.send(b"one\n")
+            self.assertEqual(talk.process.stdout.readline(), b"one\n")
+            talk.process.stdout.close()
+            self.assertEqual(talk.wait().status, 0)
+
+    def test_both_ways_at_once(self):
+        """A reader that is slow does not stop what is typed: stdout may be full, and stdin still goes out."""
+        seen = threading.Event()
+
+        def serve(connection):
+            connection.settimeout(harness.patience())
+            connection.sendall(bytes(512 << 10))  # more than a pipe holds
+            self.assertEqual(connection.recv(6), b"typed\n")
+            seen.set()
+
+        with client.Server(serve) as server, client.Client("127.0.0.1", server.port) as talk:
+            time.sleep(0.2)  # not needed, but the pipe is most likely full then
+            talk.send(b"typed\n")
+            self.assertTrue(seen.wait(harness.patience()))
+            self.assertEqual(len(talk.finish().stdout), 512 << 10)
+
+    def test_server_that_closes_its_side_first(self):
+        """All of stdin still arrives: the other side may have closed only half, and be a tcpecho like us."""
+        data, got = harness.pattern(3 * MIB), []
+
+        def serve(connection):
+            connection.sendall(b"that is all\n")
+            connection.shutdown(socket.SHUT_WR)
+            got.append(harness.receive_all(connection))
+
+        with client.Server(serve) as server:
+            result = client.run("127.0.0.1", server.port, stdin=data)
+        self.assertEqual((result.status, result.stdout, result.stderr), (0, b"that is all\n", ""))
+        harness.assert_same(got[0], data)
+
+    def test_server_that_is_gone(self):
+        """What is sent to it comes back as a reset, also while no answer is waited for any more."""
+        with client.Server(lambda connection: connection.sendall(b"bye\n")) as server:
+            with client.Client("127.0.0.1", server.port) as talk:
+                self.assertEqual(talk.receive(4), b"bye\n")
+                talk.send(b"x")
+                result = talk.wait()
+                self.assertEqual(result.status, client.CLOSED_EARLY)
+                self.assertIn("closed the connection before the end: ", result.stderr)
+
+    def test_verbose(self):
+        result = client.run("-v", "127.0.0.1", self.daemon.port, stdin=b"hello")
+        self.assertRegex(result.stderr, rf"^tcpecho: connected to 127\.0\.0\.1:{self.daemon.port}\n"
+                                        r"tcpecho: 5 bytes sent, 5 received in [\d.]+ \w+ \([\d.]+ \w+/s\)\n$")
+
+    def test_socket_as_stdout(self):
+        """As inetd-like programs give it: one that is full does not stop stdin, either."""
+        def serve(connection):
+            connection.settimeout(harness.patience())
+            connection.sendall(bytes(SIZE))
+            connection.sendall(harness.receive_exactly(connection, 6))
+
+        SIZE = 8 * MIB
+        ours, theirs = socket.socketpair()
+        with client.Server(serve) as server, ours, theirs:
+            with client.Client("127.0.0.1", server.port, stdin=theirs, stdout=theirs) as talk:
+                theirs.close()
+                ours.sendall(b"typed\n")
+                ours.shutdown(socket.SHUT_WR)
+                self.assertEqual(harness.receive_all(ours), bytes(SIZE) + b"typed\n")
+                self.assertEqual(talk.wait().status, 0)
+
+    def test_interrupted(self):
+        """The summary comes, and then the signal has its way, so that a shell ends its loop, too."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with client.Client("127.0.0.1", self.daemon.port) as talk:
+                talk.send(b"hello")
+                talk.receive(5)
+                talk.interrupt(number)
+                result = talk.wait()
+                self.assertEqual(result.status, -number)
+                self.assertIn("5 bytes sent, 5 received", result.stderr)
+
+
+class Person(harness.TestCase):
+    """At a terminal."""
+
+    def test_talk(self):
+        with harness.Daemon() as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
+            for line in ("hello", "how are you?"):
+                person.type(line + "\n")
+                # Once as it is typed, and once as it comes back.
+                person.expect(rf"^{re.escape(line)}\n{re.escape(line)}\n")
+            person.type(person.END)
+            self.assertEqual(person.wait(), 0)
+            self.assertEqual(person.screen, "")
+
+    def test_a_line_without_its_end(self):
+        with harness.Daemon() as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
+            person.type("half" + person.END)  # the first one only sends the line
+            person.expect("halfhalf")
+            person.type(person.END)
+            self.assertEqual(person.wait(), 0)
+
+    def test_the_server_leaves(self):
+        """Nobody has to press Ctrl-D for a server that has nothing more to say."""
+        listeners = '{ address = "127.0.0.1"; port = PORT; service = "upper"; end_word = "end"; }'
+        with harness.Daemon(listeners) as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
+            person.type("end\n")
+            person.expect(r"end\nEND\n")
+            self.assertEqual(person.wait(), 0)
+
+    def test_interrupt(self):
+        with harness.Daemon() as daemon, client.Terminal("-v", "127.0.0.1", daemon.port) as person:
+            person.expect(r"connected to .*\n")  # or it would come between what is typed and what comes back
+            person.type("hello\n")
+            person.expect(r"hello\nhello\n")
+            person.type(person.INTERRUPT)
+            self.assertEqual(person.wait(), -signal.SIGINT)
+            self.assertIn("6 bytes sent, 6 received", person.screen)
+
+    def test_interrupt_while_connecting(self):
+        with client.full_queue() as port, client.Client("127.0.0.1", port) as talk:
+            harness.wait_until(lambda: client.awaits_signals(talk.process), "the client to connect")
+            talk.interrupt()
+            result = talk.wait()
+            self.assertEqual((result.status, result.stderr), (-signal.SIGINT, ""))
+
+    def test_hang_up(self):
+        """The terminal goes away."""
+        with harness.Daemon() as daemon:
+            person = client.Terminal("127.0.0.1", daemon.port)
+            person.type("hello\n")
+            person.expect(r"hello\nhello\n")
+            os.close(person.fd)
+            self.assertEqual(person.process.wait(harness.patience()), -signal.SIGHUP)
+
+
+class Help(harness.TestCase):
+    def test_help(self):
+        result = client.run("--help")
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        self.assertIn("tcpecho [OPTIONS] HOST [PORT]", result.stdout.decode())
+        self.assertEqual(client.run("-h").stdout, result.stdout)
+        self.assertEqual(client.run("-h", "--count").status, client.USAGE)
+        # Of one mode: its options and no others.
+        ping = client.run("--ping", "--help").stdout.decode()
+        self.assertIn("--interval", ping)
+        self.assertNotIn("--listen", ping)
+        self.assertNotIn("\x1b", result.stdout.decode())
+
+    def test_version(self):
+        for option in ("-V", "--version"):
+            for mode in ((), ("--ping",), ("--listen", "7777")):
+                self.assertRegex(client.run(*mode, option).stdout.decode(), r"^tcpecho \d+\.\d+\.\d+\n$")
+
+    def test_reader_that_has_seen_enough(self):
+        for option in ("--help", "--version"):
+            reading, writing = os.pipe()
+            os.close(reading)
+            with open(writing, "wb") as end:
+                result = client.run(option, stdout=end)
+            self.assertEqual((result.status, result.stderr), (0, ""))
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,349 @@
+#!/usr/bin/env python3
+"""tcpecho --watch: what it makes of servers that are stopped, restarted, reset connections, or change bytes.
+
+A time is only ever asserted from below, and of an outage that the test itself has made: a slow machine makes it longer.
+"""
+
+import json
+import re
+import signal
+import threading
+import time
+
+import client
+import harness
+
+LISTENERS = """
+    { address = "127.0.0.1"; port = PORT; service = "echo"; },
+    { address = "127.0.0.1"; port = PORT1; service = "upper"; },
+    { path = "DIR/echo.sock"; service = "echo"; }
+"""
+
+# With these a slow machine alone is no outage.
+PATIENT = ("-g", "1h", "-W", "1h", "-t", "1h")
+FAILURES = ("broken", "refused", "timed_out", "wrong")
+
+
+def watch(*arguments, **options):
+    return client.run("--watch", *arguments, **options)
+
+
+def figure(document, *names):
+    for name in names:
+        document = document[name]
+    return document["value"]
+
+
+class Healthy(harness.TestCase):
+    """A server that does everything right."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = harness.Daemon(LISTENERS)
+        cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
+
+    def check(self, *arguments):
+        result = watch(*PATIENT, "-d", "0.3", "--json", *arguments)
+        self.assertEqual((result.status, result.stderr), (0, ""), result.stdout)
+        document = json.loads(result.stdout)
+        self.assertTrue(document["clean"])
+        for name in FAILURES:
+            self.assertEqual(figure(document, name), 0)
+        for side in ("steady_client", "new_connections"):
+            self.assertGreater(figure(document, side, "begun"), 0)
+            self.assertEqual(figure(document, side, "answered"), figure(document, side, "begun"))
+        return document
+
+    def test_echo(self):
+        document = self.check("127.0.0.1", self.daemon.port)
+        self.assertEqual(document["server"], f"127.0.0.1:{self.daemon.port}")
+        self.assertGreaterEqual(figure(document, "elapsed"), 0.3)
+
+    def test_capitals(self):
+        self.check("-e", "upper", "127.0.0.1", self.daemon.ports[1])
+
+    def test_unix_socket(self):
+        self.check(self.daemon.path("echo.sock"))
+
+    def test_sizes_and_intervals(self):
+        for size, interval in ((1, "1ms"), (8, "100ms"), ("1M", "50ms")):
+            with self.subTest(size=size, interval=interval):
+                self.check("-s", size, "-i", interval, "127.0.0.1", self.daemon.port)
+
+    def test_report(self):
+        result = watch(*PATIENT, "-d", "0.2", "127.0.0.1", self.daemon.port)
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        self.assertRegex(result.stdout.decode(),
+                         rf"^127\.0\.0\.1:{self.daemon.port}: watched for [\d.]+ s, a message and a new connection every "
+                         r"20 ms\n"
+                         r"longest gap +[\d.]+ [num]?s, at \d\d:\d\d:\d\d\.\d{3}, [\d.]+ s into the watch \(.*\)\n"
+                         r"gaps over .* 0\n"
+                         r"connections broken +0\n"
+                         r"connections refused +0\n"
+                         r"connections timed out +0\n"
+                         r"connections with wrong bytes +0\n"
+                         r"bytes wrong +0\n"
+                         r"tcpecho itself late by +[\d.]+ [num]?s at most\n"
+                         r"(.*\n)*"
+                         r"\nno outage\n$")
+
+    def test_interrupted(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            answered = threading.Event()
+            with client.Server(client.echo_and_tell(answered)) as server:
+                with client.Client("--watch", *PATIENT, "127.0.0.1", server.port) as probe:
+                    self.assertTrue(answered.wait(harness.patience()))
+                    probe.interrupt(number)
+                    result = probe.finish()
+                self.assertEqual((result.status, result.stderr), (0, ""))
+                self.assertTrue(result.stdout.endswith(b"\nno outage\n"))
+
+    def test_terminal(self):
+        arguments = ("--watch", *PATIENT, "127.0.0.1", self.daemon.port)
+        with client.Terminal(*arguments) as terminal:
+            terminal.expect(r"\d+\.\d s  longest gap [1-9][\d.]* [num]?s  broken 0  refused 0  wrong 0")
+            terminal.type(terminal.INTERRUPT)
+            terminal.expect(r"\n.*no outage")
+            self.assertEqual(terminal.wait(), 0)
+        for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+            with client.Terminal(*arguments, "-d", "0.3", variables=variables) as terminal:
+                self.assertEqual(terminal.wait(), 0)
+                self.assertIn("\nno outage\n", terminal.screen)
+                self.assertNotIn("\x1b", terminal.screen)
+                self.assertNotIn("\r", terminal.screen)
+
+    def test_reader_that_has_gone(self):
+        """It ends although there is nothing to tell."""
+        answered = threading.Event()
+        with client.Server(client.echo_and_tell(answered)) as server:
+            with client.Client("--watch", *PATIENT, "127.0.0.1", server.port) as probe:
+                self.assertTrue(answered.wait(harness.patience()))
+                probe.process.stdout.close()
+                result = probe.wait()
+        self.assertEqual((result.status, result.stderr), (0, ""))
+
+    def test_full_disk(self):
+        for arguments in ((), ("--json",)):
+            with open("/dev/full", "wb") as full:
+                result = watch("-d", "0.1", *arguments, "127.0.0.1", self.daemon.port, stdout=full)
+            self.assertEqual(result.status, client.FILE_ERROR)
+            self.assertEqual(result.stderr, "tcpecho: cannot write to stdout: No space left on device\n")
+
+
+class Watched:
+    """A watch with --json that goes on while the test does something to the server."""
+
+    def __init__(self, *arguments, faults=None):
+        self.client = client.Client("--watch", "--json", *arguments, faults=faults)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.__exit__()
+
+    def end(self):
+        self.client.interrupt()
+        result = self.client.finish()
+        return result.status, json.loads(result.stdout)
+
+
+class Outages(harness.TestCase):
+    """What a load-balancer engineer wants to know."""
+
+    def test_stopped_for_three_seconds(self):
+        with harness.Daemon() as daemon, Watched("127.0.0.1", daemon.port) as watched:
+            time.sleep(0.5)
+            before = time.time()
+            daemon.process.send_signal(signal.SIGSTOP)
+            time.sleep(3)
+            daemon.process.send_signal(signal.SIGCONT)
+            after = time.time()
+            time.sleep(0.5)
+            status, document = watched.end()
+        self.assertEqual(status, client.WRONG)
+        self.assertGreaterEqual(figure(document, "longest_gap"), 2)
+        self.assertGreaterEqual(figure(document, "gaps_over_allowed"), 2)  # of the steady client and of the new ones
+        began = figure(document, "longest_gap_at") / 1000
+        self.assertTrue(before - 1 < began < after, f"{began} in [{before}, {after}]")
+        for side in ("steady_client", "new_connections"):
+            self.assertGreaterEqual(figure(document, side, "longest_gap"), 2)
+        # A server that is slow has broken nothing.
+        self.assertEqual((figure(document, "refused"), figure(document, "wrong")), (0, 0))
+        self.assertEqual(figure(document, "broken"), 0)
+
+    def test_restarted(self):
+        """Gone for a while: broken, refused, and that it works again."""
+        port = int(harness.free_port())
+        listeners = f'{{ address = "127.0.0.1"; port = {port}; service = "echo"; }}'
+        with client.Client("--watch", *PATIENT, "127.0.0.1", port) as probe:
+            self.assertEqual(probe.wait().status, client.REFUSED)  # the first connection has to be made
+        with harness.Daemon(listeners):
+            probe = client.Client("--watch", *PATIENT, "127.0.0.1", port)
+            time.sleep(0.3)
+        with probe:
+            lines = [probe.process.stdout.readline().decode() for _ in range(2)]
+            with harness.Daemon(listeners):
+                lines += [probe.process.stdout.readline().decode() for _ in range(2)]
+                probe.interrupt()
+                result = probe.finish()
+        for pattern in (r"steady client: (broken: closed by the server|broken: Connection reset by peer)\n",
+                        r"new connections: (cannot connect: Connection refused|broken: .*)\n",
+                        r"steady client: works again after [\d.]+ m?s; \d+ failed\n",
+                        r"new connections: works again after [\d.]+ m?s; \d+ failed\n"):
+            self.assertTrue(any(re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  " + pattern, line) for line in lines), lines)
+        text = result.stdout.decode()
+        self.assertEqual(result.status, client.WRONG)
+        self.assertRegex(text, r"\nconnections broken +[1-9]")
+        self.assertRegex(text, r"\nconnections refused +[1-9]")
+        self.assertIn("last refusal, new connections: Connection refused\n", text)
+        self.assertTrue(text.endswith("\noutage\n"))
+
+    def test_resets(self):
+        """Only the steady client's connection lives long enough to be reset."""
+        def serve(connection):
+            for number, data in enumerate(client.chunks(connection)):
+                if number == 5:
+                    client.reset(connection)
+                    return
+                connection.sendall(data)
+
+        with client.Server(serve) as server, Watched(*PATIENT, "127.0.0.1", server.port) as watched:
+            time.sleep(1)
+            status, document = watched.end()
+        self.assertEqual(status, client.WRONG)
+        self.assertGreater(figure(document, "steady_client", "broken"), 1)  # it comes back each time
+        self.assertEqual(figure(document, "new_connections", "broken"), 0)
+        self.assertEqual(figure(document, "steady_client", "broken"), figure(document, "broken"))
+        self.assertEqual(figure(document, "wrong"), 0)
+
+    def test_wrong_bytes(self):
+        """Two bytes of one answer of the steady client, and no other."""
+        done = threading.Event()
+
+        def serve(connection):
+            for number, data in enumerate(client.chunks(connection)):
+                if number == 3 and not done.is_set():
+                    done.set()
+                    data = data[:10] + bytes([data[10] ^ 0x80, data[11] ^ 0x80]) + data[12:]
+                connection.sendall(data)
+
+        with client.Server(serve) as server, client.Client("--watch", *PATIENT, "127.0.0.1", server.port) as probe:
+            line = probe.process.stdout.readline().decode()
+            self.assertTrue(done.is_set())
+            again = probe.process.stdout.readline().decode()
+            probe.interrupt()
+            result = probe.finish()
+        self.assertRegex(line, r"^[\d:.]+  steady client: wrong answer, byte \d+: 2 bytes changed \(0x.. instead of 0x..\)\n$")
+        self.assertRegex(again, r"^[\d:.]+  steady client: works again after .*; 1 failed\n$")
+        text = result.stdout.decode()
+        self.assertEqual(result.status, client.WRONG)
+        self.assertRegex(text, r"\nconnections with wrong bytes +1\nbytes wrong +2\n")
+        self.assertRegex(text, r"\nconnections broken +0\n")
+
+    def test_the_other_service(self):
+        with harness.Daemon(LISTENERS) as daemon:
+            result = watch("-d", "0.3", "--json", "-e", "upper", "127.0.0.1", daemon.port)
+        self.assertEqual(result.status, client.WRONG)
+        document = json.loads(result.stdout)
+        self.assertGreater(figure(document, "wrong_bytes"), 0)
+        self.assertEqual(figure(document, "steady_client", "answered"), 0)
+
+    def test_new_connections_alone_fail(self):
+        """A server that has no room for them, while those who are in are served."""
+        first = threading.Event()
+
+        def serve(connection):
+            if first.is_set():
+                return
+            first.set()
+            client.echo(connection)
+
+        with client.Server(serve) as server, Watched(*PATIENT, "127.0.0.1", server.port) as watched:
+            time.sleep(0.5)
+            status, document = watched.end()
+        self.assertEqual(status, client.WRONG)
+        self.assertEqual(figure(document, "steady_client", "broken"), 0)
+        self.assertGreater(figure(document, "new_connections", "broken"), 0)
+        self.assertEqual(figure(document, "new_connections", "answered"), 0)
+
+    def test_never_answered(self):
+        """Every new connection has its time; the gap is open to the end."""
+        with client.Server(client.discard) as server:
+            result = watch("-d", "0.5", "-g", "100ms", "-W", "100ms", "--json", "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        document = json.loads(result.stdout)
+        self.assertGreater(figure(document, "new_connections", "timed_out"), 0)
+        self.assertGreaterEqual(figure(document, "steady_client", "longest_gap"), 0.5)
+        self.assertEqual(figure(document, "steady_client", "answered"), 0)
+
+    def test_gap_that_is_allowed(self):
+        stalled = threading.Event()
+
+        def serve(connection):
+            for number, data in enumerate(client.chunks(connection)):
+                if number == 1 and not stalled.is_set():
+                    stalled.set()
+                    time.sleep(0.5)
+                connection.sendall(data)
+
+        for allowed, status in (("1h", 0), ("100ms", client.WRONG)):
+            stalled.clear()
+            with client.Server(serve) as server:
+                result = watch("-d", "1.5", "-W", "1h", "-g", allowed, "127.0.0.1", server.port)
+            self.assertEqual(result.status, status)
+            self.assertEqual(b"no answer for" in result.stdout, status != 0)
+
+    def test_watch_that_is_stopped_itself(self):
+        """It says how late it was, so that nobody blames the server."""
+        with harness.Daemon() as daemon, Watched("127.0.0.1", daemon.port) as watched:
+            time.sleep(0.3)
+            watched.client.process.send_signal(signal.SIGSTOP)
+            time.sleep(1)
+            watched.client.process.send_signal(signal.SIGCONT)
+            time.sleep(0.3)
+            _, document = watched.end()
+        self.assertGreaterEqual(figure(document, "late"), 0.9)
+
+
+    def test_interrupted_while_it_connects(self):
+        with client.full_queue() as port:
+            with client.Client("--watch", "127.0.0.1", port) as probe:
+                time.sleep(0.3)
+                probe.interrupt()
+                result = probe.finish()
+        self.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
+
+
+class Resources(harness.TestCase):
+    """What it does when the system does not give it what it needs."""
+
+    def test_cannot_start(self):
+        with harness.Daemon() as daemon:
+            for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "signalfd:EMFILE",
+                           "calloc:ENOMEM", "calloc:ENOMEM:3", "epoll_wait:EBADF", "epoll_ctl_add:ENOSPC:1",
+                           "epoll_ctl_add:ENOSPC:2", "epoll_ctl_add:ENOSPC:3"):
+                with self.subTest(faults):
+                    result = watch("-d", "0.2", "127.0.0.1", daemon.port, faults=faults)
+                    self.assertEqual((result.status, result.stdout), (client.SYSTEM_ERROR, b""))
+                    self.assertRegex(result.stderr, r"^tcpecho: [Cc]annot .*\n$")
+
+    def test_no_descriptors(self):
+        """New connections need some; that we have none is told as what it is."""
+        with harness.Daemon() as daemon:
+            result = watch("-d", "0.3", "127.0.0.1", daemon.port, faults="socket:EMFILE:2-")
+        self.assertEqual(result.status, client.WRONG)
+        self.assertIn(b"new connections: cannot connect: Too many open files\n", result.stdout)
+
+    def test_more_under_way_than_there_is_room_for(self):
+        """None is begun then, and the report says so."""
+        with client.Server(client.discard) as server:
+            result = watch("-d", "1", "-i", "1ms", *PATIENT, "127.0.0.1", server.port,
+                           wrapper=("prlimit", "--nofile=30:30", "--"))
+        self.assertEqual(result.status, client.WRONG)
+        self.assertRegex(result.stdout, rb"\n  \d+ not begun: too many were under way\n")
+        self.assertNotIn(b"Too many open files", result.stdout)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,177 @@
+#include "bench_summary.h"
+
+static const struct terminal no_terminal = {.fd = -1};
+
+static void for_people(FILE *out)
+{
+    bench_print(&summary, &no_terminal, out);
+}
+
+START_TEST(figures)
+{
+    const char *report = printed(for_people);
+    expect_in(report, "127.0.0.1:7007: 10 connections, messages of 64 bytes, 2.00 s\n");
+    expect_in(report, "messages     1000 answered, 500/s\n");
+    expect_in(report, "bytes        64000 came back right, 31.25 KiB/s\n");
+    expect_in(report, "     p50      p90      p99    p99.9      max\n");
+    expect_in(report, "42.0 us  1.04 ms  42.1 us  42.1 us  42.1 us  42.1 us   1.00 s\n");
+    expect_in(report, "connections  10; connected in p50 100 us, max 100 us\n");
+    expect_in(report, "client CPU   5.00 us a message; busiest of 1 thread: busy 25 % of the time\n");
+    expect_in(report, "99.9 % |####");
+    expect_not_in(report, "client-limited");
+    expect_not_in(report, "schedule");
+    expect_not_in(report, "waiting for a CPU");
+    expect_not_in(report, "\x1b");
+}
+END_TEST
+
+START_TEST(nothing_answered)
+{
+    result = (struct load_result){.connected = 10, .wrong = 10};
+    summary.elapsed_nsec = 0;
+    summary.interrupted = true;
+    const char *report = printed(for_people);
+    expect_in(report, "0.00 s, interrupted\n");
+    expect_in(report, "messages     0 answered, 0/s\n");
+    expect_in(report, "10, 10 with wrong bytes\n");
+    expect_not_in(report, "latency");
+    expect_not_in(report, "client CPU");
+    expect_not_in(report, "|");
+}
+END_TEST
+
+START_TEST(what_went_wrong)
+{
+    result.unanswered = 3;
+    result.unconnected = 4;
+    result.broken = 5;
+    result.unended = 6;
+    const char *report = printed(for_people);
+    expect_in(report, "1000 answered, 500/s, 3 not answered\n");
+    expect_in(report, "10, 4 failed, 5 broken, 6 not closed by the server behind us;");
+}
+END_TEST
+
+START_TEST(schedule)
+{
+    plan.rate = 500;
+    histogram_add(&result.lag, 20000);
+    const char *report = printed(for_people);
+    expect_in(report, "messages of 64 bytes, 500 a second on a schedule, 2.00 s\n");
+    expect_in(report,
+              "schedule     sent late by p99 20.0 us, max 20.0 us; times count from when it was due\n");
+}
+END_TEST
+
+START_TEST(clean)
+{
+    uint64_t *counts[] = {&result.unconnected, &result.broken, &result.wrong, &result.unanswered};
+
+    ck_assert(bench_is_clean(&result));
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        *counts[i] = 1;
+        ck_assert(!bench_is_clean(&result));
+        *counts[i] = 0;
+    }
+    result.unended = 1; /* the server may keep its side open */
+    ck_assert(bench_is_clean(&result));
+    result.messages = 0;
+    ck_assert(!bench_is_clean(&result));
+}
+END_TEST
+
+/* Nobody shall mistake the client's limit for the server's. */
+START_TEST(limited_by_the_client)
+{
+    ck_assert(!bench_is_client_limited(&plan, &result));
+    result.busy = 0.95;
+    ck_assert(bench_is_client_limited(&plan, &result));
+    expect_in(printed(for_people), "client-limited: tcpecho had hardly a moment to wait");
+    result.queued_nsec = NSEC_PER_SEC;
+    expect_in(printed(for_people), "client-limited: tcpecho waited for a CPU most of the time");
+    expect_in(text, "of which 1.00 s were spent waiting for a CPU that others had\n");
+    result.wall_nsec = NSEC_PER_SEC / 20; /* too short to tell */
+    ck_assert(!bench_is_client_limited(&plan, &result));
+}
+END_TEST
+
+START_TEST(late_for_its_own_schedule)
+{
+    plan.rate = 500;
+    for (unsigned i = 0; i < 100; i++)
+        histogram_add(&result.lag, 5000000);
+    ck_assert(bench_is_client_limited(&plan, &result));
+    expect_in(printed(for_people), "client-limited: tcpecho was late for its own schedule");
+    /* A server that takes seconds is not excused by 5 ms. */
+    for (unsigned i = 0; i < 100; i++)
+        histogram_add(&result.latency, 1000000000);
+    ck_assert(!bench_is_client_limited(&plan, &result));
+}
+END_TEST
+
+/* stderr, as a file. */
+static const char *complaints(void)
+{
+    static char bytes[8192];
+    FILE *file = tmpfile();
+    ck_assert_ptr_nonnull(file);
+    int saved = dup(STDERR_FILENO);
+    ck_assert_int_ge(dup2(fileno(file), STDERR_FILENO), 0);
+    bench_complain(&summary);
+    ck_assert_int_ge(dup2(saved, STDERR_FILENO), 0);
+    close(saved);
+    rewind(file);
+    size_t length = fread(bytes, 1, sizeof bytes - 1, file);
+    bytes[length] = '\0';
+    fclose(file);
+    return bytes;
+}
+
+START_TEST(complaints_one_line_each)
+{
+    ck_assert_str_eq(complaints(), "");
+    result.unconnected = 2;
+    result.connect_error = EADDRNOTAVAIL;
+    result.broken = 1;
+    result.break_error = ECONNRESET;
+    result.unanswered = 1;
+    result.fault_count = 1;
+    result.faults[0] = (struct load_fault){
+        7, {.kind = FAULT_MISSING, .offset = 52428800, .length = 3, .got = 0x41, .wanted = 0x61}};
+    const char *lines = complaints();
+    expect_in(lines,
+              "tcpecho: 2 of 10 connections were not made (the first: Cannot assign requested address; every "
+              "local port is taken: net.ipv4.ip_local_port_range has more)\n");
+    expect_in(lines, "tcpecho: 1 connection broke (the first: Connection reset by peer)\n");
+    expect_in(lines,
+              "tcpecho: wrong answer on connection 7, byte 52428800: 3 bytes missing, and what follows "
+              "came (0x41 instead of 0x61)\n");
+    expect_in(lines, "tcpecho: 1 message had no answer");
+    expect_not_in(lines, "not one message");
+}
+END_TEST
+
+START_TEST(complaint_of_nothing)
+{
+    result.messages = 0;
+    ck_assert_str_eq(complaints(), "tcpecho: not one message was answered\n");
+    result.broken = 2;
+    expect_in(complaints(), "2 connections broke (the first: closed by the server)\n");
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("bench_report");
+    tcase_add_checked_fixture(tests, summary_set_up, summary_tear_down);
+    tcase_add_test(tests, figures);
+    tcase_add_test(tests, nothing_answered);
+    tcase_add_test(tests, what_went_wrong);
+    tcase_add_test(tests, schedule);
+    tcase_add_test(tests, clean);
+    tcase_add_test(tests, limited_by_the_client);
+    tcase_add_test(tests, late_for_its_own_schedule);
+    tcase_add_test(tests, complaints_one_line_each);
+    tcase_add_test(tests, complaint_of_nothing);
+    return run_case(tests);
+}

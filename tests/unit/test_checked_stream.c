@@ -1,0 +1,128 @@
+#include "client/checked_stream.h"
+
+#include "common.h"
+#include "faults.h"
+
+#define LARGE ((size_t)8 << 20)
+
+static struct checked_stream stream;
+static int client, server;
+
+static void set_up(void)
+{
+    stream = (struct checked_stream){.pattern = pattern_make(1, 2, 64), .expect = EXPECT_UPPER};
+    tcp_pair(0, &client, &server);
+}
+
+static void tear_down(void)
+{
+    close(client);
+    close(server);
+}
+
+START_TEST(sends_what_is_due_and_takes_the_answer)
+{
+    uint8_t got[640], answer[640];
+    ck_assert_int_eq(checked_stream_send(&stream, client), 0);
+    ck_assert_uint_eq(stream.sent, 0);
+    stream.due = sizeof got;
+    ck_assert_int_eq(checked_stream_send(&stream, client), 0);
+    ck_assert_uint_eq(stream.sent, sizeof got);
+    receive_all(server, got, sizeof got);
+    expect_apply(EXPECT_UPPER, got, sizeof got);
+    pattern_answer(&stream.pattern, EXPECT_UPPER, 0, answer, sizeof answer);
+    ck_assert_mem_eq(got, answer, sizeof got);
+    ck_assert_uint_eq(checked_stream_take(&stream, got, 100), 100);
+    ck_assert_uint_eq(checked_stream_cut(&stream).length, 540);
+    ck_assert_uint_eq(checked_stream_cut(&stream).offset, 100);
+    ck_assert_uint_eq(checked_stream_take(&stream, got + 100, 540), 540);
+    ck_assert_uint_eq(stream.received, sizeof got);
+    ck_assert_uint_eq(checked_stream_cut(&stream).length, 0);
+}
+END_TEST
+
+/* Neither more than the socket takes, nor more than a few pieces of a fast one. */
+START_TEST(in_pieces)
+{
+    stream.due = LARGE;
+    while (stream.sent < LARGE) {
+        uint64_t before = stream.sent;
+        int r = checked_stream_send(&stream, client);
+        ck_assert_int_eq(r, stream.sent < LARGE ? -EAGAIN : 0);
+        ck_assert_uint_le(stream.sent - before, 256 << 10);
+        for (uint64_t left = stream.sent - before; left > 0;) {
+            uint8_t bytes[65536];
+            size_t part = left < sizeof bytes ? (size_t)left : sizeof bytes;
+            receive_all(server, bytes, part);
+            expect_apply(EXPECT_UPPER, bytes, part);
+            ck_assert_uint_eq(checked_stream_take(&stream, bytes, part), part);
+            left -= part;
+        }
+    }
+}
+END_TEST
+
+/* A server cannot know what is not sent yet. */
+START_TEST(an_answer_before_the_question)
+{
+    uint8_t answer[64];
+    stream.due = 64;
+    pattern_answer(&stream.pattern, EXPECT_UPPER, 0, answer, sizeof answer);
+    ck_assert_uint_eq(checked_stream_take(&stream, answer, sizeof answer), 0);
+    ck_assert_int_eq(checked_stream_diagnose(&stream, answer, sizeof answer).kind, FAULT_SURPLUS);
+}
+END_TEST
+
+START_TEST(the_first_wrong_byte)
+{
+    uint8_t answer[640];
+    stream.due = stream.sent = 640;
+    pattern_answer(&stream.pattern, EXPECT_UPPER, 0, answer, sizeof answer);
+    answer[500] ^= 0x80;
+    ck_assert_uint_eq(checked_stream_take(&stream, answer, sizeof answer), 500);
+    struct fault fault = checked_stream_diagnose(&stream, answer + 500, 140);
+    ck_assert_int_eq(fault.kind, FAULT_CHANGED);
+    ck_assert_uint_eq(fault.offset, 500);
+    ck_assert_uint_eq(fault.length, 1);
+}
+END_TEST
+
+/* What the server answered before is still to be read. */
+START_TEST(reset)
+{
+    stream.due = 64;
+    fault_arm("send", _i ? EPIPE : ECONNRESET, 0);
+    int r = checked_stream_send(&stream, client);
+    fault_disarm();
+    ck_assert_int_eq(r, 0);
+    ck_assert(stream.was_reset);
+}
+END_TEST
+
+START_TEST(other_errors)
+{
+    stream.due = 64;
+    fault_arm("send", EINTR, 0);
+    int r = checked_stream_send(&stream, client);
+    fault_disarm();
+    ck_assert_int_eq(r, -EAGAIN);
+    fault_arm("send", ENOBUFS, 0);
+    r = checked_stream_send(&stream, client);
+    fault_disarm();
+    ck_assert_int_eq(r, -ENOBUFS);
+    ck_assert(!stream.was_reset);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("checked_stream");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, sends_what_is_due_and_takes_the_answer);
+    tcase_add_test(tests, in_pieces);
+    tcase_add_test(tests, an_answer_before_the_question);
+    tcase_add_test(tests, the_first_wrong_byte);
+    tcase_add_loop_test(tests, reset, 0, 2);
+    tcase_add_test(tests, other_errors);
+    return run_case(tests);
+}

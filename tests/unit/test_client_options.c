@@ -1,0 +1,236 @@
+#include "client/options.h"
+
+#include "base/clock.h"
+#include "capture.h"
+#include "faults.h"
+
+static struct client_options options;
+
+/* Words separated by single blanks. Returns what client_options_parse returned, and what it said in *told. */
+static int parse(const char *line, const char **told)
+{
+    static char copy[4096];
+    char *argv[600] = {(char[]){"tcpecho"}};
+    int argc = 1;
+
+    ck_assert_uint_lt(strlen(line), sizeof copy);
+    strcpy(copy, line);
+    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    memset(&options, 0, sizeof options);
+    capture(LOG_LEVEL_DEBUG);
+    int r = client_options_parse(argc, argv, &options);
+    *told = written();
+    return r;
+}
+
+static void accept_line(const char *line)
+{
+    const char *told;
+    int r = parse(line, &told);
+    ck_assert_msg(r == 0 && told[0] == '\0', "\"%s\": %d, %s", line, r, told);
+}
+
+START_TEST(a_host)
+{
+    accept_line("localhost");
+    ck_assert_int_eq(options.mode, MODE_TALK);
+    ck_assert_str_eq(options.host, "localhost");
+    ck_assert_ptr_null(options.port);
+    ck_assert_int_eq(options.expect, EXPECT_ANYTHING);
+    ck_assert_uint_eq(options.wait_usec, USEC_NEVER);
+    ck_assert_uint_eq(options.connect_timeout_usec, 10 * USEC_PER_SEC);
+    ck_assert(!options.verbose);
+}
+END_TEST
+
+START_TEST(everything_of_talk)
+{
+    accept_line("-v -e upper localhost -W 250ms --connect-timeout=0.5 echo");
+    ck_assert_str_eq(options.port, "echo");
+    ck_assert_int_eq(options.expect, EXPECT_UPPER);
+    ck_assert_uint_eq(options.wait_usec, 250 * USEC_PER_MSEC);
+    ck_assert_uint_eq(options.connect_timeout_usec, USEC_PER_SEC / 2);
+    ck_assert(options.verbose);
+    accept_line("-- -v 7");
+    ck_assert_str_eq(options.host, "-v");
+}
+END_TEST
+
+START_TEST(a_chat)
+{
+    accept_line("-vl [::1]:7777");
+    ck_assert_int_eq(options.mode, MODE_CHAT);
+    ck_assert_str_eq(options.listen, "[::1]:7777");
+    ck_assert(options.verbose);
+}
+END_TEST
+
+/* An option means what it means in the mode, also when that comes behind it. */
+START_TEST(everything_of_ping)
+{
+    accept_line("--wait 3 -c 5 -i 0.2 -s 1k -q -e echo host --ping 7");
+    ck_assert_int_eq(options.mode, MODE_PING);
+    ck_assert_uint_eq(options.wait_usec, 3 * USEC_PER_SEC);
+    ck_assert_uint_eq(options.count, 5);
+    ck_assert_uint_eq(options.interval_usec, USEC_PER_SEC / 5);
+    ck_assert_uint_eq(options.size, 1024);
+    ck_assert(options.quiet);
+    accept_line("-p host");
+    ck_assert_uint_eq(options.wait_usec, 2 * USEC_PER_SEC);
+    ck_assert_uint_eq(options.count, 0);
+    ck_assert_uint_eq(options.interval_usec, USEC_PER_SEC);
+    ck_assert_uint_eq(options.size, 64);
+    accept_line("--ping --ping host");
+}
+END_TEST
+
+START_TEST(help_and_version)
+{
+    accept_line("-h");
+    ck_assert(options.help);
+    accept_line("--ping --help --count nonsense");
+    ck_assert(options.help && options.mode_given && options.mode == MODE_PING);
+    accept_line("-V");
+    ck_assert(options.version);
+    accept_line("--vers");
+    ck_assert(options.version);
+}
+END_TEST
+
+static const struct {
+    const char *line, *told;
+} refused[] = {
+    {"", "no HOST to connect to"},
+    {"--ping", "no HOST to connect to"},
+    {"a b c", "c: one HOST and one PORT are all"},
+    {"--listen 7 a", "a: --listen takes no HOST"},
+    {"-x a", "-x: unknown option"},
+    {"-vx a", "-x: unknown option"},
+    {"--nonsense a", "--nonsense: unknown or ambiguous option"},
+    {"--c 1 a", "--c: unknown or ambiguous option"},
+    {"--verbose=1 a", "--verbose=1 takes no argument"},
+    {"a -e", "-e needs an argument"},
+    {"a --expect", "--expect needs an argument"},
+    {"-e both a", "--expect both: must be echo or upper"},
+    {"--ping --listen 7", "--ping and --listen cannot be had at once"},
+    {"-c 1 a", "--count does not go without one of the modes that have it"},
+    {"--listen 7 -e echo", "--expect does not go with --listen"},
+    {"--ping -v a", "--verbose does not go with --ping"},
+    {"--ping -c 0 a", "--count 0: must be 1 to 4294967295"},
+    {"--ping -c 4294967296 a", "--count 4294967296: must be 1 to 4294967295"},
+    {"--ping -s 15 a", "--size 15: must be 16 bytes to 1 MiB, as 512, 64k or 1M"},
+    {"--ping -i 0.9ms a", "--interval 0.9ms: must be 1 ms to 1 h, as 0.5, 250ms, 10s or 5m"},
+    {"-W 61m a", "--wait 61m: must be 1 ms to 1 h, as 0.5, 250ms, 10s or 5m"},
+    {"-t never a", "--connect-timeout never: must be 1 ms to 1 h"},
+};
+
+START_TEST(refusals)
+{
+    const char *told;
+    int r = parse(refused[_i].line, &told);
+    ck_assert_int_eq(r, -EINVAL);
+    expect_in(told, refused[_i].told);
+    expect_in(told, "; see tcpecho --help\n");
+    ck_assert_ptr_eq(strchr(told, '\n'), told + strlen(told) - 1);
+}
+END_TEST
+
+START_TEST(too_many)
+{
+    char line[4096] = "a";
+    const char *told;
+
+    for (size_t i = 0; i < 65; i++)
+        strcat(line, " -v");
+    ck_assert_int_eq(parse(line, &told), -EINVAL);
+    expect_in(told, "more than 64 options");
+}
+END_TEST
+
+/* The rows are as parsing takes them to be. */
+START_TEST(the_table)
+{
+    size_t count = 0;
+
+    for (const struct option_row *row = option_table; row->name; row++, count++) {
+        ck_assert_uint_ne(row->modes, 0);
+        ck_assert_ptr_nonnull(row->help);
+        ck_assert_uint_lt(row->offset, sizeof options);
+        ck_assert_int_eq(row->argument != NULL,
+                         row->type != OPTION_FLAG && !(row->type == OPTION_MODE && row->offset == 0));
+        for (const struct option_row *other = option_table; other != row; other++) {
+            bool same_name = strcmp(row->name, other->name) == 0;
+            ck_assert_msg(same_name == (row->letter == other->letter), "-%c", row->letter);
+            ck_assert_msg(!same_name || (row->modes & other->modes) == 0, "--%s twice in a mode", row->name);
+            ck_assert_msg(!same_name || !row->argument == !other->argument, "--%s", row->name);
+        }
+    }
+    ck_assert_uint_lt(count, 64);
+}
+END_TEST
+
+static const char *help(const char *line)
+{
+    static char text[16384];
+
+    accept_line(line);
+    FILE *out = fmemopen(text, sizeof text, "w");
+    ck_assert_int_eq(client_options_print_help(&options, out), 0);
+    fclose(out);
+    return text;
+}
+
+START_TEST(help_of_all)
+{
+    const char *text = help("--help");
+    char option[64];
+
+    for (const struct option_row *row = option_table; row->name; row++) {
+        (void)snprintf(option, sizeof option, "  -%c, --%s", row->letter, row->name);
+        expect_in(text, option);
+        expect_in(text, row->help);
+    }
+    for (size_t i = 0; i < MODE_COUNT; i++)
+        expect_in(text, mode_table[i].synopsis);
+    for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        ck_assert_msg(strcspn(line, "\n") <= 120, "too wide: %.*s", (int)strcspn(line, "\n"), line);
+}
+END_TEST
+
+START_TEST(help_of_one)
+{
+    const char *text = help("--listen 7 -h");
+    expect_in(text, "tcpecho --listen");
+    expect_in(text, "--verbose");
+    ck_assert_ptr_null(strstr(text, "--interval"));
+    ck_assert_ptr_null(strstr(text, "--expect "));
+}
+END_TEST
+
+START_TEST(nowhere_to_print)
+{
+    FILE *full = fopen("/dev/full", "w");
+    ck_assert_ptr_nonnull(full);
+    ck_assert_int_eq(client_options_print_help(&options, full), -ENOSPC);
+    ck_assert_int_eq(client_options_print_version(full), -ENOSPC);
+    fclose(full);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("client_options");
+    tcase_add_test(tests, a_host);
+    tcase_add_test(tests, everything_of_talk);
+    tcase_add_test(tests, a_chat);
+    tcase_add_test(tests, everything_of_ping);
+    tcase_add_test(tests, help_and_version);
+    tcase_add_loop_test(tests, refusals, 0, COUNT_OF(refused));
+    tcase_add_test(tests, too_many);
+    tcase_add_test(tests, the_table);
+    tcase_add_test(tests, help_of_all);
+    tcase_add_test(tests, help_of_one);
+    tcase_add_test(tests, nowhere_to_print);
+    return run_case(tests);
+}

@@ -1,0 +1,216 @@
+#include "client/dial.h"
+
+#include "base/clock.h"
+#include "capture.h"
+#include "client/exit_status.h"
+#include "faults.h"
+
+#include <netinet/tcp.h>
+
+static int fd;
+static size_t chosen;
+
+static struct endpoint endpoint_at(uint32_t host, uint16_t port)
+{
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(host)}};
+    struct endpoint endpoint = {.length = sizeof name};
+
+    memcpy(&endpoint.address, &name, sizeof name);
+    return endpoint;
+}
+
+static int listen_on_loopback(uint16_t *port)
+{
+    struct sockaddr_in name = loopback(0);
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_eq(bind(listening, (struct sockaddr *)&name, sizeof name), 0);
+    ck_assert_int_eq(listen(listening, 1), 0);
+    *port = port_of(listening);
+    return listening;
+}
+
+/* Of `count` addresses 127.0.0.1, 127.0.0.2 ... with this port. */
+static int dial_some(size_t count, uint16_t port, int interrupt_fd, const char **told)
+{
+    struct endpoint items[4];
+    struct target target = {.host = "name", .port = "port", .items = items, .count = count};
+
+    for (size_t i = 0; i < count; i++)
+        items[i] = endpoint_at((uint32_t)(INADDR_LOOPBACK + count - 1 - i), port);
+    fd = -1;
+    capture(LOG_LEVEL_DEBUG);
+    int status = dial(&target, 5 * USEC_PER_SEC, interrupt_fd, &fd, &chosen);
+    fault_disarm();
+    *told = written();
+    return status;
+}
+
+START_TEST(connects)
+{
+    uint16_t port;
+    int listening = listen_on_loopback(&port);
+    const char *told;
+
+    /* The first two refuse. */
+    ck_assert_int_eq(dial_some(3, port, -1, &told), 0);
+    ck_assert_str_eq(told, "");
+    ck_assert_uint_eq(chosen, 2);
+    ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
+    ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+    ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+    ck_assert_int_eq(dial_half_close(fd), 0);
+    int server = accept(listening, NULL, NULL);
+    expect_end(server);
+    close(server);
+    close(fd);
+    close(listening);
+}
+END_TEST
+
+START_TEST(refused)
+{
+    unsigned before = open_descriptors();
+    const char *told;
+
+    ck_assert_int_eq(dial_some(2, free_port(), -1, &told), EXIT_REFUSED);
+    expect_in(told, "tcpecho: cannot connect to name port port (127.0.0.2:");
+    expect_in(told, ": Connection refused, 127.0.0.1:");
+    expect_in(told, ": Connection refused); no server listens there\n");
+    ck_assert_int_eq(fd, -1);
+    ck_assert_uint_eq(open_descriptors(), before);
+}
+END_TEST
+
+static const struct {
+    const char *rules;
+    int status;
+    const char *told;
+} failures[] = {
+    {"socket:EMFILE", EXIT_SYSTEM, "Too many open files"},
+    {"setsockopt:ENOMEM", EXIT_SYSTEM, "Cannot allocate memory"},
+    {"connect:ENETUNREACH", EXIT_UNREACHABLE, "Network is unreachable"},
+    {"connect:EHOSTUNREACH", EXIT_UNREACHABLE, "No route to host"},
+    {"connect:EACCES", EXIT_NO_PERMISSION, "Permission denied"},
+    {"connect:EPERM", EXIT_NO_PERMISSION, "Operation not permitted"},
+    {"connect:ECONNRESET", EXIT_CLOSED_EARLY, "Connection reset by peer"},
+    {"connect:ETIMEDOUT", EXIT_TIMED_OUT, "Connection timed out); --connect-timeout allows more time"},
+    {"poll:ENOMEM", EXIT_SYSTEM, "Cannot allocate memory"},
+    {"getsockopt:ENOBUFS", EXIT_SYSTEM, "No buffer space available"},
+    /* The most telling of several. */
+    {"connect:ENETUNREACH:1,connect:ECONNREFUSED:2", EXIT_REFUSED, "unreachable, 127.0.0.1:"},
+    {"connect:ECONNREFUSED:1,connect:ENETUNREACH:2", EXIT_REFUSED, "refused, 127.0.0.1:"},
+    {"socket:EMFILE:1,connect:ETIMEDOUT:1", EXIT_TIMED_OUT, "files, 127.0.0.1:"},
+};
+
+START_TEST(failing)
+{
+    unsigned before = open_descriptors();
+    uint16_t port;
+    int listening = listen_on_loopback(&port);
+    const char *told;
+
+    fault_rules(failures[_i].rules);
+    ck_assert_int_eq(dial_some(2, port, -1, &told), failures[_i].status);
+    expect_in(told, failures[_i].told);
+    close(listening);
+    ck_assert_uint_eq(open_descriptors(), before);
+}
+END_TEST
+
+START_TEST(interrupted)
+{
+    int ends[2];
+    uint16_t port;
+    int listening = listen_on_loopback(&port);
+    const char *told;
+
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    ck_assert_int_eq(dial_some(2, port, ends[0], &told), EXIT_INTERRUPTED);
+    ck_assert_str_eq(told, "");
+    /* Also while a full Unix socket is tried again. */
+    fault_rules("connect:EAGAIN");
+    ck_assert_int_eq(dial_some(1, port, ends[0], &told), EXIT_INTERRUPTED);
+    close(ends[0]);
+    close(ends[1]);
+    close(listening);
+}
+END_TEST
+
+START_TEST(tried_again)
+{
+    uint16_t port;
+    int listening = listen_on_loopback(&port);
+    const char *told;
+
+    fault_rules("connect:EAGAIN:1-3,poll:EINTR:4");
+    ck_assert_int_eq(dial_some(1, port, -1, &told), 0);
+    close(fd);
+    close(listening);
+}
+END_TEST
+
+START_TEST(too_long_a_time)
+{
+    struct endpoint item = endpoint_at(INADDR_LOOPBACK, 1);
+    struct target target = {.host = "/x", .items = &item, .count = 1};
+
+    capture(LOG_LEVEL_DEBUG);
+    fault_rules("connect:EAGAIN");
+    int status = dial(&target, USEC_PER_MSEC, -1, &fd, NULL);
+    fault_disarm();
+    ck_assert_str_eq(written(), "tcpecho: cannot connect to 127.0.0.1:1: Connection timed out; "
+                                "--connect-timeout allows more time\n");
+    ck_assert_int_eq(status, EXIT_TIMED_OUT);
+}
+END_TEST
+
+/* A hundred addresses do not fit into a line, and do no harm. */
+START_TEST(many_addresses)
+{
+    struct endpoint items[100];
+    struct target target = {.host = "name", .port = "7", .items = items, .count = COUNT_OF(items)};
+
+    for (size_t i = 0; i < COUNT_OF(items); i++)
+        items[i] = endpoint_at(INADDR_LOOPBACK, 7);
+    capture(LOG_LEVEL_DEBUG);
+    fault_rules("connect:ECONNREFUSED");
+    int status = dial(&target, USEC_PER_SEC, -1, &fd, &chosen);
+    fault_disarm();
+    const char *told = written();
+    ck_assert_int_eq(status, EXIT_REFUSED);
+    ck_assert_uint_lt(strlen(told), 1024);
+    expect_in(told, "; no server listens there\n");
+}
+END_TEST
+
+START_TEST(half_close)
+{
+    int pair[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    fault_arm("shutdown", ENOTCONN, 1);
+    ck_assert_int_eq(dial_half_close(pair[0]), -ECONNRESET);
+    fault_disarm();
+    ck_assert_int_eq(dial_half_close(-1), -EBADF);
+    ck_assert_int_eq(dial_half_close(pair[0]), 0);
+    expect_end(pair[1]);
+    close(pair[0]);
+    close(pair[1]);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("dial");
+    tcase_add_test(tests, connects);
+    tcase_add_test(tests, refused);
+    tcase_add_loop_test(tests, failing, 0, COUNT_OF(failures));
+    tcase_add_test(tests, interrupted);
+    tcase_add_test(tests, tried_again);
+    tcase_add_test(tests, too_long_a_time);
+    tcase_add_test(tests, many_addresses);
+    tcase_add_test(tests, half_close);
+    return run_case(tests);
+}

@@ -1,0 +1,91 @@
+#include "client/json.h"
+
+#include "common.h"
+
+static char *text;
+static size_t length;
+static struct json json;
+
+static void set_up(void)
+{
+    json = (struct json){.out = open_memstream(&text, &length)};
+    ck_assert_ptr_nonnull(json.out);
+}
+
+static void tear_down(void)
+{
+    free(text);
+}
+
+static void expect(const char *wanted)
+{
+    ck_assert_int_eq(fclose(json.out), 0);
+    ck_assert_str_eq(text, wanted);
+}
+
+START_TEST(document)
+{
+    json_open(&json, NULL, '{');
+    json_text(&json, "name", "x");
+    json_bool(&json, "yes", true);
+    json_open(&json, "inner", '{');
+    json_count(&json, "n", UINT64_MAX, "ns");
+    json_close(&json, '}');
+    json_open(&json, "list", '[');
+    json_row(&json, (const uint64_t[]){1, 2, 3}, 3);
+    json_row(&json, NULL, 0);
+    json_close(&json, ']');
+    json_close(&json, '}');
+    expect("{\n"
+           "  \"name\": \"x\",\n"
+           "  \"yes\": true,\n"
+           "  \"inner\": {\n"
+           "    \"n\": {\"value\": 18446744073709551615, \"unit\": \"ns\"}\n"
+           "  },\n"
+           "  \"list\": [\n"
+           "    [1, 2, 3],\n"
+           "    []\n"
+           "  ]\n"
+           "}\n");
+}
+END_TEST
+
+START_TEST(empty_ones)
+{
+    json_open(&json, NULL, '{');
+    json_open(&json, "a", '{');
+    json_close(&json, '}');
+    json_open(&json, "b", '[');
+    json_close(&json, ']');
+    json_close(&json, '}');
+    expect("{\n  \"a\": {},\n  \"b\": []\n}\n");
+}
+END_TEST
+
+START_TEST(text_of_strangers)
+{
+    json_text(&json, NULL, "\"\\\n\x1b\x7f \xc3\xa9 \xc3 \xff \xe2\x82");
+    expect("\"\\\"\\\\\\u000a\\u001b\\u007f \xc3\xa9 \\ufffd \\ufffd \\ufffd\\ufffd\"");
+}
+END_TEST
+
+START_TEST(numbers)
+{
+    json_number(&json, NULL, 0.1, "s");
+    json_number(&json, NULL, 1e12, "bytes/s");
+    json_number(&json, NULL, 0, "%");
+    expect("{\"value\": 0.1, \"unit\": \"s\"}{\"value\": 1e+12, \"unit\": \"bytes/s\"}"
+           "{\"value\": 0, \"unit\": \"%\"}");
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("json");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, document);
+    tcase_add_test(tests, empty_ones);
+    tcase_add_test(tests, text_of_strangers);
+    tcase_add_test(tests, numbers);
+    return run_case(tests);
+}

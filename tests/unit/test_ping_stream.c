@@ -1,0 +1,348 @@
+#include "client/ping_stream.h"
+
+#include "common.h"
+#include "faults.h"
+
+#define SIZE ((size_t)64)
+
+static struct ping_stream stream;
+static struct ping_event event;
+static uint8_t messages[16][SIZE]; /* by number, from 1 */
+
+static void start(enum expectation expect, uint64_t count)
+{
+    ck_assert_int_eq(ping_stream_init(&stream, SIZE, expect, 42), 0);
+    for (uint64_t i = 1; i <= count; i++)
+        ping_stream_send(&stream, 1000 * i, messages[i]);
+}
+
+static void receive(const void *bytes, size_t length)
+{
+    size_t room;
+    uint8_t *space = ping_stream_space(&stream, &room);
+
+    ck_assert_uint_ge(room, length);
+    memcpy(space, bytes, length);
+    ping_stream_received(&stream, length);
+}
+
+static void expect_event(enum ping_event_kind kind, uint64_t number)
+{
+    ck_assert(ping_stream_next(&stream, false, &event));
+    ck_assert_msg(event.kind == kind && event.number == number, "%d of %lu instead of %d of %lu",
+                  (int)event.kind, event.number, (int)kind, number);
+    if (kind != PING_CORRUPT)
+        ck_assert_uint_eq(event.sent_usec, 1000 * number);
+}
+
+static void expect_fault(uint64_t number, enum fault_kind kind, uint64_t offset)
+{
+    char text[FAULT_TEXT_SIZE];
+
+    expect_event(PING_CORRUPT, number);
+    ck_assert_msg(event.fault.kind == kind && event.fault.offset == offset, "%s",
+                  fault_format(&event.fault, text));
+}
+
+static void expect_no_event(void)
+{
+    ck_assert(!ping_stream_next(&stream, false, &event));
+}
+
+static void expect_counts(uint64_t answered, uint64_t spoilt, uint64_t duplicates, uint64_t corrupted)
+{
+    ck_assert_uint_eq(stream.answered, answered);
+    ck_assert_uint_eq(stream.spoilt, spoilt);
+    ck_assert_uint_eq(stream.duplicates, duplicates);
+    ck_assert_uint_eq(stream.corrupted, corrupted);
+    ck_assert_uint_eq(ping_stream_waiting(&stream), stream.sent - answered - spoilt);
+    ping_stream_deinit(&stream);
+}
+
+START_TEST(answers)
+{
+    start(EXPECT_ECHO, 3);
+    ck_assert_int_ne(memcmp(messages[1] + 16, messages[2] + 16, SIZE - 16), 0);
+    expect_no_event();
+    receive(messages[1], SIZE);
+    expect_event(PING_REPLY, 1);
+    expect_no_event();
+    for (size_t i = 0; i < SIZE; i++) {
+        expect_no_event();
+        receive(messages[2] + i, 1);
+    }
+    receive(messages[3], SIZE);
+    expect_event(PING_REPLY, 2);
+    expect_event(PING_REPLY, 3);
+    expect_no_event();
+    expect_counts(3, 0, 0, 0);
+}
+END_TEST
+
+START_TEST(capitals)
+{
+    start(EXPECT_UPPER, 2);
+    expect_apply(EXPECT_UPPER, messages[1], SIZE);
+    receive(messages[1], SIZE);
+    expect_event(PING_REPLY, 1);
+    receive(messages[2], SIZE);
+    expect_fault(2, FAULT_CASE, SIZE);
+    expect_counts(1, 1, 0, 1);
+}
+END_TEST
+
+START_TEST(capitals_of_an_echo)
+{
+    start(EXPECT_ECHO, 1);
+    expect_apply(EXPECT_UPPER, messages[1], SIZE);
+    receive(messages[1], SIZE);
+    expect_fault(1, FAULT_CASE, 0);
+    expect_no_event();
+    expect_counts(0, 1, 0, 1);
+}
+END_TEST
+
+START_TEST(one_is_lost)
+{
+    start(EXPECT_ECHO, 3);
+    receive(messages[1], SIZE);
+    receive(messages[3], SIZE);
+    expect_event(PING_REPLY, 1);
+    expect_event(PING_REPLY, 3);
+    expect_no_event();
+    ck_assert_int_eq(ping_stream_message(&stream, 2)->state, PING_WAITING);
+    expect_counts(2, 0, 0, 0);
+}
+END_TEST
+
+START_TEST(one_comes_twice)
+{
+    start(EXPECT_ECHO, 2);
+    receive(messages[1], SIZE);
+    receive(messages[1], SIZE);
+    receive(messages[2], SIZE);
+    expect_event(PING_REPLY, 1);
+    expect_event(PING_DUPLICATE, 1);
+    expect_event(PING_REPLY, 2);
+    expect_counts(2, 0, 1, 0);
+}
+END_TEST
+
+START_TEST(a_byte_is_changed)
+{
+    start(EXPECT_ECHO, 2);
+    messages[1][40] ^= 1;
+    receive(messages[1], SIZE);
+    receive(messages[2], SIZE);
+    expect_fault(1, FAULT_CHANGED, 40);
+    expect_event(PING_REPLY, 2);
+    expect_no_event();
+    expect_counts(1, 1, 0, 1);
+}
+END_TEST
+
+START_TEST(a_byte_of_a_header_is_changed)
+{
+    start(EXPECT_ECHO, 2);
+    messages[1][2] ^= 1;
+    receive(messages[1], SIZE);
+    receive(messages[2], SIZE);
+    expect_fault(1, FAULT_CHANGED, 2);
+    expect_event(PING_REPLY, 2);
+    expect_no_event();
+    expect_counts(1, 1, 0, 1);
+}
+END_TEST
+
+/* The next header is found where it comes early. */
+START_TEST(bytes_are_missing)
+{
+    start(EXPECT_ECHO, 3);
+    receive(messages[1], 30);
+    receive(messages[2], SIZE);
+    expect_event(PING_CORRUPT, 1);
+    ck_assert_int_eq(event.fault.kind, FAULT_MISSING);
+    ck_assert_uint_eq(event.fault.length, SIZE - 30);
+    expect_event(PING_REPLY, 2);
+    receive(messages[3], SIZE);
+    expect_event(PING_REPLY, 3);
+    expect_counts(2, 1, 0, 1);
+}
+END_TEST
+
+START_TEST(bytes_come_between)
+{
+    start(EXPECT_ECHO, 2);
+    receive(messages[1], SIZE);
+    receive("somebody else's line\n", 21);
+    receive(messages[2], SIZE);
+    expect_event(PING_REPLY, 1);
+    expect_fault(2, FAULT_INSERTED, SIZE);
+    /* Its own answer comes all the same. */
+    expect_event(PING_REPLY, 2);
+    expect_counts(2, 0, 0, 1);
+}
+END_TEST
+
+START_TEST(behind_the_last)
+{
+    start(EXPECT_ECHO, 1);
+    receive(messages[1], SIZE);
+    receive("and more bytes than a header", 28);
+    expect_event(PING_REPLY, 1);
+    expect_fault(2, FAULT_SURPLUS, SIZE);
+    expect_no_event();
+    expect_counts(1, 0, 0, 1);
+}
+END_TEST
+
+/* All that is strange in a row is told once. */
+START_TEST(another_protocol)
+{
+    start(EXPECT_ECHO, 2);
+    for (size_t i = 0; i < 100; i++) {
+        receive("HTTP/1.1 400 Bad Request\r\n", 26);
+        while (ping_stream_next(&stream, false, &event))
+            ck_assert_int_eq(event.kind, PING_CORRUPT);
+    }
+    expect_counts(0, 1, 0, 1);
+}
+END_TEST
+
+START_TEST(the_end)
+{
+    start(EXPECT_ECHO, 2);
+    receive(messages[1], SIZE);
+    receive(messages[2], 40);
+    expect_event(PING_REPLY, 1);
+    expect_no_event();
+    ck_assert(ping_stream_next(&stream, true, &event));
+    ck_assert_int_eq(event.kind, PING_CORRUPT);
+    ck_assert_int_eq(event.fault.kind, FAULT_CUT);
+    ck_assert_uint_eq(event.fault.length, 24);
+    ck_assert(!ping_stream_next(&stream, true, &event));
+    expect_counts(1, 1, 0, 1);
+}
+END_TEST
+
+START_TEST(the_end_in_a_header)
+{
+    start(EXPECT_ECHO, 1);
+    receive(messages[1], 5);
+    expect_no_event();
+    ck_assert(ping_stream_next(&stream, true, &event));
+    ck_assert_int_eq(event.fault.kind, FAULT_CUT);
+    ck_assert_uint_eq(event.fault.length, SIZE - 5);
+    ck_assert(!ping_stream_next(&stream, true, &event));
+    expect_counts(0, 1, 0, 1);
+}
+END_TEST
+
+/* Numbers that were never sent, and those that are too old, are strange bytes. */
+START_TEST(foreign_numbers)
+{
+    uint8_t future[SIZE];
+
+    start(EXPECT_ECHO, 1);
+    memcpy(future, messages[1], SIZE);
+    memcpy(future + 4, "0000000000FF", 12);
+    receive(future, SIZE);
+    expect_event(PING_CORRUPT, 1);
+    receive(messages[1], SIZE);
+    expect_event(PING_REPLY, 1);
+    ck_assert_ptr_null(ping_stream_message(&stream, 2));
+    expect_counts(1, 0, 0, 1);
+}
+END_TEST
+
+START_TEST(a_window_of_messages)
+{
+    uint8_t message[SIZE];
+
+    start(EXPECT_ECHO, 1);
+    for (size_t i = 0; i < PING_WINDOW; i++)
+        ping_stream_send(&stream, 5, message);
+    ck_assert_ptr_null(ping_stream_message(&stream, 1));
+    ck_assert_ptr_nonnull(ping_stream_message(&stream, 2));
+    receive(messages[1], SIZE);
+    ck_assert(ping_stream_next(&stream, false, &event));
+    ck_assert_int_eq(event.kind, PING_CORRUPT);
+    receive(message, SIZE);
+    ck_assert(ping_stream_next(&stream, false, &event));
+    ck_assert_int_eq(event.kind, PING_REPLY);
+    ck_assert_uint_eq(event.number, PING_WINDOW + 1);
+    ping_stream_deinit(&stream);
+}
+END_TEST
+
+START_TEST(every_size)
+{
+    static const size_t sizes[] = {PING_SIZE_MINIMUM, 17, 1000, PING_SIZE_MAXIMUM};
+    size_t size = sizes[_i], room;
+    uint8_t *message = malloc(size);
+
+    ck_assert_int_eq(ping_stream_init(&stream, size, EXPECT_ECHO, 1), 0);
+    ping_stream_send(&stream, 1, message);
+    for (size_t at = 0; at < size; at += room) {
+        uint8_t *space = ping_stream_space(&stream, &room);
+        room = room < size - at ? room : size - at;
+        memcpy(space, message + at, room);
+        ping_stream_received(&stream, room);
+        ck_assert_int_eq(ping_stream_next(&stream, false, &event), at + room == size);
+    }
+    ck_assert_int_eq(event.kind, PING_REPLY);
+    free(message);
+    ping_stream_deinit(&stream);
+}
+END_TEST
+
+START_TEST(no_memory)
+{
+    static const struct {
+        const char *call;
+        unsigned nth;
+    } cases[] = {{"calloc", 1}, {"malloc", 1}, {"malloc", 2}};
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        fault_arm(cases[i].call, ENOMEM, cases[i].nth);
+        int r = ping_stream_init(&stream, SIZE, EXPECT_ECHO, 1);
+        fault_disarm();
+        ck_assert_int_eq(r, -ENOMEM);
+        ck_assert_ptr_null(stream.bytes);
+    }
+    /* What went wrong is told without its reason. */
+    start(EXPECT_ECHO, 1);
+    messages[1][40] ^= 1;
+    receive(messages[1], SIZE);
+    fault_arm("malloc", ENOMEM, 0);
+    bool came = ping_stream_next(&stream, false, &event);
+    fault_disarm();
+    ck_assert(came);
+    ck_assert_int_eq(event.kind, PING_CORRUPT);
+    ck_assert_int_eq(event.fault.kind, FAULT_OTHER);
+    expect_counts(0, 1, 0, 1);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("ping_stream");
+    tcase_add_test(tests, answers);
+    tcase_add_test(tests, capitals);
+    tcase_add_test(tests, capitals_of_an_echo);
+    tcase_add_test(tests, one_is_lost);
+    tcase_add_test(tests, one_comes_twice);
+    tcase_add_test(tests, a_byte_is_changed);
+    tcase_add_test(tests, a_byte_of_a_header_is_changed);
+    tcase_add_test(tests, bytes_are_missing);
+    tcase_add_test(tests, bytes_come_between);
+    tcase_add_test(tests, behind_the_last);
+    tcase_add_test(tests, another_protocol);
+    tcase_add_test(tests, the_end);
+    tcase_add_test(tests, the_end_in_a_header);
+    tcase_add_test(tests, foreign_numbers);
+    tcase_add_test(tests, a_window_of_messages);
+    tcase_add_loop_test(tests, every_size, 0, 4);
+    tcase_add_test(tests, no_memory);
+    return run_case(tests);
+}

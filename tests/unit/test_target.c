@@ -1,0 +1,144 @@
+#include "client/target.h"
+
+#include "capture.h"
+#include "client/exit_status.h"
+#include "faults.h"
+
+#include <sys/un.h>
+
+static struct target target;
+
+static void expect_target(const char *host, const char *port, const char *first)
+{
+    char text[ENDPOINT_TEXT_SIZE];
+
+    ck_assert_int_eq(target_resolve(host, port, &target), 0);
+    ck_assert_uint_ge(target.count, 1);
+    ck_assert_str_eq(endpoint_format(&target.items[0], text), first);
+    target_clear(&target);
+    ck_assert_ptr_null(target.items);
+}
+
+START_TEST(addresses)
+{
+    char text[TARGET_TEXT_SIZE];
+
+    expect_target("127.0.0.1", NULL, "127.0.0.1:7007");
+    expect_target("127.0.0.1", "7", "127.0.0.1:7");
+    expect_target("127.0.0.1", "echo", "127.0.0.1:7");
+    expect_target("::1", "65535", "[::1]:65535");
+    expect_target("[::1]", "1", "[::1]:1");
+    ck_assert_int_eq(target_resolve("::1", "7", &target), 0);
+    ck_assert_str_eq(target_format(&target, text), "::1 port 7");
+    target_clear(&target);
+}
+END_TEST
+
+START_TEST(paths)
+{
+    char text[TARGET_TEXT_SIZE], path[200] = "/";
+
+    expect_target("/run/echo.sock", NULL, "/run/echo.sock");
+    expect_target("./x", NULL, "./x");
+    memset(path + 1, 'x', 106);
+    expect_target(path, NULL, path); /* the longest */
+    ck_assert_int_eq(target_resolve("/x", NULL, &target), 0);
+    ck_assert_str_eq(target_format(&target, text), "/x");
+    ck_assert_int_eq(target.items[0].address.ss_family, AF_UNIX);
+    target_clear(&target);
+}
+END_TEST
+
+START_TEST(a_name)
+{
+    ck_assert_int_eq(target_resolve("localhost", "7", &target), 0);
+    for (size_t i = 0; i < target.count; i++)
+        ck_assert_int_ne(target.items[i].address.ss_family, AF_UNIX);
+    target_clear(&target);
+}
+END_TEST
+
+START_TEST(local)
+{
+    char text[TARGET_TEXT_SIZE];
+
+    ck_assert_int_eq(target_resolve_local(NULL, "7777", &target), 0);
+    ck_assert_str_eq(target_format(&target, text), "port 7777");
+    target_clear(&target);
+    ck_assert_int_eq(target_resolve_local("127.0.0.1", "0", &target), 0);
+    ck_assert_str_eq(endpoint_format(&target.items[0], text), "127.0.0.1:0");
+    target_clear(&target);
+}
+END_TEST
+
+#define LONG_NAME                                                                                            \
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"   \
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"   \
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+
+static const struct {
+    const char *host, *port;
+    int status;
+    const char *told;
+} refused[] = {
+    {"", "7", EXIT_USAGE, "\"\": not the name of a host"},
+    {LONG_NAME, "7", EXIT_USAGE, "xxx: not the name of a host"},
+    {"/" LONG_NAME, NULL, EXIT_USAGE, "...: the path of a socket has at most 107 bytes"},
+    {"/x", "7", EXIT_USAGE, "/x: a path has no port"},
+    {"127.0.0.1", "0", EXIT_USAGE, "0: a port is 1 to 65535 or the name of a service"},
+    {"127.0.0.1", "65536", EXIT_USAGE, "65536: a port is 1 to 65535"},
+    {"127.0.0.1", "", EXIT_USAGE, "\"\": a port is 1 to 65535"},
+    {"127.0.0.1", "99999999999999999999999", EXIT_USAGE, ": a port is 1 to 65535"},
+    {"127.0.0.1", "no-such-service", EXIT_UNKNOWN_NAME, "no-such-service: no such service in /etc/services"},
+    {"no-such-host.invalid", "7", EXIT_UNKNOWN_NAME, "cannot find no-such-host.invalid: "},
+    {"no-such-host.invalid:7", "8", EXIT_UNKNOWN_NAME,
+     "no-such-host.invalid:7: no such host; the port is an argument of its own: no-such-host.invalid 7"},
+};
+
+START_TEST(refusals)
+{
+    capture(LOG_LEVEL_DEBUG);
+    int status = target_resolve(refused[_i].host, refused[_i].port, &target);
+    const char *told = written();
+    ck_assert_int_eq(status, refused[_i].status);
+    expect_in(told, refused[_i].told);
+    ck_assert_ptr_null(target.items);
+}
+END_TEST
+
+START_TEST(local_refusal)
+{
+    capture(LOG_LEVEL_DEBUG);
+    int status = target_resolve_local(NULL, "65536", &target);
+    expect_in(written(), "65536: a port is 0 (a free one) to 65535 or the name of a service");
+    ck_assert_int_eq(status, EXIT_USAGE);
+}
+END_TEST
+
+START_TEST(no_memory)
+{
+    static const char *const hosts[] = {"127.0.0.1", "/run/x"};
+
+    for (size_t i = 0; i < COUNT_OF(hosts); i++) {
+        capture(LOG_LEVEL_DEBUG);
+        fault_arm("calloc", ENOMEM, 0);
+        int status = target_resolve(hosts[i], NULL, &target);
+        fault_disarm();
+        ck_assert_str_eq(written(), "tcpecho: Cannot allocate memory\n");
+        ck_assert_int_eq(status, EXIT_SYSTEM);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("target");
+    tcase_add_test(tests, addresses);
+    tcase_add_test(tests, paths);
+    tcase_add_test(tests, a_name);
+    tcase_add_test(tests, local);
+    tcase_add_loop_test(tests, refusals, 0, COUNT_OF(refused));
+    tcase_add_test(tests, local_refusal);
+    tcase_add_test(tests, no_memory);
+    return run_case(tests);
+}

@@ -1,0 +1,173 @@
+#include "client/watch.h"
+
+#include "base/clock.h"
+#include "common.h"
+
+static struct watch watch;
+static struct client_options options;
+static struct probe probe;
+static FILE *lines;
+static int saved_stdout;
+
+/* stdout is a file from here on. */
+static void set_up(void)
+{
+    memset(&watch, 0, sizeof watch);
+    options = (struct client_options){.gap_usec = USEC_PER_SEC};
+    probe = (struct probe){0};
+    watch.options = &options;
+    watch.steady_side.name = "steady client";
+    watch.comer_side.name = "new connections";
+    watch.out.fd = watch.progress.fd = -1;
+    fflush(stdout);
+    saved_stdout = dup(STDOUT_FILENO);
+    lines = tmpfile();
+    ck_assert_ptr_nonnull(lines);
+    ck_assert_int_ge(dup2(fileno(lines), STDOUT_FILENO), 0);
+}
+
+static void tear_down(void)
+{
+    ck_assert_int_ge(dup2(saved_stdout, STDOUT_FILENO), 0);
+    close(saved_stdout);
+    fclose(lines);
+}
+
+static unsigned count_lines(void)
+{
+    unsigned count = 0;
+    rewind(lines);
+    for (int c; (c = getc(lines)) != EOF;)
+        count += c == '\n';
+    return count;
+}
+
+/* The last line, without its time; it is there at once. */
+static void expect_line(const char *wanted)
+{
+    static char line[512];
+    rewind(lines);
+    line[0] = '\0';
+    while (fgets(line, sizeof line, lines))
+        ;
+    ck_assert_uint_gt(strlen(line), 14);
+    line[strcspn(line, "\n")] = '\0';
+    ck_assert_str_eq(line + 14, wanted);
+}
+
+START_TEST(served_in_time_is_no_event)
+{
+    uint64_t now = clock_monotonic_nsec();
+    gap_owe(&watch.steady_side.gap, now);
+    watch_served(&watch, &watch.steady_side, now, false);
+    ck_assert_uint_eq(watch.steady_side.served, 1);
+    ck_assert_uint_eq(watch.steady_side.latency.count, 1);
+    watch_ended(&watch, &watch.steady_side, &probe, PROBE_SERVED, 0);
+    ck_assert_uint_eq(watch.steady_side.ends[PROBE_SERVED], 1);
+    ck_assert_uint_eq(count_lines(), 0);
+}
+END_TEST
+
+START_TEST(a_gap_is_told_when_it_is_over)
+{
+    uint64_t due = clock_monotonic_nsec() - 3000 * NSEC_PER_SEC;
+    gap_owe(&watch.comer_side.gap, due);
+    watch_served(&watch, &watch.comer_side, due, false);
+    expect_line("new connections: no answer for 3000 s, until now");
+    ck_assert_uint_eq(watch.comer_side.gap.over, 1);
+    ck_assert_uint_eq(watch.comer_side.gap.longest_at_nsec, due);
+}
+END_TEST
+
+/* The first of a row, and the end of it. */
+START_TEST(a_row_of_failures)
+{
+    struct watch_side *side = &watch.comer_side;
+    char again[] = "new connections: works again after ";
+
+    for (unsigned i = 0; i < 50; i++)
+        watch_ended(&watch, side, &probe, PROBE_UNCONNECTED, ECONNREFUSED);
+    ck_assert_uint_eq(count_lines(), 1);
+    expect_line("new connections: cannot connect: Connection refused");
+    ck_assert(side->is_down);
+    watch_served(&watch, side, clock_monotonic_nsec(), false);
+    ck_assert(!side->is_down);
+    ck_assert_uint_eq(count_lines(), 2);
+    rewind(lines);
+    char line[256];
+    ck_assert_ptr_nonnull(fgets(line, sizeof line, lines));
+    ck_assert_ptr_nonnull(fgets(line, sizeof line, lines));
+    ck_assert_mem_eq(line + 14, again, strlen(again));
+    ck_assert_ptr_nonnull(strstr(line, "; 50 failed\n"));
+    ck_assert_uint_eq(side->ends[PROBE_UNCONNECTED], 50);
+    ck_assert_int_eq(side->connect_error, ECONNREFUSED);
+}
+END_TEST
+
+START_TEST(each_kind_of_failure)
+{
+    static const struct {
+        enum probe_end end;
+        int error;
+        bool is_connected;
+        const char *line;
+    } kinds[] = {
+        {PROBE_UNCONNECTED, ETIMEDOUT, false, "steady client: cannot connect: Connection timed out"},
+        {PROBE_TIMED_OUT, 0, false, "steady client: timed out before it was connected"},
+        {PROBE_TIMED_OUT, 0, true, "steady client: timed out without an answer"},
+        {PROBE_BROKEN, 0, true, "steady client: broken: closed by the server"},
+        {PROBE_BROKEN, ECONNRESET, true, "steady client: broken: Connection reset by peer"},
+        {PROBE_WRONG, 0, true, "steady client: wrong answer, byte 9: 2 bytes changed (0x01 instead of 0x02)"},
+    };
+
+    probe.fault = (struct fault){.kind = FAULT_CHANGED, .offset = 9, .length = 2, .got = 1, .wanted = 2};
+    probe.wrong_bytes = 2;
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        watch.steady_side.is_down = false;
+        probe.is_connected = kinds[i].is_connected;
+        watch_ended(&watch, &watch.steady_side, &probe, kinds[i].end, kinds[i].error);
+        expect_line(kinds[i].line);
+    }
+    ck_assert_uint_eq(watch.steady_side.wrong_bytes, 2);
+    ck_assert_int_eq(watch.steady_side.break_error, ECONNRESET);
+}
+END_TEST
+
+/* A server that goes up and down all the time does not fill a disk, and what is left out is said. */
+START_TEST(lines_have_a_limit)
+{
+    for (unsigned i = 0; i < 1000; i++) {
+        watch.steady_side.is_down = false;
+        watch_ended(&watch, &watch.steady_side, &probe, PROBE_BROKEN, 0);
+    }
+    ck_assert_uint_le(count_lines(), 100); /* a second has 20; it may turn while we count */
+    ck_assert_uint_gt(watch.lines_left_out, 0);
+    watch.line_second = 0;
+    watch.lines_left_out = 77;
+    watch.steady_side.is_down = false;
+    watch_ended(&watch, &watch.steady_side, &probe, PROBE_BROKEN, 0);
+    expect_line("steady client: broken: closed by the server  (77 lines left out before)");
+}
+END_TEST
+
+START_TEST(json_has_no_lines)
+{
+    options.json = true;
+    watch_ended(&watch, &watch.steady_side, &probe, PROBE_BROKEN, 0);
+    ck_assert_uint_eq(count_lines(), 0);
+    ck_assert_uint_eq(watch.steady_side.ends[PROBE_BROKEN], 1);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("watch_events");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, served_in_time_is_no_event);
+    tcase_add_test(tests, a_gap_is_told_when_it_is_over);
+    tcase_add_test(tests, a_row_of_failures);
+    tcase_add_test(tests, each_kind_of_failure);
+    tcase_add_test(tests, lines_have_a_limit);
+    tcase_add_test(tests, json_has_no_lines);
+    return run_case(tests);
+}

@@ -1,0 +1,175 @@
+#include "client/watch_report.h"
+
+#include "base/clock.h"
+#include "common.h"
+#include "faults.h"
+
+static const struct terminal no_terminal = {.fd = -1};
+static struct watch_side steady, comers;
+static struct watch_summary summary;
+static char *text;
+
+static void set_up(void)
+{
+    memset(&steady, 0, sizeof steady);
+    memset(&comers, 0, sizeof comers);
+    steady.name = "steady client";
+    comers.name = "new connections";
+    steady.begun = steady.served = 100;
+    comers.begun = comers.served = 99;
+    histogram_add(&steady.latency, 1000);
+    histogram_add(&comers.latency, 2000);
+    summary = (struct watch_summary){
+        .peer = "[::1]:7007",
+        .interval_usec = 20 * USEC_PER_MSEC,
+        .allowed_usec = USEC_PER_SEC,
+        .start_nsec = clock_monotonic_nsec() - 2 * NSEC_PER_SEC,
+        .elapsed_nsec = 2 * NSEC_PER_SEC,
+        .steady = &steady,
+        .comers = &comers,
+    };
+    text = NULL;
+}
+
+static void tear_down(void)
+{
+    free(text);
+}
+
+static void print(bool as_json)
+{
+    size_t length;
+    free(text);
+    FILE *out = open_memstream(&text, &length);
+    ck_assert_ptr_nonnull(out);
+    if (as_json)
+        watch_print_json(&summary, out);
+    else
+        watch_print(&summary, &no_terminal, out);
+    ck_assert_int_eq(fclose(out), 0);
+}
+
+static void expect(const char *part)
+{
+    ck_assert_msg(strstr(text, part) != NULL, "'%s' is not in:\n%s", part, text);
+}
+
+START_TEST(no_outage)
+{
+    ck_assert(watch_is_clean(&summary));
+    print(false);
+    expect("[::1]:7007: watched for 2.00 s, a message and a new connection every 20 ms\n");
+    expect("\nlongest gap                   0 ns\n");
+    expect("\ngaps over 1 s                 0\n");
+    expect("\nconnections refused           0\n");
+    expect("steady client: 100 messages, 100 answered; latency p50 1.00 us, p99 1.00 us, max 1.00 us\n");
+    expect("new connections: 99 begun, 99 answered;");
+    expect("\nno outage\n");
+    ck_assert_ptr_null(strchr(text, '\x1b'));
+}
+END_TEST
+
+/* Each by itself is an outage. */
+START_TEST(outages)
+{
+    struct watch_side *sides[] = {&steady, &comers};
+
+    for (size_t i = 0; i < COUNT_OF(sides); i++) {
+        for (enum probe_end end = PROBE_UNCONNECTED; end < PROBE_ENDS; end++) {
+            sides[i]->ends[end] = 1;
+            ck_assert(!watch_is_clean(&summary));
+            sides[i]->ends[end] = 0;
+        }
+        sides[i]->gap.over = 1;
+        ck_assert(!watch_is_clean(&summary));
+        sides[i]->gap.over = 0;
+    }
+    comers.ends[PROBE_SERVED] = 99;
+    ck_assert(watch_is_clean(&summary));
+    steady.served = 0;
+    ck_assert(!watch_is_clean(&summary));
+}
+END_TEST
+
+static void have_an_outage(void)
+{
+    steady.gap = (struct gap){
+        .longest_nsec = NSEC_PER_SEC / 10, .longest_at_nsec = summary.start_nsec + NSEC_PER_SEC, .over = 0};
+    comers.gap = (struct gap){.longest_nsec = 3 * NSEC_PER_SEC / 2,
+                              .longest_at_nsec = summary.start_nsec + NSEC_PER_SEC / 4,
+                              .over = 1};
+    steady.ends[PROBE_BROKEN] = 1;
+    steady.break_error = ECONNRESET;
+    comers.ends[PROBE_UNCONNECTED] = 7;
+    comers.connect_error = ECONNREFUSED;
+    comers.ends[PROBE_WRONG] = 2;
+    comers.wrong_bytes = 5;
+    summary.skipped = 4;
+    summary.late_nsec = 3000000;
+}
+
+START_TEST(what_a_load_balancer_engineer_wants_to_know)
+{
+    have_an_outage();
+    print(false);
+    expect("\nlongest gap                   1.50 s, at ");
+    expect(", 0.25 s into the watch (new connections)\n");
+    expect("\ngaps over 1 s                 1\n");
+    expect("\nconnections broken            1\n");
+    expect("\nconnections refused           7\n");
+    expect("\nconnections with wrong bytes  2\n");
+    expect("\nbytes wrong                   5\n");
+    expect("\ntcpecho itself late by        3.00 ms at most\n");
+    expect("  longest gap 100 ms, at ");
+    expect("  last refusal, new connections: Connection refused\n");
+    expect("  last break, steady client: Connection reset by peer\n");
+    expect("  4 not begun: too many were under way\n");
+    expect("\noutage\n");
+}
+END_TEST
+
+START_TEST(for_programs)
+{
+    have_an_outage();
+    print(true);
+    expect("  \"mode\": \"watch\",\n  \"server\": \"[::1]:7007\",\n");
+    expect("  \"clean\": false,\n  \"longest_gap\": {\"value\": 1.5, \"unit\": \"s\"},\n");
+    expect("  \"longest_gap_into_watch\": {\"value\": 0.25, \"unit\": \"s\"},\n");
+    expect("  \"refused\": {\"value\": 7, \"unit\": \"connections\"},\n");
+    expect("  \"wrong_bytes\": {\"value\": 5, \"unit\": \"bytes\"},\n");
+    expect("  \"steady_client\": {\n    \"begun\": {\"value\": 100, \"unit\": \"messages\"},\n");
+    expect("\"break_error\": \"Connection reset by peer\",\n");
+    expect("\"connect_error\": \"Connection refused\",\n");
+    expect("  \"late\": {\"value\": 0.003, \"unit\": \"s\"}\n}\n");
+}
+END_TEST
+
+START_TEST(time_of_day)
+{
+    char at[CLOCK_TEXT_SIZE];
+    unsigned hour, minute, second, msec;
+    char end;
+
+    ck_assert_ptr_eq(clock_format(clock_monotonic_nsec(), at), at);
+    ck_assert_int_eq(sscanf(at, "%2u:%2u:%2u.%3u%c", &hour, &minute, &second, &msec, &end), 4);
+    ck_assert_uint_le(hour, 23);
+    ck_assert_uint_le(minute, 59);
+    ck_assert_uint_le(second, 60);
+    fault_arm("localtime_r", EOVERFLOW, 0);
+    clock_format(clock_monotonic_nsec(), at);
+    fault_disarm();
+    ck_assert_mem_eq(at, "00:00:00.", 9);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("watch_report");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, no_outage);
+    tcase_add_test(tests, outages);
+    tcase_add_test(tests, what_a_load_balancer_engineer_wants_to_know);
+    tcase_add_test(tests, for_programs);
+    tcase_add_test(tests, time_of_day);
+    return run_case(tests);
+}
