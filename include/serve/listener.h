@@ -56,9 +56,9 @@ struct listener {
 struct listener *listener_new(void);
 
 /* Opens, binds and listens; nothing is accepted yet. Returns 0 with *out owned by the caller, or a negative
- * errno: -EADDRINUSE, -EACCES (a port under 1024), -EADDRNOTAVAIL, -EAFNOSUPPORT (no IPv6), and others of
- * socket(2), bind(2), ip(7) and unix(7). With `shares`, sockets of this process that are open with
- * listener_share may overlap. */
+ * errno: -EADDRINUSE, -EACCES (a port under 1024), -EADDRNOTAVAIL, -EAFNOSUPPORT (no IPv6), -EPFNOSUPPORT
+ * (this process may make no IP sockets at all), and others of socket(2), bind(2), ip(7) and unix(7). With
+ * `shares`, sockets of this process that are open with listener_share may overlap. */
 int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
                   struct listener **out);
 

@@ -126,6 +126,9 @@ static const char *listen_advice(const struct listener_settings *settings, int e
         return "no interface of this host has this address ('ip address' lists them)";
     case EAFNOSUPPORT:
         return "this host has no IPv6; take the listener out, or use an IPv4 address";
+    case EPFNOSUPPORT:
+        return "this service may make no IP sockets (RestrictAddressFamilies=); have tcpechod.socket pass "
+               "this one (ListenStream=), or take the listener out";
     case EEXIST:
         return "there is a file that is no socket at this path; move it away, or choose another path";
     case ENOENT:

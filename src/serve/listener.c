@@ -23,6 +23,19 @@ static int open_socket(int family)
     return fd < 0 ? -errno : fd;
 }
 
+/* A host without IPv6 has IPv4 all the same; where neither can be had the process may make no IP socket
+ * (systemd.exec(5), RestrictAddressFamilies=). */
+static int open_ip_socket(int family)
+{
+    int fd = open_socket(family);
+    if (fd != -EAFNOSUPPORT)
+        return fd;
+    CLEANUP(fd_close) int v4 = open_socket(AF_INET);
+    if (v4 >= 0)
+        return -EAFNOSUPPORT;
+    return v4 == -EAFNOSUPPORT ? -EPFNOSUPPORT : v4;
+}
+
 /* The address to bind: `any` is :: without IPV6_V6ONLY, or 0.0.0.0 on a host without IPv6. */
 static struct address bind_address(const struct endpoint *endpoint, bool without_v6)
 {
@@ -76,11 +89,11 @@ static int open_ip(struct listener *listener, bool shares)
 {
     const struct endpoint *endpoint = &listener->endpoint;
     struct address address = bind_address(endpoint, false);
-    int fd = open_socket(address.family);
+    int fd = open_ip_socket(address.family);
     if (fd == -EAFNOSUPPORT && endpoint->any) {
         listener->without_v6 = true;
         address = bind_address(endpoint, true);
-        fd = open_socket(address.family);
+        fd = open_ip_socket(address.family);
     }
     if (fd < 0)
         return fd;

@@ -402,6 +402,12 @@ class Machine:
         with self.connect(port, address, timeout) as client:
             return harness.exchange(client, data)
 
+    def exchange_path(self, path, data):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(harness.patience())
+            client.connect(self.path(path))
+            return harness.exchange(client, data)
+
     def client_that_does_not_read(self, port):
         """A connection to an echo with more answers than fit anywhere, so that a stop has to wait for it; and how many
         bytes were sent, of harness.pattern(1 << 16) over and over."""

@@ -60,10 +60,7 @@ class Start(machine.TestCase):
     def test_a_unix_socket_has_its_place(self):
         self.machine.write(machine.CONF, LISTENERS % ', { path = "/run/tcpechod/echo.sock"; mode = "0666"; }')
         self.machine.systemctl("start", "tcpechod")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(harness.patience())
-            client.connect(self.machine.path("/run/tcpechod/echo.sock"))
-            self.assertEqual(harness.exchange(client, b"hi\n"), b"hi\n")
+        self.assertEqual(self.machine.exchange_path("/run/tcpechod/echo.sock", b"hi\n"), b"hi\n")
         self.machine.systemctl("stop", "tcpechod")
         self.assertEqual(self.machine.run("ls", "/run/tcpechod", check=False).returncode, 2)
 

@@ -1,8 +1,6 @@
 """tcpechod.socket: the first client starts the daemon, and a restart refuses nobody."""
 
 import contextlib
-import re
-import socket
 
 import machine
 from machine import harness
@@ -77,10 +75,7 @@ class Activation(machine.TestCase):
                                          '  { path = "/run/tcpechod-test.sock"; service = "upper"; mode = "0666"; } );\n')
         self.machine.systemctl("start", "tcpechod.socket")
         for _ in range(2):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-                client.settimeout(harness.patience())
-                client.connect(self.machine.path("/run/tcpechod-test.sock"))
-                self.assertEqual(harness.exchange(client, b"hi\n"), b"HI\n")
+            self.assertEqual(self.machine.exchange_path("/run/tcpechod-test.sock", b"hi\n"), b"HI\n")
             # The socket unit owns the path: it is there for the next client after a stop of the daemon.
             self.machine.systemctl("stop", "tcpechod.service")
 
@@ -126,13 +121,24 @@ class SocketsOnly(machine.TestCase):
         for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
             self.assertRegex(status, rf"(?m)^{name}:\s+0+$")
 
+    def test_opens_a_path_of_its_own(self):
+        self.machine.write(machine.CONF, self.machine.read("/root/tcpechod.conf").replace(
+            "listeners = (", 'listeners = (\n    { path = "/run/tcpechod/own.sock"; service = "upper"; },', 1))
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
+        self.assertEqual(self.machine.exchange_path("/run/tcpechod/own.sock", b"hi\n"), b"HI\n")
+
     def test_listener_that_no_socket_serves_is_a_failure_that_says_why(self):
-        text = re.sub(r"listeners = \(", 'listeners = (\n    { address = "127.0.0.1"; port = 9; },',
-                      self.machine.read("/root/tcpechod.conf"), count=1)
-        self.machine.write(machine.CONF, text)
+        installed = self.machine.read("/root/tcpechod.conf")
         self.machine.systemctl("start", "tcpechod.socket")
-        self.assertNotEqual(self.machine.systemctl("start", "tcpechod.service", check=False).returncode, 0)
-        self.assertRegex(self.machine.status(), r"(?m)^ *Status: .*127\.0\.0\.1:9: ")
+        for address, place in (("127.0.0.1", r"127\.0\.0\.1:9"), ("::1", r"\[::1\]:9"), ("*", r"\*:9")):
+            with self.subTest(address=address):
+                self.machine.write(machine.CONF, installed.replace(
+                    "listeners = (", f'listeners = (\n    {{ address = "{address}"; port = 9; }},', 1))
+                self.assertNotEqual(self.machine.systemctl("start", "tcpechod.service", check=False).returncode, 0)
+                self.assertEqual(self.machine.show("ExecMainStatus"), "69")
+                self.assertRegex(self.machine.status(), rf"(?m)^ *Status: .*echo on {place}: .*: this service may make no IP "
+                                                        r"sockets \(RestrictAddressFamilies=\); have tcpechod\.socket pass "
+                                                        r"this one \(ListenStream=\), or take the listener out")
 
 
 if __name__ == "__main__":

@@ -215,6 +215,22 @@ START_TEST(wildcard_without_ipv6)
 }
 END_TEST
 
+/* As RestrictAddressFamilies=AF_UNIX has it. */
+START_TEST(no_ip_socket_at_all)
+{
+    struct endpoint endpoints[] = {at("127.0.0.1", 0), at("::1", 0), {.any = true}};
+    for (size_t i = 0; i < COUNT_OF(endpoints); i++) {
+        fault_rules("socket_inet:EAFNOSUPPORT,socket_inet6:EAFNOSUPPORT");
+        expect_failure(endpoints[i], EPFNOSUPPORT);
+        fault_disarm();
+    }
+    fault_rules("socket_inet:EMFILE,socket_inet6:EAFNOSUPPORT"); /* nobody knows, then */
+    expect_failure(endpoints[1], EMFILE);
+    expect_failure(endpoints[2], EMFILE);
+    fault_disarm();
+}
+END_TEST
+
 START_TEST(ipv6_address_is_ipv6_only)
 {
     if (!has_ipv6())
@@ -724,6 +740,7 @@ int main(void)
     tcase_add_test(tests, accepted_inherit_options);
     tcase_add_test(tests, wildcard_takes_both_families);
     tcase_add_test(tests, wildcard_without_ipv6);
+    tcase_add_test(tests, no_ip_socket_at_all);
     tcase_add_test(tests, ipv6_address_is_ipv6_only);
     tcase_add_test(tests, address_in_use);
     tcase_add_test(tests, binds_beside_time_wait);

@@ -461,6 +461,25 @@ START_TEST(passed_wildcard_without_ipv6)
 }
 END_TEST
 
+/* What no socket was passed for is never left out. */
+START_TEST(no_ip_socket_at_all)
+{
+    static const char *const specs[] = {"echo@127.0.0.1:0", "echo@[::1]:0", "echo@*:0"};
+    for (size_t i = 0; i < COUNT_OF(specs); i++) {
+        managers[0] = passed_ip("127.0.0.1", 0, false);
+        forget_rows();
+        pass(1);
+        row_at("echo@127.0.0.1:%u", port_of(managers[0]));
+        row(specs[i]);
+        ck_assert_int_eq(start_under("socket_inet:EAFNOSUPPORT,socket_inet6:EAFNOSUPPORT"), -EPFNOSUPPORT);
+        ck_assert(was_logged("RestrictAddressFamilies="));
+        ck_assert(!was_logged("IPv6"));
+        ck_assert_uint_eq(acceptor.listener_count, 0);
+        close(managers[0]);
+    }
+}
+END_TEST
+
 START_TEST(failing_calls_of_a_start_leave_nothing)
 {
     static const char *const rules[] = {
@@ -502,6 +521,7 @@ int main(void)
     tcase_add_test(tests, passed_sockets_without_rows_are_all_named);
     tcase_add_test(tests, overlap_with_a_passed_socket);
     tcase_add_test(tests, passed_wildcard_without_ipv6);
+    tcase_add_test(tests, no_ip_socket_at_all);
     tcase_add_test(tests, failing_calls_of_a_start_leave_nothing);
     return run_case(tests);
 }
