@@ -63,7 +63,14 @@ class Package(harness.TestCase):
     def test_remove_keeps_the_settings_and_purge_leaves_nothing(self):
         files, accounts = self.machine.written(), self.accounts()
         self.machine.install(self.built)
-        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service", check=False)
+        # A socket that is there as long as nobody removes it.
+        self.machine.systemctl("stop", "tcpechod.service")
+        self.machine.drop_in("[Socket]\nListenStream=\nListenStream=/run/tcpechod/echo.sock\n", "tcpechod.socket")
+        self.machine.systemctl("start", "tcpechod.socket")
+        self.machine.systemctl("stop", "tcpechod.socket")
+        self.machine.run("rm", "-r", "/etc/systemd/system/tcpechod.socket.d")
+        self.machine.systemctl("daemon-reload")
+        self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
         self.assertNotEqual(self.accounts(), accounts)
         self.machine.write(machine.CONF, self.machine.read(machine.CONF) + "# edited\n")
 
@@ -72,14 +79,21 @@ class Package(harness.TestCase):
         with self.assertRaises(ConnectionRefusedError):
             self.machine.connect(7)
         self.assertEqual(self.machine.processes("tcpechod"), [])
+        self.assertTrue(os.path.exists(self.machine.path("/run/tcpechod/echo.sock")))
 
         self.machine.run("apt-get", "purge", "--yes", "tcpechod", timeout=120)
         self.assertEqual(self.left_behind(files), [])
+        self.assertFalse(os.path.exists(self.machine.path("/run/tcpechod")))
         self.assertEqual(self.accounts(), accounts)
         self.machine.systemctl("reset-failed")
         self.assertEqual(self.units(), [])
         self.assertEqual(self.machine.run("dpkg-query", "--show", "tcpechod", check=False).returncode, 1)
         self.assertEqual(self.machine.journalctl("-x", "-u", "tcpechod").count("Subject: tcpechod"), 0)
+
+    def test_remove_leaves_no_empty_directory(self):
+        self.machine.install(self.built)
+        self.machine.run("apt-get", "remove", "--yes", "tcpechod", timeout=120)
+        self.assertFalse(os.path.exists(self.machine.path("/run/tcpechod")))
 
     def test_upgrade_keeps_edited_settings_and_restarts_the_daemon(self):
         self.machine.install(self.built)

@@ -79,6 +79,24 @@ class Activation(machine.TestCase):
             # The socket unit owns the path: it is there for the next client after a stop of the daemon.
             self.machine.systemctl("stop", "tcpechod.service")
 
+    def test_unix_socket_beside_those_of_the_daemon_outlives_it(self):
+        path = "/run/tcpechod/echo.sock"
+        self.machine.run("rm", "-rf", "/run/tcpechod")
+        self.machine.run("systemd-tmpfiles", "--create", "--boot", "--prefix=/run/tcpechod")  # as in a boot
+        self.socket_unit(f"ListenStream={path}", "SocketGroup=daemon", "SocketMode=0660", "RemoveOnStop=yes")
+        self.machine.write(machine.CONF, f'listeners = ( {{ path = "{path}"; }}, {{ path = "/run/tcpechod/own.sock"; }} );\n')
+        self.machine.systemctl("start", "tcpechod.socket")
+        with machine.Comers(path, connect=self.machine.connect_path) as comers:
+            for commands in (("restart",), ("stop", "start"), ("restart",), ("stop", "start")):
+                before = comers.served
+                for command in commands:
+                    self.machine.systemctl(command, "tcpechod.service")
+                self.machine.exchange_path("/run/tcpechod/own.sock", b"hi\n")
+                harness.wait_until(lambda: comers.served > before or comers.failures, "clients that are served after a restart")
+        self.assertEqual(comers.failures, [])
+        # Who may connect is for the socket unit to say.
+        self.assertEqual(self.machine.run("stat", "--format=%G %a", path).stdout, "daemon 660\n")
+
     def test_one_socket_for_both_families(self):
         self.socket_unit("ListenStream=7", "BindIPv6Only=both")
         self.machine.write(machine.CONF, 'listeners = ( { address = "*"; port = 7; } );\n')
