@@ -84,6 +84,22 @@ class SocketUnit(harness.TestCase):
                          re.search(r"^Backlog=(\d+)$", read("systemd", "tcpechod.socket"), re.MULTILINE).group(1))
 
 
+    def test_is_tried_again_in_the_pace_that_people_are_told(self):
+        unit, timer = read("systemd", "tcpechod.socket"), read("systemd", "tcpechod-retry.timer")
+        burst, seconds = (re.search(rf"^TriggerLimit{name}=(\d+)s?$", unit, re.MULTILINE).group(1)
+                          for name in ("Burst", "IntervalSec"))
+        pause = re.search(r"^OnUnitInactiveSec=(\d+)s$", timer, re.MULTILINE).group(1)
+        page, catalog = read("man", "tcpechod.8"), read("systemd", "tcpechod.catalog")
+        self.assertIn(f"After {burst} starts in vain within {seconds} seconds the socket unit fails", page)
+        self.assertIn(f"starts it anew after {pause} seconds", page)
+        self.assertEqual(catalog.count(f"After {burst} starts in vain"), 2)
+        self.assertEqual(catalog.count(f"started again after {pause} seconds"), 2)
+        # So that the service never runs into its own limit, which would keep an administrator from starting it.
+        service = read("systemd", "tcpechod.service.in")
+        limit = re.search(r"^StartLimitIntervalSec=60s\nStartLimitBurst=(\d+)$", service, re.MULTILINE).group(1)
+        self.assertLess(int(burst) * (60 // int(pause) + 1), int(limit))
+
+
 class ServiceUnit(harness.TestCase):
     """What tcpechod(8) says of it."""
 

@@ -30,7 +30,7 @@ class Analyze(machine.TestCase):
         self.assertLessEqual(self.exposure(), 0.3)
 
     def test_units_are_without_a_fault(self):
-        for name in ("tcpechod.service", "tcpechod.socket"):
+        for name in ("tcpechod.service", "tcpechod.socket", "tcpechod-retry.timer"):
             output = self.machine.run("systemd-analyze", "verify", "--recursive-errors=no", "--man=yes", name).stdout
             self.assertEqual(output, "")
 

@@ -1,10 +1,13 @@
 """tcpechod.socket: the first client starts the daemon, and a restart refuses nobody."""
 
 import contextlib
+import time
 
 import machine
 from machine import harness
 
+# systemd's "A start job for unit ... has begun execution".
+STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
 SOCKETS_ONLY = "/usr/share/doc/tcpechod/examples/sockets-only.conf"
 
 
@@ -103,6 +106,60 @@ class Activation(machine.TestCase):
         self.machine.systemctl("start", "tcpechod.socket")
         for address in ("127.0.0.1", "::1"):
             self.assertEqual(self.machine.exchange(7, b"hi\n", address), b"hi\n")
+
+
+class StartInVain(machine.TestCase):
+    """A client who waits while the daemon cannot start."""
+
+    def fail(self):
+        self.machine.write(machine.CONF, "idle_timout = 3;\n")
+        self.machine.systemctl("start", "tcpechod.socket")
+        client = self.machine.connect(7)
+        self.addCleanup(client.close)
+        harness.wait_until(lambda: self.machine.show("ActiveState", "tcpechod.socket") == "failed",
+                           lambda: self.machine.status("tcpechod.socket"))
+
+    def mend(self):
+        self.machine.write(machine.CONF, self.machine.read("/root/tcpechod.conf"))
+
+    def starts(self):
+        return len(self.machine.journal(f"MESSAGE_ID={STARTING}", "_PID=1"))
+
+    def test_ends_soon_says_why_and_what_to_do(self):
+        self.fail()
+        self.assertRegex(self.machine.status(), r'(?m)^ *Status: .*tcpechod\.conf:1: unknown setting "idle_timout"')
+        self.assertIn("trigger-limit-hit", self.machine.status("tcpechod.socket"))
+        self.assertEqual(self.starts(), 5)
+        self.mend()
+        advice = "systemctl restart tcpechod.socket"
+        self.assertIn(f"`{advice}`", self.machine.read("/usr/lib/systemd/catalog/tcpechod.catalog"))
+        time.sleep(2)  # the interval of the limit, which counts on over a restart
+        self.machine.run(*advice.split())
+        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+        self.assertEqual(self.machine.show("ActiveState"), "active")
+
+    def test_is_over_some_time_after_the_cause(self):
+        self.machine.drop_in("[Timer]\nOnUnitInactiveSec=\nOnUnitInactiveSec=2s\n", "tcpechod-retry.timer")
+        self.fail()
+        before = self.starts()
+        # The client was refused, so it stays.
+        harness.wait_until(lambda: self.machine.show("ActiveState", "tcpechod.socket") == "active",
+                           lambda: self.machine.status("tcpechod.socket"))
+        self.assertEqual(self.starts(), before)
+        with self.machine.connect(7):
+            harness.wait_until(lambda: self.machine.show("ActiveState", "tcpechod.socket") == "failed",
+                               lambda: self.machine.status("tcpechod.socket"))
+        self.mend()
+        harness.wait_until(lambda: self.machine.show("ActiveState", "tcpechod.socket") == "active",
+                           lambda: self.machine.status("tcpechod.socket"))
+        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+
+    def test_stop_of_the_sockets_is_for_good(self):
+        self.machine.drop_in("[Timer]\nOnUnitInactiveSec=\nOnUnitInactiveSec=1s\n", "tcpechod-retry.timer")
+        self.fail()
+        self.machine.systemctl("stop", "tcpechod.socket")
+        time.sleep(2.5)
+        self.assertNotEqual(self.machine.show("ActiveState", "tcpechod.socket"), "active")
 
 
 class SocketsOnly(machine.TestCase):
