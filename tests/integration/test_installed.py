@@ -2,6 +2,7 @@
 """What is installed beside the daemon fits it: the journal catalog, the socket unit, the completion for bash."""
 
 import glob
+import json
 import os
 import re
 import subprocess
@@ -120,7 +121,15 @@ class ServiceUnit(harness.TestCase):
 
     def test_manual_names_the_drop_ins(self):
         named = set(re.findall(r"/examples/(\S+\.conf)", self.page))
-        self.assertEqual(named, set(os.listdir(os.path.join(SYSTEMD, "examples"))))
+        self.assertEqual(named, {name.removesuffix(".in") for name in os.listdir(os.path.join(SYSTEMD, "examples"))})
+
+    def test_drop_ins_are_copied_from_where_they_are(self):
+        with open(os.path.join(os.path.dirname(harness.TCPECHOD), "meson-info", "intro-installed.json"), encoding="utf-8") as file:
+            installed = {source: target for source, target in json.load(file).items() if "/examples/" in target}
+        self.assertEqual(len(installed), 2)
+        for source, target in installed.items():
+            self.assertIn(f"#     cp {target} /etc/systemd/system/tcpechod.service.d/\n", read(source))
+            self.assertNotIn("@", read(source))
 
 
 class BashTestCase(harness.TestCase):
