@@ -6,8 +6,10 @@ _tcpechod_help() {
 }
 
 _tcpechod() {
-    local current=$2 previous=$3 words
+    local current=$2 previous=$3 words typed=${COMP_LINE:0:COMP_POINT}
     COMPREPLY=()
+    # For bash, ":" and "@" end a word; what stands behind them in an address is no option.
+    [[ ${typed##*[[:space:]]} == *[:@]* ]] && return
     # "--option=value" is three words for bash.
     if [[ $current == = ]]; then
         current=

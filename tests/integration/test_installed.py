@@ -135,11 +135,12 @@ class ServiceUnit(harness.TestCase):
 class BashTestCase(harness.TestCase):
     file = function = program = None
 
-    def complete(self, *words):
-        """What bash offers for the last word."""
-        script = (f'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
-                  f' {self.function} "$1" "${{@: -1}}" "${{@: -2:1}}"; printf "%s\\n" "${{COMPREPLY[@]}}"')
-        result = subprocess.run(["bash", "-c", script, os.path.join(SYSTEMD, self.file), self.program, *words],
+    def complete(self, *words, typed=None):
+        """What bash offers for the last word; `typed` is the line where the words are not those between blanks."""
+        script = ('source "$0"; COMP_LINE=$1 COMP_POINT=${#1} current=$2; shift 2; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1));'
+                  f' {self.function} "$1" "$current" "${{@: -2:1}}"; printf "%s\\n" "${{COMPREPLY[@]}}"')
+        result = subprocess.run(["bash", "-c", script, os.path.join(SYSTEMD, self.file), typed or " ".join(words),
+                                 "" if words[-1] == ":" else words[-1], self.program, *words],
                                 stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
         self.assertEqual(result.stderr, "")
         return result.stdout.split()
@@ -157,6 +158,16 @@ class Completion(BashTestCase):
         self.assertEqual(self.complete("-l", "d"), ["discard@", "daytime@"])
         self.assertEqual(self.complete("--listen", "=", "up"), ["upper@"])
         self.assertNotIn("greet@", self.complete("--listen", "="))
+
+    def test_nothing_within_an_address(self):
+        for typed, words in (("tcpechod -l echo@127.0.0.1:", ["-l", "echo", "@", "127.0.0.1", ":"]),
+                             ("tcpechod -l 127.0.0.1:", ["-l", "127.0.0.1", ":"]),
+                             ("tcpechod -l echo@[::1]:", ["-l", "echo", "@", "[", "::", "1]", ":"]),
+                             ("tcpechod --listen=*:", ["--listen", "=", "*", ":"])):
+            with self.subTest(typed=typed):
+                self.assertEqual(self.complete(*words, typed=typed), [])
+        self.assertEqual(self.complete("-l", "127.0.0.1", ":", "7007", "--te", typed="tcpechod -l 127.0.0.1:7007 --te"),
+                         ["--test"])
 
     def test_levels(self):
         told = re.search(r'one of (.*)', harness.run_daemon("--log-level", "x").stderr).group(1)
