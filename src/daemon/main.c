@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* What was asked for is on stdout, or it is an error: a full disk must not look like a success. */
 static int printed(int r)
@@ -68,6 +69,15 @@ static int with_settings(const struct options *options)
     return printed(settings_dump(owned, stdout));
 }
 
+/* journald asks the kernel which unit a message is from when it reads it, and a process that has ended by
+ * then has none: 'journalctl -u' would not show why a start failed. Nothing tells when it has been read. */
+static void give_journal_time(void)
+{
+    const struct timespec moment = {.tv_nsec = 50 * 1000 * 1000};
+    if (log_goes_to_journal())
+        nanosleep(&moment, NULL);
+}
+
 int main(int argc, char *argv[])
 {
     CLEANUP(options_clear) struct options options = {0};
@@ -89,6 +99,10 @@ int main(int argc, char *argv[])
     case ACTION_RELOAD:
         return reload_request(options.daemon);
     default:
-        return with_settings(&options);
+        break;
     }
+    int status = with_settings(&options);
+    if (status != 0 && options.action == ACTION_RUN)
+        give_journal_time();
+    return status;
 }
