@@ -3,7 +3,7 @@
  *     event_loop_init -> event_loop_add ... -> event_loop_run (until event_loop_quit) -> event_loop_deinit
  *
  * A loop belongs to the thread that runs it, and every function asserts that, but event_loop_wake,
- * event_loop_ask, event_loop_has_turned and event_loop_busy_poll, which any thread may call. Before
+ * event_loop_ask and event_loop_has_turned, which any thread may call. Before
  * event_loop_run the loop belongs to whoever initialised it.
  *
  * Level-triggered, because it needs no loop until EAGAIN and no re-arming: a source is registered once, and
@@ -11,6 +11,7 @@
  * one. */
 #pragma once
 
+#include "base/busy_poll.h"
 #include "base/timer_wheel.h"
 
 #include <pthread.h>
@@ -42,9 +43,7 @@ struct event_loop {
     struct epoll_event batch[EVENT_BATCH];
     int batch_next, batch_count; /* those from batch_next on are still to be handed out */
 
-    _Atomic uint32_t busy_poll_usec; /* see event_loop_busy_poll */
-    unsigned poll_losses;            /* polls in a row that nothing came of */
-    unsigned poll_skips;             /* sleeps to make without polling first */
+    struct busy_poll poll;
 };
 
 /* `on_wake` runs on the loop's thread after one or more event_loop_wake. Returns 0 or a negative errno
@@ -91,8 +90,3 @@ void event_loop_wake(struct event_loop *loop);
  * at a time. */
 void event_loop_ask(struct event_loop *loop);
 bool event_loop_has_turned(const struct event_loop *loop);
-
-/* Before it sleeps the loop looks again for up to `usec` microseconds: the answer then leaves without the
- * time that waking a thread takes, for the price of CPU. A poll that gains nothing makes the loop sleep twice
- * as often before the next try, so a loop that nobody talks to does not burn. 0: never. Any thread. */
-void event_loop_busy_poll(struct event_loop *loop, uint32_t usec);

@@ -9,9 +9,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* After this many losses in a row the loop polls before every 64th sleep. */
-#define MAX_POLL_LOSSES 6
-
 static void assert_own_thread(const struct event_loop *loop)
 {
     assert(pthread_equal(loop->thread, pthread_self()));
@@ -130,33 +127,23 @@ static int timeout_msec(const struct event_loop *loop)
 /* Looks without sleeping for a while. Returns what epoll_wait does. */
 static int poll_busily(struct event_loop *loop, uint32_t usec)
 {
-    if (loop->poll_skips > 0) {
-        loop->poll_skips--;
-        return 0;
-    }
     uint64_t end = clock_monotonic_usec() + usec;
     uint64_t next_timer = timer_wheel_next_usec(&loop->wheel);
     if (next_timer < end)
         end = next_timer;
-    do {
-        int count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
-        if (count != 0) {
-            loop->poll_losses = 0;
-            return count;
-        }
-    } while (clock_monotonic_usec() < end);
-    if (loop->poll_losses < MAX_POLL_LOSSES)
-        loop->poll_losses++;
-    loop->poll_skips = (1U << loop->poll_losses) - 1;
-    return 0;
+    int count;
+    bool waited = false;
+    while ((count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0)) == 0 &&
+           clock_monotonic_usec() < end)
+        waited = true;
+    busy_poll_end(&loop->poll, count != 0, waited);
+    return count;
 }
 
 static int wait_for_events(struct event_loop *loop)
 {
-    int count = 0;
-    uint32_t usec = atomic_load_explicit(&loop->busy_poll_usec, memory_order_relaxed);
-    if (usec > 0)
-        count = poll_busily(loop, usec);
+    uint32_t usec = busy_poll_begin(&loop->poll);
+    int count = usec > 0 ? poll_busily(loop, usec) : 0;
     if (count == 0)
         count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, timeout_msec(loop));
     if (count < 0)
@@ -233,9 +220,4 @@ void event_loop_ask(struct event_loop *loop)
 bool event_loop_has_turned(const struct event_loop *loop)
 {
     return atomic_load(&loop->turned);
-}
-
-void event_loop_busy_poll(struct event_loop *loop, uint32_t usec)
-{
-    atomic_store_explicit(&loop->busy_poll_usec, usec, memory_order_relaxed);
 }

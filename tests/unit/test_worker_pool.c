@@ -164,9 +164,9 @@ START_TEST(busy_poll_reaches_every_loop)
 {
     struct terms terms = terms_for("echo");
     start(2, 8);
-    worker_pool_busy_poll(&pool, 50);
+    worker_pool_busy_poll(&pool, 50, 1);
     for (unsigned i = 0; i < 2; i++)
-        ck_assert_uint_eq(atomic_load(&pool.workers[i].loop.busy_poll_usec), 50);
+        ck_assert_uint_eq(atomic_load(&pool.workers[i].loop.poll.usec), 50);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
     int client = give(&terms);
     worker_pool_flush(&pool);
@@ -174,7 +174,7 @@ START_TEST(busy_poll_reaches_every_loop)
         send_text(client, "ping");
         expect_text(client, "ping");
     }
-    worker_pool_busy_poll(&pool, 0);
+    worker_pool_busy_poll(&pool, 0, 1);
     send_text(client, "ping");
     expect_text(client, "ping");
     close(client);
