@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Measures the daemon beside other servers: prints a table, writes results.json and the charts. See README.md."""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+import tempfile
+
+import cases
+import charts
+import figures
+import loads
+import servers
+
+# Field: unit, factor.
+UNITS = {
+    "rate": ("/s", 1),
+    "cpu": ("ns CPU", 1),
+    "bytes": ("MiB/s", 1 / 2**20),
+    "p50": ("us p50", 1e-3),
+    "p90": ("us p90", 1e-3),
+    "p99": ("us p99", 1e-3),
+    "p99.9": ("us p99.9", 1e-3),
+    "process bytes": ("bytes of the process", 1),
+    "kernel bytes, both ends": ("of the kernel, both ends", 1),
+    "calls": ("system calls", 1),
+    "% of a CPU": ("% of a CPU", 1),
+    "connections": ("connections", 1),
+}
+
+
+def main():
+    arguments = parse()
+    os.makedirs(arguments.out, exist_ok=True)
+    peers = ([servers.daemon(path, path) for path in arguments.against] or servers.peers(arguments.tools))
+    report = {"machine": machine(), "rounds": arguments.rounds, "seconds": arguments.seconds,
+              "servers": ["tcpechod"] + [peer.name for peer in peers], "rows": []}
+    missing = [] if arguments.against else sorted(servers.PEERS - {peer.name for peer in peers})
+    print(f"{report['machine']}; {arguments.rounds} rounds of {arguments.seconds} s; ratios are medians with their 95 % "
+          f"interval{'; not here: ' + ', '.join(missing) if missing else ''}")
+    with tempfile.TemporaryDirectory(prefix="tcpechod-bench-") as directory:
+        load = loads.Loads(arguments.client, arguments.tools, arguments.seconds)
+        suite = cases.Suite(arguments.daemon, load, peers, arguments.rounds, directory, log,
+                            cases.QUICK if arguments.quick else cases.Sizes())
+        failed = [name for name in arguments.only or cases.CASES if not measure(suite, name, report)]
+    with open(os.path.join(arguments.out, "results.json"), "w", encoding="ascii") as file:
+        json.dump(report, file, indent=1)
+    charts.draw(report["rows"], arguments.out, log)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--daemon", required=True, help="the tcpechod to measure")
+    parser.add_argument("--client", required=True, help="the tcpecho that loads it")
+    parser.add_argument("--tools", required=True, help="the directory of floor, churn and the peers")
+    parser.add_argument("--out", required=True, help="the directory for results.json and the charts")
+    parser.add_argument("--rounds", type=int, default=15, help="pairs of each two servers (default 15)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one run (default 1.0)")
+    parser.add_argument("--against", nargs="+", default=[], metavar="TCPECHOD",
+                        help="compare with these builds of the daemon, and with nothing else")
+    parser.add_argument("--quick", action="store_true", help="few connections, which shows that it works, and no more")
+    parser.add_argument("--only", nargs="+", choices=cases.CASES, metavar="CASE",
+                        help=f"of {', '.join(cases.CASES)}")
+    return parser.parse_args()
+
+
+def log(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = {line.partition(":")[2].strip() for line in file if line.startswith("model name")}
+    return (f"{loads.cpus()} CPUs ({', '.join(sorted(models)) or platform.machine()}), Linux {platform.release()}, "
+            f"{datetime.date.today()}")
+
+
+def measure(suite, name, report):
+    log(name)
+    try:
+        for row in cases.CASES[name](suite):
+            report["rows"].append(row)
+            show(row)
+    except loads.Unmeasured as problem:
+        print(f"{name}: not measured: {problem}")
+    except (servers.Failed, OSError) as problem:
+        print(f"{name}: {problem}")
+        return False
+    return True
+
+
+def show(row, shown=[None]):  # the case of the last line
+    """A heading for each case, and a line for each server: what is compared is 'ratio (interval): ours / theirs'."""
+    if row["case"] != shown[0]:
+        print(f"\n{row['case']}")
+        shown[0] = row["case"]
+    columns = [f"failed: {row['failed']}"] if "failed" in row else []
+    for field, (unit, factor) in UNITS.items():
+        value = row.get(field)
+        if isinstance(value, dict):
+            columns.append(f"{figures.text(value['ratio'])}: {number(value['ours'] * factor)} / "
+                           f"{number(value['theirs'] * factor)} {unit}")
+        elif value is not None:
+            columns.append(f"{number(value * factor)} {unit}")
+    print(f"  {row['rival']:<20}" + "".join(f"{column:<50}" for column in columns).rstrip(), flush=True)
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 20 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main()

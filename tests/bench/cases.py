@@ -1,0 +1,200 @@
+"""What is measured. Each case is a function that yields rows: a figure of the daemon beside one of another server."""
+
+import dataclasses
+import statistics
+import time
+
+import figures
+import loads
+from servers import Failed, daemon
+
+SMALL = 64
+BULK = 65536
+LATENCY_LOADS = (30, 60, 80)
+
+
+@dataclasses.dataclass
+class Sizes:
+    """How much of everything."""
+
+    ping_pong: tuple = (50, 500)
+    idle: tuple = (2000, 6000, 10000, 14500, 19000)
+    crowd: int = 15000
+    small: int = 500
+    curve: tuple = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
+    traced: int = 20000
+
+
+QUICK = Sizes((5, 20), (50, 100), 200, 20, (1, 20), 200)
+
+
+class Suite:
+    """The servers, and how often each pair of them is measured."""
+
+    def __init__(self, path, load, peers, rounds, directory, log, sizes):
+        self.path, self.load, self.peers, self.rounds = path, load, peers, rounds
+        self.directory, self.log, self.sizes = directory, log, sizes
+        self.ours = daemon(path)
+        self.again = daemon(path, "tcpechod again")
+
+    def alternate(self, measure, rival, ours):
+        """Pairs of (ours, theirs), the order within a pair changing from one to the next."""
+        found = []
+        with ours.running(self.directory) as a, rival.running(self.directory) as b:
+            for number in range(self.rounds):
+                results = {}
+                for server in (a, b) if number % 2 == 0 else (b, a):
+                    results[server] = measure(server)
+                found.append((results[a], results[b]))
+        return found
+
+    def compare(self, case, measure, fields, rivals=None, ours=None):
+        """The first rival is always the daemon itself, which shows what is noise. One that fails is reported so."""
+        for rival in [self.again] + (self.peers if rivals is None else rivals):
+            self.log(f"  {rival.name}")
+            try:
+                pairs = self.alternate(measure, rival, ours or self.ours)
+            except Failed as problem:
+                if rival.kind == "ours" or problem.server != rival.name:
+                    raise
+                yield {"case": case, "rival": rival.name, "failed": str(problem)}
+                continue
+            yield {"case": case, "rival": rival.name,
+                   **{field: compared([(a[field], b[field]) for a, b in pairs]) for field in fields}}
+
+
+def compared(pairs):
+    return {"ratio": figures.ratio(pairs), "ours": statistics.median(ours for ours, _ in pairs),
+            "theirs": statistics.median(theirs for _, theirs in pairs)}
+
+
+def ping_pong(suite):
+    for connections in suite.sizes.ping_pong:
+        yield from suite.compare(f"ping-pong {SMALL} B, {connections} connections",
+                                 lambda server, n=connections: suite.load.bench(server, n, SMALL), ("rate", "cpu"))
+
+
+def floor(suite):
+    """The daemon's CPU time a message, by what the kernel itself takes."""
+    for connections in suite.sizes.ping_pong:
+        with suite.ours.running(suite.directory) as server:
+            pairs = [(suite.load.bench(server, connections, SMALL)["cpu"], suite.load.floor(SMALL))
+                     for _ in range(suite.rounds)]
+        yield {"case": f"ping-pong {SMALL} B, {connections} connections", "rival": "floor", "cpu": compared(pairs)}
+
+
+def bulk(suite):
+    yield from suite.compare("bulk, 4 connections of 64 KiB", lambda server: suite.load.bench(server, 4, BULK),
+                             ("bytes", "cpu"))
+    with suite.ours.running(suite.directory) as server:
+        pairs = [(suite.load.bench(server, 4, BULK, "--expect", "upper", port=server.upper_port)["bytes"],
+                  suite.load.bench(server, 4, BULK)["bytes"]) for _ in range(suite.rounds)]
+    yield {"case": "bulk, upper beside echo", "rival": "echo", "bytes": compared(pairs)}
+
+
+def churn(suite):
+    yield from suite.compare("connect, echo, close, 32 in flight", suite.load.churn, ("rate", "cpu"),
+                             suite.peers + [daemon(suite.path, "tcpechod, 1 worker", workers=1)])
+
+
+def idle(suite):
+    """Bytes an idle connection, as a slope; and whether idle ones slow the others."""
+    kinds = [suite.ours] + [peer for peer in suite.peers if peer.kind == "loop" or peer.name == "go"]
+    for kind in kinds:
+        suite.log(f"  {kind.name}")
+        points = []
+        with kind.running(suite.directory) as server, loads.idle_connections(server.port) as open_until:
+            for count in suite.sizes.idle:
+                open_until(count)
+                points.append((count, loads.private_dirty(server.pid), loads.kernel_memory()))
+        yield {"case": "an idle connection", "rival": kind.name, "process bytes": slope(points, 1),
+               "kernel bytes, both ends": slope(points, 2)}
+    pairs = []
+    with suite.ours.running(suite.directory) as full, suite.again.running(suite.directory) as empty:
+        with loads.idle_connections(full.port) as open_until:
+            open_until(suite.sizes.crowd)
+            for number in range(suite.rounds):
+                order = (full, empty) if number % 2 == 0 else (empty, full)
+                results = {server: suite.load.bench(server, 50, SMALL) for server in order}
+                pairs.append((results[full]["rate"], results[empty]["rate"]))
+    yield {"case": f"50 active beside {suite.sizes.crowd:,} idle ones", "rival": "without the idle", "rate": compared(pairs)}
+
+
+def slope(points, column):
+    return round(statistics.linear_regression([point[0] for point in points],
+                                              [point[column] for point in points]).slope)
+
+
+def lone(suite):
+    """One client at a time: what a round trip takes, for one that sleeps and for one that spins."""
+    polling = daemon(suite.path, "tcpechod, polling", busy_poll_usec=100)
+    measures = {"that sleeps": lambda server: {"p50": suite.load.bench(server, 1, SMALL)["latency"]["p50"]},
+                "that spins": lambda server: suite.load.lone(server, SMALL)}
+    for kind, measure in measures.items():
+        yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 0", measure, ("p50",))
+        yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 100", measure, ("p50",), ours=polling)
+    with polling.running(suite.directory) as server:
+        before = server.cpu_nsec()
+        time.sleep(suite.load.seconds * suite.rounds)
+        spent = server.cpu_nsec() - before
+    yield {"case": "nobody talks, busy_poll_usec = 100", "rival": "tcpechod",
+           "% of a CPU": spent / (suite.load.seconds * suite.rounds * 1e7)}
+
+
+def fairness(suite):
+    """The p99 of 500 small clients at a steady rate, beside one at full speed and without it."""
+    rivals = [suite.ours] + [peer for peer in suite.peers if peer.kind == "loop" or peer.name in ("go", "threads")]
+    for rival in rivals:
+        suite.log(f"  {rival.name}")
+        pairs = []
+        with rival.running(suite.directory) as server:
+            for _ in range(suite.rounds):
+                alone = suite.load.bench(server, suite.sizes.small, SMALL)["latency"]["p99"]
+                with suite.load.beside(server, 1, 1 << 20):
+                    pairs.append((suite.load.bench(server, suite.sizes.small, SMALL)["latency"]["p99"], alone))
+        yield {"case": f"{suite.sizes.small} small ones beside one at full speed", "rival": rival.name, "p99": compared(pairs)}
+
+
+def latency(suite):
+    """From intended sending times, at parts of what the best peer can do."""
+    peers = [peer for peer in suite.peers if peer.kind == "loop" or peer.name in ("go", "threads")]
+    saturation = []
+    for peer in peers:
+        with peer.running(suite.directory) as server:
+            saturation.append(statistics.median(suite.load.bench(server, 50, SMALL)["rate"] for _ in range(3)))
+    for part in LATENCY_LOADS:
+        rate = int(max(saturation, default=50000) * part / 100)
+        for kind in [suite.ours] + peers:
+            with kind.running(suite.directory) as server:
+                found = [suite.load.bench(server, 50, SMALL, "--rate", rate)["latency"] for _ in range(suite.rounds)]
+            yield {"case": f"latency at {part} % of the best peer's rate", "rival": kind.name, "rate": rate,
+                   **{name: statistics.median(one[name] for one in found) for name in ("p50", "p90", "p99", "p99.9")}}
+
+
+def syscalls(suite):
+    for kind in [suite.ours] + suite.peers:
+        with kind.running(suite.directory) as server:
+            calls = suite.load.syscalls(server, 50, SMALL, suite.sizes.traced)
+        yield {"case": "system calls a message, 50 connections", "rival": kind.name, "calls": sum(calls.values()),
+               "by name": calls}
+
+
+def scale(suite):
+    """Messages a second as connections and workers grow."""
+    for connections in suite.sizes.curve:
+        for kind in [suite.ours] + [peer for peer in suite.peers if peer.kind == "loop" or peer.name == "go"]:
+            yield one_of_curve(suite, kind, connections, "connections")
+    for workers in range(1, 2 * loads.cpus() + 1):
+        yield one_of_curve(suite, daemon(suite.path, f"{workers} workers", workers=workers), 100, "workers")
+
+
+def one_of_curve(suite, kind, connections, curve):
+    with kind.running(suite.directory) as server:
+        found = [suite.load.bench(server, connections, SMALL) for _ in range(max(1, suite.rounds // 5))]
+    return {"case": "curve by " + curve, "rival": kind.name, "connections": connections,
+            "rate": statistics.median(one["rate"] for one in found),
+            "cpu": statistics.median(one["cpu"] for one in found)}
+
+
+CASES = {function.__name__.replace("_", "-"): function
+         for function in (ping_pong, floor, bulk, churn, idle, lone, fairness, latency, syscalls, scale)}

@@ -1,0 +1,156 @@
+"""What is done to a server, and what it costs."""
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+
+from servers import HOST, Failed
+
+NO_TIME_WAIT = struct.pack("ii", 1, 0)
+
+
+class Unmeasured(Exception):
+    """This machine does not let us."""
+
+
+class Loads:
+    def __init__(self, client, tools, seconds):
+        self.client, self.tools, self.seconds = client, tools, seconds
+
+    def bench_command(self, port, connections, size, *more, seconds=None):
+        return [self.client, "--bench", "--json", "--connections", str(connections), "--size", str(size),
+                *map(str, more), "--duration", str(seconds or self.seconds), HOST, str(port)]
+
+    def bench(self, server, connections, size, *more, port=None):
+        """One run of tcpecho --bench, each byte of the answers checked; with the server's CPU time."""
+        command = self.bench_command(port or server.port, connections, size, *more)
+        before = server.cpu_nsec()
+        result = figures_of(run(command, server))
+        spent = server.cpu_nsec() - before
+        if not result["clean"]:
+            raise Failed(server.name, f"{' '.join(command)}: not clean")
+        messages = result["messages"]
+        return {"rate": messages / result["elapsed"], "cpu": spent / messages,
+                "bytes": result["bytes"] / result["elapsed"], "latency": result["latency"],
+                "client_cpu": result["client"]["cpu_per_message"]}
+
+    @contextlib.contextmanager
+    def beside(self, server, connections, size):
+        """The same load all the while."""
+        process = subprocess.Popen(self.bench_command(server.port, connections, size, seconds=3600),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            time.sleep(0.3)
+            if process.poll() is not None:
+                raise Failed(server.name, process.stderr.read().decode())
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            process.stderr.close()
+
+    def churn(self, server, size=64, in_flight=32):
+        before = server.cpu_nsec()
+        done, seconds = run([self.tools + "/churn", str(server.port), str(size), str(in_flight), str(self.seconds)],
+                            server).split()
+        return {"rate": int(done) / float(seconds), "cpu": (server.cpu_nsec() - before) / int(done)}
+
+    def lone(self, server, size):
+        """The round trip of one client that spins."""
+        p50, p99, _ = run([self.tools + "/lone", str(server.port), str(size), str(self.seconds)], server).split()
+        return {"p50": int(p50), "p99": int(p99)}
+
+    def floor(self, size):
+        """Nanoseconds of CPU time for the server's half of a message, when nobody ever waits."""
+        messages, nsec = run([self.tools + "/floor", str(size), str(self.seconds)], None).split()
+        return int(nsec) / int(messages)
+
+    def syscalls(self, server, connections, size, messages):
+        """System calls a message, by name, as strace counts them."""
+        with tempfile.NamedTemporaryFile("r") as table:
+            try:
+                tracer = subprocess.Popen(["strace", "-f", "-c", "-o", table.name, "-p", str(server.pid)],
+                                          stderr=subprocess.PIPE, text=True)
+            except FileNotFoundError as problem:
+                raise Unmeasured("strace is not installed") from problem
+            greeting = tracer.stderr.readline()
+            if "attached" not in greeting:
+                tracer.communicate()
+                raise Unmeasured(greeting.strip())
+            command = [self.client, "--bench", "--json", "-n", str(connections), "-s", str(size), "-c", str(messages),
+                       HOST, str(server.port)]
+            answered = figures_of(run(command, server))["messages"]
+            tracer.send_signal(signal.SIGINT)
+            tracer.communicate()
+            rows = re.findall(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$", table.read(), re.MULTILINE)
+        return {name: int(calls) / answered for calls, name in rows if name != "total"}
+
+
+def figures_of(text):
+    """What tcpecho printed, without the units."""
+    return json.loads(text, object_hook=lambda found: found["value"] if found.keys() == {"value", "unit"} else found)
+
+
+def run(command, server):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(server and server.name, f"{' '.join(command)}: status {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+# ---- idle connections ----
+
+
+@contextlib.contextmanager
+def idle_connections(port):
+    """Yields a function that opens so many in all, each of which the server has accepted and not touched."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    clients = []
+
+    def open_until(count):
+        while len(clients) < count:
+            clients.append(socket.create_connection((HOST, port), 30))
+            if len(clients) % 500 == 0:
+                settle(clients[-1])
+        if clients:
+            settle(clients[-1])
+
+    try:
+        yield open_until
+    finally:
+        for client in clients:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_TIME_WAIT)
+            client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def settle(client):
+    """The last one has its answer: those before it have been accepted."""
+    client.sendall(b"?")
+    if client.recv(1) != b"?":
+        raise Failed(None, "an idle connection was closed")
+
+
+def private_dirty(pid):
+    """Bytes that only this process has, and that no file backs."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return int(re.search(r"Private_Dirty: +(\d+) kB", file.read()).group(1)) * 1024
+
+
+def kernel_memory():
+    """Bytes of the whole kernel's slabs: sockets, files, epoll items."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return int(re.search(r"Slab: +(\d+) kB", file.read()).group(1)) * 1024
+
+
+def cpus():
+    return len(os.sched_getaffinity(0))
