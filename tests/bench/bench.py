@@ -27,6 +27,7 @@ UNITS = {
     "process bytes": ("bytes of the process", 1),
     "kernel bytes, both ends": ("of the kernel, both ends", 1),
     "calls": ("system calls", 1),
+    "of the hand-over": ("of them for the hand-over", 1),
     "% of a CPU": ("% of a CPU", 1),
     "connections": ("connections", 1),
 }

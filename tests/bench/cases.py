@@ -172,11 +172,19 @@ def latency(suite):
 
 
 def syscalls(suite):
+    """What noise cannot touch."""
     for kind in [suite.ours] + suite.peers:
         with kind.running(suite.directory) as server:
             calls = suite.load.syscalls(server, 50, SMALL, suite.sizes.traced)
         yield {"case": "system calls a message, 50 connections", "rival": kind.name, "calls": sum(calls.values()),
                "by name": calls}
+    for kind in [suite.ours] + [peer for peer in suite.peers if peer.kind == "loop"]:
+        with kind.running(suite.directory) as server:
+            calls = suite.load.syscalls_of_churn(server)
+        # An eventfd is written to wake a worker, and read by it.
+        yield {"case": "system calls a connection that is made, answered and closed", "rival": kind.name,
+               "calls": sum(calls.values()), "of the hand-over": calls.get("write", 0) + calls.get("read", 0)
+               if kind is suite.ours else 0, "by name": calls}
 
 
 def scale(suite):

@@ -74,24 +74,35 @@ class Loads:
         return int(nsec) / int(messages)
 
     def syscalls(self, server, connections, size, messages):
-        """System calls a message, by name, as strace counts them."""
-        with tempfile.NamedTemporaryFile("r") as table:
-            try:
-                tracer = subprocess.Popen(["strace", "-f", "-c", "-o", table.name, "-p", str(server.pid)],
-                                          stderr=subprocess.PIPE, text=True)
-            except FileNotFoundError as problem:
-                raise Unmeasured("strace is not installed") from problem
-            greeting = tracer.stderr.readline()
+        """System calls a message, by name."""
+        command = [self.client, "--bench", "--json", "-n", str(connections), "-s", str(size), "-c", str(messages), HOST,
+                   str(server.port)]
+        return traced(server, lambda: figures_of(run(command, server))["messages"])
+
+    def syscalls_of_churn(self, server, size=64, in_flight=32):
+        """System calls a connection that is made, answered and closed, by name."""
+        command = [self.tools + "/churn", str(server.port), str(size), str(in_flight), str(self.seconds)]
+        return traced(server, lambda: int(run(command, server).split()[0]))
+
+
+def traced(server, work):
+    """The system calls of the server while `work` goes on, as strace counts them, divided by what it returns."""
+    with tempfile.NamedTemporaryFile("r") as table:
+        try:
+            tracer = subprocess.Popen(["strace", "-f", "-c", "-o", table.name, "-p", str(server.pid)],
+                                      stderr=subprocess.PIPE, text=True)
+        except FileNotFoundError as problem:
+            raise Unmeasured("strace is not installed") from problem
+        greeting = tracer.stderr.readline()
+        try:
             if "attached" not in greeting:
-                tracer.communicate()
                 raise Unmeasured(greeting.strip())
-            command = [self.client, "--bench", "--json", "-n", str(connections), "-s", str(size), "-c", str(messages),
-                       HOST, str(server.port)]
-            answered = figures_of(run(command, server))["messages"]
+            done = work()
+        finally:
             tracer.send_signal(signal.SIGINT)
             tracer.communicate()
-            rows = re.findall(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$", table.read(), re.MULTILINE)
-        return {name: int(calls) / answered for calls, name in rows if name != "total"}
+        rows = re.findall(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$", table.read(), re.MULTILINE)
+    return {name: int(calls) / done for calls, name in rows if name != "total"}
 
 
 def figures_of(text):
