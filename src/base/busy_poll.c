@@ -30,7 +30,7 @@ uint32_t busy_poll_begin(struct busy_poll *poll)
 /* Whether somebody has taken the CPU from this thread since the last time (getrusage(2): cannot fail so). */
 static bool was_in_the_way(struct busy_poll *poll)
 {
-    struct rusage usage;
+    struct rusage usage = {0};
     getrusage(RUSAGE_THREAD, &usage);
     bool is_more = usage.ru_nivcsw != poll->preempted;
     poll->preempted = usage.ru_nivcsw;

@@ -128,6 +128,7 @@ class Reload(harness.TestCase):
             daemon.faults.arm("sendto:ECONNREFUSED:1")
             self.assert_in_force(self.reload(daemon))  # asks again
             daemon.wait_log("warning: not reloaded: cannot answer who asked for it: Connection refused")
+            daemon.wait_log("notice: reloaded")
             self.assertEqual(daemon.count_log("notice: reloaded"), 1)
 
     def test_who_asked_leaves_meanwhile(self):

@@ -71,7 +71,7 @@ class Filter(machine.TestCase):
     address families, and what else systemd filters for it."""
 
     # NAME or NAME.CLASS; the rest takes its time, and makes no other calls.
-    TESTS = ("reload", "reload_edges", "settings", "services", "start", "stop", "log", "slow_clients")
+    TESTS = ("faults", "services", "stop", "slow_clients", "log", "manager", "reload", "reload_edges", "settings", "start")
 
     def setUp(self):
         super().setUp()
