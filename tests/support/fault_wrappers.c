@@ -256,6 +256,19 @@ WRAP_LARGE(int, setrlimit, (int resource, const struct rlimit *limit), (resource
 WRAP_OPEN(open)
 WRAP_OPEN(open64)
 
+/* What they are called under _FORTIFY_SOURCE, unless the flags are a constant. */
+int __wrap___open_2(const char *path, int flags);
+int __wrap___open_2(const char *path, int flags)
+{
+    return __wrap_open(path, flags);
+}
+
+int __wrap___open64_2(const char *path, int flags);
+int __wrap___open64_2(const char *path, int flags)
+{
+    return __wrap_open64(path, flags);
+}
+
 #define WRAP_CONTROL(symbol, name, command_type)                                                             \
     int __real_##symbol(int fd, command_type command, ...);                                                  \
     int __wrap_##symbol(int fd, command_type command, ...);                                                  \
