@@ -102,12 +102,21 @@ static void on_wake(struct event_loop *loop)
         event_loop_quit(loop);
 }
 
-static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint)
+/* A schedule of so many messages ends, too, whether or not the server answers them. */
+static uint64_t duration_of(const struct client_options *options)
 {
     uint64_t duration = options->duration_usec;
 
-    if (duration == USEC_NEVER && options->count == 0)
-        duration = DEFAULT_DURATION;
+    if (options->count == 0)
+        return duration == USEC_NEVER ? DEFAULT_DURATION : duration;
+    if (options->rate == 0)
+        return duration;
+    uint64_t schedule = (options->count * USEC_PER_SEC + options->rate - 1) / options->rate;
+    return schedule < duration ? schedule : duration;
+}
+
+static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint)
+{
     return (struct load_plan){
         .endpoint = *endpoint,
         .expect = options->expect,
@@ -117,7 +126,7 @@ static struct load_plan make_plan(const struct client_options *options, const st
         .threads = options->threads < options->connections ? options->threads : options->connections,
         .count = options->count,
         .rate = options->rate,
-        .duration_usec = duration,
+        .duration_usec = duration_of(options),
         .connect_usec = options->connect_timeout_usec,
         .wait_usec = options->wait_usec,
     };

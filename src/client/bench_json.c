@@ -84,6 +84,7 @@ static void write_mistakes(struct json *json, const struct load_result *result)
     json_count(json, "wrong", result->wrong, "connections");
     json_count(json, "not_closed_behind_us", result->unended, "connections");
     json_count(json, "unanswered", result->unanswered, "messages");
+    json_count(json, "not_sent", result->unsent, "messages");
     json_open(json, "faults", '[');
     for (unsigned i = 0; i < result->fault_count; i++) {
         json_open(json, NULL, '{');

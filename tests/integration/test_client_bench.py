@@ -123,6 +123,31 @@ class Load(harness.TestCase):
                 figures = document(result)
                 self.assertEqual((figures["messages"], figures["late"]["count"]), (500, 500))
 
+    def test_more_than_is_possible(self):
+        """What the client cannot send by the end is counted and not sent; the run ends, and says whose limit it was."""
+        for arguments in (("-d", "0.5"), ("-c", 50000000), ("-d", "0.5", "-T", 2)):
+            with self.subTest(arguments=arguments):
+                result = bench("-r", 100000000, "-n", 7, *arguments, "-W", "1h", "--json", "127.0.0.1", self.daemon.port)
+                figures = document(result)
+                self.assertEqual((result.status, result.stderr), (0, ""))
+                self.assertGreater(figures["not_sent"], 0)
+                self.assertEqual(figures["messages"] + figures["not_sent"], 50000000)
+                self.assertEqual(figures["late"]["count"], figures["messages"])
+                self.assertTrue(figures["client"]["limited"])
+                # The last message that was sent was one of those that were due in the first moments.
+                self.assertGreaterEqual(figures["late"]["max"], 2.5e8)
+
+    def test_server_that_takes_nothing(self):
+        """The schedule and --wait end, whether or not there is room for the messages."""
+        release = threading.Event()
+        with client.Server(lambda connection: release.wait(harness.patience())) as server:
+            for arguments in (("-d", "0.3"), ("-c", 300)):
+                result = bench("-r", 1000, "-s", "1M", "-n", 1, *arguments, "-W", "0.2", "--json", "127.0.0.1", server.port)
+                figures = document(result)
+                self.assertEqual((result.status, figures["messages"]), (client.WRONG, 0))
+                self.assertEqual(figures["unanswered"] + figures["not_sent"], 300)
+            release.set()
+
     def test_many_connections(self):
         """Up to the hard limit of descriptors, whatever the soft one is."""
         wrapper = ("prlimit", f"--nofile=64:{MANY + 64}", "--")
