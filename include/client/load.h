@@ -38,7 +38,8 @@ struct load_fault {
 
 struct load_result {
     uint64_t messages, bytes; /* answered, every byte right */
-    uint64_t unanswered;      /* messages begun and not answered, but for those behind a wrong byte */
+    uint64_t unanswered;      /* messages begun and not answered, but for those behind a wrong byte; with a
+                                 rate also those that were due on a connection that was gone */
     uint64_t unsent;          /* with a rate: due, but the client could not keep up; in no histogram */
     uint64_t connected, unconnected;
     uint64_t broken;  /* connections that the server ended or reset */

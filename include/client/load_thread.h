@@ -78,8 +78,12 @@ uint64_t load_due_until(const struct load *load, uint64_t until_nsec);
 int load_connection_start(struct load_connection *connection, int fd);
 
 void load_connection_begin(struct load_connection *connection); /* LOAD_RUN */
-void load_connection_due(struct load_connection *connection);   /* one more message of the schedule */
 void load_connection_stop(struct load_connection *connection);  /* LOAD_STOP */
+
+/* One more message of the schedule. Returns whether it is sent; on a connection that is gone it has no
+ * answer.
+ */
+bool load_connection_due(struct load_connection *connection);
 void load_connection_give_up(struct load_connection *connection);
 
 /* ---- load_thread.c ---- */

@@ -203,7 +203,7 @@ void bench_complain(const struct bench_summary *summary)
                  fault_format(&result->faults[i].fault, text));
     if (result->unanswered > 0)
         complain("%" PRIu64
-                 " message%s had no answer when the connection ended or %s after the end (--wait); "
+                 " message%s had no answer: the connection was gone, or it was %s after the end (--wait); "
                  "they are in no percentile",
                  result->unanswered, result->unanswered == 1 ? "" : "s",
                  value_format_duration(summary->plan->wait_usec, wait));

@@ -120,6 +120,17 @@ static void add_result(struct load_result *into, const struct load_result *from)
     histogram_merge(&into->lag, &from->lag);
 }
 
+/* What a thread never came to has no answer when none of its connections was left; else it was too slow. */
+static void add_rest(struct load_result *into, const struct load_thread *thread, uint64_t due)
+{
+    uint64_t rest = load_thread_not_sent(thread, due);
+
+    if (thread->stopping)
+        into->unsent += rest;
+    else
+        into->unanswered += rest;
+}
+
 int load_collect(const struct load *load, struct load_result *out)
 {
     uint64_t due = load_due_until(load, load->stop_nsec);
@@ -128,7 +139,7 @@ int load_collect(const struct load *load, struct load_result *out)
     *out = (struct load_result){0};
     for (size_t i = 0; i < load->thread_count; i++) {
         add_result(out, &load->threads[i]->result);
-        out->unsent += load_thread_not_sent(load->threads[i], due);
+        add_rest(out, load->threads[i], due);
         if (error == 0)
             error = atomic_load(&load->threads[i]->error);
     }

@@ -187,12 +187,12 @@ static uint64_t send_due(struct load_thread *thread)
             return 0;
         if (due > now || i == SCHEDULE_BATCH)
             return due;
-        histogram_add(&thread->result.lag, now - due);
         if (++thread->schedule_next == thread->count) {
             thread->schedule_next = 0;
             thread->schedule_round++;
         }
-        load_connection_due(connection);
+        if (load_connection_due(connection))
+            histogram_add(&thread->result.lag, now - due);
     }
     return 0;
 }

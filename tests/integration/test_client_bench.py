@@ -379,7 +379,7 @@ class Endings(harness.TestCase):
         with client.Server(client.discard) as server:
             result = bench("-n", 2, "-d", "0.1", "-W", "0.1", "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
-        self.assertRegex(result.stderr, r"^tcpecho: 2 messages had no answer .* 100 ms after the end \(--wait\); .*\n$")
+        self.assertRegex(result.stderr, r"^tcpecho: 2 messages had no answer: .* 100 ms after the end \(--wait\); .*\n$")
 
     def test_never_closed(self):
         """No mistake of the server's, but told."""
@@ -435,6 +435,47 @@ class Endings(harness.TestCase):
                     result = bench("-c", 10, "127.0.0.1", daemon.port, faults=faults)
                     self.assertEqual((result.status, result.stdout), (client.SYSTEM_ERROR, b""))
                     self.assertRegex(result.stderr, r"^tcpecho: [Cc]annot .*\n$")
+
+
+class Broken(harness.TestCase):
+    """On a schedule, messages go on to be due when the connections are gone that they were for."""
+
+    def check(self, serve, *arguments):
+        with client.Server(serve) as server:
+            result = bench("-r", 1000, "-d", "0.5", *arguments, "--json", "127.0.0.1", server.port)
+        figures = document(result)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertFalse(figures["clean"])
+        self.assertEqual(figures["messages"] + figures["unanswered"] + figures["not_sent"], 500)
+        self.assertIn(f"tcpecho: {figures['unanswered']} messages had no answer", result.stderr)
+        return figures
+
+    def test_all(self):
+        figures = self.check(lambda connection: connection.sendall(connection.recv(64)), "-n", 4, "-T", 2)
+        self.assertEqual(figures["broken"], 4)
+        self.assertLessEqual(figures["messages"], 4)
+        self.assertGreaterEqual(figures["unanswered"], 400)
+        self.assertLessEqual(figures["late"]["count"], 100)  # only what was sent
+
+    def test_one_of_two(self):
+        first = threading.Event()
+
+        def serve(connection):
+            if first.is_set():
+                client.echo(connection)
+            first.set()
+
+        figures = self.check(serve, "-n", 2)
+        self.assertEqual((figures["broken"], figures["connected"]), (1, 2))
+        self.assertEqual(figures["messages"] + figures["not_sent"], 250)
+        self.assertEqual(figures["unanswered"], 250)
+
+    def test_never_connected(self):
+        with harness.Daemon() as daemon:
+            result = bench("-r", 1000, "-d", "0.5", "-n", 5, "--json", "127.0.0.1", daemon.port,
+                           faults="connect:ECONNREFUSED:2")
+        figures = document(result)
+        self.assertEqual((figures["not_connected"], figures["unanswered"]), (1, 100))
 
 
 class Stall(harness.TestCase):

@@ -156,6 +156,16 @@ START_TEST(refused)
     ck_assert_uint_eq(result.unconnected, 100);
     ck_assert_int_eq(result.connect_error, ECONNREFUSED);
     ck_assert_uint_eq(result.messages, 0);
+    ck_assert_uint_eq(result.unanswered, 0);
+    /* What a schedule would have had for them was due all the same, to its end. */
+    plan.threads = 2;
+    plan.rate = 1000;
+    plan.count = 501;
+    load_start(&plan, -1);
+    load_end();
+    ck_assert_uint_eq(result.unanswered, 501);
+    ck_assert_uint_eq(result.unsent, 0);
+    ck_assert_uint_eq(result.lag.count, 0);
     close(closed);
 }
 END_TEST
