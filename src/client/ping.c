@@ -26,6 +26,7 @@ struct ping {
     uint64_t noted;       /* up to this message it has been said that no answer has come in time */
     uint8_t *message;     /* the one that is being sent */
     size_t unsent;        /* of it */
+    uint64_t dropped;     /* due, but the one before did not leave in time */
 
     bool half_closed, interrupted;
     uint64_t deadline; /* of the other side's end, once we have half-closed */
@@ -51,9 +52,10 @@ static int fail_connection(const struct ping *ping, int error)
     return dial_exit_status(error);
 }
 
-static bool all_sent(const struct ping *ping)
+/* The last message may still be leaving. */
+static bool all_begun(const struct ping *ping)
 {
-    return ping->options->count > 0 && ping->stream.sent == ping->options->count && ping->unsent == 0;
+    return ping->options->count > 0 && ping->stream.sent + ping->dropped == ping->options->count;
 }
 
 static int send_rest(struct ping *ping)
@@ -67,13 +69,23 @@ static int send_rest(struct ping *ping)
     return 0;
 }
 
-/* The schedule is kept: a late message does not make the next one late. One that could not be sent because
- * the one before had not left is not made up for. */
+/* The other side takes nothing, so there is no room for what is due. It has as long as an answer has. */
+static void drop_due(struct ping *ping, uint64_t now)
+{
+    while (!all_begun(ping) && ping->next + ping->options->wait_usec <= now) {
+        ping->next += ping->options->interval_usec;
+        ping->dropped++;
+    }
+}
+
+/* The schedule is kept: a late message does not make the next one late. */
 static int send_due(struct ping *ping)
 {
     uint64_t now = clock_monotonic_usec();
 
-    if (ping->unsent > 0 || all_sent(ping) || now < ping->next)
+    if (ping->unsent > 0)
+        drop_due(ping, now);
+    if (ping->unsent > 0 || all_begun(ping) || now < ping->next)
         return 0;
     ping->next += ping->options->interval_usec;
     if (ping->next <= now)
@@ -142,7 +154,7 @@ static int note_late(struct ping *ping)
 /* Behind the last answer the end is waited for as well: what comes before it came twice. */
 static int half_close(struct ping *ping)
 {
-    if (ping->half_closed || !all_sent(ping) || ping_stream_waiting(&ping->stream) > 0)
+    if (ping->half_closed || !all_begun(ping) || ping->unsent > 0 || ping_stream_waiting(&ping->stream) > 0)
         return 0;
     int r = dial_half_close(ping->fd);
     if (r < 0)
@@ -158,15 +170,16 @@ static bool is_over(const struct ping *ping)
         return true;
     if (ping->half_closed)
         return clock_monotonic_usec() >= ping->deadline;
-    return all_sent(ping) && ping->noted == ping->stream.sent;
+    return all_begun(ping) && ping->noted == ping->stream.sent;
 }
 
 /* When to look again although nothing has come: the next message is due, or an answer late. */
 static uint64_t next_deadline(const struct ping *ping)
 {
-    uint64_t deadline = ping->half_closed                    ? ping->deadline
-                        : ping->unsent > 0 || all_sent(ping) ? USEC_NEVER
-                                                             : ping->next;
+    uint64_t deadline = ping->half_closed  ? ping->deadline
+                        : all_begun(ping)  ? USEC_NEVER
+                        : ping->unsent > 0 ? ping->next + ping->options->wait_usec
+                                           : ping->next;
     const struct ping_message *oldest = ping_stream_message(&ping->stream, ping->noted + 1);
 
     if (oldest && oldest->sent_usec + ping->options->wait_usec < deadline)
@@ -214,7 +227,7 @@ static int exchange(struct ping *ping)
     ping->start = ping->next = clock_monotonic_usec();
     while (status == 0 && !is_over(ping)) {
         status = send_due(ping);
-        if (status == 0)
+        if (status == 0 && !is_over(ping)) /* the last message may have been given up */
             status = wait_for_events(ping);
         if (status == 0)
             status = note_late(ping);
@@ -243,15 +256,22 @@ static int sum_up(struct ping *ping, int status)
     uint64_t pending = count_pending(ping);
 
     if (!ping->reader_left) {
-        ping_print_summary(stdout, ping->options->host, stream, &ping->times, pending,
-                           clock_monotonic_usec() - ping->start);
+        const struct ping_summary summary = {
+            .host = ping->options->host,
+            .stream = stream,
+            .times = &ping->times,
+            .pending = pending,
+            .dropped = ping->dropped,
+            .usec = clock_monotonic_usec() - ping->start,
+        };
+        ping_print_summary(stdout, &summary);
         int shown = show(ping);
         status = status == 0 ? shown : status;
     }
     if (status != 0 || ping->reader_left)
         return status;
-    bool is_right =
-        ping_stream_waiting(stream) == pending && stream->corrupted == 0 && stream->duplicates == 0;
+    bool is_right = ping_stream_waiting(stream) == pending && ping->dropped == 0 && stream->corrupted == 0 &&
+                    stream->duplicates == 0;
     return is_right && stream->answered > 0 ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
 }
 

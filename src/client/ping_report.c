@@ -48,23 +48,25 @@ static void print_times(FILE *out, const struct ping_times *times)
                   (double)times->maximum / USEC_PER_MSEC, sqrt(variance > 0 ? variance : 0) / USEC_PER_MSEC);
 }
 
-void ping_print_summary(FILE *out, const char *host, const struct ping_stream *stream,
-                        const struct ping_times *times, uint64_t pending, uint64_t usec)
+void ping_print_summary(FILE *out, const struct ping_summary *summary)
 {
-    uint64_t lost = ping_stream_waiting(stream) - pending;
-    uint64_t judged = stream->sent - pending;
+    const struct ping_stream *stream = summary->stream;
+    uint64_t lost = ping_stream_waiting(stream) - summary->pending + summary->dropped;
+    uint64_t judged = stream->sent - summary->pending + summary->dropped;
 
-    (void)fprintf(out, "\n--- %s ping statistics ---\n", host);
+    (void)fprintf(out, "\n--- %s ping statistics ---\n", summary->host);
     (void)fprintf(out, "%" PRIu64 " messages transmitted, %" PRIu64 " received", stream->sent,
                   stream->answered);
     if (stream->duplicates > 0)
         (void)fprintf(out, ", +%" PRIu64 " duplicates", stream->duplicates);
     if (stream->corrupted > 0)
         (void)fprintf(out, ", +%" PRIu64 " corrupted", stream->corrupted);
-    if (pending > 0)
-        (void)fprintf(out, ", %" PRIu64 " under way", pending);
+    if (summary->dropped > 0)
+        (void)fprintf(out, ", +%" PRIu64 " not sent", summary->dropped);
+    if (summary->pending > 0)
+        (void)fprintf(out, ", %" PRIu64 " under way", summary->pending);
     (void)fprintf(out, ", %" PRIu64 " lost (%.4g%%), time %" PRIu64 " ms\n", lost,
-                  judged > 0 ? 100.0 * (double)lost / (double)judged : 0.0, usec / USEC_PER_MSEC);
-    if (times->count > 0)
-        print_times(out, times);
+                  judged > 0 ? 100.0 * (double)lost / (double)judged : 0.0, summary->usec / USEC_PER_MSEC);
+    if (summary->times->count > 0)
+        print_times(out, summary->times);
 }
