@@ -3,6 +3,7 @@
 #pragma once
 
 #include "client/options.h"
+#include "client/output.h"
 #include "client/precise_timer.h"
 #include "client/watch_report.h"
 
@@ -38,6 +39,7 @@ struct watch {
     uint64_t skipped, late_nsec;
     struct watch_side steady_side, comer_side;
 
+    struct output output;
     struct terminal out, progress; /* stdout, stderr */
     uint64_t line_second, lines, lines_left_out;
 };

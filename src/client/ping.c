@@ -1,10 +1,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/streams.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
+#include "client/output.h"
 #include "client/ping_report.h"
 
 #include <errno.h>
@@ -16,7 +16,8 @@
 
 struct ping {
     const struct client_options *options;
-    struct terminal terminal; /* stdout */
+    struct output output;
+    struct terminal terminal; /* the same */
     char peer[ENDPOINT_TEXT_SIZE];
     int fd, interrupt_fd;
 
@@ -37,8 +38,10 @@ struct ping {
 /* What has been printed is to be seen now, also through a pipe. */
 static int show(struct ping *ping)
 {
-    int r = print_finish(stdout);
+    int r = output_finish(&ping->output);
 
+    if (r == -EINTR)
+        interrupt_die(interrupt_number());
     ping->reader_left = r == -EPIPE;
     if (r == 0 || ping->reader_left)
         return 0;
@@ -107,7 +110,7 @@ static int report_events(struct ping *ping)
             ping_times_add(&ping->times, usec);
         if (ping->options->quiet)
             continue;
-        ping_print_event(stdout, &ping->terminal, &event, ping->peer, ping->options->size, usec);
+        ping_print_event(ping->output.stream, &ping->terminal, &event, ping->peer, ping->options->size, usec);
         status = show(ping);
     }
     return status;
@@ -144,8 +147,9 @@ static int note_late(struct ping *ping)
         ping->noted++;
         if (!message || message->state != PING_WAITING || ping->options->quiet)
             continue;
-        printf("%sno answer from %s: seq=%" PRIu64 "%s\n", terminal_colour(&ping->terminal, COLOUR_BAD),
-               ping->peer, ping->noted, terminal_colour(&ping->terminal, COLOUR_OFF));
+        (void)fprintf(ping->output.stream, "%sno answer from %s: seq=%" PRIu64 "%s\n",
+                      terminal_colour(&ping->terminal, COLOUR_BAD), ping->peer, ping->noted,
+                      terminal_colour(&ping->terminal, COLOUR_OFF));
         status = show(ping);
     }
     return status;
@@ -264,7 +268,7 @@ static int sum_up(struct ping *ping, int status)
             .dropped = ping->dropped,
             .usec = clock_monotonic_usec() - ping->start,
         };
-        ping_print_summary(stdout, &summary);
+        ping_print_summary(ping->output.stream, &summary);
         int shown = show(ping);
         status = status == 0 ? shown : status;
     }
@@ -301,8 +305,9 @@ static int connect_and_exchange(struct ping *ping, const struct target *target)
     if (status != 0)
         return status;
     endpoint_format(&target->items[chosen], ping->peer);
-    printf("PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n", ping->options->host, ping->peer,
-           ping->options->size, ping_format_time(clock_monotonic_usec() - start, time));
+    (void)fprintf(ping->output.stream, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n",
+                  ping->options->host, ping->peer, ping->options->size,
+                  ping_format_time(clock_monotonic_usec() - start, time));
     status = show(ping);
     if (status == 0 && !ping->reader_left)
         status = exchange(ping);
@@ -311,6 +316,7 @@ static int connect_and_exchange(struct ping *ping, const struct target *target)
 
 static void ping_clear(struct ping *ping)
 {
+    output_close(&ping->output);
     ping_stream_deinit(&ping->stream);
     free(ping->message);
     fd_close(&ping->fd);
@@ -331,6 +337,11 @@ int ping_run(const struct client_options *options)
     ping.interrupt_fd = interrupt_open();
     if (ping.interrupt_fd < 0) {
         complain("cannot wait for signals: %s", strerror(-ping.interrupt_fd));
+        return EXIT_SYSTEM;
+    }
+    output_open(&ping.output);
+    if (output_start_stream(&ping.output, ping.interrupt_fd) < 0) {
+        complain("%s", strerror(ENOMEM));
         return EXIT_SYSTEM;
     }
     return connect_and_exchange(&ping, &target);

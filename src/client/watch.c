@@ -6,7 +6,6 @@
 #include "client/watch.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/streams.h"
 #include "client/descriptors.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
@@ -30,10 +29,10 @@ static void quit_if_done(struct watch *watch)
 }
 
 /* Whoever reads stdout has gone (tcpecho --watch ... | head), or a disk is full: nobody is told any more. */
-static bool is_heard(void)
+static bool is_heard(const struct watch *watch)
 {
     struct pollfd out = {.fd = STDOUT_FILENO};
-    return !ferror(stdout) && (poll(&out, 1, 0) <= 0 || (out.revents & POLLERR) == 0);
+    return !ferror(watch->output.stream) && (poll(&out, 1, 0) <= 0 || (out.revents & POLLERR) == 0);
 }
 
 static void stop(struct watch *watch)
@@ -165,7 +164,7 @@ static void on_tick(struct precise_timer *timer)
     struct watch *watch = CONTAINER_OF(timer, struct watch, tick);
     uint64_t now = clock_monotonic_nsec(), interval = watch->options->interval_usec * NSEC_PER_USEC;
 
-    if (!is_heard())
+    if (!is_heard(watch))
         stop(watch);
     if (watch->stopping)
         return;
@@ -270,10 +269,12 @@ static int report(struct watch *watch)
     };
 
     if (watch->options->json)
-        watch_print_json(&summary, stdout);
+        watch_print_json(&summary, watch->output.stream);
     else
-        watch_print(&summary, &watch->out, stdout);
-    int r = print_finish(stdout);
+        watch_print(&summary, &watch->out, watch->output.stream);
+    int r = output_finish(&watch->output);
+    if (r == -EINTR)
+        interrupt_die(interrupt_number());
     if (r < 0 && r != -EPIPE) {
         complain("cannot write to stdout: %s", strerror(-r));
         return EXIT_FILE;
@@ -303,21 +304,34 @@ static int with_connection(struct watch *watch, int fd, int interrupt_fd)
     return r < 0 ? fail_system(-r) : report(watch);
 }
 
+static void close_watch(struct watch **watch)
+{
+    if (*watch)
+        output_close(&(*watch)->output);
+    free(*watch);
+}
+
 int watch_run(const struct client_options *options)
 {
     CLEANUP(target_clear) struct target target = {0};
-    CLEANUP(free_pointer) struct watch *watch = calloc(1, sizeof *watch);
-    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
+    CLEANUP(close_watch) struct watch *watch = calloc(1, sizeof *watch);
     size_t chosen;
     int fd;
 
     if (!watch)
         return fail_system(ENOMEM);
+    int status = target_resolve(options->host, options->port, &target);
+    if (status != 0)
+        return status;
+    /* Behind the look-up, which nothing but a signal ends. */
+    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
     if (interrupt_fd < 0)
         return fail_system(-interrupt_fd);
-    int status = target_resolve(options->host, options->port, &target);
-    if (status == 0)
-        status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
+    output_open(&watch->output);
+    int r = output_start_stream(&watch->output, interrupt_fd);
+    if (r < 0)
+        return fail_system(-r);
+    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
     if (status == EXIT_INTERRUPTED)
         interrupt_die(interrupt_take(interrupt_fd));
     if (status != 0)

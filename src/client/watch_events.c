@@ -1,7 +1,9 @@
 #include "client/watch.h"
 
 #include "base/clock.h"
+#include "client/interrupt.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
@@ -17,6 +19,7 @@ static void tell(struct watch *watch, enum colour colour, const char *format, ..
 static void tell(struct watch *watch, enum colour colour, const char *format, ...)
 {
     uint64_t now = clock_monotonic_nsec();
+    FILE *out = watch->output.stream;
     char at[CLOCK_TEXT_SIZE];
     va_list arguments;
 
@@ -31,16 +34,17 @@ static void tell(struct watch *watch, enum colour colour, const char *format, ..
         return;
     }
     terminal_progress_erase(&watch->progress);
-    (void)printf("%s  %s", clock_format(now, at), terminal_colour(&watch->out, colour));
+    (void)fprintf(out, "%s  %s", clock_format(now, at), terminal_colour(&watch->out, colour));
     va_start(arguments, format);
-    (void)vprintf(format, arguments);
+    (void)vfprintf(out, format, arguments);
     va_end(arguments);
-    (void)printf("%s", terminal_colour(&watch->out, COLOUR_OFF));
+    (void)fprintf(out, "%s", terminal_colour(&watch->out, COLOUR_OFF));
     if (watch->lines_left_out > 0)
-        (void)printf("  (%" PRIu64 " lines left out before)", watch->lines_left_out);
+        (void)fprintf(out, "  (%" PRIu64 " lines left out before)", watch->lines_left_out);
     watch->lines_left_out = 0;
-    (void)putchar('\n');
-    (void)fflush(stdout); /* an error stays in the stream */
+    (void)fputc('\n', out);
+    if (output_finish(&watch->output) == -EINTR) /* any other error stays in the stream */
+        interrupt_die(interrupt_number());
 }
 
 static void tell_failure(struct watch *watch, struct watch_side *side, const struct probe *probe,

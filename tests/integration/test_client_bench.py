@@ -429,7 +429,7 @@ class Endings(harness.TestCase):
     def test_no_resources(self):
         with harness.Daemon() as daemon:
             for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "pthread_create:EAGAIN",
-                           "signalfd:EMFILE", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF",
+                           "sigaction:EINVAL", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF",
                            "epoll_ctl_add@main:ENOSPC:2", "epoll_ctl_add@main:ENOSPC:3"):
                 with self.subTest(faults):
                     result = bench("-c", 10, "127.0.0.1", daemon.port, faults=faults)

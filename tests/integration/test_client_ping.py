@@ -292,7 +292,7 @@ class Ends(harness.TestCase):
                     ("malloc:ENOMEM:1", client.SYSTEM_ERROR, "Cannot allocate memory"),
                     ("malloc:ENOMEM:2", client.SYSTEM_ERROR, "Cannot allocate memory"),
                     ("calloc:ENOMEM:2", client.SYSTEM_ERROR, "Cannot allocate memory"),
-                    ("signalfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
+                    ("eventfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
                     ("ppoll:ENOMEM", client.SYSTEM_ERROR, "cannot wait for an answer: Cannot allocate memory"),
                     ("send:EPIPE", client.CLOSED_EARLY, r"\S+ closed the connection: Broken pipe"),
                     ("recv:EHOSTUNREACH", client.UNREACHABLE, r"\S+ closed the connection: No route to host"),

@@ -320,7 +320,7 @@ class Resources(harness.TestCase):
 
     def test_cannot_start(self):
         with harness.Daemon() as daemon:
-            for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "signalfd:EMFILE",
+            for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "sigaction:EINVAL",
                            "calloc:ENOMEM", "calloc:ENOMEM:3", "epoll_wait:EBADF", "epoll_ctl_add:ENOSPC:1",
                            "epoll_ctl_add:ENOSPC:2", "epoll_ctl_add:ENOSPC:3"):
                 with self.subTest(faults):

@@ -24,10 +24,13 @@ static void set_up(void)
     lines = tmpfile();
     ck_assert_ptr_nonnull(lines);
     ck_assert_int_ge(dup2(fileno(lines), STDOUT_FILENO), 0);
+    output_open(&watch.output);
+    ck_assert_int_eq(output_start_stream(&watch.output, -1), 0);
 }
 
 static void tear_down(void)
 {
+    output_close(&watch.output);
     ck_assert_int_ge(dup2(saved_stdout, STDOUT_FILENO), 0);
     close(saved_stdout);
     fclose(lines);
