@@ -26,7 +26,7 @@ struct watch {
     const struct client_options *options;
     struct endpoint endpoint;
     uint64_t start_nsec, next_nsec, stop_nsec;
-    bool stopping;
+    bool stopping, deserted;
 
     struct probe steady;
     uint64_t due_nsec[MOST_UNANSWERED]; /* of each message of this connection, by its number */
@@ -36,7 +36,8 @@ struct watch {
     struct list idle;
     uint64_t under_way;        /* comers */
     uint64_t run, connections; /* make the bytes of each connection its own */
-    uint64_t skipped, late_nsec;
+    uint64_t late_nsec;
+    uint64_t orderly_nsec; /* when the last comer was due that closes in order */
     struct watch_side steady_side, comer_side;
 
     struct output output;

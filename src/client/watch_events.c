@@ -72,6 +72,12 @@ void watch_ended(struct watch *watch, struct watch_side *side, const struct prob
     side->ends[end]++;
     if (end == PROBE_SERVED)
         return;
+    if (end == PROBE_SHORT) {
+        side->short_error = error;
+        if (side->not_begun[NOT_BEGUN_SHORT]++ == 0)
+            tell(watch, COLOUR_BAD, "%s: cannot begin: %s", side->name, strerror(error));
+        return;
+    }
     if (end == PROBE_UNCONNECTED)
         side->connect_error = error;
     if (end == PROBE_BROKEN)

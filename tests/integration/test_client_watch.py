@@ -5,6 +5,7 @@ A time is only ever asserted from below, and of an outage that the test itself h
 """
 
 import json
+import os
 import re
 import signal
 import threading
@@ -120,6 +121,14 @@ class Healthy(harness.TestCase):
                 self.assertTrue(answered.wait(harness.patience()))
                 probe.process.stdout.close()
                 result = probe.wait()
+        self.assertEqual((result.status, result.stderr), (0, ""))
+
+    def test_reader_that_never_was(self):
+        """Before there is anything to tell: no outage."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "wb") as end:
+            result = watch("-d", "1", "127.0.0.1", self.daemon.port, stdout=end)
         self.assertEqual((result.status, result.stderr), (0, ""))
 
     def test_full_disk(self):
@@ -304,7 +313,8 @@ class Outages(harness.TestCase):
             time.sleep(0.3)
             _, document = watched.end()
         self.assertGreaterEqual(figure(document, "late"), 0.9)
-
+        for side in ("steady_client", "new_connections"):
+            self.assertGreaterEqual(figure(document, side, "not_begun_late"), 40)  # one each 20 ms
 
     def test_interrupted_while_it_connects(self):
         with client.full_queue() as port:
@@ -332,8 +342,33 @@ class Resources(harness.TestCase):
         """New connections need some; that we have none is told as what it is."""
         with harness.Daemon() as daemon:
             result = watch("-d", "0.3", "127.0.0.1", daemon.port, faults="socket:EMFILE:2-")
-        self.assertEqual(result.status, client.WRONG)
-        self.assertIn(b"new connections: cannot connect: Too many open files\n", result.stdout)
+        self.assertEqual(result.status, client.SYSTEM_ERROR)
+        self.assertIn(b"new connections: cannot begin: Too many open files\n", result.stdout)
+        self.assertRegex(result.stdout, rb"\n  \d+ connections not begun: Too many open files\n")
+
+    def test_no_ports(self):
+        """A shortage of the client's own, and no refusal of the server's."""
+        with harness.Daemon() as daemon:
+            arguments = (*PATIENT, "-d", "0.3", "127.0.0.1", daemon.port)
+            document = json.loads(watch("--json", *arguments, faults="connect:EADDRNOTAVAIL:3-").stdout)
+            result = watch(*arguments, faults="connect:EADDRNOTAVAIL:3-")
+        self.assertEqual(result.status, client.SYSTEM_ERROR)
+        self.assertRegex(result.stdout, rb"\nconnections refused +0\n")
+        self.assertTrue(result.stdout.endswith(b"\nno outage seen, but tcpecho could not begin all that was due\n"))
+        self.assertFalse(document["clean"])
+        self.assertEqual(figure(document, "new_connections", "begun"), 1)
+        self.assertGreater(figure(document, "new_connections", "not_begun_short"), 0)
+
+    def test_ports_are_given_back(self):
+        """Few of them stay in TIME_WAIT, however short the interval: 200 for each second."""
+        with harness.Daemon() as daemon:
+            document = json.loads(watch(*PATIENT, "-i", "1ms", "-d", "1", "--json", "127.0.0.1", daemon.port).stdout)
+            with open("/proc/net/tcp", encoding="ascii") as file:
+                lines = [line.split() for line in file]
+            waiting = [line for line in lines if line[2].endswith(f":{daemon.port:04X}") and line[3] == "06"]
+        self.assertTrue(document["clean"])
+        self.assertEqual(figure(document, "new_connections", "answered"), figure(document, "new_connections", "begun"))
+        self.assertLessEqual(len(waiting), 200 * figure(document, "elapsed") + 2)  # and the steady client
 
     def test_more_under_way_than_there_is_room_for(self):
         """None is begun then, and the report says so."""
@@ -341,7 +376,7 @@ class Resources(harness.TestCase):
             result = watch("-d", "1", "-i", "1ms", *PATIENT, "127.0.0.1", server.port,
                            wrapper=("prlimit", "--nofile=30:30", "--"))
         self.assertEqual(result.status, client.WRONG)
-        self.assertRegex(result.stdout, rb"\n  \d+ not begun: too many were under way\n")
+        self.assertRegex(result.stdout, rb"\n  \d+ connections not begun: too many were under way\n")
         self.assertNotIn(b"Too many open files", result.stdout)
 
 
