@@ -18,8 +18,9 @@ enum not_begun {
 struct watch_side {
     const char *name;
     struct gap gap;
-    uint64_t begun;  /* messages, or connections */
-    uint64_t served; /* of these */
+    bool is_gap_told; /* the one that is open */
+    uint64_t begun;   /* messages, or connections */
+    uint64_t served;  /* of these */
     uint64_t not_begun[NOT_BEGUN_REASONS];
     uint64_t ends[PROBE_ENDS]; /* connections, by how they ended */
     uint64_t wrong_bytes;

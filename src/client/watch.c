@@ -69,13 +69,6 @@ static void on_last(struct timer *timer)
     event_loop_quit(&CONTAINER_OF(timer, struct watch, last_timer)->loop);
 }
 
-/* What is owed at the end has been a gap until now. */
-static void close_gap(struct watch *watch, struct watch_side *side)
-{
-    if (side->gap.since != 0)
-        gap_served(&side->gap, clock_monotonic_nsec(), false, watch->options->gap_usec * NSEC_PER_USEC);
-}
-
 /* ---- the two sides ---- */
 
 static void on_steady_answer(struct probe *probe)
@@ -139,7 +132,7 @@ static void message_is_due(struct watch *watch, uint64_t due_nsec)
         start_steady(watch, -1);
     if (side->not_begun[NOT_BEGUN_SHORT] > short_before)
         return;
-    gap_owe(&side->gap, due_nsec);
+    watch_owe(watch, side, due_nsec);
     if (watch->steady.is_used && watch->sent - watch->steady.answered == MOST_UNANSWERED) {
         side->not_begun[NOT_BEGUN_FULL]++;
         return;
@@ -168,7 +161,7 @@ static void comer_is_due(struct watch *watch, uint64_t due_nsec)
     uint64_t short_before = side->not_begun[NOT_BEGUN_SHORT];
 
     if (list_is_empty(&watch->idle)) {
-        gap_owe(&side->gap, due_nsec);
+        watch_owe(watch, side, due_nsec);
         side->not_begun[NOT_BEGUN_FULL]++;
         return;
     }
@@ -180,7 +173,7 @@ static void comer_is_due(struct watch *watch, uint64_t due_nsec)
     probe_start(&comer->probe, &terms, -1);
     if (side->not_begun[NOT_BEGUN_SHORT] > short_before)
         return;
-    gap_owe(&side->gap, due_nsec);
+    watch_owe(watch, side, due_nsec);
     side->begun++;
     if (!comer->probe.is_used)
         return;
@@ -240,6 +233,7 @@ static int watch_init(struct watch *watch, int interrupt_fd)
     list_init(&watch->idle);
     timer_init(&watch->end_timer, on_end);
     timer_init(&watch->last_timer, on_last);
+    timer_init(&watch->gap_timer, watch_look_for_gaps);
     timer_init(&watch->progress_timer, watch_show_progress);
     probe_init(&watch->steady, &watch->loop, on_steady_answer, on_steady_end);
     watch->steady_side.name = "steady client";
@@ -270,6 +264,7 @@ static void watch_deinit(struct watch *watch)
     timer_disarm(&watch->progress_timer);
     timer_disarm(&watch->end_timer);
     timer_disarm(&watch->last_timer);
+    timer_disarm(&watch->gap_timer);
     event_loop_remove(&watch->loop, &watch->interrupt);
     precise_timer_deinit(&watch->tick);
 }
@@ -287,8 +282,8 @@ static int watch_loop(struct watch *watch, int fd)
     precise_timer_arm(&watch->tick, watch->next_nsec);
     int r = event_loop_run(&watch->loop);
     terminal_progress_erase(&watch->progress);
-    close_gap(watch, &watch->steady_side);
-    close_gap(watch, &watch->comer_side);
+    watch_close_gap(watch, &watch->steady_side);
+    watch_close_gap(watch, &watch->comer_side);
     return r;
 }
 

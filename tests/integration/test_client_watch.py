@@ -286,6 +286,48 @@ class Outages(harness.TestCase):
         self.assertGreaterEqual(figure(document, "steady_client", "longest_gap"), 0.5)
         self.assertEqual(figure(document, "steady_client", "answered"), 0)
 
+    def hold(self, held, go_on):
+        """An echo that stands still from its third message until `go_on`."""
+        def serve(connection):
+            for number, data in enumerate(client.chunks(connection)):
+                if number == 2:
+                    held.set()
+                    go_on.wait(harness.patience())
+                connection.sendall(data)
+        return serve
+
+    def test_gap_that_is_open(self):
+        """It is told once when it is longer than allowed, and again when it is over."""
+        held, go_on = threading.Event(), threading.Event()
+        with client.Server(self.hold(held, go_on)) as server:
+            with client.Client("--watch", "-g", "200ms", "-W", "1h", "127.0.0.1", server.port) as probe:
+                first = probe.process.stdout.readline().decode()
+                time.sleep(0.3)
+                go_on.set()
+                second = probe.process.stdout.readline().decode()
+                probe.interrupt()
+                probe.finish()
+        self.assertTrue(held.is_set())
+        self.assertRegex(first, r"^[\d:.]+  steady client: no answer since \d\d:\d\d:\d\d\.\d{3}\n$")
+        self.assertRegex(second, r"^[\d:.]+  steady client: no answer for [\d.]+ m?s, until now\n$")
+
+    def test_gap_that_is_open_at_the_end(self):
+        with client.Server(client.discard) as server:
+            result = watch("-d", "0.5", "-g", "100ms", "-W", "1h", "127.0.0.1", server.port)
+        for name in ("steady client", "new connections"):
+            self.assertEqual(len(re.findall(rf"  {name}: no answer since ", result.stdout.decode())), 1)
+            self.assertEqual(len(re.findall(rf"  {name}: no answer for [\d.]+ m?s, until the end\n", result.stdout.decode())), 1)
+
+    def test_gap_on_a_terminal(self):
+        held, go_on = threading.Event(), threading.Event()
+        with client.Server(self.hold(held, go_on)) as server:
+            with client.Terminal("--watch", *PATIENT, "127.0.0.1", server.port) as terminal:
+                terminal.expect(r"\d+\.\d s  no answer for [\d.]+ m?s  longest gap [\d.]+ m?s")
+                go_on.set()
+                terminal.expect(r"\d+\.\d s  longest gap [\d.]+ m?s  broken 0")
+                terminal.type(terminal.INTERRUPT)
+                self.assertEqual(terminal.wait(), 0)
+
     def test_gap_that_is_allowed(self):
         stalled = threading.Event()
 
