@@ -275,7 +275,7 @@ static int sum_up(struct ping *ping, int status)
     if (status != 0 || ping->reader_left)
         return status;
     bool is_right = ping_stream_waiting(stream) == pending && ping->dropped == 0 && stream->corrupted == 0 &&
-                    stream->duplicates == 0;
+                    stream->duplicates == 0 && stream->too_late == 0;
     return is_right && stream->answered > 0 ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
 }
 

@@ -33,6 +33,9 @@ void ping_print_event(FILE *out, const struct terminal *terminal, const struct p
         (void)fprintf(out, "%sfrom %s: seq=%" PRIu64 " CORRUPT: %s%s\n",
                       terminal_colour(terminal, COLOUR_BAD), peer, event->number,
                       fault_format(&event->fault, fault), terminal_colour(terminal, COLOUR_OFF));
+    else if (event->kind == PING_TOO_LATE)
+        (void)fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " too late to tell the time\n", size, peer,
+                      event->number);
     else
         (void)fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " time=%s ms%s\n", size, peer, event->number,
                       ping_format_time(usec, time), event->kind == PING_DUPLICATE ? " (DUP!)" : "");
@@ -61,6 +64,8 @@ void ping_print_summary(FILE *out, const struct ping_summary *summary)
         (void)fprintf(out, ", +%" PRIu64 " duplicates", stream->duplicates);
     if (stream->corrupted > 0)
         (void)fprintf(out, ", +%" PRIu64 " corrupted", stream->corrupted);
+    if (stream->too_late > 0)
+        (void)fprintf(out, ", +%" PRIu64 " too late", stream->too_late);
     if (summary->dropped > 0)
         (void)fprintf(out, ", +%" PRIu64 " not sent", summary->dropped);
     if (summary->pending > 0)

@@ -50,12 +50,15 @@ START_TEST(events)
 {
     const struct ping_event reply = {.kind = PING_REPLY, .number = 7};
     const struct ping_event again = {.kind = PING_DUPLICATE, .number = 7};
+    const struct ping_event old = {.kind = PING_TOO_LATE, .number = 7};
 
     open_text();
     ping_print_event(out, &terminal, &reply, "[::1]:7", 64, 66);
     ping_print_event(out, &terminal, &again, "[::1]:7", 64, 1250);
+    ping_print_event(out, &terminal, &old, "[::1]:7", 64, 0);
     expect_text_is("64 bytes from [::1]:7: seq=7 time=0.066 ms\n"
-                   "64 bytes from [::1]:7: seq=7 time=1.25 ms (DUP!)\n");
+                   "64 bytes from [::1]:7: seq=7 time=1.25 ms (DUP!)\n"
+                   "64 bytes from [::1]:7: seq=7 too late to tell the time\n");
 }
 END_TEST
 
