@@ -123,6 +123,35 @@ class Load(harness.TestCase):
                 figures = document(result)
                 self.assertEqual((figures["messages"], figures["late"]["count"]), (500, 500))
 
+    def test_one_after_another(self):
+        """What is due at equal distances also leaves so: a burst would come to the server in one piece."""
+        pieces = []
+
+        def serve(connection):
+            for data in client.chunks(connection):
+                pieces.append(len(data))
+                connection.sendall(data)
+                time.sleep(0.002)  # a fifth of the distance
+
+        with client.Server(serve) as server:
+            result = bench("-n", 1, "-r", 100, "-d", 1, "--json", "127.0.0.1", server.port)
+        self.assertEqual((result.status, sum(pieces)), (0, 100 * 64))
+        self.assertGreater(len(pieces), 20)
+
+    def test_client_that_is_stopped(self):
+        """What it sends late for its own fault is late, and it says so."""
+        answered = threading.Event()
+        with client.Server(client.echo_and_tell(answered)) as server:
+            with client.Client("--bench", "-n", 1, "-r", 100, "-d", 3, "--json", "127.0.0.1", server.port) as load:
+                self.assertTrue(answered.wait(harness.patience()))
+                load.interrupt(signal.SIGSTOP)
+                time.sleep(1)
+                load.interrupt(signal.SIGCONT)
+                figures = document(load.finish())
+        self.assertGreaterEqual(figures["late"]["max"], 0.9e9)
+        self.assertGreaterEqual(figures["latency"]["max"], figures["late"]["max"])
+        self.assertTrue(figures["client"]["limited"])
+
     def test_more_than_is_possible(self):
         """What the client cannot send by the end is counted and not sent; the run ends, and says whose limit it was."""
         for arguments in (("-d", "0.5"), ("-c", 50000000), ("-d", "0.5", "-T", 2)):
@@ -176,12 +205,22 @@ class Load(harness.TestCase):
         for line in result.lines:
             self.assertLessEqual(len(line), 80)
 
-    def test_client_limited(self):
-        """A client that had no time left says so."""
-        result = bench("-d", "0.5", "-n", 20, "127.0.0.1", self.daemon.port, "--json")
-        cost = document(result)["client"]
-        self.assertGreater(cost["cpu_per_message"], 0)
-        self.assertEqual(cost["limited"], cost["busiest_thread"] >= 90)
+    def test_who_is_the_slower_one(self):
+        """With a rate that nobody reaches the client never waits; with a server that sleeps it does nothing else."""
+        def slow(connection):
+            for data in client.chunks(connection):
+                time.sleep(0.02)
+                connection.sendall(data)
+
+        busy = document(bench("-d", "0.5", "-r", 100000000, "127.0.0.1", self.daemon.port, "--json"))["client"]
+        with client.Server(slow) as server:
+            idle = document(bench("-d", "0.5", "-n", 1, "127.0.0.1", server.port, "--json"))["client"]
+        self.assertGreaterEqual(busy["busiest_thread"], 90)
+        self.assertTrue(busy["limited"])
+        self.assertLess(idle["busiest_thread"], 50)
+        self.assertFalse(idle["limited"])
+        self.assertGreater(busy["cpu"], idle["cpu"])
+        self.assertGreater(idle["cpu_per_message"], 0)
 
 
 class Terminal(harness.TestCase):
