@@ -116,6 +116,12 @@ static uint64_t duration_of(const struct client_options *options)
     return schedule < duration ? schedule : duration;
 }
 
+/* One without a connection would have nothing to do. */
+static uint64_t threads_of(const struct client_options *options)
+{
+    return options->threads < options->connections ? options->threads : options->connections;
+}
+
 static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint)
 {
     return (struct load_plan){
@@ -124,7 +130,7 @@ static struct load_plan make_plan(const struct client_options *options, const st
         .run = clock_monotonic_nsec(),
         .size = options->size,
         .connections = options->connections,
-        .threads = options->threads < options->connections ? options->threads : options->connections,
+        .threads = threads_of(options),
         .count = options->count,
         .rate = options->rate,
         .duration_usec = duration_of(options),
@@ -137,7 +143,7 @@ static struct load_plan make_plan(const struct client_options *options, const st
 static int check_descriptors(const struct client_options *options)
 {
     uint64_t limit = descriptors_raise_limit();
-    uint64_t room = descriptors_room(limit, options->threads * THREAD_DESCRIPTORS);
+    uint64_t room = descriptors_room(limit, threads_of(options) * THREAD_DESCRIPTORS);
 
     if (options->connections <= room)
         return 0;

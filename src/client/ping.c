@@ -1,5 +1,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/escape.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
@@ -17,7 +18,8 @@
 struct ping {
     const struct client_options *options;
     struct output output;
-    struct terminal terminal; /* the same */
+    struct terminal terminal;    /* the same */
+    char host[TARGET_TEXT_SIZE]; /* as it can be shown */
     char peer[ENDPOINT_TEXT_SIZE];
     int fd, interrupt_fd;
 
@@ -261,7 +263,7 @@ static int sum_up(struct ping *ping, int status)
 
     if (!ping->reader_left) {
         const struct ping_summary summary = {
-            .host = ping->options->host,
+            .host = ping->host,
             .stream = stream,
             .times = &ping->times,
             .pending = pending,
@@ -304,9 +306,10 @@ static int connect_and_exchange(struct ping *ping, const struct target *target)
         interrupt_die(interrupt_take(ping->interrupt_fd));
     if (status != 0)
         return status;
+    (void)escape_controls(ping->options->host, ping->host, sizeof ping->host);
     endpoint_format(&target->items[chosen], ping->peer);
     (void)fprintf(ping->output.stream, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n",
-                  ping->options->host, ping->peer, ping->options->size,
+                  ping->host, ping->peer, ping->options->size,
                   ping_format_time(clock_monotonic_usec() - start, time));
     status = show(ping);
     if (status == 0 && !ping->reader_left)

@@ -196,6 +196,19 @@ static void write_not_begun(struct json *json, const struct watch_side *side, co
         json_text(json, "short_error", strerror(side->short_error));
 }
 
+static void write_latency(struct json *json, const struct watch_side *side)
+{
+    const uint64_t nsec[] = {histogram_quantile(&side->latency, 500000),
+                             histogram_quantile(&side->latency, 990000), side->latency.max};
+    static const char *const keys[] = {"latency_p50", "latency_p99", "latency_max"};
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (side->latency.count > 0)
+            json_count(json, keys[i], nsec[i], "ns");
+        else
+            json_none(json, keys[i], "ns");
+}
+
 static void write_side(struct json *json, const char *key, const struct watch_summary *summary,
                        const struct watch_side *side, const char *unit)
 {
@@ -212,9 +225,7 @@ static void write_side(struct json *json, const char *key, const struct watch_su
     if (side->ends[PROBE_BROKEN] > 0)
         json_text(json, "break_error", how_it_broke(side));
     json_count(json, "wrong_bytes", side->wrong_bytes, "bytes");
-    json_count(json, "latency_p50", histogram_quantile(&side->latency, 500000), "ns");
-    json_count(json, "latency_p99", histogram_quantile(&side->latency, 990000), "ns");
-    json_count(json, "latency_max", side->latency.max, "ns");
+    write_latency(json, side);
     json_close(json, '}');
 }
 

@@ -240,9 +240,9 @@ class Server:
         self.serve = serve
         self.listening = socket.socket(family, socket.SOCK_STREAM)
         self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listening.bind((address, 0))
+        self.listening.bind(address if family == socket.AF_UNIX else (address, 0))
         self.listening.listen(16)
-        self.port = self.listening.getsockname()[1]
+        self.port = None if family == socket.AF_UNIX else self.listening.getsockname()[1]
         self.threads = []
         self.acceptor = threading.Thread(target=self._accept, daemon=True)
         self.acceptor.start()

@@ -31,7 +31,7 @@ def document(result):
 
     def plain(node):
         if isinstance(node, dict) and "value" in node:
-            assert isinstance(node["value"], (int, float)) and not isinstance(node["value"], bool), node
+            assert node["value"] is None or type(node["value"]) in (int, float), node
             assert list(node) == ["value", "unit"] and node["unit"], node
             return node["value"]
         if isinstance(node, dict):
@@ -174,6 +174,7 @@ class Load(harness.TestCase):
                 result = bench("-r", 1000, "-s", "1M", "-n", 1, *arguments, "-W", "0.2", "--json", "127.0.0.1", server.port)
                 figures = document(result)
                 self.assertEqual((result.status, figures["messages"]), (client.WRONG, 0))
+                self.assertEqual({figures["latency"][name] for name in ("min", "mean", "p50", "p99.9", "max")}, {None})
                 self.assertEqual(figures["unanswered"] + figures["not_sent"], 300)
             release.set()
 
@@ -188,6 +189,12 @@ class Load(harness.TestCase):
         self.assertEqual((result.status, result.stdout), (client.USAGE, b""))
         self.assertRegex(result.stderr, r"^tcpecho: --connections 1000: the limit of 100 descriptors \(ulimit -Hn\) "
                                         r"is room for \d\d\n$")
+
+    def test_more_threads_than_connections(self):
+        """Only those that start need descriptors."""
+        figures = self.check(10, 64, "-n", 10, "-T", 1024, "127.0.0.1", self.daemon.port,
+                             wrapper=("prlimit", "--nofile=1024:1024", "--"))
+        self.assertEqual(figures["plan"]["threads"], 10)
 
     def test_report(self):
         result = bench("-c", 2000, "127.0.0.1", self.daemon.port)

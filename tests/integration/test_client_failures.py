@@ -224,6 +224,39 @@ class Failures(harness.TestCase):
                     harness.assert_same(result.stdout, data)
 
 
+class Text(harness.TestCase):
+    """What is typed does not become a command of the terminal, or two lines."""
+
+    def test_controls(self):
+        for arguments in (("no\x1b[31m\nhost.invalid",), ("/no/such\n\x1b[31m",), ("localhost", "1\n2"),
+                          ("--ping", "--count=\x1b", "localhost"), ("--no\nsuch",), ("a", "b", "\x1b[31m")):
+            with self.subTest(arguments=arguments):
+                result = client.run(*arguments)
+                self.assertNotEqual(result.status, 0)
+                self.assertEqual(result.stderr.count("\n"), 1)
+                self.assertNotIn("\x1b", result.stderr)
+
+    def test_controls_in_a_report(self):
+        with tempfile.TemporaryDirectory(prefix="tcpecho-\x1b[31m-") as directory:
+            path = os.path.join(directory, "echo.sock")
+            with client.Server(client.echo, socket.AF_UNIX, path):
+                for mode in (("--ping", "-c", "1"), ("--bench", "-c", "1"), ("--watch", "-d", "20ms"), ("-v",)):
+                    result = client.run(*mode, path)
+                    self.assertEqual(result.status, 0, result.stderr)
+                    self.assertIn(r"tcpecho-\x1b[31m-", result.stdout.decode() + result.stderr)
+                    self.assertNotIn("\x1b", result.stdout.decode() + result.stderr)
+
+    def test_what_is_no_address(self):
+        with tempfile.NamedTemporaryFile() as file:
+            result = client.run(f"{file.name}/socket")
+            self.assertEqual(result.status, client.UNKNOWN)
+            self.assertIn("Not a directory", result.stderr)
+        harness.needs_ipv6()
+        result = client.run("fe80::1")
+        self.assertEqual(result.status, client.UNKNOWN)
+        self.assertIn("a link-local address needs its interface", result.stderr)
+
+
 class Signals(harness.TestCase):
     """Ctrl-C ends it, whatever it waits for."""
 
