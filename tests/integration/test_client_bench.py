@@ -365,7 +365,7 @@ class Mistakes(harness.TestCase):
     def test_the_other_service(self):
         with harness.Daemon(LISTENERS) as daemon:
             for port, expect in ((daemon.ports[0], "upper"), (daemon.ports[1], "echo")):
-                result = bench("-n", 3, "-c", 3, "-e", expect, "127.0.0.1", port)
+                result = bench("-n", 3, "-c", 3, "-s", 1000, "-e", expect, "127.0.0.1", port)
                 self.assertEqual(result.status, client.WRONG)
                 self.assertEqual(len(re.findall("right for the other kind of --expect", result.stderr)), 3)
 

@@ -252,7 +252,8 @@ class Outages(harness.TestCase):
 
     def test_the_other_service(self):
         with harness.Daemon(LISTENERS) as daemon:
-            result = watch("-d", "0.3", "--json", "-e", "upper", "127.0.0.1", daemon.port)
+            # A message of 64 bytes may have no letter.
+            result = watch("-d", "0.3", "-s", 1000, "--json", "-e", "upper", "127.0.0.1", daemon.port)
         self.assertEqual(result.status, client.WRONG)
         document = json.loads(result.stdout)
         self.assertGreater(figure(document, "wrong_bytes"), 0)
