@@ -13,7 +13,7 @@ _tcpecho_options() {
 }
 
 _tcpecho() {
-    local current=$2 previous=$3 mode=() options modes word letter name argument words='' wanted='' operands=0
+    local current=$2 previous=$3 mode=() options modes word given rest letter name argument words='' wanted='' operands=0
     COMPREPLY=()
     # "--option=value" is three words for bash.
     if [[ $current == = ]]; then
@@ -27,12 +27,19 @@ _tcpecho() {
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         [[ $word == -* || $word == = || -n $wanted ]] || ((++operands))
         wanted=
-        while read -r letter name argument; do
-            [[ $word == "$letter" || $word == "$name" ]] || continue
-            wanted=$argument
-            # The help does not look at operands, and the option may want an argument.
-            [[ $'\n'$modes$'\n' != *$'\n'"$name"$'\n'* ]] || mode=("$name" 0)
-        done <<<"$options"
+        # "-pc" is two options, and behind one that takes an argument comes the argument.
+        while [[ -n $word ]]; do
+            given=$word rest=
+            [[ $word != -[!-]?* ]] || given=${word:0:2} rest=-${word:2}
+            word=$rest
+            while read -r letter name argument; do
+                [[ $given == "$letter" || $given == "$name" ]] || continue
+                [[ -n $rest ]] || wanted=$argument
+                [[ -z $argument ]] || word=
+                # The help does not look at operands, and the option may want an argument.
+                [[ $'\n'$modes$'\n' != *$'\n'"$name"$'\n'* ]] || mode=("$name" 0)
+            done <<<"$options"
+        done
     done
     while read -r letter name argument; do
         [[ $previous != "$letter" && $previous != "$name" ]] || wanted=$argument

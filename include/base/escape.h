@@ -12,6 +12,10 @@ const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char 
  * Returns it, owned by the caller (free(3)), or NULL when memory is short. */
 char *escape_quoted(const char *text);
 
+/* Writes text as a terminal can show it to `out` of `size` bytes, at least one: like escape_quoted, but
+ * without quotes, and with \ and " as they are. What does not fit is left out. Returns the length. */
+size_t escape_controls(const char *text, char *out, size_t size);
+
 /* The length of the printable non-ASCII character of UTF-8 (RFC 3629) that a string begins with; 0: it begins
  * with none, or with a C1 control character, which a terminal obeys. The NUL at the end of the string stops
  * every look ahead, since it is no continuation byte. */

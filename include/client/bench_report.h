@@ -16,7 +16,7 @@ struct bench_summary {
 bool bench_is_clean(const struct load_result *result);
 
 /* Whether the figures are those of tcpecho rather than of the server: it had hardly a moment to wait, or came
- * late to its own schedule. */
+ * late to its own schedule, or never to a part of it. */
 bool bench_is_client_limited(const struct load_plan *plan, const struct load_result *result);
 
 /* Write errors stay in the stream. */

@@ -2,13 +2,16 @@
  * other starts. */
 #pragma once
 
-/* Blocks SIGINT and SIGTERM. Returns a descriptor, owned by the caller, that is readable once one of them has
- * come, or a negative errno. */
+/* From here on the first SIGINT or SIGTERM is only noted, and the second ends the program, whatever it is
+ * waiting for. Returns a descriptor, owned by the caller, that is readable once the first has come, or a
+ * negative errno. */
 int interrupt_open(void);
 
-/* Reads the signal, and lets the next one end the program at once. Returns its number, or 0 when none has
- * come. */
+/* Makes the descriptor unreadable again. Returns the number of the signal, or 0 when none has come. */
 int interrupt_take(int fd);
+
+/* The number of the signal that has come, taken or not, or 0. Any thread. */
+int interrupt_number(void);
 
 /* Ends the program by this signal, so that a shell knows and stops its loop. */
 void interrupt_die(int number) __attribute__((noreturn));

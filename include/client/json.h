@@ -23,6 +23,7 @@ void json_bool(struct json *json, const char *key, bool value);
 /* {"value": 12, "unit": "us"} */
 void json_count(struct json *json, const char *key, uint64_t value, const char *unit);
 void json_number(struct json *json, const char *key, double value, const char *unit);
+void json_none(struct json *json, const char *key, const char *unit); /* null: there is no such figure */
 
 /* [1, 2, 3] on one line. */
 void json_row(struct json *json, const uint64_t *values, unsigned count);

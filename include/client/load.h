@@ -38,7 +38,9 @@ struct load_fault {
 
 struct load_result {
     uint64_t messages, bytes; /* answered, every byte right */
-    uint64_t unanswered;      /* messages begun and not answered, but for those behind a wrong byte */
+    uint64_t unanswered;      /* messages begun and not answered, but for those behind a wrong byte; with a
+                                 rate also those that were due on a connection that was gone */
+    uint64_t unsent;          /* with a rate: due, but the client could not keep up; in no histogram */
     uint64_t connected, unconnected;
     uint64_t broken;  /* connections that the server ended or reset */
     uint64_t wrong;   /* connections given up for a wrong byte */
@@ -55,7 +57,7 @@ struct load_result {
 
     struct histogram latency;
     struct histogram connect; /* how long it took to be connected */
-    struct histogram lag;     /* with a rate: how late the client itself came to a message */
+    struct histogram lag;     /* with a rate: how late the client itself sent a message */
 };
 
 enum load_phase {
@@ -71,6 +73,7 @@ struct load {
     struct event_loop *coordinator;
     _Atomic unsigned phase;
     uint64_t start_nsec; /* set before LOAD_RUN */
+    uint64_t stop_nsec;  /* UINT64_MAX: not before all is over */
     struct load_thread **threads;
     size_t thread_count;
 };

@@ -69,14 +69,21 @@ struct load_thread {
 /* When a message of the schedule is due; the messages of all connections take turns. */
 uint64_t load_due_nsec(const struct load *load, uint64_t message);
 
+/* How many messages of the schedule are due by then. */
+uint64_t load_due_until(const struct load *load, uint64_t until_nsec);
+
 /* ---- load_connection.c ---- */
 
 /* Begins to connect, or takes a connected socket. Returns 0 or -EAGAIN: try this one again a little later. */
 int load_connection_start(struct load_connection *connection, int fd);
 
 void load_connection_begin(struct load_connection *connection); /* LOAD_RUN */
-void load_connection_due(struct load_connection *connection);   /* one more message of the schedule */
 void load_connection_stop(struct load_connection *connection);  /* LOAD_STOP */
+
+/* One more message of the schedule. Returns whether it is sent; on a connection that is gone it has no
+ * answer.
+ */
+bool load_connection_due(struct load_connection *connection);
 void load_connection_give_up(struct load_connection *connection);
 
 /* ---- load_thread.c ---- */
@@ -89,6 +96,10 @@ void load_thread_closed(struct load_thread *thread);
  * that is negative. Returns 0, or a negative errno with nothing to release and first_fd still the caller's.
  */
 int load_thread_new(struct load *load, size_t index, int first_fd, struct load_thread **out);
+
+/* How many of the first `due` messages of the schedule were for the thread to send, and it never came to
+ * them. When it has finished. */
+uint64_t load_thread_not_sent(const struct load_thread *thread, uint64_t due);
 
 /* Waits for its end. */
 void load_thread_free(struct load_thread *thread);

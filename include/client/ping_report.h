@@ -21,6 +21,13 @@ const char *ping_format_time(uint64_t usec, char out[static PING_TIME_TEXT_SIZE]
 void ping_print_event(FILE *out, const struct terminal *terminal, const struct ping_event *event,
                       const char *peer, size_t size, uint64_t usec);
 
-/* `pending` messages were under way when the user had enough: neither received nor lost. */
-void ping_print_summary(FILE *out, const char *host, const struct ping_stream *stream,
-                        const struct ping_times *times, uint64_t pending, uint64_t usec);
+struct ping_summary {
+    const char *host;
+    const struct ping_stream *stream;
+    const struct ping_times *times;
+    uint64_t pending; /* messages that were under way when the user had enough: neither received nor lost */
+    uint64_t dropped; /* that could not be sent: lost, too */
+    uint64_t usec;
+};
+
+void ping_print_summary(FILE *out, const struct ping_summary *summary);

@@ -16,13 +16,15 @@
 #define PING_SIZE_MINIMUM 16 /* the mark and the number */
 #define PING_SIZE_MAXIMUM ((size_t)1 << 20)
 
-/* Older messages than this many are not waited for any more. */
+/* Older messages than this many are not waited for any more, and stay lost. */
 #define PING_WINDOW 65536U
 
 enum ping_event_kind {
     PING_REPLY,
     PING_DUPLICATE, /* of a message that has been answered */
     PING_CORRUPT,   /* bytes that are not as they should be; `fault` says how */
+    PING_TOO_LATE,  /* right, but of a message that is too old: nobody knows when it left, or if it is the
+                       first */
 };
 
 struct ping_event {
@@ -48,7 +50,7 @@ struct ping_stream {
     enum expectation expect;
     size_t size; /* of a message */
     struct ping_message *window;
-    uint64_t sent, answered, spoilt, duplicates,
+    uint64_t sent, answered, spoilt, too_late, duplicates,
         corrupted;   /* the last: events, of which a message may have two */
     uint64_t oldest; /* every message before this one is answered or spoilt, or too old */
     uint8_t *wanted; /* room for one message */

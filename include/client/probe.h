@@ -17,8 +17,9 @@ enum probe_end {
     PROBE_TIMED_OUT,   /* not connected, or not served, in time */
     PROBE_BROKEN,      /* with an errno: reset; 0: closed before everything was answered */
     PROBE_WRONG,       /* with probe->fault and probe->wrong_bytes */
+    PROBE_SHORT,       /* with an errno: not begun, for want of a local port, a descriptor or memory */
 };
-#define PROBE_ENDS (PROBE_WRONG + 1)
+#define PROBE_ENDS (PROBE_SHORT + 1)
 
 struct probe {
     struct event_source source;
@@ -29,7 +30,7 @@ struct probe {
     uint64_t answered; /* messages */
     uint64_t serve_usec;
     bool is_used; /* has a socket */
-    bool is_connected, is_finishing;
+    bool is_connected, is_finishing, resets;
     struct fault fault;
     uint64_t wrong_bytes;
 
@@ -49,6 +50,9 @@ struct probe_terms {
     uint64_t size;
     uint64_t connect_usec; /* patience for being connected */
     uint64_t serve_usec;   /* and for everything behind that; USEC_NEVER: as long as it takes */
+    /* When all is answered, end with a reset, which keeps no local port (TIME_WAIT), in place of a
+     * half-close, behind which the server has to close. */
+    bool resets;
 };
 
 /* Begins to connect, or takes the connected `fd` in any case (negative: none). A failure is told by ended(),
@@ -58,7 +62,8 @@ void probe_start(struct probe *probe, const struct probe_terms *terms, int fd);
 /* One more message; it leaves as soon as there is a connection. */
 void probe_send(struct probe *probe);
 
-/* No more messages: half-closes when all is answered, and is served when the server has closed, too. */
+/* No more messages: half-closes when all is answered, and is served when the server has closed, too; or
+ * resets it. */
 void probe_finish(struct probe *probe);
 
 /* Closes it without a word. */

@@ -9,8 +9,9 @@ struct endpoint {
     socklen_t length;
 };
 
-/* "127.0.0.1:7007", "[::1]:7007", or the path of a Unix socket. Returns `out`. */
-#define ENDPOINT_TEXT_SIZE 128
+/* "127.0.0.1:7007", "[::1]:7007", or the path of a Unix socket with its control characters escaped. Returns
+ * `out`. */
+#define ENDPOINT_TEXT_SIZE 448
 const char *endpoint_format(const struct endpoint *endpoint, char out[static ENDPOINT_TEXT_SIZE]);
 
 struct target {

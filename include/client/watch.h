@@ -3,6 +3,7 @@
 #pragma once
 
 #include "client/options.h"
+#include "client/output.h"
 #include "client/precise_timer.h"
 #include "client/watch_report.h"
 
@@ -22,10 +23,11 @@ struct watch {
     struct event_source interrupt;
     struct precise_timer tick;
     struct timer end_timer, progress_timer, last_timer;
+    struct timer gap_timer; /* armed while a gap is open and has not been told */
     const struct client_options *options;
     struct endpoint endpoint;
     uint64_t start_nsec, next_nsec, stop_nsec;
-    bool stopping;
+    bool stopping, deserted;
 
     struct probe steady;
     uint64_t due_nsec[MOST_UNANSWERED]; /* of each message of this connection, by its number */
@@ -35,12 +37,23 @@ struct watch {
     struct list idle;
     uint64_t under_way;        /* comers */
     uint64_t run, connections; /* make the bytes of each connection its own */
-    uint64_t skipped, late_nsec;
+    uint64_t late_nsec;
+    uint64_t orderly_nsec; /* when the last comer was due that closes in order */
     struct watch_side steady_side, comer_side;
 
+    struct output output;
     struct terminal out, progress; /* stdout, stderr */
     uint64_t line_second, lines, lines_left_out;
 };
+
+/* A message or a connection is due at that time. */
+void watch_owe(struct watch *watch, struct watch_side *side, uint64_t due_nsec);
+
+/* Tells once of each gap that is open and longer than allowed: `gap_timer`. */
+void watch_look_for_gaps(struct timer *timer);
+
+/* What is owed at the end has been a gap until now. */
+void watch_close_gap(struct watch *watch, struct watch_side *side);
 
 /* A message or a connection is served that was due at that time, with or without more that are owed. */
 void watch_served(struct watch *watch, struct watch_side *side, uint64_t due_nsec, bool more);

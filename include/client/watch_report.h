@@ -6,16 +6,26 @@
 #include "client/probe.h"
 #include "client/terminal.h"
 
+/* Why something that was due was not begun. None of it is the server's fault alone. */
+enum not_begun {
+    NOT_BEGUN_LATE,  /* tcpecho was stopped or starved itself */
+    NOT_BEGUN_FULL,  /* too many were under way */
+    NOT_BEGUN_SHORT, /* no local port, descriptor or memory: with short_error */
+};
+#define NOT_BEGUN_REASONS (NOT_BEGUN_SHORT + 1)
+
 /* The steady client, or the new connections. */
 struct watch_side {
     const char *name;
     struct gap gap;
-    uint64_t begun;            /* messages, or connections */
-    uint64_t served;           /* of these */
+    bool is_gap_told; /* the one that is open */
+    uint64_t begun;   /* messages, or connections */
+    uint64_t served;  /* of these */
+    uint64_t not_begun[NOT_BEGUN_REASONS];
     uint64_t ends[PROBE_ENDS]; /* connections, by how they ended */
     uint64_t wrong_bytes;
     int connect_error; /* the last of each */
-    int break_error;
+    int break_error, short_error;
     struct histogram latency; /* from when it was due until it was answered */
 
     /* Since something went wrong, until it goes right again. */
@@ -27,13 +37,16 @@ struct watch_summary {
     const char *peer;
     uint64_t interval_usec, allowed_usec;
     uint64_t start_nsec, elapsed_nsec;
-    uint64_t skipped; /* new connections not begun, since too many were under way */
     uint64_t
         late_nsec; /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
+    bool deserted; /* nobody wanted to know any more, perhaps before the first answer */
     const struct watch_side *steady, *comers;
 };
 
-/* Whether there was no outage: no gap over what is allowed, nothing refused, broken, late or wrong. */
+/* Whether there was an outage: a gap over what is allowed, or something refused, broken, late or wrong. */
+bool watch_has_outage(const struct watch_summary *summary);
+
+/* Whether there was none, and nothing is missing that would have shown one. */
 bool watch_is_clean(const struct watch_summary *summary);
 
 /* Write errors stay in the stream. */

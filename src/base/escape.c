@@ -109,6 +109,24 @@ char *escape_quoted(const char *text)
     return out;
 }
 
+size_t escape_controls(const char *text, char *out, size_t size)
+{
+    size_t length = 0;
+
+    for (const uint8_t *in = (const uint8_t *)text; *in;) {
+        char escaped[ESCAPED_MAX];
+        size_t whole = *in >= ' ' && *in <= '~' ? 1 : utf8_length(in);
+        size_t wanted = whole > 0 ? whole : (size_t)(put_escape(escaped, *in) - escaped);
+        if (length + wanted >= size)
+            break;
+        memcpy(out + length, whole > 0 ? (const char *)in : escaped, wanted);
+        length += wanted;
+        in += whole > 0 ? whole : 1;
+    }
+    out[length] = '\0';
+    return length;
+}
+
 size_t escape_cut_short(char *text, size_t length)
 {
     size_t end = length - 3;

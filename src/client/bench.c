@@ -2,13 +2,13 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/streams.h"
 #include "client/bench_report.h"
 #include "client/descriptors.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
+#include "client/output.h"
 #include "client/precise_timer.h"
 
 #include <errno.h>
@@ -27,6 +27,7 @@ struct bench {
     struct timer progress_timer;
     struct precise_timer end_timer;
     struct terminal terminal; /* stderr: progress */
+    struct output output;
     struct load load;
     struct load_progress last;
     uint64_t last_usec;
@@ -102,22 +103,37 @@ static void on_wake(struct event_loop *loop)
         event_loop_quit(loop);
 }
 
-static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint)
+/* A schedule of so many messages ends, too, whether or not the server answers them. */
+static uint64_t duration_of(const struct client_options *options)
 {
     uint64_t duration = options->duration_usec;
 
-    if (duration == USEC_NEVER && options->count == 0)
-        duration = DEFAULT_DURATION;
+    if (options->count == 0)
+        return duration == USEC_NEVER ? DEFAULT_DURATION : duration;
+    if (options->rate == 0)
+        return duration;
+    uint64_t schedule = (options->count * USEC_PER_SEC + options->rate - 1) / options->rate;
+    return schedule < duration ? schedule : duration;
+}
+
+/* One without a connection would have nothing to do. */
+static uint64_t threads_of(const struct client_options *options)
+{
+    return options->threads < options->connections ? options->threads : options->connections;
+}
+
+static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint)
+{
     return (struct load_plan){
         .endpoint = *endpoint,
         .expect = options->expect,
         .run = clock_monotonic_nsec(),
         .size = options->size,
         .connections = options->connections,
-        .threads = options->threads < options->connections ? options->threads : options->connections,
+        .threads = threads_of(options),
         .count = options->count,
         .rate = options->rate,
-        .duration_usec = duration,
+        .duration_usec = duration_of(options),
         .connect_usec = options->connect_timeout_usec,
         .wait_usec = options->wait_usec,
     };
@@ -127,7 +143,7 @@ static struct load_plan make_plan(const struct client_options *options, const st
 static int check_descriptors(const struct client_options *options)
 {
     uint64_t limit = descriptors_raise_limit();
-    uint64_t room = descriptors_room(limit, options->threads * THREAD_DESCRIPTORS);
+    uint64_t room = descriptors_room(limit, threads_of(options) * THREAD_DESCRIPTORS);
 
     if (options->connections <= room)
         return 0;
@@ -182,10 +198,12 @@ static int report(struct bench *bench, const struct client_options *options, con
     };
     terminal_init(&out, STDOUT_FILENO);
     if (options->json)
-        bench_print_json(&summary, stdout);
+        bench_print_json(&summary, bench->output.stream);
     else
-        bench_print(&summary, &out, stdout);
-    int r = print_finish(stdout);
+        bench_print(&summary, &out, bench->output.stream);
+    int r = output_finish(&bench->output);
+    if (r == -EINTR)
+        interrupt_die(interrupt_number());
     bench_complain(&summary);
     if (r < 0 && r != -EPIPE) {
         complain("cannot write to stdout: %s", strerror(-r));
@@ -207,44 +225,58 @@ static int run_load(struct bench *bench, const struct client_options *options, i
 }
 
 /* `fd` is the first connection; it is taken in any case. */
+static int with_output(struct bench *bench, const struct client_options *options,
+                       const struct endpoint *endpoint, int fd, int interrupt_fd)
+{
+    CLEANUP(fd_close) int first_fd = fd;
+    struct load_plan plan = make_plan(options, endpoint);
+
+    int r = event_loop_init(&bench->loop, on_wake);
+    if (r < 0)
+        return fail_system("start", -r);
+    r = load_init(&bench->load, &plan, &bench->loop, TAKE_FD(first_fd));
+    if (r < 0) {
+        event_loop_deinit(&bench->loop);
+        return fail_system("start a thread", -r);
+    }
+    int status = run_load(bench, options, interrupt_fd);
+    load_deinit(&bench->load);
+    event_loop_deinit(&bench->loop);
+    return status;
+}
+
 static int with_connection(const struct client_options *options, const struct endpoint *endpoint, int fd,
                            int interrupt_fd)
 {
     struct bench bench = {0};
-    struct load_plan plan = make_plan(options, endpoint);
 
     timer_init(&bench.progress_timer, on_progress);
     terminal_init(&bench.terminal, STDERR_FILENO);
-    int r = event_loop_init(&bench.loop, on_wake);
-    if (r < 0) {
+    output_open(&bench.output);
+    int r = output_start_stream(&bench.output, interrupt_fd);
+    if (r < 0)
         fd_close(&fd);
-        return fail_system("start", -r);
-    }
-    r = load_init(&bench.load, &plan, &bench.loop, fd);
-    if (r < 0) {
-        event_loop_deinit(&bench.loop);
-        return fail_system("start a thread", -r);
-    }
-    int status = run_load(&bench, options, interrupt_fd);
-    load_deinit(&bench.load);
-    event_loop_deinit(&bench.loop);
+    int status = r < 0 ? fail_system("start", -r) : with_output(&bench, options, endpoint, fd, interrupt_fd);
+    output_close(&bench.output);
     return status;
 }
 
 int bench_run(const struct client_options *options)
 {
     CLEANUP(target_clear) struct target target = {0};
-    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
     size_t chosen;
     int fd;
 
-    if (interrupt_fd < 0)
-        return fail_system("wait for signals", -interrupt_fd);
     int status = check_descriptors(options);
     if (status == 0)
         status = target_resolve(options->host, options->port, &target);
-    if (status == 0)
-        status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
+    if (status != 0)
+        return status;
+    /* Behind the look-up, which nothing but a signal ends. */
+    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
+    if (interrupt_fd < 0)
+        return fail_system("wait for signals", -interrupt_fd);
+    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
     if (status == EXIT_INTERRUPTED)
         interrupt_die(interrupt_take(interrupt_fd));
     if (status != 0)

@@ -4,6 +4,14 @@
 
 #include <string.h>
 
+static void write_time(struct json *json, const char *key, const struct histogram *times, uint64_t nsec)
+{
+    if (times->count > 0)
+        json_count(json, key, nsec, "ns");
+    else
+        json_none(json, key, "ns");
+}
+
 static void write_times(struct json *json, const char *key, const struct histogram *times)
 {
     static const struct {
@@ -13,11 +21,14 @@ static void write_times(struct json *json, const char *key, const struct histogr
 
     json_open(json, key, '{');
     json_count(json, "count", times->count, "1");
-    json_count(json, "min", times->min, "ns");
-    json_number(json, "mean", histogram_mean(times), "ns");
+    write_time(json, "min", times, times->min);
+    if (times->count > 0)
+        json_number(json, "mean", histogram_mean(times), "ns");
+    else
+        json_none(json, "mean", "ns");
     for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++)
-        json_count(json, quantiles[i].name, histogram_quantile(times, quantiles[i].per_million), "ns");
-    json_count(json, "max", times->max, "ns");
+        write_time(json, quantiles[i].name, times, histogram_quantile(times, quantiles[i].per_million));
+    write_time(json, "max", times, times->max);
     json_close(json, '}');
 }
 
@@ -84,6 +95,7 @@ static void write_mistakes(struct json *json, const struct load_result *result)
     json_count(json, "wrong", result->wrong, "connections");
     json_count(json, "not_closed_behind_us", result->unended, "connections");
     json_count(json, "unanswered", result->unanswered, "messages");
+    json_count(json, "not_sent", result->unsent, "messages");
     json_open(json, "faults", '[');
     for (unsigned i = 0; i < result->fault_count; i++) {
         json_open(json, NULL, '{');

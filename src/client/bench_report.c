@@ -40,6 +40,8 @@ static bool is_late(const struct load_result *result)
 
 bool bench_is_client_limited(const struct load_plan *plan, const struct load_result *result)
 {
+    if (result->unsent > 0)
+        return true;
     if (result->wall_nsec < LEAST_WALL_NSEC)
         return false;
     return result->busy >= BUSY_LIMIT || (plan->rate > 0 && is_late(result));
@@ -91,6 +93,9 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
         (void)fprintf(out, "schedule     sent late by p99 %s, max %s; times count from when it was due\n",
                       latency_format(histogram_quantile(&result->lag, P99), p99),
                       latency_format(result->lag.max, max));
+    if (result->unsent > 0)
+        (void)fprintf(out, "             %" PRIu64 " not sent in time, and in no percentile\n",
+                      result->unsent);
 }
 
 static void print_connections(const struct bench_summary *summary, FILE *out)
@@ -123,7 +128,12 @@ static void print_client_limit(const struct bench_summary *summary, const struct
         return;
     (void)fprintf(out, "\n%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
                   terminal_colour(terminal, COLOUR_OFF));
-    if (result->busy >= BUSY_LIMIT && result->queued_nsec > result->cpu_nsec)
+    if (result->unsent > 0)
+        (void)fputs(
+            "tcpecho could not send all that was due, so the latencies are those of a lower rate.\n"
+            "Use a lower --rate, more --threads, where there are CPUs for them, or another machine.\n",
+            out);
+    else if (result->busy >= BUSY_LIMIT && result->queued_nsec > result->cpu_nsec)
         (void)fputs("tcpecho waited for a CPU most of the time, so these are not the server's limits.\n"
                     "Run the client on another machine, or on CPUs of its own (taskset(1)).\n",
                     out);
@@ -193,7 +203,7 @@ void bench_complain(const struct bench_summary *summary)
                  fault_format(&result->faults[i].fault, text));
     if (result->unanswered > 0)
         complain("%" PRIu64
-                 " message%s had no answer when the connection ended or %s after the end (--wait); "
+                 " message%s had no answer: the connection was gone, or it was %s after the end (--wait); "
                  "they are in no percentile",
                  result->unanswered, result->unanswered == 1 ? "" : "s",
                  value_format_duration(summary->plan->wait_usec, wait));

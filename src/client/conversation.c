@@ -4,11 +4,11 @@
 #include "base/clock.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
+#include "client/output.h"
 #include "client/terminal.h"
 #include "client/values.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/sockios.h>
 #include <poll.h>
@@ -19,7 +19,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Of each direction. Larger ones are no faster: they do not fit beside each other into a CPU's cache. */
@@ -44,8 +43,7 @@ struct conversation {
     const struct conversation_terms *terms;
     struct conversation_totals *totals;
     int fd;
-    int out; /* stdout, or a description of it that is ours and does not block */
-    bool out_is_socket;
+    struct output out;
     struct flow up, down;
     struct answer_check *check; /* NULL: anything is right */
     bool at_terminal;           /* stdin is one */
@@ -146,8 +144,7 @@ static int write_answer(struct conversation *c, bool *left)
 {
     const uint8_t *from = c->down.bytes + c->down.start;
     size_t length = c->down.end - c->down.start;
-    ssize_t n = c->out_is_socket ? send(c->out, from, length, MSG_NOSIGNAL | MSG_DONTWAIT)
-                                 : write(c->out, from, length);
+    ssize_t n = output_write(&c->out, from, length);
 
     if (n < 0 && errno == EPIPE)
         *left = true;
@@ -204,7 +201,7 @@ static void choose(const struct conversation *c, struct pollfd items[static WATC
 
     items[INPUT] = (struct pollfd){.fd = may_read(c) ? STDIN_FILENO : -1, .events = POLLIN};
     items[SOCKET] = (struct pollfd){.fd = watched ? c->fd : -1, .events = socket_events};
-    items[OUTPUT] = (struct pollfd){.fd = c->out, .events = is_empty(&c->down) ? 0 : POLLOUT};
+    items[OUTPUT] = (struct pollfd){.fd = c->out.fd, .events = is_empty(&c->down) ? 0 : POLLOUT};
     items[INTERRUPT] = (struct pollfd){.fd = c->terms->interrupt_fd, .events = POLLIN};
 }
 
@@ -299,31 +296,11 @@ static int judge(const struct conversation *c, int status)
     return EXIT_WRONG_ANSWER;
 }
 
-/* A pipe that is full, or a terminal that is held, would stop the other direction as well. Its mode belongs
- * to all who share it, so a description of our own is opened; where that cannot be had, stdout itself has to
- * do. */
-static int own_output(void)
-{
-    struct stat status;
-
-    if (fstat(STDOUT_FILENO, &status) == 0 && (S_ISFIFO(status.st_mode) || isatty(STDOUT_FILENO) == 1))
-        return open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    return -1;
-}
-
-static bool is_socket(int fd)
-{
-    struct stat status;
-
-    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
-}
-
 int converse(int fd, const struct conversation_terms *terms, struct conversation_totals *totals)
 {
     CLEANUP(free_pointer) uint8_t *up = malloc(BUFFER_SIZE);
     CLEANUP(free_pointer) uint8_t *down = malloc(BUFFER_SIZE);
     CLEANUP(answer_check_deinit) struct answer_check check = {0};
-    CLEANUP(fd_close) int owned = own_output();
     bool checked = terms->expect != EXPECT_ANYTHING;
 
     *totals = (struct conversation_totals){0};
@@ -335,13 +312,14 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
         .terms = terms,
         .totals = totals,
         .fd = fd,
-        .out = owned >= 0 ? owned : STDOUT_FILENO,
-        .out_is_socket = is_socket(STDOUT_FILENO),
         .up.bytes = up,
         .down.bytes = down,
         .check = checked ? &check : NULL,
         .at_terminal = isatty(STDIN_FILENO) == 1,
         .heard = clock_monotonic_usec(),
     };
-    return judge(&c, exchange(&c));
+    output_open(&c.out);
+    int status = judge(&c, exchange(&c));
+    output_close(&c.out);
+    return status;
 }

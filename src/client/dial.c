@@ -30,7 +30,10 @@ int dial_exit_status(int error)
     case ECONNABORTED:
     case EPIPE:
         return EXIT_CLOSED_EARLY;
-    case ENOENT: /* of a path */
+    case ENOENT: /* these of a path */
+    case ENOTDIR:
+    case ELOOP:
+    case EINVAL: /* of a link-local address */
         return EXIT_UNKNOWN_NAME;
     case ENETUNREACH:
     case EHOSTUNREACH:
@@ -150,6 +153,16 @@ struct reasons {
     int status;
 };
 
+static const char *reason(const struct endpoint *endpoint, int error)
+{
+    const struct sockaddr_in6 *name = (const struct sockaddr_in6 *)(const void *)&endpoint->address;
+
+    if (error == EINVAL && name->sin6_family == AF_INET6 && name->sin6_scope_id == 0 &&
+        IN6_IS_ADDR_LINKLOCAL(&name->sin6_addr))
+        return "a link-local address needs its interface, as in fe80::1%eth0";
+    return strerror(error);
+}
+
 static void add_reason(struct reasons *reasons, const struct endpoint *endpoint, int error)
 {
     char name[ENDPOINT_TEXT_SIZE];
@@ -158,7 +171,7 @@ static void add_reason(struct reasons *reasons, const struct endpoint *endpoint,
     if (reasons->length == 0 || is_more_telling(dial_exit_status(error), reasons->status))
         reasons->status = dial_exit_status(error);
     int length = snprintf(reasons->text + reasons->length, room, "%s%s: %s", reasons->length == 0 ? "" : ", ",
-                          endpoint_format(endpoint, name), strerror(error));
+                          endpoint_format(endpoint, name), reason(endpoint, error));
     reasons->length += (size_t)length < room ? (size_t)length : room - 1;
 }
 

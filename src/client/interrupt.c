@@ -1,40 +1,57 @@
 #include "client/interrupt.h"
 
+#include "base/cleanup.h"
+
 #include <errno.h>
 #include <signal.h>
-#include <sys/signalfd.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
-static void awaited_signals(sigset_t *set)
+/* A blocked signal, as signalfd(2) needs it, could not end a program that is stuck in a write. */
+
+static volatile sig_atomic_t arrived;
+static int told_fd = -1; /* an eventfd; the caller's of interrupt_open */
+
+static void on_signal(int number)
 {
-    sigemptyset(set);
-    sigaddset(set, SIGINT);
-    sigaddset(set, SIGTERM);
+    int saved = errno;
+    uint64_t one = 1;
+
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
+    arrived = number;
+    ssize_t written = write(told_fd, &one, sizeof one); /* fails only when it has been closed */
+    (void)written;
+    errno = saved;
 }
 
 int interrupt_open(void)
 {
-    sigset_t set;
-    int error;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    CLEANUP(fd_close) int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-    awaited_signals(&set);
-    error = pthread_sigmask(SIG_BLOCK, &set, NULL);
-    if (error != 0)
-        return -error;
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd < 0 ? -errno : fd;
+    if (fd < 0)
+        return -errno;
+    arrived = 0;
+    told_fd = fd;
+    if (sigaction(SIGINT, &action, NULL) < 0 || sigaction(SIGTERM, &action, NULL) < 0)
+        return -errno;
+    return TAKE_FD(fd);
 }
 
 int interrupt_take(int fd)
 {
-    struct signalfd_siginfo info;
-    sigset_t set;
+    uint64_t count;
 
-    if (read(fd, &info, sizeof info) != (ssize_t)sizeof info)
+    if (read(fd, &count, sizeof count) != (ssize_t)sizeof count)
         return 0;
-    awaited_signals(&set);
-    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* has worked with SIG_BLOCK */
-    return (int)info.ssi_signo;
+    return arrived;
+}
+
+int interrupt_number(void)
+{
+    return arrived;
 }
 
 void interrupt_die(int number)

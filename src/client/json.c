@@ -84,6 +84,14 @@ void json_number(struct json *json, const char *key, double value, const char *u
     (void)fputc('}', json->out);
 }
 
+void json_none(struct json *json, const char *key, const char *unit)
+{
+    put_key(json, key);
+    (void)fputs("{\"value\": null, \"unit\": ", json->out);
+    put_string(json->out, unit);
+    (void)fputc('}', json->out);
+}
+
 void json_row(struct json *json, const uint64_t *values, unsigned count)
 {
     put_key(json, NULL);

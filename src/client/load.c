@@ -20,7 +20,7 @@ int load_init(struct load *load, const struct load_plan *plan, struct event_loop
 {
     CLEANUP(fd_close) int fd = first_fd;
 
-    *load = (struct load){.plan = *plan, .coordinator = coordinator};
+    *load = (struct load){.plan = *plan, .coordinator = coordinator, .stop_nsec = UINT64_MAX};
     load->threads = calloc(plan->threads, sizeof *load->threads);
     if (!load->threads)
         return -ENOMEM;
@@ -62,6 +62,7 @@ void load_run(struct load *load)
 
 void load_stop(struct load *load)
 {
+    load->stop_nsec = clock_monotonic_nsec();
     enter(load, LOAD_STOP);
 }
 
@@ -119,13 +120,26 @@ static void add_result(struct load_result *into, const struct load_result *from)
     histogram_merge(&into->lag, &from->lag);
 }
 
+/* What a thread never came to has no answer when none of its connections was left; else it was too slow. */
+static void add_rest(struct load_result *into, const struct load_thread *thread, uint64_t due)
+{
+    uint64_t rest = load_thread_not_sent(thread, due);
+
+    if (thread->stopping)
+        into->unsent += rest;
+    else
+        into->unanswered += rest;
+}
+
 int load_collect(const struct load *load, struct load_result *out)
 {
+    uint64_t due = load_due_until(load, load->stop_nsec);
     int error = 0;
 
     *out = (struct load_result){0};
     for (size_t i = 0; i < load->thread_count; i++) {
         add_result(out, &load->threads[i]->result);
+        add_rest(out, load->threads[i], due);
         if (error == 0)
             error = atomic_load(&load->threads[i]->error);
     }

@@ -323,14 +323,17 @@ void load_connection_begin(struct load_connection *connection)
         go_on(connection);
 }
 
-void load_connection_due(struct load_connection *connection)
+bool load_connection_due(struct load_connection *connection)
 {
-    if (connection->state != LOAD_OPEN)
-        return;
+    if (connection->state != LOAD_OPEN) {
+        connection->thread->result.unanswered++;
+        return false;
+    }
     add_message(connection);
     /* While the socket is full it waits its turn. */
     if (!(connection->source.interest & EPOLLOUT))
         (void)flush(connection);
+    return true;
 }
 
 void load_connection_stop(struct load_connection *connection)

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 
 /* Connections under way at a time: what fits into the backlog of most servers. */
 #define MAX_CONNECTING 64
@@ -14,10 +13,48 @@
 /* Messages of the schedule that are sent before answers are read again. */
 #define SCHEDULE_BATCH 256
 
+/* At the end, for what is due and had to wait for a CPU: longer, and it is the load that is too much. */
+#define LAST_NSEC (10 * 1000 * NSEC_PER_USEC)
+
 uint64_t load_due_nsec(const struct load *load, uint64_t message)
 {
     uint64_t rate = load->plan.rate;
     return load->start_nsec + message / rate * NSEC_PER_SEC + message % rate * NSEC_PER_SEC / rate;
+}
+
+uint64_t load_due_until(const struct load *load, uint64_t until_nsec)
+{
+    const struct load_plan *plan = &load->plan;
+    uint64_t rate = plan->rate, end_nsec = UINT64_MAX;
+
+    if (rate == 0 || load->start_nsec == 0 || until_nsec < load->start_nsec)
+        return 0;
+    if (plan->duration_usec < UINT64_MAX / NSEC_PER_USEC)
+        end_nsec = plan->duration_usec * NSEC_PER_USEC;
+    /* What is due at the moment itself is due, but at the end of all there is nothing any more. */
+    uint64_t passed_nsec = until_nsec - load->start_nsec;
+    passed_nsec = passed_nsec < end_nsec ? passed_nsec + 1 : end_nsec;
+    uint64_t due = passed_nsec / NSEC_PER_SEC * rate +
+                   (passed_nsec % NSEC_PER_SEC * rate + NSEC_PER_SEC - 1) / NSEC_PER_SEC;
+    return plan->count > 0 && plan->count < due ? plan->count : due;
+}
+
+/* How many of `total` things fall to one of `shares` that take turns. */
+static uint64_t share_of(uint64_t total, uint64_t shares, uint64_t index)
+{
+    return total / shares + (index < total % shares ? 1 : 0);
+}
+
+uint64_t load_thread_not_sent(const struct load_thread *thread, uint64_t due)
+{
+    uint64_t missing = 0;
+
+    for (size_t i = 0; i < thread->count; i++) {
+        uint64_t share = share_of(due, thread->load->plan.connections, thread->connections[i].number);
+        uint64_t passed = thread->schedule_round + (i < thread->schedule_next ? 1 : 0);
+        missing += share > passed ? share - passed : 0; /* more may have been due when the last were sent */
+    }
+    return missing;
 }
 
 /* ---- what it costs ---- */
@@ -139,26 +176,23 @@ static bool is_over(const struct load_thread *thread, uint64_t message, uint64_t
            due_nsec - thread->load->start_nsec >= plan->duration_usec * NSEC_PER_USEC;
 }
 
-/* Sends what is due by now, `most` messages at most. Returns when the next one is due, or 0: there is none.
- */
-static uint64_t send_due(struct load_thread *thread, unsigned most)
+/* Sends what is due by now, one batch at most. Returns when the next one is due, or 0: there is none. */
+static uint64_t send_due(struct load_thread *thread)
 {
-    uint64_t now = clock_monotonic_nsec();
-
     for (unsigned i = 0; thread->live > 0; i++) {
         struct load_connection *connection = &thread->connections[thread->schedule_next];
         uint64_t message = thread->schedule_round * thread->load->plan.connections + connection->number;
-        uint64_t due = load_due_nsec(thread->load, message);
+        uint64_t due = load_due_nsec(thread->load, message), now = clock_monotonic_nsec();
         if (is_over(thread, message, due))
             return 0;
-        if (due > now || i == most)
+        if (due > now || i == SCHEDULE_BATCH)
             return due;
-        histogram_add(&thread->result.lag, now - due);
         if (++thread->schedule_next == thread->count) {
             thread->schedule_next = 0;
             thread->schedule_round++;
         }
-        load_connection_due(connection);
+        if (load_connection_due(connection))
+            histogram_add(&thread->result.lag, now - due);
     }
     return 0;
 }
@@ -166,7 +200,7 @@ static uint64_t send_due(struct load_thread *thread, unsigned most)
 static void on_schedule(struct precise_timer *timer)
 {
     struct load_thread *thread = CONTAINER_OF(timer, struct load_thread, schedule);
-    uint64_t due = thread->stopping ? 0 : send_due(thread, SCHEDULE_BATCH);
+    uint64_t due = thread->stopping ? 0 : send_due(thread);
     if (due > 0)
         precise_timer_arm(timer, due);
 }
@@ -205,11 +239,21 @@ static void on_patience(struct timer *timer)
         load_connection_give_up(&thread->connections[i]);
 }
 
+/* A thread that had to wait for a CPU a moment ago sends what was due then. Who cannot keep up does not go on
+ * for as long as it takes: see load_thread_not_sent. */
+static void send_last(struct load_thread *thread)
+{
+    uint64_t stop = clock_monotonic_nsec(), due;
+
+    do
+        due = send_due(thread);
+    while (due > 0 && due <= stop && clock_monotonic_nsec() < stop + LAST_NSEC);
+}
+
 static void begin_stopping(struct load_thread *thread)
 {
-    /* Leaving out what we are late with would hide that it is late. */
     if (thread->load->plan.rate > 0 && thread->load->start_nsec > 0)
-        (void)send_due(thread, UINT_MAX);
+        send_last(thread);
     thread->stopping = true;
     measure_until_here(thread);
     if (thread->live == 0)
@@ -263,12 +307,6 @@ static void *run_thread(void *argument)
 }
 
 /* ---- to begin and to end ---- */
-
-/* How many of `total` things fall to one of `shares` that take turns. */
-static uint64_t share_of(uint64_t total, uint64_t shares, uint64_t index)
-{
-    return total / shares + (index < total % shares ? 1 : 0);
-}
 
 static int make_connections(struct load_thread *thread, size_t index)
 {

@@ -182,7 +182,7 @@ static int take_option(int option, char *argv[], struct client_options *options,
     if (line->count == OPTIONS_MAX)
         return usage("more than %d options", OPTIONS_MAX);
     line->given[line->count++] = (struct given){.row = row, .text = optarg};
-    /* Whatever else is wrong, help is what was asked for. */
+    /* Help is what was asked for, whatever the values and the operands are. */
     if (row->type == OPTION_FLAG && row->offset == offsetof(struct client_options, help))
         options->help = true;
     return row->type == OPTION_MODE ? set_mode(options, row) : 0;

@@ -1,10 +1,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/streams.h"
+#include "base/escape.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
+#include "client/output.h"
 #include "client/ping_report.h"
 
 #include <errno.h>
@@ -16,7 +17,9 @@
 
 struct ping {
     const struct client_options *options;
-    struct terminal terminal; /* stdout */
+    struct output output;
+    struct terminal terminal;    /* the same */
+    char host[TARGET_TEXT_SIZE]; /* as it can be shown */
     char peer[ENDPOINT_TEXT_SIZE];
     int fd, interrupt_fd;
 
@@ -26,6 +29,7 @@ struct ping {
     uint64_t noted;       /* up to this message it has been said that no answer has come in time */
     uint8_t *message;     /* the one that is being sent */
     size_t unsent;        /* of it */
+    uint64_t dropped;     /* due, but the one before did not leave in time */
 
     bool half_closed, interrupted;
     uint64_t deadline; /* of the other side's end, once we have half-closed */
@@ -36,8 +40,10 @@ struct ping {
 /* What has been printed is to be seen now, also through a pipe. */
 static int show(struct ping *ping)
 {
-    int r = print_finish(stdout);
+    int r = output_finish(&ping->output);
 
+    if (r == -EINTR)
+        interrupt_die(interrupt_number());
     ping->reader_left = r == -EPIPE;
     if (r == 0 || ping->reader_left)
         return 0;
@@ -51,9 +57,10 @@ static int fail_connection(const struct ping *ping, int error)
     return dial_exit_status(error);
 }
 
-static bool all_sent(const struct ping *ping)
+/* The last message may still be leaving. */
+static bool all_begun(const struct ping *ping)
 {
-    return ping->options->count > 0 && ping->stream.sent == ping->options->count && ping->unsent == 0;
+    return ping->options->count > 0 && ping->stream.sent + ping->dropped == ping->options->count;
 }
 
 static int send_rest(struct ping *ping)
@@ -67,13 +74,23 @@ static int send_rest(struct ping *ping)
     return 0;
 }
 
-/* The schedule is kept: a late message does not make the next one late. One that could not be sent because
- * the one before had not left is not made up for. */
+/* The other side takes nothing, so there is no room for what is due. It has as long as an answer has. */
+static void drop_due(struct ping *ping, uint64_t now)
+{
+    while (!all_begun(ping) && ping->next + ping->options->wait_usec <= now) {
+        ping->next += ping->options->interval_usec;
+        ping->dropped++;
+    }
+}
+
+/* The schedule is kept: a late message does not make the next one late. */
 static int send_due(struct ping *ping)
 {
     uint64_t now = clock_monotonic_usec();
 
-    if (ping->unsent > 0 || all_sent(ping) || now < ping->next)
+    if (ping->unsent > 0)
+        drop_due(ping, now);
+    if (ping->unsent > 0 || all_begun(ping) || now < ping->next)
         return 0;
     ping->next += ping->options->interval_usec;
     if (ping->next <= now)
@@ -95,7 +112,7 @@ static int report_events(struct ping *ping)
             ping_times_add(&ping->times, usec);
         if (ping->options->quiet)
             continue;
-        ping_print_event(stdout, &ping->terminal, &event, ping->peer, ping->options->size, usec);
+        ping_print_event(ping->output.stream, &ping->terminal, &event, ping->peer, ping->options->size, usec);
         status = show(ping);
     }
     return status;
@@ -132,8 +149,9 @@ static int note_late(struct ping *ping)
         ping->noted++;
         if (!message || message->state != PING_WAITING || ping->options->quiet)
             continue;
-        printf("%sno answer from %s: seq=%" PRIu64 "%s\n", terminal_colour(&ping->terminal, COLOUR_BAD),
-               ping->peer, ping->noted, terminal_colour(&ping->terminal, COLOUR_OFF));
+        (void)fprintf(ping->output.stream, "%sno answer from %s: seq=%" PRIu64 "%s\n",
+                      terminal_colour(&ping->terminal, COLOUR_BAD), ping->peer, ping->noted,
+                      terminal_colour(&ping->terminal, COLOUR_OFF));
         status = show(ping);
     }
     return status;
@@ -142,7 +160,7 @@ static int note_late(struct ping *ping)
 /* Behind the last answer the end is waited for as well: what comes before it came twice. */
 static int half_close(struct ping *ping)
 {
-    if (ping->half_closed || !all_sent(ping) || ping_stream_waiting(&ping->stream) > 0)
+    if (ping->half_closed || !all_begun(ping) || ping->unsent > 0 || ping_stream_waiting(&ping->stream) > 0)
         return 0;
     int r = dial_half_close(ping->fd);
     if (r < 0)
@@ -158,15 +176,16 @@ static bool is_over(const struct ping *ping)
         return true;
     if (ping->half_closed)
         return clock_monotonic_usec() >= ping->deadline;
-    return all_sent(ping) && ping->noted == ping->stream.sent;
+    return all_begun(ping) && ping->noted == ping->stream.sent;
 }
 
 /* When to look again although nothing has come: the next message is due, or an answer late. */
 static uint64_t next_deadline(const struct ping *ping)
 {
-    uint64_t deadline = ping->half_closed                    ? ping->deadline
-                        : ping->unsent > 0 || all_sent(ping) ? USEC_NEVER
-                                                             : ping->next;
+    uint64_t deadline = ping->half_closed  ? ping->deadline
+                        : all_begun(ping)  ? USEC_NEVER
+                        : ping->unsent > 0 ? ping->next + ping->options->wait_usec
+                                           : ping->next;
     const struct ping_message *oldest = ping_stream_message(&ping->stream, ping->noted + 1);
 
     if (oldest && oldest->sent_usec + ping->options->wait_usec < deadline)
@@ -214,7 +233,7 @@ static int exchange(struct ping *ping)
     ping->start = ping->next = clock_monotonic_usec();
     while (status == 0 && !is_over(ping)) {
         status = send_due(ping);
-        if (status == 0)
+        if (status == 0 && !is_over(ping)) /* the last message may have been given up */
             status = wait_for_events(ping);
         if (status == 0)
             status = note_late(ping);
@@ -243,15 +262,22 @@ static int sum_up(struct ping *ping, int status)
     uint64_t pending = count_pending(ping);
 
     if (!ping->reader_left) {
-        ping_print_summary(stdout, ping->options->host, stream, &ping->times, pending,
-                           clock_monotonic_usec() - ping->start);
+        const struct ping_summary summary = {
+            .host = ping->host,
+            .stream = stream,
+            .times = &ping->times,
+            .pending = pending,
+            .dropped = ping->dropped,
+            .usec = clock_monotonic_usec() - ping->start,
+        };
+        ping_print_summary(ping->output.stream, &summary);
         int shown = show(ping);
         status = status == 0 ? shown : status;
     }
     if (status != 0 || ping->reader_left)
         return status;
-    bool is_right =
-        ping_stream_waiting(stream) == pending && stream->corrupted == 0 && stream->duplicates == 0;
+    bool is_right = ping_stream_waiting(stream) == pending && ping->dropped == 0 && stream->corrupted == 0 &&
+                    stream->duplicates == 0 && stream->too_late == 0;
     return is_right && stream->answered > 0 ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
 }
 
@@ -280,9 +306,11 @@ static int connect_and_exchange(struct ping *ping, const struct target *target)
         interrupt_die(interrupt_take(ping->interrupt_fd));
     if (status != 0)
         return status;
+    (void)escape_controls(ping->options->host, ping->host, sizeof ping->host);
     endpoint_format(&target->items[chosen], ping->peer);
-    printf("PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n", ping->options->host, ping->peer,
-           ping->options->size, ping_format_time(clock_monotonic_usec() - start, time));
+    (void)fprintf(ping->output.stream, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n",
+                  ping->host, ping->peer, ping->options->size,
+                  ping_format_time(clock_monotonic_usec() - start, time));
     status = show(ping);
     if (status == 0 && !ping->reader_left)
         status = exchange(ping);
@@ -291,6 +319,7 @@ static int connect_and_exchange(struct ping *ping, const struct target *target)
 
 static void ping_clear(struct ping *ping)
 {
+    output_close(&ping->output);
     ping_stream_deinit(&ping->stream);
     free(ping->message);
     fd_close(&ping->fd);
@@ -311,6 +340,11 @@ int ping_run(const struct client_options *options)
     ping.interrupt_fd = interrupt_open();
     if (ping.interrupt_fd < 0) {
         complain("cannot wait for signals: %s", strerror(-ping.interrupt_fd));
+        return EXIT_SYSTEM;
+    }
+    output_open(&ping.output);
+    if (output_start_stream(&ping.output, ping.interrupt_fd) < 0) {
+        complain("%s", strerror(ENOMEM));
         return EXIT_SYSTEM;
     }
     return connect_and_exchange(&ping, &target);

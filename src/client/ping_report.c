@@ -33,6 +33,9 @@ void ping_print_event(FILE *out, const struct terminal *terminal, const struct p
         (void)fprintf(out, "%sfrom %s: seq=%" PRIu64 " CORRUPT: %s%s\n",
                       terminal_colour(terminal, COLOUR_BAD), peer, event->number,
                       fault_format(&event->fault, fault), terminal_colour(terminal, COLOUR_OFF));
+    else if (event->kind == PING_TOO_LATE)
+        (void)fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " too late to tell the time\n", size, peer,
+                      event->number);
     else
         (void)fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " time=%s ms%s\n", size, peer, event->number,
                       ping_format_time(usec, time), event->kind == PING_DUPLICATE ? " (DUP!)" : "");
@@ -48,23 +51,27 @@ static void print_times(FILE *out, const struct ping_times *times)
                   (double)times->maximum / USEC_PER_MSEC, sqrt(variance > 0 ? variance : 0) / USEC_PER_MSEC);
 }
 
-void ping_print_summary(FILE *out, const char *host, const struct ping_stream *stream,
-                        const struct ping_times *times, uint64_t pending, uint64_t usec)
+void ping_print_summary(FILE *out, const struct ping_summary *summary)
 {
-    uint64_t lost = ping_stream_waiting(stream) - pending;
-    uint64_t judged = stream->sent - pending;
+    const struct ping_stream *stream = summary->stream;
+    uint64_t lost = ping_stream_waiting(stream) - summary->pending + summary->dropped;
+    uint64_t judged = stream->sent - summary->pending + summary->dropped;
 
-    (void)fprintf(out, "\n--- %s ping statistics ---\n", host);
+    (void)fprintf(out, "\n--- %s ping statistics ---\n", summary->host);
     (void)fprintf(out, "%" PRIu64 " messages transmitted, %" PRIu64 " received", stream->sent,
                   stream->answered);
     if (stream->duplicates > 0)
         (void)fprintf(out, ", +%" PRIu64 " duplicates", stream->duplicates);
     if (stream->corrupted > 0)
         (void)fprintf(out, ", +%" PRIu64 " corrupted", stream->corrupted);
-    if (pending > 0)
-        (void)fprintf(out, ", %" PRIu64 " under way", pending);
+    if (stream->too_late > 0)
+        (void)fprintf(out, ", +%" PRIu64 " too late", stream->too_late);
+    if (summary->dropped > 0)
+        (void)fprintf(out, ", +%" PRIu64 " not sent", summary->dropped);
+    if (summary->pending > 0)
+        (void)fprintf(out, ", %" PRIu64 " under way", summary->pending);
     (void)fprintf(out, ", %" PRIu64 " lost (%.4g%%), time %" PRIu64 " ms\n", lost,
-                  judged > 0 ? 100.0 * (double)lost / (double)judged : 0.0, usec / USEC_PER_MSEC);
-    if (times->count > 0)
-        print_times(out, times);
+                  judged > 0 ? 100.0 * (double)lost / (double)judged : 0.0, summary->usec / USEC_PER_MSEC);
+    if (summary->times->count > 0)
+        print_times(out, summary->times);
 }

@@ -125,7 +125,7 @@ static uint64_t number_at(const struct ping_stream *stream, size_t at)
     if (strspn(digits, "0123456789ABCDEF") != DIGITS)
         return 0;
     uint64_t number = strtoull(digits, NULL, 16);
-    return is_in_window(stream, number) ? number : 0;
+    return number <= stream->sent ? number : 0;
 }
 
 static const uint8_t *find_mark(const uint8_t *bytes, size_t length)
@@ -221,6 +221,11 @@ static void answer(struct ping_stream *stream, uint64_t number, struct ping_even
 {
     struct ping_message *message = message_of(stream, number);
 
+    if (!is_in_window(stream, number)) {
+        *out = (struct ping_event){.kind = PING_TOO_LATE, .number = number};
+        stream->too_late++;
+        return;
+    }
     *out = (struct ping_event){.kind = PING_REPLY, .number = number, .sent_usec = message->sent_usec};
     if (message->state == PING_ANSWERED) {
         out->kind = PING_DUPLICATE;

@@ -43,12 +43,21 @@ static void end_of_answers(struct probe *probe, int error)
         end(probe, PROBE_BROKEN, error);
 }
 
-/* Half-closes behind the last answer. */
+/* Behind the last answer. */
 static void finish_if_answered(struct probe *probe)
 {
+    const struct linger none = {.l_onoff = 1};
+
+    if (!probe->is_finishing || !probe->is_connected || probe->stream.received != probe->stream.due)
+        return;
+    if (probe->resets) {
+        /* Fails for no TCP socket; any other has no TIME_WAIT. */
+        (void)setsockopt(probe->source.fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+        end(probe, PROBE_SERVED, 0);
+        return;
+    }
     /* Fails when the server has gone, which is read next. */
-    if (probe->is_finishing && probe->is_connected && probe->stream.received == probe->stream.due)
-        (void)shutdown(probe->source.fd, SHUT_WR);
+    (void)shutdown(probe->source.fd, SHUT_WR);
 }
 
 static void flush(struct probe *probe)
@@ -138,6 +147,13 @@ void probe_init(struct probe *probe, struct event_loop *loop, void (*answer)(str
     timer_init(&probe->timer, on_timer);
 }
 
+/* Of what the client has, whatever the server does. */
+static bool is_own_shortage(int error)
+{
+    return error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE || error == ENOBUFS ||
+           error == ENOMEM || error == ENOSPC;
+}
+
 void probe_start(struct probe *probe, const struct probe_terms *terms, int fd)
 {
     probe->stream = (struct checked_stream){.pattern = terms->pattern, .expect = terms->expect};
@@ -145,13 +161,14 @@ void probe_start(struct probe *probe, const struct probe_terms *terms, int fd)
     probe->answered = 0;
     probe->serve_usec = terms->serve_usec;
     probe->is_connected = probe->is_finishing = false;
+    probe->resets = terms->resets;
     if (fd < 0)
         fd = dial_start(terms->endpoint);
     probe->source = (struct event_source){.fd = fd, .ready = on_ready};
     int r = fd < 0 ? fd : event_loop_add(probe->loop, &probe->source, EPOLLOUT);
     if (r < 0) {
         fd_close(&probe->source.fd);
-        probe->ended(probe, PROBE_UNCONNECTED, -r);
+        probe->ended(probe, is_own_shortage(-r) ? PROBE_SHORT : PROBE_UNCONNECTED, -r);
         return;
     }
     probe->is_used = true;

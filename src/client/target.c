@@ -2,6 +2,7 @@
 
 #include "base/address.h"
 #include "base/cleanup.h"
+#include "base/escape.h"
 #include "client/exit_status.h"
 #include "client/options.h"
 #include "client/terminal.h"
@@ -23,7 +24,7 @@ const char *endpoint_format(const struct endpoint *endpoint, char out[static END
 
     if (endpoint->address.ss_family == AF_UNIX) {
         const struct sockaddr_un *name = (const struct sockaddr_un *)(const void *)&endpoint->address;
-        (void)snprintf(out, ENDPOINT_TEXT_SIZE, "%s", name->sun_path);
+        (void)escape_controls(name->sun_path, out, ENDPOINT_TEXT_SIZE);
         return out;
     }
     address_from_sockaddr((const struct sockaddr *)&endpoint->address, &address);

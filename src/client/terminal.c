@@ -1,5 +1,7 @@
 #include "client/terminal.h"
 
+#include "base/escape.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,14 +78,15 @@ void terminal_progress_erase(struct terminal *terminal)
 
 void complain(const char *format, ...)
 {
-    char line[LINE_SIZE] = "tcpecho: ";
+    char text[LINE_SIZE], line[LINE_SIZE] = "tcpecho: ";
     size_t length = strlen(line);
     va_list arguments;
 
     va_start(arguments, format);
-    (void)vsnprintf(line + length, sizeof line - length - 1, format, arguments);
+    (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    length = strlen(line);
+    /* What a user has typed, or a script, may be anything. */
+    length += escape_controls(text, line + length, sizeof line - length - 1);
     line[length++] = '\n';
     write_out(STDERR_FILENO, line, length);
 }

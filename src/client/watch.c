@@ -6,7 +6,6 @@
 #include "client/watch.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/streams.h"
 #include "client/descriptors.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
@@ -21,6 +20,10 @@
 /* At the end, for the answers under way: a message sent a moment before is no outage. */
 #define LAST_USEC USEC_PER_SEC
 
+/* Who closes first keeps its local port for a minute (TIME_WAIT), and there are about 28000. With a shorter
+ * interval, only one new connection in this time is half-closed; the others are reset. */
+#define ORDERLY_NSEC (5 * 1000 * NSEC_PER_USEC)
+
 /* ---- the end ---- */
 
 static void quit_if_done(struct watch *watch)
@@ -30,10 +33,10 @@ static void quit_if_done(struct watch *watch)
 }
 
 /* Whoever reads stdout has gone (tcpecho --watch ... | head), or a disk is full: nobody is told any more. */
-static bool is_heard(void)
+static bool is_heard(const struct watch *watch)
 {
     struct pollfd out = {.fd = STDOUT_FILENO};
-    return !ferror(stdout) && (poll(&out, 1, 0) <= 0 || (out.revents & POLLERR) == 0);
+    return !ferror(watch->output.stream) && (poll(&out, 1, 0) <= 0 || (out.revents & POLLERR) == 0);
 }
 
 static void stop(struct watch *watch)
@@ -64,13 +67,6 @@ static void on_interrupt(struct event_source *source, uint32_t events)
 static void on_last(struct timer *timer)
 {
     event_loop_quit(&CONTAINER_OF(timer, struct watch, last_timer)->loop);
-}
-
-/* What is owed at the end has been a gap until now. */
-static void close_gap(struct watch *watch, struct watch_side *side)
-{
-    if (side->gap.since != 0)
-        gap_served(&side->gap, clock_monotonic_nsec(), false, watch->options->gap_usec * NSEC_PER_USEC);
 }
 
 /* ---- the two sides ---- */
@@ -129,35 +125,70 @@ static void start_steady(struct watch *watch, int fd)
 
 static void message_is_due(struct watch *watch, uint64_t due_nsec)
 {
-    watch->steady_side.begun++;
-    gap_owe(&watch->steady_side.gap, due_nsec);
+    struct watch_side *side = &watch->steady_side;
+    uint64_t short_before = side->not_begun[NOT_BEGUN_SHORT];
+
     if (!watch->steady.is_used)
         start_steady(watch, -1);
-    if (!watch->steady.is_used || watch->sent - watch->steady.answered == MOST_UNANSWERED)
+    if (side->not_begun[NOT_BEGUN_SHORT] > short_before)
+        return;
+    watch_owe(watch, side, due_nsec);
+    if (watch->steady.is_used && watch->sent - watch->steady.answered == MOST_UNANSWERED) {
+        side->not_begun[NOT_BEGUN_FULL]++;
+        return;
+    }
+    side->begun++;
+    if (!watch->steady.is_used)
         return;
     watch->due_nsec[watch->sent++ % MOST_UNANSWERED] = due_nsec;
     probe_send(&watch->steady);
 }
 
-static void comer_is_due(struct watch *watch, uint64_t due_nsec)
+static struct probe_terms comer_terms(struct watch *watch, uint64_t due_nsec)
 {
     struct probe_terms terms = next_terms(watch, watch->options->wait_usec);
 
-    gap_owe(&watch->comer_side.gap, due_nsec);
+    terms.resets = watch->endpoint.address.ss_family != AF_UNIX && watch->orderly_nsec != 0 &&
+                   due_nsec < watch->orderly_nsec + ORDERLY_NSEC;
+    if (!terms.resets)
+        watch->orderly_nsec = due_nsec;
+    return terms;
+}
+
+static void comer_is_due(struct watch *watch, uint64_t due_nsec)
+{
+    struct watch_side *side = &watch->comer_side;
+    uint64_t short_before = side->not_begun[NOT_BEGUN_SHORT];
+
     if (list_is_empty(&watch->idle)) {
-        watch->skipped++;
+        watch_owe(watch, side, due_nsec);
+        side->not_begun[NOT_BEGUN_FULL]++;
         return;
     }
+    struct probe_terms terms = comer_terms(watch, due_nsec);
     struct comer *comer = CONTAINER_OF(watch->idle.next, struct comer, link);
     list_remove(&comer->link);
     comer->due_nsec = due_nsec;
-    watch->comer_side.begun++;
     watch->under_way++;
     probe_start(&comer->probe, &terms, -1);
+    if (side->not_begun[NOT_BEGUN_SHORT] > short_before)
+        return;
+    watch_owe(watch, side, due_nsec);
+    side->begun++;
     if (!comer->probe.is_used)
         return;
     probe_send(&comer->probe);
     probe_finish(&comer->probe);
+}
+
+/* We were stopped or starved ourselves. What was not sent then is no gap of the server's. */
+static void leave_out_late(struct watch *watch, uint64_t now, uint64_t interval)
+{
+    uint64_t late = now > watch->next_nsec ? (now - watch->next_nsec) / interval : 0;
+
+    watch->next_nsec += late * interval;
+    watch->steady_side.not_begun[NOT_BEGUN_LATE] += late;
+    watch->comer_side.not_begun[NOT_BEGUN_LATE] += late;
 }
 
 static void on_tick(struct precise_timer *timer)
@@ -165,8 +196,10 @@ static void on_tick(struct precise_timer *timer)
     struct watch *watch = CONTAINER_OF(timer, struct watch, tick);
     uint64_t now = clock_monotonic_nsec(), interval = watch->options->interval_usec * NSEC_PER_USEC;
 
-    if (!is_heard())
+    if (!is_heard(watch)) {
+        watch->deserted = true;
         stop(watch);
+    }
     if (watch->stopping)
         return;
     if (now - watch->next_nsec > watch->late_nsec)
@@ -174,9 +207,7 @@ static void on_tick(struct precise_timer *timer)
     message_is_due(watch, watch->next_nsec);
     comer_is_due(watch, watch->next_nsec);
     watch->next_nsec += interval;
-    /* We were stopped or starved ourselves. What was not sent then is no gap of the server's. */
-    if (watch->next_nsec + interval < now)
-        watch->next_nsec = now;
+    leave_out_late(watch, now, interval);
     precise_timer_arm(timer, watch->next_nsec);
 }
 
@@ -202,6 +233,7 @@ static int watch_init(struct watch *watch, int interrupt_fd)
     list_init(&watch->idle);
     timer_init(&watch->end_timer, on_end);
     timer_init(&watch->last_timer, on_last);
+    timer_init(&watch->gap_timer, watch_look_for_gaps);
     timer_init(&watch->progress_timer, watch_show_progress);
     probe_init(&watch->steady, &watch->loop, on_steady_answer, on_steady_end);
     watch->steady_side.name = "steady client";
@@ -232,6 +264,7 @@ static void watch_deinit(struct watch *watch)
     timer_disarm(&watch->progress_timer);
     timer_disarm(&watch->end_timer);
     timer_disarm(&watch->last_timer);
+    timer_disarm(&watch->gap_timer);
     event_loop_remove(&watch->loop, &watch->interrupt);
     precise_timer_deinit(&watch->tick);
 }
@@ -249,8 +282,8 @@ static int watch_loop(struct watch *watch, int fd)
     precise_timer_arm(&watch->tick, watch->next_nsec);
     int r = event_loop_run(&watch->loop);
     terminal_progress_erase(&watch->progress);
-    close_gap(watch, &watch->steady_side);
-    close_gap(watch, &watch->comer_side);
+    watch_close_gap(watch, &watch->steady_side);
+    watch_close_gap(watch, &watch->comer_side);
     return r;
 }
 
@@ -263,22 +296,26 @@ static int report(struct watch *watch)
         .allowed_usec = watch->options->gap_usec,
         .start_nsec = watch->start_nsec,
         .elapsed_nsec = watch->stop_nsec - watch->start_nsec,
-        .skipped = watch->skipped,
+        .deserted = watch->deserted,
         .late_nsec = watch->late_nsec,
         .steady = &watch->steady_side,
         .comers = &watch->comer_side,
     };
 
     if (watch->options->json)
-        watch_print_json(&summary, stdout);
+        watch_print_json(&summary, watch->output.stream);
     else
-        watch_print(&summary, &watch->out, stdout);
-    int r = print_finish(stdout);
+        watch_print(&summary, &watch->out, watch->output.stream);
+    int r = output_finish(&watch->output);
+    if (r == -EINTR)
+        interrupt_die(interrupt_number());
     if (r < 0 && r != -EPIPE) {
         complain("cannot write to stdout: %s", strerror(-r));
         return EXIT_FILE;
     }
-    return watch_is_clean(&summary) ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
+    if (watch_has_outage(&summary))
+        return EXIT_WRONG_ANSWER;
+    return watch_is_clean(&summary) ? EXIT_SUCCESS : EXIT_SYSTEM;
 }
 
 static int fail_system(int error)
@@ -303,21 +340,34 @@ static int with_connection(struct watch *watch, int fd, int interrupt_fd)
     return r < 0 ? fail_system(-r) : report(watch);
 }
 
+static void close_watch(struct watch **watch)
+{
+    if (*watch)
+        output_close(&(*watch)->output);
+    free(*watch);
+}
+
 int watch_run(const struct client_options *options)
 {
     CLEANUP(target_clear) struct target target = {0};
-    CLEANUP(free_pointer) struct watch *watch = calloc(1, sizeof *watch);
-    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
+    CLEANUP(close_watch) struct watch *watch = calloc(1, sizeof *watch);
     size_t chosen;
     int fd;
 
     if (!watch)
         return fail_system(ENOMEM);
+    int status = target_resolve(options->host, options->port, &target);
+    if (status != 0)
+        return status;
+    /* Behind the look-up, which nothing but a signal ends. */
+    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
     if (interrupt_fd < 0)
         return fail_system(-interrupt_fd);
-    int status = target_resolve(options->host, options->port, &target);
-    if (status == 0)
-        status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
+    output_open(&watch->output);
+    int r = output_start_stream(&watch->output, interrupt_fd);
+    if (r < 0)
+        return fail_system(-r);
+    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
     if (status == EXIT_INTERRUPTED)
         interrupt_die(interrupt_take(interrupt_fd));
     if (status != 0)

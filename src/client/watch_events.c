@@ -1,7 +1,9 @@
 #include "client/watch.h"
 
 #include "base/clock.h"
+#include "client/interrupt.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
@@ -17,6 +19,7 @@ static void tell(struct watch *watch, enum colour colour, const char *format, ..
 static void tell(struct watch *watch, enum colour colour, const char *format, ...)
 {
     uint64_t now = clock_monotonic_nsec();
+    FILE *out = watch->output.stream;
     char at[CLOCK_TEXT_SIZE];
     va_list arguments;
 
@@ -31,16 +34,17 @@ static void tell(struct watch *watch, enum colour colour, const char *format, ..
         return;
     }
     terminal_progress_erase(&watch->progress);
-    (void)printf("%s  %s", clock_format(now, at), terminal_colour(&watch->out, colour));
+    (void)fprintf(out, "%s  %s", clock_format(now, at), terminal_colour(&watch->out, colour));
     va_start(arguments, format);
-    (void)vprintf(format, arguments);
+    (void)vfprintf(out, format, arguments);
     va_end(arguments);
-    (void)printf("%s", terminal_colour(&watch->out, COLOUR_OFF));
+    (void)fprintf(out, "%s", terminal_colour(&watch->out, COLOUR_OFF));
     if (watch->lines_left_out > 0)
-        (void)printf("  (%" PRIu64 " lines left out before)", watch->lines_left_out);
+        (void)fprintf(out, "  (%" PRIu64 " lines left out before)", watch->lines_left_out);
     watch->lines_left_out = 0;
-    (void)putchar('\n');
-    (void)fflush(stdout); /* an error stays in the stream */
+    (void)fputc('\n', out);
+    if (output_finish(&watch->output) == -EINTR) /* any other error stays in the stream */
+        interrupt_die(interrupt_number());
 }
 
 static void tell_failure(struct watch *watch, struct watch_side *side, const struct probe *probe,
@@ -68,6 +72,12 @@ void watch_ended(struct watch *watch, struct watch_side *side, const struct prob
     side->ends[end]++;
     if (end == PROBE_SERVED)
         return;
+    if (end == PROBE_SHORT) {
+        side->short_error = error;
+        if (side->not_begun[NOT_BEGUN_SHORT]++ == 0)
+            tell(watch, COLOUR_BAD, "%s: cannot begin: %s", side->name, strerror(error));
+        return;
+    }
     if (end == PROBE_UNCONNECTED)
         side->connect_error = error;
     if (end == PROBE_BROKEN)
@@ -83,20 +93,76 @@ void watch_ended(struct watch *watch, struct watch_side *side, const struct prob
     tell_failure(watch, side, probe, end, error);
 }
 
+/* Returns when to look again, in nanoseconds, or UINT64_MAX. */
+static uint64_t look_at_gap(struct watch *watch, struct watch_side *side)
+{
+    uint64_t end = side->gap.since + watch->options->gap_usec * NSEC_PER_USEC;
+    char at[CLOCK_TEXT_SIZE];
+
+    if (side->gap.since == 0 || side->is_gap_told)
+        return UINT64_MAX;
+    if (clock_monotonic_nsec() <= end)
+        return end;
+    side->is_gap_told = true;
+    tell(watch, COLOUR_BAD, "%s: no answer since %s", side->name, clock_format(side->gap.since, at));
+    return UINT64_MAX;
+}
+
+void watch_look_for_gaps(struct timer *timer)
+{
+    struct watch *watch = CONTAINER_OF(timer, struct watch, gap_timer);
+    uint64_t steady = look_at_gap(watch, &watch->steady_side);
+    uint64_t comers = look_at_gap(watch, &watch->comer_side);
+    uint64_t next = steady < comers ? steady : comers;
+
+    if (next != UINT64_MAX)
+        event_loop_arm(&watch->loop, timer, next / NSEC_PER_USEC + 1);
+}
+
+void watch_owe(struct watch *watch, struct watch_side *side, uint64_t due_nsec)
+{
+    gap_owe(&side->gap, due_nsec);
+    if (!timer_is_armed(&watch->gap_timer))
+        watch_look_for_gaps(&watch->gap_timer);
+}
+
+static void end_gap(struct watch *watch, struct watch_side *side, bool more, const char *until)
+{
+    uint64_t allowed = watch->options->gap_usec * NSEC_PER_USEC;
+    uint64_t gap = gap_served(&side->gap, clock_monotonic_nsec(), more, allowed);
+    char text[LATENCY_TEXT_SIZE];
+
+    if (gap > allowed)
+        tell(watch, COLOUR_BAD, "%s: no answer for %s, until %s", side->name, latency_format(gap, text),
+             until);
+    side->is_gap_told = false;
+}
+
+void watch_close_gap(struct watch *watch, struct watch_side *side)
+{
+    end_gap(watch, side, false, "the end");
+}
+
 void watch_served(struct watch *watch, struct watch_side *side, uint64_t due_nsec, bool more)
 {
-    uint64_t now = clock_monotonic_nsec(), allowed = watch->options->gap_usec * NSEC_PER_USEC;
+    uint64_t now = clock_monotonic_nsec();
     char text[LATENCY_TEXT_SIZE];
 
     side->served++;
     histogram_add(&side->latency, now - due_nsec);
-    uint64_t gap = gap_served(&side->gap, now, more, allowed);
-    if (gap > allowed)
-        tell(watch, COLOUR_BAD, "%s: no answer for %s, until now", side->name, latency_format(gap, text));
+    end_gap(watch, side, more, "now");
     if (side->is_down)
         tell(watch, COLOUR_GOOD, "%s: works again after %s; %" PRIu64 " failed", side->name,
              latency_format(now - side->down_nsec, text), side->down_count);
     side->is_down = false;
+}
+
+/* How long somebody has waited by now. */
+static uint64_t open_gap(const struct watch *watch, uint64_t now)
+{
+    uint64_t steady = watch->steady_side.gap.since, comers = watch->comer_side.gap.since;
+    uint64_t since = steady == 0 || (comers != 0 && comers < steady) ? comers : steady;
+    return since != 0 && since < now ? now - since : 0;
 }
 
 void watch_show_progress(struct timer *timer)
@@ -105,11 +171,16 @@ void watch_show_progress(struct timer *timer)
     const struct watch_side *steady = &watch->steady_side, *comers = &watch->comer_side;
     uint64_t longest = steady->gap.longest_nsec > comers->gap.longest_nsec ? steady->gap.longest_nsec
                                                                            : comers->gap.longest_nsec;
-    char text[LATENCY_TEXT_SIZE];
+    uint64_t now = clock_monotonic_nsec(), open = open_gap(watch, now);
+    char text[LATENCY_TEXT_SIZE], waiting[LATENCY_TEXT_SIZE + 32] = "";
 
+    if (open > PROGRESS_USEC * NSEC_PER_USEC)
+        (void)snprintf(waiting, sizeof waiting, "no answer for %s  ", latency_format(open, text));
+    if (open > longest)
+        longest = open;
     terminal_progress(&watch->progress,
-                      "%6.1f s  longest gap %s  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
-                      (double)(clock_monotonic_nsec() - watch->start_nsec) / (double)NSEC_PER_SEC,
+                      "%6.1f s  %slongest gap %s  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
+                      (double)(now - watch->start_nsec) / (double)NSEC_PER_SEC, waiting,
                       latency_format(longest, text), steady->ends[PROBE_BROKEN] + comers->ends[PROBE_BROKEN],
                       steady->ends[PROBE_UNCONNECTED] + comers->ends[PROBE_UNCONNECTED],
                       steady->ends[PROBE_WRONG] + comers->ends[PROBE_WRONG]);

@@ -4,6 +4,7 @@
 #include "client/json.h"
 #include "client/values.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -25,12 +26,24 @@ static uint64_t total(const struct watch_summary *summary, enum probe_end end)
     return summary->steady->ends[end] + summary->comers->ends[end];
 }
 
-bool watch_is_clean(const struct watch_summary *summary)
+bool watch_has_outage(const struct watch_summary *summary)
 {
     for (size_t i = 0; i < FAILURES; i++)
         if (total(summary, failures[i].end) > 0)
-            return false;
-    return summary->steady->gap.over == 0 && summary->comers->gap.over == 0 && summary->steady->served > 0;
+            return true;
+    return summary->steady->gap.over > 0 || summary->comers->gap.over > 0 ||
+           (summary->steady->served == 0 && !summary->deserted);
+}
+
+/* It could not look: that says nothing about the server. */
+static bool was_short(const struct watch_summary *summary)
+{
+    return summary->steady->not_begun[NOT_BEGUN_SHORT] + summary->comers->not_begun[NOT_BEGUN_SHORT] > 0;
+}
+
+bool watch_is_clean(const struct watch_summary *summary)
+{
+    return !watch_has_outage(summary) && !was_short(summary);
 }
 
 /* A moment of CLOCK_MONOTONIC as one of CLOCK_REALTIME. */
@@ -100,6 +113,19 @@ static void print_side(const struct watch_summary *summary, const struct watch_s
                   side->ends[PROBE_WRONG]);
 }
 
+static void print_not_begun(const struct watch_side *side, const char *things, FILE *out)
+{
+    const char *advice = side->short_error == EADDRNOTAVAIL ? "; every local port is taken" : "";
+    const char *reasons[] = {[NOT_BEGUN_LATE] = "tcpecho itself was late",
+                             [NOT_BEGUN_FULL] = "too many were under way",
+                             [NOT_BEGUN_SHORT] = strerror(side->short_error)};
+
+    for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
+        if (side->not_begun[i] > 0)
+            (void)fprintf(out, "  %" PRIu64 " %s not begun: %s%s\n", side->not_begun[i], things, reasons[i],
+                          i == NOT_BEGUN_SHORT ? advice : "");
+}
+
 static void print_errors(const struct watch_summary *summary, FILE *out)
 {
     const struct watch_side *sides[] = {summary->steady, summary->comers};
@@ -136,12 +162,16 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
     (void)fprintf(out, "tcpecho itself late by        %s at most\n",
                   latency_format(summary->late_nsec, late));
     print_side(summary, summary->steady, "messages", out);
+    print_not_begun(summary->steady, "messages", out);
     print_side(summary, summary->comers, "begun", out);
+    print_not_begun(summary->comers, "connections", out);
     print_errors(summary, out);
-    if (summary->skipped > 0)
-        (void)fprintf(out, "  %" PRIu64 " not begun: too many were under way\n", summary->skipped);
     (void)fprintf(out, "\n%s%s%s\n", terminal_colour(terminal, clean ? COLOUR_GOOD : COLOUR_BAD),
-                  clean ? "no outage" : "outage", terminal_colour(terminal, COLOUR_OFF));
+                  clean ? "no outage"
+                  : watch_has_outage(summary)
+                      ? "outage"
+                      : "no outage seen, but tcpecho could not begin all that was due",
+                  terminal_colour(terminal, COLOUR_OFF));
 }
 
 /* ---- for programs ---- */
@@ -154,12 +184,38 @@ static void write_gap(struct json *json, const struct watch_summary *summary, co
                "ms since 1970");
 }
 
+static void write_not_begun(struct json *json, const struct watch_side *side, const char *unit)
+{
+    static const char *const keys[] = {[NOT_BEGUN_LATE] = "not_begun_late",
+                                       [NOT_BEGUN_FULL] = "not_begun_full",
+                                       [NOT_BEGUN_SHORT] = "not_begun_short"};
+
+    for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
+        json_count(json, keys[i], side->not_begun[i], unit);
+    if (side->short_error != 0)
+        json_text(json, "short_error", strerror(side->short_error));
+}
+
+static void write_latency(struct json *json, const struct watch_side *side)
+{
+    const uint64_t nsec[] = {histogram_quantile(&side->latency, 500000),
+                             histogram_quantile(&side->latency, 990000), side->latency.max};
+    static const char *const keys[] = {"latency_p50", "latency_p99", "latency_max"};
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (side->latency.count > 0)
+            json_count(json, keys[i], nsec[i], "ns");
+        else
+            json_none(json, keys[i], "ns");
+}
+
 static void write_side(struct json *json, const char *key, const struct watch_summary *summary,
                        const struct watch_side *side, const char *unit)
 {
     json_open(json, key, '{');
     json_count(json, "begun", side->begun, unit);
     json_count(json, "answered", side->served, unit);
+    write_not_begun(json, side, unit);
     write_gap(json, summary, &side->gap);
     json_count(json, "gaps_over_allowed", side->gap.over, "1");
     for (size_t i = 0; i < FAILURES; i++)
@@ -169,9 +225,7 @@ static void write_side(struct json *json, const char *key, const struct watch_su
     if (side->ends[PROBE_BROKEN] > 0)
         json_text(json, "break_error", how_it_broke(side));
     json_count(json, "wrong_bytes", side->wrong_bytes, "bytes");
-    json_count(json, "latency_p50", histogram_quantile(&side->latency, 500000), "ns");
-    json_count(json, "latency_p99", histogram_quantile(&side->latency, 990000), "ns");
-    json_count(json, "latency_max", side->latency.max, "ns");
+    write_latency(json, side);
     json_close(json, '}');
 }
 
@@ -194,7 +248,6 @@ void watch_print_json(const struct watch_summary *summary, FILE *out)
     json_count(&json, "wrong_bytes", summary->steady->wrong_bytes + summary->comers->wrong_bytes, "bytes");
     write_side(&json, "steady_client", summary, summary->steady, "messages");
     write_side(&json, "new_connections", summary, summary->comers, "connections");
-    json_count(&json, "not_begun", summary->skipped, "connections");
     json_number(&json, "late", (double)summary->late_nsec / (double)NSEC_PER_SEC, "s");
     json_close(&json, '}');
 }

@@ -91,10 +91,9 @@ def watch_memory(process):
 
 def awaits_signals(process):
     """Whether a signal is no longer the end by itself."""
-    directory = f"/proc/{process.pid}/fd"
-    with contextlib.suppress(FileNotFoundError):
-        return any("signalfd" in os.readlink(os.path.join(directory, fd)) for fd in os.listdir(directory))
-    return False
+    with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
+        caught = int(re.search(r"^SigCgt:\s+([0-9a-f]+)", file.read(), re.MULTILINE).group(1), 16)
+    return caught & 1 << signal.SIGINT - 1 != 0
 
 
 class Client:
@@ -241,9 +240,9 @@ class Server:
         self.serve = serve
         self.listening = socket.socket(family, socket.SOCK_STREAM)
         self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listening.bind((address, 0))
+        self.listening.bind(address if family == socket.AF_UNIX else (address, 0))
         self.listening.listen(16)
-        self.port = self.listening.getsockname()[1]
+        self.port = None if family == socket.AF_UNIX else self.listening.getsockname()[1]
         self.threads = []
         self.acceptor = threading.Thread(target=self._accept, daemon=True)
         self.acceptor.start()
@@ -286,6 +285,19 @@ def full_queue():
             waiting.setblocking(False)
             waiting.connect_ex(listening.getsockname())
         yield listening.getsockname()[1]
+
+
+@contextlib.contextmanager
+def full_pipe():
+    """The end for writing of a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb", buffering=0) as pipe:
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, bytes(4096))
+        os.set_blocking(writing, True)
+        yield pipe
 
 
 def chunks(connection, size=1 << 18):

@@ -31,7 +31,7 @@ def document(result):
 
     def plain(node):
         if isinstance(node, dict) and "value" in node:
-            assert isinstance(node["value"], (int, float)) and not isinstance(node["value"], bool), node
+            assert node["value"] is None or type(node["value"]) in (int, float), node
             assert list(node) == ["value", "unit"] and node["unit"], node
             return node["value"]
         if isinstance(node, dict):
@@ -123,6 +123,61 @@ class Load(harness.TestCase):
                 figures = document(result)
                 self.assertEqual((figures["messages"], figures["late"]["count"]), (500, 500))
 
+    def test_one_after_another(self):
+        """What is due at equal distances also leaves so: a burst would come to the server in one piece."""
+        pieces = []
+
+        def serve(connection):
+            for data in client.chunks(connection):
+                pieces.append(len(data))
+                connection.sendall(data)
+                time.sleep(0.002)  # a fifth of the distance
+
+        with client.Server(serve) as server:
+            result = bench("-n", 1, "-r", 100, "-d", 1, "--json", "127.0.0.1", server.port)
+        self.assertEqual((result.status, sum(pieces)), (0, 100 * 64))
+        self.assertGreater(len(pieces), 20)
+
+    def test_client_that_is_stopped(self):
+        """What it sends late for its own fault is late, and it says so."""
+        answered = threading.Event()
+        with client.Server(client.echo_and_tell(answered)) as server:
+            with client.Client("--bench", "-n", 1, "-r", 100, "-d", 3, "--json", "127.0.0.1", server.port) as load:
+                self.assertTrue(answered.wait(harness.patience()))
+                load.interrupt(signal.SIGSTOP)
+                time.sleep(1)
+                load.interrupt(signal.SIGCONT)
+                figures = document(load.finish())
+        self.assertGreaterEqual(figures["late"]["max"], 0.9e9)
+        self.assertGreaterEqual(figures["latency"]["max"], figures["late"]["max"])
+        self.assertTrue(figures["client"]["limited"])
+
+    def test_more_than_is_possible(self):
+        """What the client cannot send by the end is counted and not sent; the run ends, and says whose limit it was."""
+        for arguments in (("-d", "0.5"), ("-c", 50000000), ("-d", "0.5", "-T", 2)):
+            with self.subTest(arguments=arguments):
+                result = bench("-r", 100000000, "-n", 7, *arguments, "-W", "1h", "--json", "127.0.0.1", self.daemon.port)
+                figures = document(result)
+                self.assertEqual((result.status, result.stderr), (0, ""))
+                self.assertGreater(figures["not_sent"], 0)
+                self.assertEqual(figures["messages"] + figures["not_sent"], 50000000)
+                self.assertEqual(figures["late"]["count"], figures["messages"])
+                self.assertTrue(figures["client"]["limited"])
+                # The last message that was sent was one of those that were due in the first moments.
+                self.assertGreaterEqual(figures["late"]["max"], 2.5e8)
+
+    def test_server_that_takes_nothing(self):
+        """The schedule and --wait end, whether or not there is room for the messages."""
+        release = threading.Event()
+        with client.Server(lambda connection: release.wait(harness.patience())) as server:
+            for arguments in (("-d", "0.3"), ("-c", 300)):
+                result = bench("-r", 1000, "-s", "1M", "-n", 1, *arguments, "-W", "0.2", "--json", "127.0.0.1", server.port)
+                figures = document(result)
+                self.assertEqual((result.status, figures["messages"]), (client.WRONG, 0))
+                self.assertEqual({figures["latency"][name] for name in ("min", "mean", "p50", "p99.9", "max")}, {None})
+                self.assertEqual(figures["unanswered"] + figures["not_sent"], 300)
+            release.set()
+
     def test_many_connections(self):
         """Up to the hard limit of descriptors, whatever the soft one is."""
         wrapper = ("prlimit", f"--nofile=64:{MANY + 64}", "--")
@@ -134,6 +189,12 @@ class Load(harness.TestCase):
         self.assertEqual((result.status, result.stdout), (client.USAGE, b""))
         self.assertRegex(result.stderr, r"^tcpecho: --connections 1000: the limit of 100 descriptors \(ulimit -Hn\) "
                                         r"is room for \d\d\n$")
+
+    def test_more_threads_than_connections(self):
+        """Only those that start need descriptors."""
+        figures = self.check(10, 64, "-n", 10, "-T", 1024, "127.0.0.1", self.daemon.port,
+                             wrapper=("prlimit", "--nofile=1024:1024", "--"))
+        self.assertEqual(figures["plan"]["threads"], 10)
 
     def test_report(self):
         result = bench("-c", 2000, "127.0.0.1", self.daemon.port)
@@ -151,12 +212,22 @@ class Load(harness.TestCase):
         for line in result.lines:
             self.assertLessEqual(len(line), 80)
 
-    def test_client_limited(self):
-        """A client that had no time left says so."""
-        result = bench("-d", "0.5", "-n", 20, "127.0.0.1", self.daemon.port, "--json")
-        cost = document(result)["client"]
-        self.assertGreater(cost["cpu_per_message"], 0)
-        self.assertEqual(cost["limited"], cost["busiest_thread"] >= 90)
+    def test_who_is_the_slower_one(self):
+        """With a rate that nobody reaches the client never waits; with a server that sleeps it does nothing else."""
+        def slow(connection):
+            for data in client.chunks(connection):
+                time.sleep(0.02)
+                connection.sendall(data)
+
+        busy = document(bench("-d", "0.5", "-r", 100000000, "127.0.0.1", self.daemon.port, "--json"))["client"]
+        with client.Server(slow) as server:
+            idle = document(bench("-d", "0.5", "-n", 1, "127.0.0.1", server.port, "--json"))["client"]
+        self.assertGreaterEqual(busy["busiest_thread"], 90)
+        self.assertTrue(busy["limited"])
+        self.assertLess(idle["busiest_thread"], 50)
+        self.assertFalse(idle["limited"])
+        self.assertGreater(busy["cpu"], idle["cpu"])
+        self.assertGreater(idle["cpu_per_message"], 0)
 
 
 class Terminal(harness.TestCase):
@@ -294,7 +365,7 @@ class Mistakes(harness.TestCase):
     def test_the_other_service(self):
         with harness.Daemon(LISTENERS) as daemon:
             for port, expect in ((daemon.ports[0], "upper"), (daemon.ports[1], "echo")):
-                result = bench("-n", 3, "-c", 3, "-e", expect, "127.0.0.1", port)
+                result = bench("-n", 3, "-c", 3, "-s", 1000, "-e", expect, "127.0.0.1", port)
                 self.assertEqual(result.status, client.WRONG)
                 self.assertEqual(len(re.findall("right for the other kind of --expect", result.stderr)), 3)
 
@@ -354,7 +425,7 @@ class Endings(harness.TestCase):
         with client.Server(client.discard) as server:
             result = bench("-n", 2, "-d", "0.1", "-W", "0.1", "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
-        self.assertRegex(result.stderr, r"^tcpecho: 2 messages had no answer .* 100 ms after the end \(--wait\); .*\n$")
+        self.assertRegex(result.stderr, r"^tcpecho: 2 messages had no answer: .* 100 ms after the end \(--wait\); .*\n$")
 
     def test_never_closed(self):
         """No mistake of the server's, but told."""
@@ -404,12 +475,53 @@ class Endings(harness.TestCase):
     def test_no_resources(self):
         with harness.Daemon() as daemon:
             for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "pthread_create:EAGAIN",
-                           "signalfd:EMFILE", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF",
+                           "sigaction:EINVAL", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF",
                            "epoll_ctl_add@main:ENOSPC:2", "epoll_ctl_add@main:ENOSPC:3"):
                 with self.subTest(faults):
                     result = bench("-c", 10, "127.0.0.1", daemon.port, faults=faults)
                     self.assertEqual((result.status, result.stdout), (client.SYSTEM_ERROR, b""))
                     self.assertRegex(result.stderr, r"^tcpecho: [Cc]annot .*\n$")
+
+
+class Broken(harness.TestCase):
+    """On a schedule, messages go on to be due when the connections are gone that they were for."""
+
+    def check(self, serve, *arguments):
+        with client.Server(serve) as server:
+            result = bench("-r", 1000, "-d", "0.5", *arguments, "--json", "127.0.0.1", server.port)
+        figures = document(result)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertFalse(figures["clean"])
+        self.assertEqual(figures["messages"] + figures["unanswered"] + figures["not_sent"], 500)
+        self.assertIn(f"tcpecho: {figures['unanswered']} messages had no answer", result.stderr)
+        return figures
+
+    def test_all(self):
+        figures = self.check(lambda connection: connection.sendall(connection.recv(64)), "-n", 4, "-T", 2)
+        self.assertEqual(figures["broken"], 4)
+        self.assertLessEqual(figures["messages"], 4)
+        self.assertGreaterEqual(figures["unanswered"], 400)
+        self.assertLessEqual(figures["late"]["count"], 100)  # only what was sent
+
+    def test_one_of_two(self):
+        first = threading.Event()
+
+        def serve(connection):
+            if first.is_set():
+                client.echo(connection)
+            first.set()
+
+        figures = self.check(serve, "-n", 2)
+        self.assertEqual((figures["broken"], figures["connected"]), (1, 2))
+        self.assertEqual(figures["messages"] + figures["not_sent"], 250)
+        self.assertEqual(figures["unanswered"], 250)
+
+    def test_never_connected(self):
+        with harness.Daemon() as daemon:
+            result = bench("-r", 1000, "-d", "0.5", "-n", 5, "--json", "127.0.0.1", daemon.port,
+                           faults="connect:ECONNREFUSED:2")
+        figures = document(result)
+        self.assertEqual((figures["not_connected"], figures["unanswered"]), (1, 100))
 
 
 class Stall(harness.TestCase):

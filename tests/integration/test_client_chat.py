@@ -270,8 +270,8 @@ class Failures(harness.TestCase):
         for rules, pattern in (
                 ("strdup:ENOMEM", "Cannot allocate memory"),
                 ("calloc:ENOMEM", "Cannot allocate memory"),
-                ("signalfd:EMFILE", "cannot wait for signals: Too many open files"),
-                ("pthread_sigmask:EINVAL", "cannot wait for signals: Invalid argument"),
+                ("eventfd:EMFILE", "cannot wait for signals: Too many open files"),
+                ("sigaction:EINVAL", "cannot wait for signals: Invalid argument"),
                 ("socket:EMFILE:1", "cannot listen at .*: Too many open files"),
                 ("setsockopt:ENOBUFS", "cannot listen at .*: No buffer space available"),
                 ("listen:ENOBUFS", "cannot listen at .*: No buffer space available"),

@@ -2,9 +2,11 @@
 """Which server tcpecho finds by what it is told, and how it fails: one line, and an exit status that tells."""
 
 import os
+import signal
 import socket
 import tempfile
 import threading
+import time
 
 import client
 import harness
@@ -200,7 +202,7 @@ class Failures(harness.TestCase):
                     ("poll:ENOMEM:2", client.SYSTEM_ERROR, "cannot wait for input: Cannot allocate memory"),
                     ("malloc:ENOMEM", client.SYSTEM_ERROR, "Cannot allocate memory"),
                     ("calloc:ENOMEM", client.SYSTEM_ERROR, "Cannot allocate memory"),
-                    ("signalfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
+                    ("eventfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
                     ("shutdown:ENOTCONN", client.CLOSED_EARLY, ".* closed the connection before the end: .* reset.*"),
                     ("recv:EHOSTUNREACH", client.UNREACHABLE, ".* before the end: No route to host .*"),
                     ("send:EPIPE", client.CLOSED_EARLY, ".* before the end: Broken pipe .*"),
@@ -220,6 +222,76 @@ class Failures(harness.TestCase):
                     result = client.run("-e", "echo", "127.0.0.1", server.port, stdin=data, faults=rule)
                     self.assertEqual((result.status, result.stderr), (0, ""))
                     harness.assert_same(result.stdout, data)
+
+
+class Text(harness.TestCase):
+    """What is typed does not become a command of the terminal, or two lines."""
+
+    def test_controls(self):
+        for arguments in (("no\x1b[31m\nhost.invalid",), ("/no/such\n\x1b[31m",), ("localhost", "1\n2"),
+                          ("--ping", "--count=\x1b", "localhost"), ("--no\nsuch",), ("a", "b", "\x1b[31m")):
+            with self.subTest(arguments=arguments):
+                result = client.run(*arguments)
+                self.assertNotEqual(result.status, 0)
+                self.assertEqual(result.stderr.count("\n"), 1)
+                self.assertNotIn("\x1b", result.stderr)
+
+    def test_controls_in_a_report(self):
+        with tempfile.TemporaryDirectory(prefix="tcpecho-\x1b[31m-") as directory:
+            path = os.path.join(directory, "echo.sock")
+            with client.Server(client.echo, socket.AF_UNIX, path):
+                for mode in (("--ping", "-c", "1"), ("--bench", "-c", "1"), ("--watch", "-d", "20ms"), ("-v",)):
+                    result = client.run(*mode, path)
+                    self.assertEqual(result.status, 0, result.stderr)
+                    self.assertIn(r"tcpecho-\x1b[31m-", result.stdout.decode() + result.stderr)
+                    self.assertNotIn("\x1b", result.stdout.decode() + result.stderr)
+
+    def test_what_is_no_address(self):
+        with tempfile.NamedTemporaryFile() as file:
+            result = client.run(f"{file.name}/socket")
+            self.assertEqual(result.status, client.UNKNOWN)
+            self.assertIn("Not a directory", result.stderr)
+        harness.needs_ipv6()
+        result = client.run("fe80::1")
+        self.assertEqual(result.status, client.UNKNOWN)
+        self.assertIn("a link-local address needs its interface", result.stderr)
+
+
+class Signals(harness.TestCase):
+    """Ctrl-C ends it, whatever it waits for."""
+
+    MODES = (("--ping",), ("--bench", "-c", "100"), ("--bench", "-c", "100", "--json"), ("--bench", "-d", "1h"),
+             ("--watch", "-d", "200ms"), ("--watch",))
+
+    def test_reader_that_does_not_read(self):
+        """There is nobody to tell a summary: the first signal is the end."""
+        with client.Server(client.echo) as server:
+            for number, arguments in zip((signal.SIGINT, signal.SIGTERM) * 3, self.MODES):
+                with self.subTest(arguments=arguments), client.full_pipe() as pipe:
+                    with client.Client(*arguments, "127.0.0.1", server.port, stdout=pipe) as process:
+                        harness.wait_until(lambda: client.awaits_signals(process.process), "it to be connected")
+                        time.sleep(0.3)
+                        process.interrupt(number)
+                        self.assertEqual(process.wait().status, -number)
+
+    def test_second_signal(self):
+        """It does not wait even for who may read again in a moment, also when stderr is the same pipe."""
+        with client.Server(client.echo) as server:
+            for arguments in self.MODES:
+                with self.subTest(arguments=arguments), client.full_pipe() as pipe:
+                    with client.Client(*arguments, "127.0.0.1", server.port, stdout=pipe, stderr=pipe) as process:
+                        harness.wait_until(lambda: client.awaits_signals(process.process), "it to be connected")
+                        process.interrupt()
+                        time.sleep(0.1)
+                        process.interrupt()
+                        self.assertEqual(process.wait().status, -signal.SIGINT)
+
+    def test_name_that_is_looked_up(self):
+        for mode in ((), ("--ping",), ("--bench",), ("--watch",)):
+            with self.subTest(mode=mode), client.Client(*mode, "localhost", faults="getaddrinfo:sleep=3600000") as process:
+                time.sleep(0.3)
+                process.interrupt()
+                self.assertEqual(process.wait().status, -signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import time
 
 import client
 import harness
@@ -132,6 +133,39 @@ class Wrong(harness.TestCase):
         result = self.check(client.discard, r"0 received, 3 lost \(100%\)", wait="100ms")
         self.assertNotIn("rtt", result.stdout.decode())
 
+    def test_server_that_stops_reading(self):
+        """The ping ends with its schedule and --wait; what could not be sent is lost."""
+        release = threading.Event()
+
+        def serve(connection):
+            connection.sendall(harness.receive_exactly(connection, 1 << 20))
+            release.wait(harness.patience())
+
+        with client.Server(serve) as server:
+            result = ping("-c", 40, "-i", "10ms", "-s", "1M", "-W", "0.5s", "127.0.0.1", server.port,
+                          timeout=harness.patience())
+            release.set()
+        output = result.stdout.decode()
+        self.assertEqual((result.status, result.stderr), (client.WRONG, ""), output)
+        sent, received, unsent, lost = map(int, re.search(
+            r"(?m)^(\d+) messages transmitted, (\d+) received, \+(\d+) not sent, (\d+) lost ", output).groups())
+        self.assertEqual((received, sent + unsent, lost), (1, 40, 39))
+
+    def test_server_that_reads_again(self):
+        """What waited for less than --wait leaves late, and is not lost."""
+        def serve(connection):
+            first = True
+            for message in messages(connection, 1 << 20):
+                if first:
+                    time.sleep(0.3)
+                first = False
+                connection.sendall(message)
+
+        with client.Server(serve) as server:
+            result = ping("-c", 15, "-i", "10ms", "-s", "1M", "-W", "1h", "127.0.0.1", server.port)
+        self.assertEqual((result.status, result.stderr), (0, ""), result.stdout)
+        self.assertIn(b"\n15 messages transmitted, 15 received, 0 lost (0%)", result.stdout)
+
     def test_late(self):
         """What comes after it was said to be late has been received all the same."""
         heard = threading.Event()
@@ -258,7 +292,7 @@ class Ends(harness.TestCase):
                     ("malloc:ENOMEM:1", client.SYSTEM_ERROR, "Cannot allocate memory"),
                     ("malloc:ENOMEM:2", client.SYSTEM_ERROR, "Cannot allocate memory"),
                     ("calloc:ENOMEM:2", client.SYSTEM_ERROR, "Cannot allocate memory"),
-                    ("signalfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
+                    ("eventfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
                     ("ppoll:ENOMEM", client.SYSTEM_ERROR, "cannot wait for an answer: Cannot allocate memory"),
                     ("send:EPIPE", client.CLOSED_EARLY, r"\S+ closed the connection: Broken pipe"),
                     ("recv:EHOSTUNREACH", client.UNREACHABLE, r"\S+ closed the connection: No route to host"),

@@ -5,6 +5,7 @@ A time is only ever asserted from below, and of an outage that the test itself h
 """
 
 import json
+import os
 import re
 import signal
 import threading
@@ -120,6 +121,14 @@ class Healthy(harness.TestCase):
                 self.assertTrue(answered.wait(harness.patience()))
                 probe.process.stdout.close()
                 result = probe.wait()
+        self.assertEqual((result.status, result.stderr), (0, ""))
+
+    def test_reader_that_never_was(self):
+        """Before there is anything to tell: no outage."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "wb") as end:
+            result = watch("-d", "1", "127.0.0.1", self.daemon.port, stdout=end)
         self.assertEqual((result.status, result.stderr), (0, ""))
 
     def test_full_disk(self):
@@ -243,7 +252,8 @@ class Outages(harness.TestCase):
 
     def test_the_other_service(self):
         with harness.Daemon(LISTENERS) as daemon:
-            result = watch("-d", "0.3", "--json", "-e", "upper", "127.0.0.1", daemon.port)
+            # A message of 64 bytes may have no letter.
+            result = watch("-d", "0.3", "-s", 1000, "--json", "-e", "upper", "127.0.0.1", daemon.port)
         self.assertEqual(result.status, client.WRONG)
         document = json.loads(result.stdout)
         self.assertGreater(figure(document, "wrong_bytes"), 0)
@@ -277,6 +287,48 @@ class Outages(harness.TestCase):
         self.assertGreaterEqual(figure(document, "steady_client", "longest_gap"), 0.5)
         self.assertEqual(figure(document, "steady_client", "answered"), 0)
 
+    def hold(self, held, go_on):
+        """An echo that stands still from its third message until `go_on`."""
+        def serve(connection):
+            for number, data in enumerate(client.chunks(connection)):
+                if number == 2:
+                    held.set()
+                    go_on.wait(harness.patience())
+                connection.sendall(data)
+        return serve
+
+    def test_gap_that_is_open(self):
+        """It is told once when it is longer than allowed, and again when it is over."""
+        held, go_on = threading.Event(), threading.Event()
+        with client.Server(self.hold(held, go_on)) as server:
+            with client.Client("--watch", "-g", "200ms", "-W", "1h", "127.0.0.1", server.port) as probe:
+                first = probe.process.stdout.readline().decode()
+                time.sleep(0.3)
+                go_on.set()
+                second = probe.process.stdout.readline().decode()
+                probe.interrupt()
+                probe.finish()
+        self.assertTrue(held.is_set())
+        self.assertRegex(first, r"^[\d:.]+  steady client: no answer since \d\d:\d\d:\d\d\.\d{3}\n$")
+        self.assertRegex(second, r"^[\d:.]+  steady client: no answer for [\d.]+ m?s, until now\n$")
+
+    def test_gap_that_is_open_at_the_end(self):
+        with client.Server(client.discard) as server:
+            result = watch("-d", "0.5", "-g", "100ms", "-W", "1h", "127.0.0.1", server.port)
+        for name in ("steady client", "new connections"):
+            self.assertEqual(len(re.findall(rf"  {name}: no answer since ", result.stdout.decode())), 1)
+            self.assertEqual(len(re.findall(rf"  {name}: no answer for [\d.]+ m?s, until the end\n", result.stdout.decode())), 1)
+
+    def test_gap_on_a_terminal(self):
+        held, go_on = threading.Event(), threading.Event()
+        with client.Server(self.hold(held, go_on)) as server:
+            with client.Terminal("--watch", *PATIENT, "127.0.0.1", server.port) as terminal:
+                terminal.expect(r"\d+\.\d s  no answer for [\d.]+ m?s  longest gap [\d.]+ m?s")
+                go_on.set()
+                terminal.expect(r"\d+\.\d s  longest gap [\d.]+ m?s  broken 0")
+                terminal.type(terminal.INTERRUPT)
+                self.assertEqual(terminal.wait(), 0)
+
     def test_gap_that_is_allowed(self):
         stalled = threading.Event()
 
@@ -304,7 +356,8 @@ class Outages(harness.TestCase):
             time.sleep(0.3)
             _, document = watched.end()
         self.assertGreaterEqual(figure(document, "late"), 0.9)
-
+        for side in ("steady_client", "new_connections"):
+            self.assertGreaterEqual(figure(document, side, "not_begun_late"), 40)  # one each 20 ms
 
     def test_interrupted_while_it_connects(self):
         with client.full_queue() as port:
@@ -320,7 +373,7 @@ class Resources(harness.TestCase):
 
     def test_cannot_start(self):
         with harness.Daemon() as daemon:
-            for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "signalfd:EMFILE",
+            for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "sigaction:EINVAL",
                            "calloc:ENOMEM", "calloc:ENOMEM:3", "epoll_wait:EBADF", "epoll_ctl_add:ENOSPC:1",
                            "epoll_ctl_add:ENOSPC:2", "epoll_ctl_add:ENOSPC:3"):
                 with self.subTest(faults):
@@ -332,8 +385,33 @@ class Resources(harness.TestCase):
         """New connections need some; that we have none is told as what it is."""
         with harness.Daemon() as daemon:
             result = watch("-d", "0.3", "127.0.0.1", daemon.port, faults="socket:EMFILE:2-")
-        self.assertEqual(result.status, client.WRONG)
-        self.assertIn(b"new connections: cannot connect: Too many open files\n", result.stdout)
+        self.assertEqual(result.status, client.SYSTEM_ERROR)
+        self.assertIn(b"new connections: cannot begin: Too many open files\n", result.stdout)
+        self.assertRegex(result.stdout, rb"\n  \d+ connections not begun: Too many open files\n")
+
+    def test_no_ports(self):
+        """A shortage of the client's own, and no refusal of the server's."""
+        with harness.Daemon() as daemon:
+            arguments = (*PATIENT, "-d", "0.3", "127.0.0.1", daemon.port)
+            document = json.loads(watch("--json", *arguments, faults="connect:EADDRNOTAVAIL:3-").stdout)
+            result = watch(*arguments, faults="connect:EADDRNOTAVAIL:3-")
+        self.assertEqual(result.status, client.SYSTEM_ERROR)
+        self.assertRegex(result.stdout, rb"\nconnections refused +0\n")
+        self.assertTrue(result.stdout.endswith(b"\nno outage seen, but tcpecho could not begin all that was due\n"))
+        self.assertFalse(document["clean"])
+        self.assertEqual(figure(document, "new_connections", "begun"), 1)
+        self.assertGreater(figure(document, "new_connections", "not_begun_short"), 0)
+
+    def test_ports_are_given_back(self):
+        """Few of them stay in TIME_WAIT, however short the interval: 200 for each second."""
+        with harness.Daemon() as daemon:
+            document = json.loads(watch(*PATIENT, "-i", "1ms", "-d", "1", "--json", "127.0.0.1", daemon.port).stdout)
+            with open("/proc/net/tcp", encoding="ascii") as file:
+                lines = [line.split() for line in file]
+            waiting = [line for line in lines if line[2].endswith(f":{daemon.port:04X}") and line[3] == "06"]
+        self.assertTrue(document["clean"])
+        self.assertEqual(figure(document, "new_connections", "answered"), figure(document, "new_connections", "begun"))
+        self.assertLessEqual(len(waiting), 200 * figure(document, "elapsed") + 2)  # and the steady client
 
     def test_more_under_way_than_there_is_room_for(self):
         """None is begun then, and the report says so."""
@@ -341,7 +419,7 @@ class Resources(harness.TestCase):
             result = watch("-d", "1", "-i", "1ms", *PATIENT, "127.0.0.1", server.port,
                            wrapper=("prlimit", "--nofile=30:30", "--"))
         self.assertEqual(result.status, client.WRONG)
-        self.assertRegex(result.stdout, rb"\n  \d+ not begun: too many were under way\n")
+        self.assertRegex(result.stdout, rb"\n  \d+ connections not begun: too many were under way\n")
         self.assertNotIn(b"Too many open files", result.stdout)
 
 

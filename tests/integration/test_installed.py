@@ -198,6 +198,13 @@ class ClientCompletion(BashTestCase):
         self.assertNotIn("--count", self.complete("--listen", "7777", "-"))
         self.assertIn("--verbose", self.complete("--listen", "7777", "-"))
 
+    def test_clusters(self):
+        for words in (("-pc", "3"), ("-qpc3",), ("-pq",)):
+            self.assertEqual(self.complete(*words, "-"), self.told("--ping"))
+        self.assertEqual(self.complete("-pc", ""), [])
+        self.assertEqual(self.complete("-pe", "u"), ["upper"])
+        self.assertEqual(self.complete("-eupper", "-"), self.told())
+
     def test_services_to_expect(self):
         told = re.search(r"must be (\w+) or (\w+)", client.run("-e", "x", "localhost").stderr).groups()
         self.assertEqual(self.complete("-e", ""), list(told))

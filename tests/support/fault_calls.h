@@ -25,6 +25,7 @@
     X(fgets)                                                                                                 \
     X(fopen)                                                                                                 \
     X(fstat)                                                                                                 \
+    X(getaddrinfo)                                                                                           \
     X(getpeername)                                                                                           \
     X(getrandom)                                                                                             \
     X(getrlimit)                                                                                             \

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -92,6 +93,9 @@ WRAP(int, getsockopt, (int fd, int level, int option, void *value, socklen_t *le
      (fd, level, option, value, length), FAIL_ERRNO)
 WRAP(int, setsockopt, (int fd, int level, int option, const void *value, socklen_t length),
      (fd, level, option, value, length), FAIL_ERRNO)
+WRAP(int, getaddrinfo,
+     (const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **list),
+     (host, port, hints, list), FAIL_NEGATIVE)
 WRAP(int, shutdown, (int fd, int how), (fd, how), FAIL_ERRNO)
 
 int __real_socket(int family, int type, int protocol);

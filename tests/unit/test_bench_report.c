@@ -109,6 +109,21 @@ START_TEST(late_for_its_own_schedule)
 }
 END_TEST
 
+/* Never to have come to a message is worse than to be late, however short the run. */
+START_TEST(not_sent_in_time)
+{
+    plan.rate = 500;
+    histogram_add(&result.lag, 1000);
+    result.wall_nsec = 1;
+    ck_assert(!bench_is_client_limited(&plan, &result));
+    result.unsent = 3;
+    ck_assert(bench_is_client_limited(&plan, &result));
+    ck_assert(bench_is_clean(&result)); /* it is not the server's fault */
+    expect_in(printed(for_people), "\n             3 not sent in time, and in no percentile\n");
+    expect_in(text, "client-limited: tcpecho could not send all that was due");
+}
+END_TEST
+
 /* stderr, as a file. */
 static const char *complaints(void)
 {
@@ -171,6 +186,7 @@ int main(void)
     tcase_add_test(tests, clean);
     tcase_add_test(tests, limited_by_the_client);
     tcase_add_test(tests, late_for_its_own_schedule);
+    tcase_add_test(tests, not_sent_in_time);
     tcase_add_test(tests, complaints_one_line_each);
     tcase_add_test(tests, complaint_of_nothing);
     return run_case(tests);

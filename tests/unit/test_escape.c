@@ -95,6 +95,23 @@ START_TEST(quoted_escapes_what_is_not_utf8)
 }
 END_TEST
 
+START_TEST(controls)
+{
+    char out[16];
+
+    ck_assert_uint_eq(escape_controls("a\"\\b", out, sizeof out), 4);
+    ck_assert_str_eq(out, "a\"\\b");
+    ck_assert_uint_eq(escape_controls("\x1b[1m\nü\xff", out, sizeof out), 15);
+    ck_assert_str_eq(out, "\\x1b[1m\\nü\\xff");
+    /* Whole characters only. */
+    ck_assert_uint_eq(escape_controls("abü", out, 4), 2);
+    ck_assert_str_eq(out, "ab");
+    ck_assert_uint_eq(escape_controls("a\x1b", out, 5), 1);
+    ck_assert_uint_eq(escape_controls("a", out, 1), 0);
+    ck_assert_str_eq(out, "");
+}
+END_TEST
+
 START_TEST(quoted_without_memory)
 {
     fault_arm("malloc", ENOMEM, 1);
@@ -113,6 +130,7 @@ int main(void)
     tcase_add_test(tests, quoted_reads_back);
     tcase_add_test(tests, quoted_keeps_utf8);
     tcase_add_test(tests, quoted_escapes_what_is_not_utf8);
+    tcase_add_test(tests, controls);
     tcase_add_test(tests, quoted_without_memory);
     return run_case(tests);
 }

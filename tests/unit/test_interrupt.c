@@ -6,11 +6,11 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-static bool is_blocked(int number)
+static bool is_fatal(int number)
 {
-    sigset_t set;
-    ck_assert_int_eq(pthread_sigmask(SIG_BLOCK, NULL, &set), 0);
-    return sigismember(&set, number) == 1;
+    struct sigaction action;
+    ck_assert_int_eq(sigaction(number, NULL, &action), 0);
+    return action.sa_handler == SIG_DFL;
 }
 
 START_TEST(taken)
@@ -19,13 +19,16 @@ START_TEST(taken)
     ck_assert_int_ge(fd, 0);
     ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
     ck_assert_int_eq(interrupt_take(fd), 0);
-    ck_assert(is_blocked(SIGINT) && is_blocked(SIGTERM));
+    ck_assert_int_eq(interrupt_number(), 0);
+    ck_assert(!is_fatal(SIGINT) && !is_fatal(SIGTERM));
     ck_assert_int_eq(raise(_i), 0);
     ck_assert(becomes_readable(fd));
+    ck_assert_int_eq(interrupt_number(), _i);
+    /* The next one is the end, whether or not anybody has looked. */
+    ck_assert(is_fatal(SIGINT) && is_fatal(SIGTERM));
     ck_assert_int_eq(interrupt_take(fd), _i);
-    /* The next one is the end. */
-    ck_assert(!is_blocked(SIGINT) && !is_blocked(SIGTERM));
     ck_assert_int_eq(interrupt_take(fd), 0);
+    ck_assert_int_eq(interrupt_number(), _i);
     close(fd);
 }
 END_TEST
@@ -49,14 +52,19 @@ END_TEST
 
 START_TEST(fails)
 {
-    fault_arm("pthread_sigmask", EINVAL, 0);
-    int blocking = interrupt_open();
-    fault_disarm();
-    ck_assert_int_eq(blocking, -EINVAL);
-    fault_arm("signalfd", EMFILE, 0);
+    unsigned before = open_descriptors();
+
+    fault_arm("eventfd", EMFILE, 0);
     int opening = interrupt_open();
     fault_disarm();
     ck_assert_int_eq(opening, -EMFILE);
+    for (unsigned nth = 1; nth <= 2; nth++) {
+        fault_arm("sigaction", EINVAL, nth);
+        int handling = interrupt_open();
+        fault_disarm();
+        ck_assert_int_eq(handling, -EINVAL);
+    }
+    ck_assert_uint_eq(open_descriptors(), before);
 }
 END_TEST
 

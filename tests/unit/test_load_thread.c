@@ -43,6 +43,46 @@ START_TEST(due_by_the_schedule)
 }
 END_TEST
 
+/* As many as load_due_nsec says, at each moment. */
+START_TEST(due_by_then)
+{
+    struct load scheduled = {.plan = {.rate = 3, .duration_usec = 2 * USEC_PER_SEC, .count = 6},
+                             .start_nsec = 1000};
+    ck_assert_uint_eq(load_due_until(&scheduled, 999), 0);
+    for (uint64_t message = 0; message < 6; message++) {
+        uint64_t due = load_due_nsec(&scheduled, message);
+        ck_assert_uint_eq(load_due_until(&scheduled, due - 1), message);
+        ck_assert_uint_eq(load_due_until(&scheduled, due), message + 1);
+    }
+    ck_assert_uint_eq(load_due_until(&scheduled, UINT64_MAX), 6);
+    scheduled.plan.count = 5;
+    ck_assert_uint_eq(load_due_until(&scheduled, UINT64_MAX), 5);
+    scheduled.plan.duration_usec = USEC_NEVER;
+    ck_assert_uint_eq(load_due_until(&scheduled, UINT64_MAX), 5);
+    scheduled.plan.rate = 0; /* nothing is ever due */
+    ck_assert_uint_eq(load_due_until(&scheduled, UINT64_MAX), 0);
+}
+END_TEST
+
+/* What nobody came to is left out, and counted: with the highest rate, nearly all. */
+START_TEST(more_than_can_be_sent)
+{
+    struct load_plan plan = to_server(5);
+    plan.threads = 2;
+    plan.rate = 100000000;
+    plan.duration_usec = 50 * USEC_PER_MSEC;
+    load_start(&plan, -1);
+    WAIT_FOR(load_progress(&load).messages > 0);
+    load_stop(&load);
+    load_end();
+    ck_assert_uint_gt(result.unsent, 0);
+    ck_assert_uint_le(result.messages + result.unsent, 5000000);
+    ck_assert_uint_eq(result.lag.count, result.messages);
+    ck_assert_uint_eq(result.latency.count, result.messages);
+    ck_assert_uint_eq(result.unanswered, 0);
+}
+END_TEST
+
 /* Each connection answers its share, and the shares add up. */
 START_TEST(shares_of_a_count)
 {
@@ -116,6 +156,16 @@ START_TEST(refused)
     ck_assert_uint_eq(result.unconnected, 100);
     ck_assert_int_eq(result.connect_error, ECONNREFUSED);
     ck_assert_uint_eq(result.messages, 0);
+    ck_assert_uint_eq(result.unanswered, 0);
+    /* What a schedule would have had for them was due all the same, to its end. */
+    plan.threads = 2;
+    plan.rate = 1000;
+    plan.count = 501;
+    load_start(&plan, -1);
+    load_end();
+    ck_assert_uint_eq(result.unanswered, 501);
+    ck_assert_uint_eq(result.unsent, 0);
+    ck_assert_uint_eq(result.lag.count, 0);
     close(closed);
 }
 END_TEST
@@ -266,6 +316,8 @@ int main(void)
     TCase *tests = tcase_create("load_thread");
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, due_by_the_schedule);
+    tcase_add_test(tests, due_by_then);
+    tcase_add_test(tests, more_than_can_be_sent);
     tcase_add_test(tests, shares_of_a_count);
     tcase_add_test(tests, fewer_messages_than_connections);
     tcase_add_test(tests, on_a_schedule);

@@ -20,6 +20,18 @@ static void expect_text_is(const char *wanted)
     ck_assert_str_eq(text, wanted);
 }
 
+static void print_summary(const struct ping_stream *stream, const struct ping_times *times, uint64_t pending,
+                          uint64_t dropped, uint64_t usec)
+{
+    const struct ping_summary summary = {.host = "host",
+                                         .stream = stream,
+                                         .times = times,
+                                         .pending = pending,
+                                         .dropped = dropped,
+                                         .usec = usec};
+    ping_print_summary(out, &summary);
+}
+
 START_TEST(times_as_text)
 {
     static const struct {
@@ -38,12 +50,15 @@ START_TEST(events)
 {
     const struct ping_event reply = {.kind = PING_REPLY, .number = 7};
     const struct ping_event again = {.kind = PING_DUPLICATE, .number = 7};
+    const struct ping_event old = {.kind = PING_TOO_LATE, .number = 7};
 
     open_text();
     ping_print_event(out, &terminal, &reply, "[::1]:7", 64, 66);
     ping_print_event(out, &terminal, &again, "[::1]:7", 64, 1250);
+    ping_print_event(out, &terminal, &old, "[::1]:7", 64, 0);
     expect_text_is("64 bytes from [::1]:7: seq=7 time=0.066 ms\n"
-                   "64 bytes from [::1]:7: seq=7 time=1.25 ms (DUP!)\n");
+                   "64 bytes from [::1]:7: seq=7 time=1.25 ms (DUP!)\n"
+                   "64 bytes from [::1]:7: seq=7 too late to tell the time\n");
 }
 END_TEST
 
@@ -74,7 +89,7 @@ START_TEST(summary)
     ping_times_add(&times, 1000);
     ping_times_add(&times, 3000);
     open_text();
-    ping_print_summary(out, "host", &stream, &times, 0, 3 * USEC_PER_SEC);
+    print_summary(&stream, &times, 0, 0, 3 * USEC_PER_SEC);
     expect_text_is("\n--- host ping statistics ---\n"
                    "4 messages transmitted, 3 received, 1 lost (25%), time 3000 ms\n"
                    "rtt min/avg/max/mdev = 1.000/2.000/3.000/0.816 ms\n");
@@ -88,11 +103,11 @@ START_TEST(summary_of_trouble)
     struct ping_times times = {0};
 
     open_text();
-    ping_print_summary(out, "host", &stream, &times, 1, 0);
+    print_summary(&stream, &times, 1, 4, 0);
     expect_text_is(
         "\n--- host ping statistics ---\n"
-        "10 messages transmitted, 6 received, +2 duplicates, +3 corrupted, 1 under way, 2 lost (22.22%), "
-        "time 0 ms\n");
+        "10 messages transmitted, 6 received, +2 duplicates, +3 corrupted, +4 not sent, 1 under way, 6 lost "
+        "(46.15%), time 0 ms\n");
 }
 END_TEST
 
@@ -102,7 +117,7 @@ START_TEST(summary_of_nothing)
     const struct ping_times times = {0};
 
     open_text();
-    ping_print_summary(out, "host", &stream, &times, 1, 1000);
+    print_summary(&stream, &times, 1, 0, 1000);
     expect_text_is("\n--- host ping statistics ---\n"
                    "1 messages transmitted, 0 received, 1 under way, 0 lost (0%), time 1 ms\n");
 }

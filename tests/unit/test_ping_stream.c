@@ -264,6 +264,13 @@ START_TEST(a_window_of_messages)
         ping_stream_send(&stream, 5, message);
     ck_assert_ptr_null(ping_stream_message(&stream, 1));
     ck_assert_ptr_nonnull(ping_stream_message(&stream, 2));
+    receive(messages[1], SIZE); /* right, however old */
+    ck_assert(ping_stream_next(&stream, false, &event));
+    ck_assert_int_eq(event.kind, PING_TOO_LATE);
+    ck_assert_uint_eq(event.number, 1);
+    ck_assert_uint_eq(stream.too_late, 1);
+    ck_assert_uint_eq(stream.answered + stream.corrupted, 0);
+    messages[1][SIZE - 2] ^= 1; /* and wrong, however old */
     receive(messages[1], SIZE);
     ck_assert(ping_stream_next(&stream, false, &event));
     ck_assert_int_eq(event.kind, PING_CORRUPT);

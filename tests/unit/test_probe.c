@@ -13,6 +13,7 @@ static int listening, server;
 static unsigned before, answers, ends;
 static enum probe_end how;
 static int error;
+static bool resets;
 
 static void on_answer(struct probe *which)
 {
@@ -38,6 +39,7 @@ static void set_up(void)
     before = open_descriptors();
     answers = ends = 0;
     server = -1;
+    resets = false;
     ck_assert_int_eq(event_loop_init(&loop, NULL), 0);
     listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(bind(listening, (struct sockaddr *)&name, sizeof name), 0);
@@ -60,13 +62,14 @@ static void tear_down(void)
 
 static void start(uint64_t serve_usec)
 {
-    struct probe_terms terms = {
+    const struct probe_terms terms = {
         .endpoint = &endpoint,
         .pattern = pattern_make(1, 1, SIZE),
         .expect = EXPECT_ECHO,
         .size = SIZE,
         .connect_usec = 20 * USEC_PER_SEC,
         .serve_usec = serve_usec,
+        .resets = resets,
     };
     probe_start(&probe, &terms, -1);
 }
@@ -250,6 +253,24 @@ START_TEST(not_served_in_time)
 }
 END_TEST
 
+/* It is over with the last answer, and no port of ours is left in TIME_WAIT. */
+START_TEST(reset_behind_the_answer)
+{
+    resets = true;
+    start(USEC_NEVER);
+    probe_send(&probe);
+    probe_finish(&probe);
+    turn();
+    answer(1, 0, 0);
+    turn();
+    if (ends == 0) /* the answer itself ended the first turn */
+        turn();
+    ck_assert_uint_eq(ends, 1);
+    ck_assert_int_eq(how, PROBE_SERVED);
+    expect_reset(server);
+}
+END_TEST
+
 /* Told at once, and the probe is free to be started again. */
 START_TEST(no_descriptor)
 {
@@ -258,7 +279,7 @@ START_TEST(no_descriptor)
     start(USEC_NEVER);
     fault_disarm();
     ck_assert_uint_eq(ends, 1);
-    ck_assert_int_eq(how, PROBE_UNCONNECTED);
+    ck_assert_int_eq(how, PROBE_SHORT);
     ck_assert_int_eq(error, EMFILE);
     start(USEC_NEVER);
     while (!probe.is_connected)
@@ -302,6 +323,7 @@ int main(void)
     tcase_add_test(tests, one_byte_too_many);
     tcase_add_test(tests, refused);
     tcase_add_test(tests, not_served_in_time);
+    tcase_add_test(tests, reset_behind_the_answer);
     tcase_add_loop_test(tests, no_descriptor, 0, 2);
     tcase_add_test(tests, send_fails);
     tcase_add_test(tests, dropped_without_a_word);

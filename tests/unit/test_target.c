@@ -60,7 +60,7 @@ END_TEST
 
 START_TEST(local)
 {
-    char text[TARGET_TEXT_SIZE];
+    char text[ENDPOINT_TEXT_SIZE];
 
     ck_assert_int_eq(target_resolve_local(NULL, "7777", &target), 0);
     ck_assert_str_eq(target_format(&target, text), "port 7777");

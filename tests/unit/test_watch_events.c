@@ -24,10 +24,13 @@ static void set_up(void)
     lines = tmpfile();
     ck_assert_ptr_nonnull(lines);
     ck_assert_int_ge(dup2(fileno(lines), STDOUT_FILENO), 0);
+    output_open(&watch.output);
+    ck_assert_int_eq(output_start_stream(&watch.output, -1), 0);
 }
 
 static void tear_down(void)
 {
+    output_close(&watch.output);
     ck_assert_int_ge(dup2(saved_stdout, STDOUT_FILENO), 0);
     close(saved_stdout);
     fclose(lines);
@@ -76,6 +79,31 @@ START_TEST(a_gap_is_told_when_it_is_over)
     expect_line("new connections: no answer for 3000 s, until now");
     ck_assert_uint_eq(watch.comer_side.gap.over, 1);
     ck_assert_uint_eq(watch.comer_side.gap.longest_at_nsec, due);
+}
+END_TEST
+
+/* Once while it lasts, and with its length when it is over. */
+START_TEST(an_open_gap_is_told_once)
+{
+    uint64_t due = clock_monotonic_nsec();
+
+    ck_assert_int_eq(event_loop_init(&watch.loop, NULL), 0);
+    timer_init(&watch.gap_timer, watch_look_for_gaps);
+    watch_owe(&watch, &watch.comer_side, due); /* in time, as yet */
+    ck_assert(timer_is_armed(&watch.gap_timer));
+    ck_assert_uint_eq(count_lines(), 0);
+    timer_disarm(&watch.gap_timer);
+    watch.comer_side.gap.since -= 2 * NSEC_PER_SEC;
+    for (unsigned i = 0; i < 2; i++)
+        watch_owe(&watch, &watch.comer_side, due);
+    ck_assert_uint_eq(count_lines(), 1);
+    ck_assert(!timer_is_armed(&watch.gap_timer));
+    watch_close_gap(&watch, &watch.comer_side);
+    expect_line("new connections: no answer for 2.00 s, until the end");
+    /* The next one is another. */
+    watch_owe(&watch, &watch.comer_side, clock_monotonic_nsec() - 2 * NSEC_PER_SEC);
+    ck_assert_uint_eq(count_lines(), 3);
+    event_loop_deinit(&watch.loop);
 }
 END_TEST
 
@@ -165,6 +193,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, served_in_time_is_no_event);
     tcase_add_test(tests, a_gap_is_told_when_it_is_over);
+    tcase_add_test(tests, an_open_gap_is_told_once);
     tcase_add_test(tests, a_row_of_failures);
     tcase_add_test(tests, each_kind_of_failure);
     tcase_add_test(tests, lines_have_a_limit);

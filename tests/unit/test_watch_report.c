@@ -75,7 +75,7 @@ START_TEST(outages)
     struct watch_side *sides[] = {&steady, &comers};
 
     for (size_t i = 0; i < COUNT_OF(sides); i++) {
-        for (enum probe_end end = PROBE_UNCONNECTED; end < PROBE_ENDS; end++) {
+        for (enum probe_end end = PROBE_UNCONNECTED; end < PROBE_SHORT; end++) {
             sides[i]->ends[end] = 1;
             ck_assert(!watch_is_clean(&summary));
             sides[i]->ends[end] = 0;
@@ -88,6 +88,25 @@ START_TEST(outages)
     ck_assert(watch_is_clean(&summary));
     steady.served = 0;
     ck_assert(!watch_is_clean(&summary));
+    summary.deserted = true; /* perhaps before there could be an answer */
+    ck_assert(watch_is_clean(&summary));
+    comers.ends[PROBE_BROKEN] = 1;
+    ck_assert(!watch_is_clean(&summary));
+}
+END_TEST
+
+/* What the client is short of is no outage, but it could not see one. */
+START_TEST(could_not_look)
+{
+    comers.not_begun[NOT_BEGUN_LATE] = comers.not_begun[NOT_BEGUN_FULL] = 1;
+    ck_assert(watch_is_clean(&summary));
+    comers.not_begun[NOT_BEGUN_SHORT] = 1;
+    comers.short_error = EMFILE;
+    ck_assert(!watch_has_outage(&summary));
+    ck_assert(!watch_is_clean(&summary));
+    print(false);
+    expect("  1 connections not begun: Too many open files\n");
+    expect("\nno outage seen, but tcpecho could not begin all that was due\n");
 }
 END_TEST
 
@@ -104,7 +123,10 @@ static void have_an_outage(void)
     comers.connect_error = ECONNREFUSED;
     comers.ends[PROBE_WRONG] = 2;
     comers.wrong_bytes = 5;
-    summary.skipped = 4;
+    comers.not_begun[NOT_BEGUN_FULL] = 4;
+    steady.not_begun[NOT_BEGUN_LATE] = 8;
+    comers.not_begun[NOT_BEGUN_SHORT] = 9;
+    comers.short_error = EADDRNOTAVAIL;
     summary.late_nsec = 3000000;
 }
 
@@ -123,7 +145,9 @@ START_TEST(what_a_load_balancer_engineer_wants_to_know)
     expect("  longest gap 100 ms, at ");
     expect("  last refusal, new connections: Connection refused\n");
     expect("  last break, steady client: Connection reset by peer\n");
-    expect("  4 not begun: too many were under way\n");
+    expect("  8 messages not begun: tcpecho itself was late\n");
+    expect("  4 connections not begun: too many were under way\n");
+    expect("  9 connections not begun: Cannot assign requested address; every local port is taken\n");
     expect("\noutage\n");
 }
 END_TEST
@@ -137,6 +161,10 @@ START_TEST(for_programs)
     expect("  \"longest_gap_into_watch\": {\"value\": 0.25, \"unit\": \"s\"},\n");
     expect("  \"refused\": {\"value\": 7, \"unit\": \"connections\"},\n");
     expect("  \"wrong_bytes\": {\"value\": 5, \"unit\": \"bytes\"},\n");
+    expect("    \"not_begun_late\": {\"value\": 8, \"unit\": \"messages\"},\n");
+    expect("    \"not_begun_full\": {\"value\": 4, \"unit\": \"connections\"},\n");
+    expect("    \"not_begun_short\": {\"value\": 9, \"unit\": \"connections\"},\n");
+    expect("    \"short_error\": \"Cannot assign requested address\",\n");
     expect("  \"steady_client\": {\n    \"begun\": {\"value\": 100, \"unit\": \"messages\"},\n");
     expect("\"break_error\": \"Connection reset by peer\",\n");
     expect("\"connect_error\": \"Connection refused\",\n");
@@ -168,6 +196,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, no_outage);
     tcase_add_test(tests, outages);
+    tcase_add_test(tests, could_not_look);
     tcase_add_test(tests, what_a_load_balancer_engineer_wants_to_know);
     tcase_add_test(tests, for_programs);
     tcase_add_test(tests, time_of_day);

@@ -1,0 +1,172 @@
+#include "client/output.h"
+
+#include "client/interrupt.h"
+#include "common.h"
+#include "faults.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#define LENGTH ((size_t)300000) /* more than a pipe holds */
+
+static int saved, ends[2], interrupt_fd;
+static struct output output;
+
+static void take_stdout(int fd)
+{
+    fflush(stdout);
+    saved = dup(STDOUT_FILENO);
+    ck_assert_int_ge(dup2(fd, STDOUT_FILENO), 0);
+}
+
+static void give_stdout_back(void)
+{
+    ck_assert_int_ge(dup2(saved, STDOUT_FILENO), 0);
+    close(saved);
+}
+
+/* stdout is a pipe with a stream. */
+static void set_up(void)
+{
+    ck_assert_int_eq(pipe(ends), 0);
+    take_stdout(ends[1]);
+    interrupt_fd = interrupt_open();
+    ck_assert_int_ge(interrupt_fd, 0);
+    output_open(&output);
+    ck_assert_int_eq(output_start_stream(&output, interrupt_fd), 0);
+}
+
+static void tear_down(void)
+{
+    output_close(&output);
+    give_stdout_back();
+    close(interrupt_fd);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static int write_much(void)
+{
+    for (size_t i = 0; i < LENGTH; i++)
+        (void)fputc((char)i, output.stream);
+    return output_finish(&output);
+}
+
+static void *read_much(void *unused)
+{
+    uint8_t byte;
+
+    (void)unused;
+    for (size_t i = 0; i < LENGTH; i++)
+        if (read(ends[0], &byte, 1) != 1 || byte != (uint8_t)i)
+            return (void *)1;
+    return NULL;
+}
+
+/* However slow the reader, and with or without a signal. */
+START_TEST(waits_for_room)
+{
+    pthread_t thread;
+    void *failed;
+
+    ck_assert_int_ge(output.owned, 0);
+    ck_assert_int_eq(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0); /* the others' is as it was */
+    ck_assert_int_eq(pthread_create(&thread, NULL, read_much, NULL), 0);
+    if (_i == 1)
+        raise(SIGTERM);
+    int r = write_much();
+    ck_assert_int_eq(pthread_join(thread, &failed), 0);
+    ck_assert_int_eq(r, 0);
+    ck_assert_ptr_null(failed);
+}
+END_TEST
+
+static void *interrupt_soon(void *main_thread)
+{
+    nap();
+    pthread_kill(*(pthread_t *)main_thread, SIGINT);
+    return NULL;
+}
+
+START_TEST(nobody_reads)
+{
+    pthread_t thread, self = pthread_self();
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, interrupt_soon, &self), 0);
+    ck_assert_int_eq(write_much(), -EINTR);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    /* And it stays so: nothing waits a second time. */
+    (void)fputs("more", output.stream);
+    ck_assert_int_eq(output_finish(&output), -EINTR);
+}
+END_TEST
+
+START_TEST(reader_has_gone)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    close(ends[0]);
+    ck_assert_int_eq(write_much(), -EPIPE);
+    ends[0] = dup(ends[1]);
+}
+END_TEST
+
+START_TEST(disk_is_full)
+{
+    fault_arm("write", ENOSPC, 0);
+    int r = write_much();
+    fault_disarm();
+    ck_assert_int_eq(r, -ENOSPC);
+}
+END_TEST
+
+START_TEST(waiting_fails)
+{
+    fault_rules("write:EAGAIN:1,poll:ENOMEM");
+    int r = write_much();
+    fault_disarm();
+    ck_assert_int_eq(r, -ENOMEM);
+}
+END_TEST
+
+START_TEST(of_every_kind)
+{
+    struct output other;
+    char bytes[3];
+    int sockets[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+    ck_assert_int_ge(dup2(sockets[0], STDOUT_FILENO), 0);
+    output_open(&other);
+    ck_assert(other.is_socket);
+    ck_assert_int_eq(other.fd, STDOUT_FILENO);
+    ck_assert_int_eq(output_write(&other, "abc", 3), 3);
+    ck_assert_int_eq(read(sockets[1], bytes, 3), 3);
+    while (output_write(&other, "more", 4) > 0)
+        ;
+    ck_assert_int_eq(errno, EAGAIN);
+    output_close(&other);
+    ck_assert_int_ge(dup2(ends[1], STDOUT_FILENO), 0);
+    close(sockets[0]);
+    close(sockets[1]);
+    /* Without /proc, stdout has to do. */
+    fault_arm("open", ENOENT, 0);
+    output_open(&other);
+    fault_disarm();
+    ck_assert_int_eq(other.fd, STDOUT_FILENO);
+    output_close(&other);
+    output_close(&other); /* does nothing */
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tests = tcase_create("output");
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_loop_test(tests, waits_for_room, 0, 2);
+    tcase_add_test(tests, nobody_reads);
+    tcase_add_test(tests, reader_has_gone);
+    tcase_add_test(tests, disk_is_full);
+    tcase_add_test(tests, waiting_fails);
+    tcase_add_test(tests, of_every_kind);
+    return run_case(tests);
+}
