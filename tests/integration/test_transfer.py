@@ -703,17 +703,23 @@ class Fairness(harness.TestCase):
             try:
                 alone, beside, speed = [], [], []
                 self.wait_moving(daemon)
-                for _ in range(5):
+                for _ in range(50):
+                    if len(beside) == 5:
+                        break
                     os.killpg(greedy.pid, signal.SIGSTOP)
                     time.sleep(0.1)
-                    alone.append(small.median(rounds))
+                    without = small.median(rounds)
                     os.killpg(greedy.pid, signal.SIGCONT)
                     self.wait_moving(daemon)
                     before, start = counters(daemon), time.monotonic()
-                    beside.append(small.median(rounds))
+                    with_it = small.median(rounds)
                     moved, seconds = counters(daemon)[1] - before[1], time.monotonic() - start
-                    self.assertGreater(moved, 30 * 100 * rounds * len(PingPong.MESSAGE), "the greedy one is greedy")
-                    speed.append(moved / seconds)
+                    # On a busy machine it may have had no CPU all the while, and then this says nothing.
+                    if moved > 30 * 100 * rounds * len(PingPong.MESSAGE):
+                        alone.append(without)
+                        beside.append(with_it)
+                        speed.append(moved / seconds)
+                self.assertEqual(len(beside), 5, "the greedy one is greedy")
                 ratio = statistics.median(beside) / statistics.median(alone)
                 diagnose(f"100 small clients: median {statistics.median(alone) * 1e6:.0f} us alone, "
                          f"{statistics.median(beside) * 1e6:.0f} us beside one at {statistics.median(speed) / MIB:.0f} MiB/s ({ratio:.1f} times)")
