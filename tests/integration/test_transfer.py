@@ -219,8 +219,9 @@ class WholeFile(harness.TestCase):
             facts = fact_of(daemon, clients)
             self.assertEqual({fact[0] for fact in facts}, {"client_closed"})
             self.assertEqual({fact[2:] for fact in facts}, {(FILE_SIZE, FILE_SIZE)})
+            # Not by halves: some may be done before the last is taken, on a machine that has 200 other processes to run.
             for worker in (1, 2):
-                self.assertEqual(sum(fact[1] == worker for fact in facts), clients // 2, "spread evenly")
+                self.assertGreater(sum(fact[1] == worker for fact in facts), clients // 4, "spread evenly")
 
 
 def established(daemon):
