@@ -36,10 +36,12 @@ UNITS = {
 def main():
     arguments = parse()
     os.makedirs(arguments.out, exist_ok=True)
-    peers = ([servers.daemon(path, path) for path in arguments.against] or servers.peers(arguments.tools))
+    peers = [peer for peer in servers.peers(arguments.tools) if peer.name in arguments.peers]
+    missing = sorted(set(arguments.peers) - {peer.name for peer in peers})
+    if arguments.against:
+        peers, missing = [servers.daemon(path, path) for path in arguments.against], []
     report = {"machine": machine(), "rounds": arguments.rounds, "seconds": arguments.seconds,
               "servers": ["tcpechod"] + [peer.name for peer in peers], "rows": []}
-    missing = [] if arguments.against else sorted(servers.PEERS - {peer.name for peer in peers})
     print(f"{report['machine']}; {arguments.rounds} rounds of {arguments.seconds} s; ratios are medians with their 95 % "
           f"interval{'; not here: ' + ', '.join(missing) if missing else ''}")
     with tempfile.TemporaryDirectory(prefix="tcpechod-bench-") as directory:
@@ -62,6 +64,8 @@ def parse():
     parser.add_argument("--out", required=True, help="the directory for results.json and the charts")
     parser.add_argument("--rounds", type=int, default=15, help="pairs of each two servers (default 15)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one run (default 1.0)")
+    parser.add_argument("--peers", nargs="+", choices=sorted(servers.PEERS), default=sorted(servers.PEERS), metavar="PEER",
+                        help=f"of {', '.join(sorted(servers.PEERS))} (default all)")
     parser.add_argument("--against", nargs="+", default=[], metavar="TCPECHOD",
                         help="compare with these builds of the daemon, and with nothing else")
     parser.add_argument("--quick", action="store_true", help="few connections, which shows that it works, and no more")
