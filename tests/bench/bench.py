@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 
@@ -35,6 +36,8 @@ UNITS = {
 
 def main():
     arguments = parse()
+    # So that the servers are ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.makedirs(arguments.out, exist_ok=True)
     peers = [peer for peer in servers.peers(arguments.tools) if peer.name in arguments.peers]
     missing = sorted(set(arguments.peers) - {peer.name for peer in peers})
