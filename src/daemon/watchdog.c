@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NAME_SIZE 32
@@ -35,6 +36,14 @@ void watchdog_ask(struct watchdog *watchdog)
     worker_pool_ask(watchdog->pool);
 }
 
+/* The manager ends the process as soon as it is told, and the log has a thread of its own: without a moment
+ * for it nobody would read who was stuck. */
+static void let_log_write(void)
+{
+    const struct timespec moment = {.tv_nsec = 100 * 1000 * 1000};
+    nanosleep(&moment, NULL);
+}
+
 uint64_t watchdog_look(struct watchdog *watchdog)
 {
     char name[NAME_SIZE];
@@ -48,6 +57,7 @@ uint64_t watchdog_look(struct watchdog *watchdog)
     if (is_stuck && watchdog->is_late && !watchdog->is_told) {
         watchdog->is_told = true;
         report_stuck(name, thread, clock_monotonic_usec() - watchdog->asked_usec);
+        let_log_write();
         notify_stuck();
     }
     watchdog->is_late = is_stuck;
