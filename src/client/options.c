@@ -1,5 +1,6 @@
 #include "client/options.h"
 
+#include "base/usage.h"
 #include "client/pattern.h"
 #include "client/terminal.h"
 #include "client/values.h"
@@ -147,19 +148,10 @@ static const struct option_row *row_of(int option)
     return NULL;
 }
 
-/* getopt's own words would begin with whatever argv[0] is. */
 static int refuse_option(char *argv[], int kind)
 {
-    const char *argument = optind > 0 ? argv[optind - 1] : "";
-
-    /* A cluster of short options has not been left while there is more of it to come. */
-    if (optopt != 0 && strncmp(argument, "--", 2) != 0)
-        return kind == ':' ? usage("-%c needs an argument", optopt) : usage("-%c: unknown option", optopt);
-    if (kind == ':')
-        return usage("%.64s needs an argument", argument);
-    if (optopt != 0)
-        return usage("%.64s takes no argument", argument);
-    return usage("%.64s: unknown or ambiguous option", argument);
+    char problem[USAGE_PROBLEM_SIZE];
+    return usage("%s", usage_problem(argv, kind, problem));
 }
 
 static int set_mode(struct client_options *options, const struct option_row *row)

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/streams.h"
+#include "base/usage.h"
 #include "daemon/listener_settings.h"
 #include "daemon/setting_table.h"
 
@@ -154,19 +155,10 @@ static int check_reload(const struct options *options)
     return 0;
 }
 
-/* getopt's own words would begin with whatever argv[0] is. */
 static int refuse_option(char *argv[], int kind)
 {
-    const char *argument = optind > 0 ? argv[optind - 1] : "";
-
-    /* A cluster of short options has not been left while there is more of it to come. */
-    if (optopt != 0 && strncmp(argument, "--", 2) != 0)
-        return kind == ':' ? usage("-%c needs an argument", optopt) : usage("-%c: unknown option", optopt);
-    if (kind == ':')
-        return usage("%.64s needs an argument", argument);
-    if (optopt != 0)
-        return usage("%.64s takes no argument", argument);
-    return usage("%.64s: unknown or ambiguous option", argument);
+    char problem[USAGE_PROBLEM_SIZE];
+    return usage("%s", usage_problem(argv, kind, problem));
 }
 
 /* Returns 0, -EINVAL, or 1 when what follows does not matter any more. */
