@@ -31,3 +31,8 @@ int output_start_stream(struct output *output, int interrupt_fd);
 /* Writes out what the stream has kept. Returns 0 or a negative errno: -EPIPE: nobody reads any more; -EINTR:
  * there was a signal, and no room for what was left to say. */
 int output_finish(struct output *output);
+
+/* The exit status that a result of output_finish or of print_finish (base/streams.h) comes to: success also
+ * when nobody reads any more, or EXIT_FILE behind one line on stderr. -EINTR ends the program by its signal.
+ */
+int output_exit_status(int r);

@@ -6,6 +6,3 @@
 /* `fd` stays the caller's; `interrupt_fd` is interrupt_open's. Returns an exit status, after one line on
  * stderr when it is not 0. A signal ends the program by itself, behind the summary. */
 int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_options *options);
-
-/* For who was interrupted before there was anything to sum up. */
-void talk_interrupted(int interrupt_fd) __attribute__((noreturn));

@@ -202,13 +202,11 @@ static int report(struct bench *bench, const struct client_options *options, con
     else
         bench_print(&summary, &out, bench->output.stream);
     int r = output_finish(&bench->output);
-    if (r == -EINTR)
-        interrupt_die(interrupt_number());
-    bench_complain(&summary);
-    if (r < 0 && r != -EPIPE) {
-        complain("cannot write to stdout: %s", strerror(-r));
-        return EXIT_FILE;
-    }
+    if (r != -EINTR)
+        bench_complain(&summary);
+    int status = output_exit_status(r);
+    if (status != 0)
+        return status;
     return bench_is_clean(result) ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
 }
 
@@ -278,7 +276,7 @@ int bench_run(const struct client_options *options)
         return fail_system("wait for signals", -interrupt_fd);
     status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
     if (status == EXIT_INTERRUPTED)
-        interrupt_die(interrupt_take(interrupt_fd));
+        interrupt_die_of(interrupt_fd);
     if (status != 0)
         return status;
     return with_connection(options, &target.items[chosen], fd, interrupt_fd);

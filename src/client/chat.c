@@ -216,7 +216,7 @@ int chat_run(const struct client_options *options)
     }
     status = wait_for_peer(options, &target, interrupt_fd, &fd, &peer);
     if (status == EXIT_INTERRUPTED)
-        talk_interrupted(interrupt_fd);
+        interrupt_die_of(interrupt_fd);
     if (status != 0)
         return status;
     return talk_with(fd, endpoint_format(&peer, name), interrupt_fd, options);

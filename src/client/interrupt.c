@@ -60,3 +60,9 @@ void interrupt_die(int number)
     (void)raise(number);
     _exit(128 + number); /* pid 1 of a container survives what it does not handle */
 }
+
+void interrupt_die_of(int fd)
+{
+    int number = interrupt_take(fd);
+    interrupt_die(number > 0 ? number : SIGINT);
+}

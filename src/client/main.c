@@ -4,26 +4,16 @@
 #include "client/exit_status.h"
 #include "client/modes.h"
 #include "client/options.h"
+#include "client/output.h"
 #include "client/terminal.h"
 
-#include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 
 static int (*const modes[MODE_COUNT])(const struct client_options *options) = {
     [MODE_TALK] = talk_run,   [MODE_CHAT] = chat_run,   [MODE_PING] = ping_run,
     [MODE_BENCH] = bench_run, [MODE_WATCH] = watch_run,
 };
-
-/* What was asked for is on stdout, or it is an error; but a reader that has seen enough is none. */
-static int printed(int r)
-{
-    if (r == 0 || r == -EPIPE)
-        return EXIT_SUCCESS;
-    complain("cannot write to stdout: %s", strerror(-r));
-    return EXIT_FILE;
-}
 
 int main(int argc, char *argv[])
 {
@@ -38,8 +28,8 @@ int main(int argc, char *argv[])
     if (client_options_parse(argc, argv, &options) < 0)
         return EXIT_USAGE;
     if (options.help)
-        return printed(client_options_print_help(&options, stdout));
+        return output_exit_status(client_options_print_help(&options, stdout));
     if (options.version)
-        return printed(client_options_print_version(stdout));
+        return output_exit_status(client_options_print_version(stdout));
     return modes[options.mode](&options);
 }

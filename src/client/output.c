@@ -3,11 +3,15 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/streams.h"
+#include "client/exit_status.h"
 #include "client/interrupt.h"
+#include "client/terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -108,4 +112,14 @@ int output_finish(struct output *output)
 {
     int r = print_finish(output->stream);
     return output->error != 0 ? -output->error : r;
+}
+
+int output_exit_status(int r)
+{
+    if (r == -EINTR)
+        interrupt_die(interrupt_number());
+    if (r == 0 || r == -EPIPE)
+        return EXIT_SUCCESS;
+    complain("cannot write to stdout: %s", strerror(-r));
+    return EXIT_FILE;
 }

@@ -42,13 +42,8 @@ static int show(struct ping *ping)
 {
     int r = output_finish(&ping->output);
 
-    if (r == -EINTR)
-        interrupt_die(interrupt_number());
     ping->reader_left = r == -EPIPE;
-    if (r == 0 || ping->reader_left)
-        return 0;
-    complain("cannot write to stdout: %s", strerror(-r));
-    return EXIT_FILE;
+    return output_exit_status(r);
 }
 
 static int fail_connection(const struct ping *ping, int error)
@@ -303,7 +298,7 @@ static int connect_and_exchange(struct ping *ping, const struct target *target)
 
     int status = dial(target, ping->options->connect_timeout_usec, ping->interrupt_fd, &ping->fd, &chosen);
     if (status == EXIT_INTERRUPTED)
-        interrupt_die(interrupt_take(ping->interrupt_fd));
+        interrupt_die_of(ping->interrupt_fd);
     if (status != 0)
         return status;
     (void)escape_controls(ping->options->host, ping->host, sizeof ping->host);

@@ -11,15 +11,8 @@
 #include "client/values.h"
 
 #include <inttypes.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
-
-void talk_interrupted(int interrupt_fd)
-{
-    int number = interrupt_take(interrupt_fd);
-    interrupt_die(number > 0 ? number : SIGINT);
-}
 
 static void print_summary(const struct conversation_totals *totals, uint64_t usec, bool checked)
 {
@@ -51,7 +44,7 @@ int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_op
         print_summary(&totals, clock_monotonic_usec() - start,
                       is_right && options->expect != EXPECT_ANYTHING);
     if (status == EXIT_INTERRUPTED)
-        talk_interrupted(interrupt_fd);
+        interrupt_die_of(interrupt_fd);
     return status;
 }
 
@@ -72,7 +65,7 @@ int talk_run(const struct client_options *options)
     }
     status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
     if (status == EXIT_INTERRUPTED)
-        talk_interrupted(interrupt_fd);
+        interrupt_die_of(interrupt_fd);
     if (status != 0)
         return status;
     return talk_with(fd, endpoint_format(&target.items[chosen], peer), interrupt_fd, options);

@@ -306,13 +306,9 @@ static int report(struct watch *watch)
         watch_print_json(&summary, watch->output.stream);
     else
         watch_print(&summary, &watch->out, watch->output.stream);
-    int r = output_finish(&watch->output);
-    if (r == -EINTR)
-        interrupt_die(interrupt_number());
-    if (r < 0 && r != -EPIPE) {
-        complain("cannot write to stdout: %s", strerror(-r));
-        return EXIT_FILE;
-    }
+    int status = output_exit_status(output_finish(&watch->output));
+    if (status != 0)
+        return status;
     if (watch_has_outage(&summary))
         return EXIT_WRONG_ANSWER;
     return watch_is_clean(&summary) ? EXIT_SUCCESS : EXIT_SYSTEM;
@@ -369,7 +365,7 @@ int watch_run(const struct client_options *options)
         return fail_system(-r);
     status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
     if (status == EXIT_INTERRUPTED)
-        interrupt_die(interrupt_take(interrupt_fd));
+        interrupt_die_of(interrupt_fd);
     if (status != 0)
         return status;
     watch->options = options;

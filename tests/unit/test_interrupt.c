@@ -33,7 +33,7 @@ START_TEST(taken)
 }
 END_TEST
 
-START_TEST(dies)
+static void expect_death(int raised, void (*die)(int fd), int wanted)
 {
     pid_t child = fork();
     int status;
@@ -41,12 +41,25 @@ START_TEST(dies)
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         int fd = interrupt_open();
-        raise(SIGINT);
-        interrupt_die(interrupt_take(fd));
+        if (raised != 0)
+            raise(raised);
+        die(fd);
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert(WIFSIGNALED(status));
-    ck_assert_int_eq(WTERMSIG(status), SIGINT);
+    ck_assert_int_eq(WTERMSIG(status), wanted);
+}
+
+static void take_and_die(int fd)
+{
+    interrupt_die(interrupt_take(fd));
+}
+
+START_TEST(dies)
+{
+    expect_death(SIGINT, take_and_die, SIGINT);
+    expect_death(SIGTERM, interrupt_die_of, SIGTERM);
+    expect_death(0, interrupt_die_of, SIGINT); /* somebody else has taken it */
 }
 END_TEST
 

@@ -1,5 +1,6 @@
 #include "client/output.h"
 
+#include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "common.h"
 #include "faults.h"
@@ -119,6 +120,14 @@ START_TEST(disk_is_full)
 }
 END_TEST
 
+START_TEST(exit_status)
+{
+    ck_assert_int_eq(output_exit_status(0), EXIT_SUCCESS);
+    ck_assert_int_eq(output_exit_status(-EPIPE), EXIT_SUCCESS);
+    ck_assert_int_eq(output_exit_status(-ENOSPC), EXIT_FILE);
+}
+END_TEST
+
 START_TEST(waiting_fails)
 {
     fault_rules("write:EAGAIN:1,poll:ENOMEM");
@@ -166,6 +175,7 @@ int main(void)
     tcase_add_test(tests, nobody_reads);
     tcase_add_test(tests, reader_has_gone);
     tcase_add_test(tests, disk_is_full);
+    tcase_add_test(tests, exit_status);
     tcase_add_test(tests, waiting_fails);
     tcase_add_test(tests, of_every_kind);
     return run_case(tests);
