@@ -1,6 +1,6 @@
 #include "client/descriptors.h"
 
-#include <sys/resource.h>
+#include "base/descriptor_limit.h"
 
 /* Standard streams, signals, the coordinator's loop, what a parent left open. */
 #define SUNDRY_DESCRIPTORS 16
@@ -10,14 +10,11 @@
 
 uint64_t descriptors_raise_limit(void)
 {
-    struct rlimit limit;
+    uint64_t limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return LEAST_DESCRIPTORS;
-    struct rlimit raised = {.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
-    if (limit.rlim_cur != limit.rlim_max && setrlimit(RLIMIT_NOFILE, &raised) == 0)
-        return raised.rlim_cur;
-    return limit.rlim_cur;
+    /* What cannot be raised has to do. */
+    (void)descriptor_limit_raise(&limit);
+    return limit > 0 ? limit : LEAST_DESCRIPTORS;
 }
 
 uint64_t descriptors_room(uint64_t limit, uint64_t own)

@@ -1,29 +1,20 @@
 #include "daemon/limits.h"
 
+#include "base/descriptor_limit.h"
 #include "daemon/reports.h"
 
-#include <errno.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define SUNDRY_DESCRIPTORS 32
 
 uint64_t limits_raise_descriptors(void)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
-        report_descriptor_limit(0, errno);
-        return 0;
-    }
-    if (limit.rlim_cur == limit.rlim_max)
-        return limit.rlim_cur;
-    struct rlimit raised = {.rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max};
-    if (setrlimit(RLIMIT_NOFILE, &raised) < 0) {
-        report_descriptor_limit(limit.rlim_cur, errno);
-        return limit.rlim_cur;
-    }
-    return raised.rlim_cur;
+    uint64_t limit;
+    int r = descriptor_limit_raise(&limit);
+    if (r < 0)
+        report_descriptor_limit(limit, -r);
+    return limit;
 }
 
 uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners)
