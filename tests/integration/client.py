@@ -230,6 +230,24 @@ class Terminal:
         os.close(self.fd)
 
 
+# ---- what several modes have to do ----
+
+
+def assert_one_line(test, result, status, pattern):
+    """It failed with this status and one line."""
+    test.assertEqual(result.status, status, result.stderr)
+    test.assertRegex(result.stderr, rf"\Atcpecho: {pattern}\n\Z")
+
+
+def assert_interrupted_while_it_connects(test, mode):
+    """Nothing has been measured: there is no summary, and the shell sees the signal."""
+    with full_queue() as port, Client(mode, "127.0.0.1", port) as client:
+        time.sleep(0.3)
+        client.interrupt()
+        result = client.finish()
+    test.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
+
+
 # ---- servers ----
 
 

@@ -454,12 +454,7 @@ class Endings(harness.TestCase):
         self.assertEqual(bench("/nonexistent/socket").status, client.UNKNOWN)
 
     def test_interrupted_while_it_connects(self):
-        with client.full_queue() as port:
-            with client.Client("--bench", "127.0.0.1", port) as load:
-                time.sleep(0.3)
-                load.interrupt()
-                result = load.finish()
-        self.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
+        client.assert_interrupted_while_it_connects(self, "--bench")
 
     def test_daemon_that_stops_under_load(self):
         """It answers what it has read, and nothing of it is wrong."""

@@ -232,9 +232,7 @@ class Places(harness.TestCase):
 
 
 class Failures(harness.TestCase):
-    def check(self, result, status, pattern):
-        self.assertEqual(result.status, status, result.stderr)
-        self.assertRegex(result.stderr, rf"\Atcpecho: {pattern}\n\Z")
+    check = client.assert_one_line
 
     def test_usage(self):
         for arguments, pattern in (

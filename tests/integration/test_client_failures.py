@@ -67,9 +67,7 @@ class Names(harness.TestCase):
 class Failures(harness.TestCase):
     """One line each, and an exit status that tells them apart."""
 
-    def check(self, result, status, pattern):
-        self.assertEqual(result.status, status, result.stderr)
-        self.assertRegex(result.stderr, rf"\Atcpecho: {pattern}\n\Z")
+    check = client.assert_one_line
 
     def test_usage(self):
         for arguments, pattern in (

@@ -360,12 +360,7 @@ class Outages(harness.TestCase):
             self.assertGreaterEqual(figure(document, side, "not_begun_late"), 40)  # one each 20 ms
 
     def test_interrupted_while_it_connects(self):
-        with client.full_queue() as port:
-            with client.Client("--watch", "127.0.0.1", port) as probe:
-                time.sleep(0.3)
-                probe.interrupt()
-                result = probe.finish()
-        self.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
+        client.assert_interrupted_while_it_connects(self, "--watch")
 
 
 class Resources(harness.TestCase):

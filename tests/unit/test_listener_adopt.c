@@ -2,28 +2,13 @@
 #include "faults.h"
 #include "passed.h"
 #include "serve/listener.h"
+#include "socket_directory.h"
 
 #include <ifaddrs.h>
 #include <linux/netlink.h>
 #include <netinet/tcp.h>
 
 static const struct socket_settings usual = {.backlog = 16, .keepalive_sec = 60, .user_timeout_msec = 60000};
-
-static char directory[64];
-static char path[96];
-
-static void make_directory(void)
-{
-    strcpy(directory, "/tmp/tcpechod-unit-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(directory));
-    snprintf(path, sizeof path, "%s/echo.sock", directory);
-}
-
-static void remove_directory(void)
-{
-    unlink(path);
-    ck_assert_int_eq(rmdir(directory), 0);
-}
 
 static struct endpoint at(const char *text, uint16_t port)
 {
