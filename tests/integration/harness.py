@@ -281,7 +281,8 @@ class NotifySocket:
     def __init__(self, path):
         self.path = path
         self.lock = threading.Lock()
-        self.flushed = threading.Event()
+        self.asking = threading.Lock()
+        self.caught_up = threading.Event()
         self.messages = []  # (monotonic time, {name: value})
         self.stored = []  # (FDNAME, descriptor): what FDSTORE=1 handed over; the test may take them
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -298,8 +299,8 @@ class NotifySocket:
                 return
             if data == b"\0stop":
                 return
-            if data == b"\0flush":
-                self.flushed.set()
+            if data == b"\0catch up":
+                self.caught_up.set()
                 continue
             fields = dict(line.split("=", 1) for line in data.decode(errors="replace").splitlines() if "=" in line)
             fds = []
@@ -315,7 +316,8 @@ class NotifySocket:
                 self.messages.append((time.monotonic(), fields))
 
     def values(self, name):
-        """Every value that a name had, in the order sent."""
+        """Every value that a name had so far, in the order sent."""
+        self._catch_up()
         with self.lock:
             return [fields[name] for _, fields in self.messages if name in fields]
 
@@ -332,12 +334,15 @@ class NotifySocket:
 
         return wait_until(seen, lambda: f"{name}={value or ''} from the daemon, got {self.values(name)}", timeout)[-1]
 
-    def flush(self):
-        """Waits until all that was sent before is known here."""
-        self.flushed.clear()
-        self._tell_collector(b"\0flush")
-        if not self.flushed.wait(patience()):
-            raise AssertionError("the notify socket is not read")
+    def _catch_up(self):
+        """Waits until all that was sent before is in messages."""
+        with self.asking:
+            if not self.thread.is_alive():
+                return
+            self.caught_up.clear()
+            self._tell_collector(b"\0catch up")
+            if not self.caught_up.wait(patience()):
+                raise AssertionError("the notify socket is not read")
 
     def _tell_collector(self, message):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
@@ -514,15 +519,13 @@ class Daemon:
         self.process.send_signal(number)
 
     def wait(self, timeout=None):
-        """Waits for the end. Returns the exit status, negative for a signal; all of stderr is in log() then, and all that
-        it told its manager in notify."""
+        """Waits for the end. Returns the exit status, negative for a signal; all of stderr is in log() then."""
         try:
             status = self.process.wait(patience() if timeout is None else timeout)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the daemon did not end:\n{self.log()[-4000:]}") from None
         if self.reader:
             self.reader.join(5)
-        self.notify.flush()
         return status
 
     def stop(self, number=signal.SIGTERM, status=0, timeout=None):
