@@ -26,3 +26,17 @@ static inline uint64_t clock_monotonic_nsec(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
 }
+
+/* A duration, or a moment of a clock, as system calls take it. */
+static inline struct timespec clock_timespec(uint64_t usec)
+{
+    return (struct timespec){.tv_sec = (time_t)(usec / USEC_PER_SEC),
+                             .tv_nsec = (long)(usec % USEC_PER_SEC * NSEC_PER_USEC)};
+}
+
+/* nanosleep(2). A signal that the thread handles ends it early. */
+static inline void clock_sleep(uint64_t usec)
+{
+    const struct timespec time = clock_timespec(usec);
+    nanosleep(&time, NULL);
+}

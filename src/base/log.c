@@ -286,8 +286,7 @@ static bool wait_for_end(uint64_t timeout_usec)
 {
     uint64_t now = clock_monotonic_usec();
     uint64_t end = timeout_usec < USEC_NEVER / 2 ? now + timeout_usec : USEC_NEVER / 2;
-    struct timespec until = {.tv_sec = (time_t)(end / USEC_PER_SEC),
-                             .tv_nsec = (long)(end % USEC_PER_SEC) * 1000};
+    const struct timespec until = clock_timespec(end);
     int r = 0;
 
     pthread_mutex_lock(&ring.mutex);

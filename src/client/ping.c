@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 struct ping {
     const struct client_options *options;
@@ -191,10 +190,8 @@ static uint64_t next_deadline(const struct ping *ping)
 static struct timespec time_until(uint64_t deadline)
 {
     uint64_t now = clock_monotonic_usec();
-    uint64_t usec = now < deadline ? deadline - now : 0;
 
-    return (struct timespec){.tv_sec = (time_t)(usec / USEC_PER_SEC),
-                             .tv_nsec = (long)(usec % USEC_PER_SEC * 1000)};
+    return clock_timespec(now < deadline ? deadline - now : 0);
 }
 
 static int wait_for_events(struct ping *ping)

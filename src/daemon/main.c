@@ -1,6 +1,7 @@
 /* tcpechod(8): reads the command line and the settings, and does what they ask for. */
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/streams.h"
 #include "daemon/notify.h"
@@ -15,7 +16,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* What was asked for is on stdout, or it is an error: a full disk must not look like a success. */
 static int printed(int r)
@@ -73,9 +73,8 @@ static int with_settings(const struct options *options)
  * then has none: 'journalctl -u' would not show why a start failed. Nothing tells when it has been read. */
 static void give_journal_time(void)
 {
-    const struct timespec moment = {.tv_nsec = 50 * 1000 * 1000};
     if (log_goes_to_journal())
-        nanosleep(&moment, NULL);
+        clock_sleep(50 * USEC_PER_MSEC);
 }
 
 int main(int argc, char *argv[])

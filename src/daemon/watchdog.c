@@ -8,7 +8,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NAME_SIZE 32
@@ -40,8 +39,7 @@ void watchdog_ask(struct watchdog *watchdog)
  * for it nobody would read who was stuck. */
 static void let_log_write(void)
 {
-    const struct timespec moment = {.tv_nsec = 100 * 1000 * 1000};
-    nanosleep(&moment, NULL);
+    clock_sleep(100 * USEC_PER_MSEC);
 }
 
 uint64_t watchdog_look(struct watchdog *watchdog)
@@ -64,17 +62,10 @@ uint64_t watchdog_look(struct watchdog *watchdog)
     return watchdog->time_usec / 4;
 }
 
-static struct timespec deadline(uint64_t usec)
-{
-    uint64_t then = clock_monotonic_usec() + usec;
-    return (struct timespec){.tv_sec = (time_t)(then / USEC_PER_SEC),
-                             .tv_nsec = (long)(then % USEC_PER_SEC) * 1000};
-}
-
 /* Returns false when the watchdog is to stop. */
 static bool sleep_for(struct watchdog *watchdog, uint64_t usec)
 {
-    const struct timespec until = deadline(usec);
+    const struct timespec until = clock_timespec(clock_monotonic_usec() + usec);
     pthread_mutex_lock(&watchdog->lock);
     while (!watchdog->is_stopping &&
            pthread_cond_clockwait(&watchdog->stop, &watchdog->lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)

@@ -7,13 +7,17 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 
 /* One listener's share of a turn. The workers are woken once for all of them. */
 #define ACCEPT_BATCH 64
 
-#define HANDSHAKE_NSEC (2 * 1000 * 1000)
+/* A client that has the kernel's SYN+ACK takes itself for connected: those of this host and its neighbours
+ * get here in this time. A close before that resets them. */
+#define HANDSHAKE_USEC (2 * USEC_PER_MSEC)
+
+/* For workers to take clients out of a queue that is full. */
+#define MOMENT_USEC USEC_PER_MSEC
 
 #define RETRY_USEC (100 * USEC_PER_MSEC)
 
@@ -227,11 +231,10 @@ int acceptor_add(struct acceptor *acceptor, struct listener *listener)
  * all. */
 static enum reason await_room(struct acceptor *acceptor, uint64_t until_usec)
 {
-    const struct timespec moment = {.tv_nsec = 1000000};
     enum reason full;
     while ((full = fullness(acceptor)) == REASON_QUEUE_FULL && clock_monotonic_usec() < until_usec) {
         worker_pool_flush(acceptor->pool);
-        nanosleep(&moment, NULL);
+        clock_sleep(MOMENT_USEC);
     }
     return full;
 }
@@ -253,14 +256,6 @@ static void empty_backlog(struct acceptor *acceptor, struct listener *listener, 
         else if (r != -ECONNABORTED)
             return;
     }
-}
-
-/* A client that has the kernel's SYN+ACK takes itself for connected: those of this host and its neighbours
- * get here in this time. A close before that resets them. */
-static void await_handshakes(void)
-{
-    const struct timespec time = {.tv_nsec = HANDSHAKE_NSEC};
-    nanosleep(&time, NULL);
 }
 
 /* No handshake has begun for a while. */
@@ -289,7 +284,7 @@ void acceptor_close_retired(struct acceptor *acceptor)
 {
     if (list_is_empty(&acceptor->retired))
         return;
-    await_handshakes();
+    clock_sleep(HANDSHAKE_USEC);
     uint64_t until = clock_monotonic_usec() + LAST_CLIENTS_USEC;
     LIST_FOR_EACH(link, &acceptor->retired)
     {
