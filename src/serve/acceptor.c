@@ -193,26 +193,37 @@ static bool accept_one(struct acceptor *acceptor, struct listener *listener, enu
     return false;
 }
 
-static void on_ready(struct event_source *source, uint32_t events)
+/* Returns how many were taken. */
+static unsigned accept_batch(struct acceptor *acceptor, struct listener *listener)
 {
-    struct listener *listener = CONTAINER_OF(source, struct listener, source);
-    struct acceptor *acceptor = listener->acceptor;
-    (void)events;
-    for (int i = 0; i < ACCEPT_BATCH; i++) {
+    unsigned taken = 0;
+    for (; taken < ACCEPT_BATCH; taken++) {
         enum reason full = fullness(acceptor);
         if (full != REASON_NONE && !acceptor->refuses) {
             worker_pool_flush(acceptor->pool);
             pause_for(acceptor, full);
             acceptor_resume(acceptor); /* there may be room by now; if not, the vacancy will tell */
-            return;
+            return taken;
         }
         /* The workers were not told yet of those whom this turn has taken in: let them make room first. */
-        if (full == REASON_QUEUE_FULL && i > 0)
+        if (full == REASON_QUEUE_FULL && taken > 0)
             break;
         if (!accept_one(acceptor, listener, full))
             break;
     }
     worker_pool_flush(acceptor->pool);
+    return taken;
+}
+
+static void on_ready(struct event_source *source, uint32_t events)
+{
+    struct listener *listener = CONTAINER_OF(source, struct listener, source);
+    struct acceptor *acceptor = listener->acceptor;
+    (void)events;
+    uint32_t wait_usec = gathering_begin(&acceptor->gathering, acceptor->loop->now);
+    if (wait_usec > 0)
+        clock_sleep(wait_usec);
+    gathering_end(&acceptor->gathering, accept_batch(acceptor, listener));
 }
 
 int acceptor_add(struct acceptor *acceptor, struct listener *listener)
