@@ -7,8 +7,8 @@
 uint64_t limits_raise_descriptors(void);
 
 /* What a limit of `descriptors` leaves for clients behind the daemon's own: two for each loop (epoll and
- * eventfd), one for each listener, and 32 for standard streams, signals, logging, the settings file and what
- * a parent left open. 0: too low to serve anybody. */
+ * eventfd), two for each worker's pipe, one for each listener, and 32 for standard streams, signals, logging,
+ * the settings file and what a parent left open. 0: too low to serve anybody. */
 uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners);
 
 /* CPUs that this process may run on (sched_getaffinity(2)), at least 1. */

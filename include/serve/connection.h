@@ -56,6 +56,7 @@ struct connection {
     bool client_closed : 1; /* its FIN has been read */
     bool draining : 1;
     bool lingering : 1;
+    bool in_bulk : 1; /* the last read says that the next is better passed through than copied */
 };
 
 /* Makes a connection of a client that came out of the queue and serves it for the first time; it may be

@@ -39,6 +39,7 @@ struct service {
     const char *summary; /* one line for people */
     bool takes_text;     /* needs the listener's `text` */
     bool takes_end_word;
+    bool is_verbatim;       /* the answer is what the client sent, if no end word is looked for */
     bool speaks_when_asked; /* produce() only once the client has sent something */
 
     /* Turns `length` (> 0) bytes of the client into the answer, in place. Returns how many of them to send

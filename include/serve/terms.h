@@ -17,6 +17,7 @@ struct terms {
     const struct service *service;
     struct service_params params; /* the texts are this structure's own */
     bool trace;
+    bool passes_through;         /* nobody has to look at the bytes; terms_new finds out */
     uint64_t idle_timeout_usec;  /* USEC_NEVER: none */
     uint64_t write_timeout_usec; /* USEC_NEVER: none */
     size_t unsent_limit;         /* bytes */

@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "serve/conn_queue.h"
 #include "serve/counters.h"
+#include "serve/pass_through.h"
 #include "serve/vacancy.h"
 
 #include <pthread.h>
@@ -33,6 +34,7 @@ struct worker {
     struct list connections;
     uint8_t *scratch; /* every read lands here, and every answer is made here */
     size_t scratch_size;
+    struct pass_through pass_through;
     struct counters counters;
     _Atomic int wanted;  /* enum worker_wanted; written by the main thread */
     bool draining;       /* the worker has seen WORKER_DRAINS */

@@ -21,6 +21,9 @@
  * wait for it only microseconds. */
 #define PRODUCE_SIZE 65536
 
+/* From here on two splices cost less than two copies. */
+#define BULK_SIZE 8192
+
 #define NOT_LOOKED INT64_MAX
 
 /* The rest of an answer that the kernel did not take. */
@@ -121,6 +124,13 @@ static void fail(struct connection *c, int error)
         connection_close(c, REASON_RESET, 0);
 }
 
+static void note_sent(struct connection *c, size_t length)
+{
+    c->active_usec = loop_of(c)->now;
+    c->bytes_out += length;
+    counter_add(&c->worker->counters.bytes_out, length);
+}
+
 /* Returns how many bytes the kernel took, or -1 when the connection is closed and gone. */
 static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t length)
 {
@@ -131,11 +141,24 @@ static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t leng
         fail(c, errno);
         return -1;
     }
-    c->active_usec = loop_of(c)->now;
-    c->bytes_out += (uint64_t)sent;
-    counter_add(&c->worker->counters.bytes_out, (uint64_t)sent);
+    note_sent(c, (size_t)sent);
     trace(c, false, bytes, (size_t)sent);
     return sent;
+}
+
+/* Returns false when memory is short and the connection is gone. */
+static bool keep(struct connection *c, const uint8_t *bytes, size_t length)
+{
+    c->unsent = malloc(sizeof *c->unsent + length);
+    if (!c->unsent) {
+        connection_close(c, REASON_ERROR, ENOMEM);
+        return false;
+    }
+    c->unsent->start = 0;
+    c->unsent->end = length;
+    c->unsent->taken = NOT_LOOKED; /* most are sent before anybody looks */
+    memcpy(c->unsent->bytes, bytes, length);
+    return true;
 }
 
 /* Sends bytes of the scratch buffer, and keeps what the kernel does not take. Returns false when the
@@ -146,18 +169,7 @@ static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t leng
     if (sent < 0)
         return false;
     size_t rest = length - (size_t)sent;
-    if (rest == 0)
-        return true;
-    c->unsent = malloc(sizeof *c->unsent + rest);
-    if (!c->unsent) {
-        connection_close(c, REASON_ERROR, ENOMEM);
-        return false;
-    }
-    c->unsent->start = 0;
-    c->unsent->end = rest;
-    c->unsent->taken = NOT_LOOKED; /* most are sent before anybody looks */
-    memcpy(c->unsent->bytes, bytes + sent, rest);
-    return true;
+    return rest == 0 || keep(c, bytes + sent, rest);
 }
 
 static bool send_unsent(struct connection *c)
@@ -203,17 +215,40 @@ static void note_read(struct connection *c, size_t length)
     trace(c, true, c->worker->scratch, length);
 }
 
+/* Like send_or_keep, with the bytes of the worker's pipe, and the scratch buffer for what is kept. */
+static bool pass_on(struct connection *c, uint8_t *bytes, size_t length)
+{
+    struct pass_through *pass_through = &c->worker->pass_through;
+    ssize_t sent = pass_through_give(pass_through, c->source.fd, length);
+    size_t rest = sent < 0 ? length : length - (size_t)sent;
+    int r = pass_through_empty(pass_through, bytes, rest);
+    if (sent < 0 || r < 0) {
+        fail(c, sent < 0 ? (int)-sent : -r);
+        return false;
+    }
+    note_sent(c, (size_t)sent);
+    return rest == 0 || keep(c, bytes, rest);
+}
+
 static bool read_and_answer(struct connection *c)
 {
     size_t size = c->terms->unsent_limit;
     uint8_t *bytes = scratch(c, size);
     if (!bytes)
         return false;
-    ssize_t length = recv(c->source.fd, bytes, c->draining && c->due < size ? c->due : size, 0);
+    if (c->draining && c->due < size)
+        size = c->due;
+    ssize_t length = c->in_bulk ? pass_through_take(&c->worker->pass_through, c->source.fd, size) : 0;
+    bool passes = length > 0;
+    if (length == 0) {
+        length = recv(c->source.fd, bytes, size, 0);
+        if (length < 0)
+            length = -errno;
+    }
+    if (length == -EAGAIN)
+        return true;
     if (length < 0) {
-        if (errno == EAGAIN)
-            return true;
-        fail(c, errno);
+        fail(c, (int)-length);
         return false;
     }
     if (length == 0) {
@@ -223,6 +258,9 @@ static bool read_and_answer(struct connection *c)
     note_read(c, (size_t)length);
     if (c->draining)
         c->due -= (uint32_t)length;
+    c->in_bulk = c->terms->passes_through && length >= BULK_SIZE;
+    if (passes)
+        return pass_on(c, bytes, (size_t)length);
     size_t answer = service_answer(c->terms->service, &c->terms->params, &c->state, bytes, (size_t)length);
     return answer == 0 || send_or_keep(c, bytes, answer);
 }

@@ -32,6 +32,7 @@ struct terms *terms_new(const struct terms *from)
         return NULL;
     *terms = *from;
     atomic_init(&terms->references, 1);
+    terms->passes_through = from->service->is_verbatim && !from->trace && !from->params.end_word;
     terms->params.text = terms->params.greeting = terms->params.end_word = NULL;
     terms->listener = strdup(from->listener);
     if (!terms->listener || !copy_text(&terms->params.text, from->params.text, from->params.text_length) ||

@@ -69,7 +69,12 @@ int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
     if (!worker->scratch)
         return -ENOMEM;
     worker->scratch_size = FIRST_SCRATCH_SIZE;
-    int r = event_loop_init(&worker->loop, on_wake);
+    int r = pass_through_init(&worker->pass_through);
+    if (r == 0) {
+        r = event_loop_init(&worker->loop, on_wake);
+        if (r < 0)
+            pass_through_deinit(&worker->pass_through);
+    }
     if (r < 0)
         free(worker->scratch);
     return r;
@@ -120,6 +125,7 @@ void worker_deinit(struct worker *worker)
     while (conn_queue_take(worker->queue, worker->index, &left, 1) == 1)
         worker_drop(worker, &left, REASON_DRAINED, 0);
     event_loop_deinit(&worker->loop);
+    pass_through_deinit(&worker->pass_through);
     free(worker->scratch);
 }
 

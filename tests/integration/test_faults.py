@@ -51,6 +51,7 @@ class Start(TestCase):
                 ("signalfd:EMFILE", "cannot receive signals: Too many open files"),
                 ("epoll_ctl:ENOSPC:2", "cannot receive signals: No space left on device"),
                 ("getrandom:ENOSYS", "cannot make the table of sources: Function not implemented"),
+                ("pipe2:ENFILE:1", "cannot make the workers: Too many open files in system"),
                 ("epoll_create1:EMFILE:2", "cannot make the workers: Too many open files; raise the descriptor limit .LimitNOFILE="),
                 ("epoll_create1:EMFILE:3", "cannot make the workers: Too many open files"),
                 ("eventfd:EMFILE:3", "cannot make the workers: Too many open files"),
@@ -331,9 +332,26 @@ class Connections(TestCase):
         """EAGAIN without a cause costs time at most."""
         for rules in ("recv@worker:EAGAIN:/2", "send@worker:EAGAIN:/2", "send@worker:EAGAIN:1-5"):
             with self.subTest(rules), harness.Daemon(settings=LOG, faults=rules) as daemon:
-                data = harness.pattern(300000)
+                for _ in range(10):
+                    data = harness.pattern(4000)
+                    harness.assert_same(daemon.exchange(data), data)
+                self.assertGreater(daemon.faults.hits(), 0)
+
+    def test_bulk(self):
+        """Whatever splice(2) does, each byte comes back, or the connection is closed with the reason."""
+        data = harness.pattern(3000000)
+        for rules in ("splice@worker:EAGAIN:/2", "splice@worker:EAGAIN:/3", "splice@worker:short=5000:/2",
+                      "splice@worker:short=7:/3", "splice@worker:EINVAL:/4", "splice@worker:ENOSYS", "splice@worker:EPERM"):
+            with self.subTest(rules), harness.Daemon(settings=LOG, faults=rules) as daemon:
                 harness.assert_same(daemon.exchange(data), data)
                 self.assertGreater(daemon.faults.hits(), 0)
+        for rules, reason in (("splice@worker:ECONNRESET:3", "reset"), ("splice@worker:EIO:4", "error: Input/output error"),
+                              ("splice@worker:EPIPE:4", "reset"),
+                              ("splice@worker:short=9:/2,malloc@worker:ENOMEM", "error: Cannot allocate memory")):
+            with self.subTest(rules), self.daemon() as daemon:
+                self.spoilt(daemon, rules, data)
+                daemon.wait_log(rf"connection 2 .*closed: {reason}, ")
+                self.assert_serves(daemon)
 
     def test_no_memory_for_a_connection(self):
         with self.daemon() as daemon:

@@ -74,6 +74,7 @@
     X(socket_inet)                                                                                           \
     X(socket_inet6)                                                                                          \
     X(socket_unix)                                                                                           \
+    X(splice)                                                                                                \
     X(stat)                                                                                                  \
     X(strdup)                                                                                                \
     X(strndup)                                                                                               \

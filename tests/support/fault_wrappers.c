@@ -72,6 +72,8 @@ WRAP_BYTES(recv, (int fd, void *bytes, size_t length, int flags), (fd, bytes, le
 WRAP_BYTES(send, (int fd, const void *bytes, size_t length, int flags), (fd, bytes, length, flags))
 WRAP_BYTES(read, (int fd, void *bytes, size_t length), (fd, bytes, length))
 WRAP_BYTES(write, (int fd, const void *bytes, size_t length), (fd, bytes, length))
+WRAP_BYTES(splice, (int from, loff_t *at, int to, loff_t *into, size_t length, unsigned flags),
+           (from, at, to, into, length, flags))
 WRAP(ssize_t, writev, (int fd, const struct iovec *items, int count), (fd, items, count), FAIL_ERRNO)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), FAIL_ERRNO)
 WRAP(ssize_t, sendto,

@@ -116,7 +116,8 @@ static bool read_error(const char *name, unsigned long *out)
 
 static bool has_length(enum fault_call call)
 {
-    return call == FAULT_recv || call == FAULT_send || call == FAULT_read || call == FAULT_write;
+    return call == FAULT_recv || call == FAULT_send || call == FAULT_read || call == FAULT_write ||
+           call == FAULT_splice;
 }
 
 static void read_thread(const char *name, struct fault_rule *rule, const char *whole)
@@ -155,7 +156,7 @@ static void read_effect(const char *text, struct fault_rule *rule, const char *w
     if (!end || *end)
         refuse(whole, "the effect needs a number behind its =");
     if (rule->effect == EFFECT_SHORT && (!has_length(rule->call) || rule->amount == 0))
-        refuse(whole, "only recv, send, read and write can be short, and not shorter than 1");
+        refuse(whole, "only recv, send, read, write and splice can be short, and not shorter than 1");
 }
 
 static void read_which(const char *text, struct fault_rule *rule, const char *whole)

@@ -11,6 +11,13 @@ static bool is_lingering(void)
     return !list_is_empty(&rig.worker.connections) && newest()->lingering;
 }
 
+static size_t arrived(const struct connection *c)
+{
+    int bytes = 0;
+    ck_assert_int_eq(ioctl(c->source.fd, FIONREAD, &bytes), 0);
+    return (size_t)bytes;
+}
+
 /* Makes the newest connection's timer fire as if `usec` had passed since bytes last moved. */
 static void fire_after(uint64_t usec)
 {
@@ -464,6 +471,153 @@ START_TEST(failing_send_of_unsent)
 }
 END_TEST
 
+static uint8_t block[65536];
+
+/* Sends the block and turns until it is back, or the connection closed. Returns how much came back. */
+static size_t exchange_block(int client)
+{
+    static uint8_t got[sizeof block];
+    uint64_t closed = atomic_load(&rig.worker.counters.closed);
+    size_t have = 0;
+    send_all(client, block, sizeof block);
+    for (int rest = PATIENCE_MSEC; have < sizeof block && rest > 0; rest--) {
+        turn();
+        ssize_t r = recv(client, got + have, sizeof got - have, MSG_DONTWAIT);
+        if (r > 0)
+            have += (size_t)r;
+        else if (atomic_load(&rig.worker.counters.closed) > closed)
+            break;
+        else
+            nap();
+    }
+    ck_assert_mem_eq(got, block, have);
+    return have;
+}
+
+/* Returns a client whose next block is to pass through, if its bytes may. */
+static int serve_bulk(const struct terms *terms)
+{
+    for (size_t i = 0; i < sizeof block; i++)
+        block[i] = (uint8_t)('A' + i * 31 % 26);
+    int client = serve(terms);
+    ck_assert_uint_eq(exchange_block(client), sizeof block);
+    return client;
+}
+
+START_TEST(bulk_passes_through)
+{
+    struct terms terms = terms_for("echo");
+    rig_start();
+    int client = serve_bulk(&terms);
+    fault_rules("splice:count");
+    size_t have = exchange_block(client);
+    ck_assert_uint_ge(fault_disarm(), 2);
+    ck_assert_uint_eq(have, sizeof block);
+    ck_assert_uint_eq(newest()->bytes_in, 2 * sizeof block);
+    ck_assert_uint_eq(newest()->bytes_out, 2 * sizeof block);
+    for (int i = 0; i < 2; i++) { /* the first small one tells that the bulk is over */
+        send_text(client, "small");
+        turn_and_expect(client, "small");
+    }
+    fault_rules("splice:count");
+    send_text(client, "small");
+    WAIT_FOR(turned() && newest()->bytes_in == 2 * sizeof block + 15);
+    ck_assert_uint_eq(fault_disarm(), 0);
+    close(client);
+    rig_stop();
+}
+END_TEST
+
+START_TEST(bulk_that_somebody_looks_at)
+{
+    static const char end_word[] = "end";
+    struct terms plain = terms_for("echo"), ended = plain, traced = plain;
+    ended.params.end_word = end_word;
+    ended.params.end_word_length = strlen(end_word);
+    traced.trace = true;
+    const struct terms cases[] = {terms_for("upper"), ended, traced};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        rig_start();
+        int client = serve_bulk(&cases[i]);
+        fault_rules("splice:count");
+        size_t have = exchange_block(client);
+        ck_assert_uint_eq(fault_disarm(), 0);
+        ck_assert_uint_eq(have, sizeof block);
+        close(client);
+        rig_stop();
+    }
+}
+END_TEST
+
+START_TEST(bulk_that_has_to_be_copied)
+{
+    static const char *const cases[] = {
+        "splice:ENOSYS",    "splice:EPERM:1", "splice:EINVAL:2",   "splice:EAGAIN:1",
+        "splice:EAGAIN:/2", "splice:short:2", "splice:short=9999",
+    };
+    struct terms terms = terms_for("echo");
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        rig_start();
+        int client = serve_bulk(&terms);
+        fault_rules(cases[i]);
+        size_t have = exchange_block(client);
+        ck_assert_uint_ge(fault_disarm(), 1);
+        ck_assert_msg(have == sizeof block, "%s: %zu", cases[i], have);
+        close(client);
+        rig_stop();
+    }
+}
+END_TEST
+
+/* And nobody else gets what stayed behind. */
+START_TEST(bulk_that_fails)
+{
+    static const struct {
+        const char *rules;
+        enum reason reason;
+    } cases[] = {
+        {"splice:ECONNRESET:1", REASON_RESET},
+        {"splice:EIO:1", REASON_ERROR},
+        {"splice:EPIPE:2", REASON_RESET},
+        {"splice:EIO:2", REASON_ERROR},
+        {"splice:short=10:2,malloc:ENOMEM", REASON_ERROR},
+        {"splice:short=10:2,read:EIO:1-2", REASON_ERROR},
+    };
+    struct terms terms = terms_for("echo");
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        rig_start();
+        int other = serve_bulk(&terms);
+        int client = serve_bulk(&terms);
+        send_all(client, block, sizeof block);
+        WAIT_FOR(arrived(newest()) == sizeof block);
+        fault_rules(cases[i].rules);
+        turn();
+        fault_disarm();
+        ck_assert_msg(closed_as(cases[i].reason) == 1, "%s", cases[i].rules);
+        ck_assert_uint_eq(exchange_block(other), sizeof block);
+        close(client);
+        close(other);
+        rig_stop();
+    }
+}
+END_TEST
+
+START_TEST(drain_in_bulk)
+{
+    struct terms terms = terms_for("echo");
+    rig_start();
+    int client = serve_bulk(&terms);
+    send_all(client, block, 10000);
+    WAIT_FOR(arrived(newest()) == 10000);
+    connection_drain(newest());
+    send_text(client, "too late");
+    WAIT_FOR(turned() && is_lingering());
+    ck_assert_uint_eq(newest()->bytes_out, sizeof block + 10000);
+    close(client);
+    rig_stop();
+}
+END_TEST
+
 START_TEST(short_memory_at_the_start)
 {
     struct terms terms = terms_for("echo");
@@ -847,6 +1001,11 @@ int main(void)
     tcase_add_test(tests, resets);
     tcase_add_test(tests, failing_reads_and_sends);
     tcase_add_test(tests, failing_send_of_unsent);
+    tcase_add_test(tests, bulk_passes_through);
+    tcase_add_test(tests, bulk_that_somebody_looks_at);
+    tcase_add_test(tests, bulk_that_has_to_be_copied);
+    tcase_add_test(tests, bulk_that_fails);
+    tcase_add_test(tests, drain_in_bulk);
     tcase_add_test(tests, short_memory_at_the_start);
     tcase_add_test(tests, short_memory_for_scratch);
     tcase_add_test(tests, scratch_grows);

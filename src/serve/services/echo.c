@@ -12,5 +12,6 @@ const struct service service_echo = {
     .name = "echo",
     .summary = "every byte back, unchanged (RFC 862)",
     .takes_end_word = true,
+    .is_verbatim = true,
     .answer = answer,
 };

@@ -1,0 +1,69 @@
+#include "serve/pass_through.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <unistd.h>
+
+/* As much as the default unsent_limit. The kernel's limit for a user's pipes may leave it smaller, and then
+ * less is taken at a time. */
+#define PIPE_SIZE (256 * 1024)
+
+int pass_through_init(struct pass_through *pass_through)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -errno;
+    (void)fcntl(fds[0], F_SETPIPE_SZ, PIPE_SIZE);
+    *pass_through = (struct pass_through){.read_fd = fds[0], .write_fd = fds[1]};
+    return 0;
+}
+
+void pass_through_deinit(struct pass_through *pass_through)
+{
+    fd_close(&pass_through->read_fd);
+    fd_close(&pass_through->write_fd);
+}
+
+/* Not an error of the connection. EINVAL: a socket without splice; ENOSYS, EPERM: a kernel, or a filter for
+ * system calls, without it. */
+static bool is_for_copying(int error)
+{
+    return error == EAGAIN || error == EINTR || error == EINVAL || error == ENOSYS || error == EPERM;
+}
+
+static ssize_t move(int from, int to, size_t length)
+{
+    ssize_t moved = splice(from, NULL, to, NULL, length, SPLICE_F_NONBLOCK);
+    if (moved < 0)
+        return is_for_copying(errno) ? 0 : -errno;
+    return moved;
+}
+
+ssize_t pass_through_take(struct pass_through *pass_through, int fd, size_t size)
+{
+    return pass_through->write_fd < 0 ? 0 : move(fd, pass_through->write_fd, size);
+}
+
+ssize_t pass_through_give(struct pass_through *pass_through, int fd, size_t length)
+{
+    return move(pass_through->read_fd, fd, length);
+}
+
+int pass_through_empty(struct pass_through *pass_through, uint8_t *bytes, size_t length)
+{
+    while (length > 0) {
+        ssize_t got = read(pass_through->read_fd, bytes, length);
+        if (got <= 0) {
+            int r = got < 0 ? -errno : -EIO;
+            /* Nothing may be left to the next connection. */
+            pass_through_deinit(pass_through);
+            return r;
+        }
+        bytes += got;
+        length -= (size_t)got;
+    }
+    return 0;
+}
