@@ -1,6 +1,7 @@
 #include "client/pattern.h"
 
 #include "base/ascii.h"
+#include "base/vectors.h"
 
 #include <string.h>
 
@@ -31,7 +32,7 @@ struct pattern pattern_make(uint64_t run, uint64_t number, size_t message_size)
 }
 
 /* LF becomes 0x8a. No byte carries into its neighbour: the highest bits are added apart. */
-static uint64_t without_lf(uint64_t word)
+static ALWAYS_INLINE uint64_t without_lf(uint64_t word)
 {
     uint64_t zero_if_lf = word ^ EACH_BYTE('\n');
     uint64_t low = (zero_if_lf & EACH_BYTE(0x7f)) + EACH_BYTE(0x7f);
@@ -45,24 +46,29 @@ static uint64_t block_mix(const struct pattern *pattern, uint64_t block)
     return mix(pattern->seed + block * PLACE_STEP);
 }
 
-static uint64_t word_of(uint64_t mixed, uint64_t place)
+/* Words of one block, from the place on. */
+static ALWAYS_INLINE void make_words_any(uint64_t mixed, uint64_t place, uint8_t *out, size_t words)
 {
-    return without_lf(mixed ^ place * PLACE_STEP);
+    uint64_t step = place * PLACE_STEP; /* added to, since vectors do not multiply words */
+    for (size_t i = 0; i < words; i++, step += PLACE_STEP) {
+        uint64_t word = without_lf(mixed ^ step);
+        memcpy(out + i * WORD, &word, WORD);
+    }
+}
+WITH_WIDE_VECTORS(make_words, (uint64_t mixed, uint64_t place, uint8_t *out, size_t words),
+                  (mixed, place, out, words))
+
+/* Words from `index` on, within one block. */
+static void fill_block(const struct pattern *pattern, uint64_t index, uint8_t *out, size_t words)
+{
+    make_words(block_mix(pattern, index / BLOCK), index % BLOCK, out, words);
 }
 
 static uint64_t word_at(const struct pattern *pattern, uint64_t index)
 {
-    return word_of(block_mix(pattern, index / BLOCK), index % BLOCK);
-}
-
-/* Words from `index` on, within one block. The compiler makes two or four at a time. */
-static void fill_block(const struct pattern *pattern, uint64_t index, uint8_t *out, size_t words)
-{
-    uint64_t mixed = block_mix(pattern, index / BLOCK);
-    for (size_t i = 0; i < words; i++) {
-        uint64_t word = word_of(mixed, index % BLOCK + i);
-        memcpy(out + i * WORD, &word, WORD);
-    }
+    uint64_t word;
+    fill_block(pattern, index, (uint8_t *)&word, 1);
+    return word;
 }
 
 static void fill_words(const struct pattern *pattern, uint64_t offset, uint8_t *out, size_t length)
