@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -142,6 +143,9 @@ static int poll_busily(struct event_loop *loop, uint32_t usec)
 
 static int wait_for_events(struct event_loop *loop)
 {
+    if (loop->patience && patience_begin(loop->patience, loop->now, loop->work))
+        sched_yield();
+    loop->work = 0;
     uint32_t usec = busy_poll_begin(&loop->poll);
     int count = usec > 0 ? poll_busily(loop, usec) : 0;
     if (count == 0)

@@ -54,6 +54,7 @@
     X(recv)                                                                                                  \
     X(recvmsg)                                                                                               \
     X(sched_getaffinity)                                                                                     \
+    X(sched_yield)                                                                                           \
     X(sd_journal_sendv)                                                                                      \
     X(sd_listen_fds)                                                                                         \
     X(sd_listen_fds_with_names)                                                                              \

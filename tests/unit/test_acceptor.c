@@ -140,6 +140,34 @@ START_TEST(more_than_a_batch)
 }
 END_TEST
 
+/* Returns how often the turn that takes in a client has slept. */
+static unsigned long sleeps_for_a_client(uint64_t after_usec)
+{
+    int client = connect_to(port);
+    ck_assert(becomes_readable(listener->source.fd));
+    acceptor.turn_usec = clock_monotonic_usec() - after_usec;
+    event_loop_wake(&rig.main_loop);
+    fault_rules("nanosleep:count");
+    int r = event_loop_run(&rig.main_loop);
+    unsigned long sleeps = fault_disarm();
+    ck_assert_int_eq(r, 0);
+    close(client);
+    return sleeps;
+}
+
+START_TEST(crowd_gathers)
+{
+    start(256);
+    ck_assert_uint_eq(sleeps_for_a_client(1), 0);
+    atomic_store(&pool.patience.is_patient, true);
+    ck_assert_uint_eq(sleeps_for_a_client(USEC_PER_SEC), 0); /* one alone */
+    unsigned long sleeps = 0;
+    WAIT_FOR((sleeps = sleeps_for_a_client(1)) > 0); /* unless the machine was too slow for a crowd */
+    ck_assert_uint_eq(sleeps, 1);
+    stop();
+}
+END_TEST
+
 START_TEST(full_queue_waits)
 {
     start(2);
@@ -589,6 +617,7 @@ int main(void)
     TCase *tests = tcase_create("acceptor");
     tcase_add_test(tests, admits);
     tcase_add_test(tests, more_than_a_batch);
+    tcase_add_test(tests, crowd_gathers);
     tcase_add_test(tests, full_queue_waits);
     tcase_add_test(tests, connection_limit_waits);
     tcase_add_test(tests, raised_limit_resumes);

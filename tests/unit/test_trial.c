@@ -1,21 +1,22 @@
-#include "serve/gathering.h"
+#include "base/trial.h"
 
 #include "common.h"
 
 #include "base/clock.h"
 
-/* What a crowd of clients does: how many a turn brings, and how long it takes with and without the wait. */
+/* Clients that are accepted at once, or after they have gathered: how many a turn brings, and how long it
+ * takes with and without the wait. */
 struct crowd {
     unsigned at_once, at_once_usec;
     unsigned gathered, gathered_usec;
 };
 
-static struct gathering own;
+static struct trial own;
 static uint64_t now_usec;
 
 static void setup(void)
 {
-    own = (struct gathering){0};
+    own = (struct trial){0};
     now_usec = 3 * USEC_PER_SEC;
 }
 
@@ -24,8 +25,8 @@ static unsigned live_with(const struct crowd *crowd, uint64_t usec)
 {
     unsigned waits = 0, turns = 0;
     for (uint64_t end = now_usec + usec; now_usec < end; turns++) {
-        bool waits_now = gathering_begin(&own, now_usec) > 0;
-        gathering_end(&own, waits_now ? crowd->gathered : crowd->at_once);
+        bool waits_now = trial_takes_second(&own, now_usec);
+        trial_note(&own, waits_now ? crowd->gathered : crowd->at_once);
         now_usec += waits_now ? crowd->gathered_usec : crowd->at_once_usec;
         waits += waits_now;
     }
@@ -93,22 +94,13 @@ START_TEST(after_a_calm)
 {
     live_with(&many, USEC_PER_SEC);
     now_usec += USEC_PER_SEC;
-    ck_assert_uint_eq(gathering_begin(&own, now_usec), 0);
-}
-END_TEST
-
-/* Several listeners are ready in one turn of the loop. */
-START_TEST(one_wait_a_turn)
-{
-    live_with(&many, USEC_PER_SEC);
-    ck_assert_uint_gt(gathering_begin(&own, now_usec), 0);
-    ck_assert_uint_eq(gathering_begin(&own, now_usec), 0);
+    ck_assert(!trial_takes_second(&own, now_usec));
 }
 END_TEST
 
 int main(void)
 {
-    TCase *tests = tcase_create("gathering");
+    TCase *tests = tcase_create("trial");
     tcase_add_checked_fixture(tests, setup, NULL);
     tcase_add_test(tests, many_gather);
     tcase_add_test(tests, one_does_not_wait);
@@ -117,6 +109,5 @@ int main(void)
     tcase_add_test(tests, few_a_second_never_wait);
     tcase_add_test(tests, clients_change);
     tcase_add_test(tests, after_a_calm);
-    tcase_add_test(tests, one_wait_a_turn);
     return run_case(tests);
 }
