@@ -11,6 +11,7 @@ from servers import Failed, daemon
 SMALL = 64
 BULK = 65536
 LATENCY_LOADS = (30, 60, 80)
+CLIENT_THREADS = {"one client thread": 1, "two client threads": 2}
 
 
 @dataclasses.dataclass
@@ -36,6 +37,10 @@ class Suite:
         self.directory, self.log, self.sizes = directory, log, sizes
         self.ours = daemon(path)
         self.again = daemon(path, "tcpechod again")
+
+    def main_peers(self):
+        """Without those who make a process of each client, where that would only repeat what others show."""
+        return [peer for peer in self.peers if peer.kind == "loop" or peer.name in ("go", "threads")]
 
     def alternate(self, measure, rival, ours):
         """Pairs of (ours, theirs), the order within a pair changing from one to the next."""
@@ -84,8 +89,11 @@ def floor(suite):
 
 
 def bulk(suite):
-    yield from suite.compare("bulk, 4 connections of 64 KiB", lambda server: suite.load.bench(server, 4, BULK),
-                             ("bytes", "cpu"))
+    """A client of one thread is busier than any server here; with two, they and the server share the CPUs."""
+    for threads in CLIENT_THREADS:
+        yield from suite.compare(f"bulk, 4 connections of 64 KiB, {threads}",
+                                 lambda server, n=CLIENT_THREADS[threads]: suite.load.bench(server, 4, BULK, "--threads", n),
+                                 ("bytes", "cpu"))
     with suite.ours.running(suite.directory) as server:
         pairs = [(suite.load.bench(server, 4, BULK, "--expect", "upper", port=server.upper_port)["bytes"],
                   suite.load.bench(server, 4, BULK)["bytes"]) for _ in range(suite.rounds)]
@@ -93,14 +101,16 @@ def bulk(suite):
 
 
 def churn(suite):
-    yield from suite.compare("connect, echo, close, 32 in flight", suite.load.churn, ("rate", "cpu"),
-                             suite.peers + [daemon(suite.path, "tcpechod, 1 worker", workers=1)])
+    """One worker beside two shows what the hand-over between more threads costs."""
+    for threads in CLIENT_THREADS:
+        yield from suite.compare(f"connect, echo, close, 32 in flight, {threads}",
+                                 lambda server, n=CLIENT_THREADS[threads]: suite.load.churn(server, clients=n), ("rate", "cpu"),
+                                 suite.peers + [daemon(suite.path, "tcpechod, 1 worker", workers=1)])
 
 
 def idle(suite):
     """Bytes an idle connection, as a slope; and whether idle ones slow the others."""
-    kinds = [suite.ours] + [peer for peer in suite.peers if peer.kind == "loop" or peer.name == "go"]
-    for kind in kinds:
+    for kind in [suite.ours] + [peer for peer in suite.main_peers() if peer.name != "threads"]:
         suite.log(f"  {kind.name}")
         points = []
         with kind.running(suite.directory) as server, loads.idle_connections(server.port) as open_until:
@@ -131,8 +141,9 @@ def lone(suite):
     measures = {"that sleeps": lambda server: {"p50": suite.load.bench(server, 1, SMALL)["latency"]["p50"]},
                 "that spins": lambda server: suite.load.lone(server, SMALL)}
     for kind, measure in measures.items():
-        yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 0", measure, ("p50",))
-        yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 100", measure, ("p50",), ours=polling)
+        yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 0", measure, ("p50",), suite.main_peers())
+        yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 100", measure, ("p50",), suite.main_peers(),
+                                 polling)
     with polling.running(suite.directory) as server:
         before = server.cpu_nsec()
         time.sleep(suite.load.seconds * suite.rounds)
@@ -143,8 +154,7 @@ def lone(suite):
 
 def fairness(suite):
     """The p99 of 500 small clients at a steady rate, beside one at full speed and without it."""
-    rivals = [suite.ours] + [peer for peer in suite.peers if peer.kind == "loop" or peer.name in ("go", "threads")]
-    for rival in rivals:
+    for rival in [suite.ours] + suite.main_peers():
         suite.log(f"  {rival.name}")
         pairs = []
         with rival.running(suite.directory) as server:
@@ -157,7 +167,7 @@ def fairness(suite):
 
 def latency(suite):
     """From intended sending times, at parts of what the best peer can do."""
-    peers = [peer for peer in suite.peers if peer.kind == "loop" or peer.name in ("go", "threads")]
+    peers = suite.main_peers()
     saturation = []
     for peer in peers:
         with peer.running(suite.directory) as server:
@@ -190,7 +200,7 @@ def syscalls(suite):
 def scale(suite):
     """Messages a second as connections and workers grow."""
     for connections in suite.sizes.curve:
-        for kind in [suite.ours] + [peer for peer in suite.peers if peer.kind == "loop" or peer.name == "go"]:
+        for kind in [suite.ours] + [peer for peer in suite.main_peers() if peer.name != "threads"]:
             yield one_of_curve(suite, kind, connections, "connections")
     for workers in range(1, 2 * loads.cpus() + 1):
         yield one_of_curve(suite, daemon(suite.path, f"{workers} workers", workers=workers), 100, "workers")

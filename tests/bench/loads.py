@@ -1,5 +1,6 @@
 """What is done to a server, and what it costs."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -57,11 +58,14 @@ class Loads:
             process.wait()
             process.stderr.close()
 
-    def churn(self, server, size=64, in_flight=32):
+    def churn(self, server, size=64, in_flight=32, clients=1):
+        command = [self.tools + "/churn", str(server.port), str(size), str(in_flight // clients), str(self.seconds)]
         before = server.cpu_nsec()
-        done, seconds = run([self.tools + "/churn", str(server.port), str(size), str(in_flight), str(self.seconds)],
-                            server).split()
-        return {"rate": int(done) / float(seconds), "cpu": (server.cpu_nsec() - before) / int(done)}
+        with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+            results = [text.split() for text in pool.map(lambda _: run(command, server), range(clients))]
+        spent = server.cpu_nsec() - before
+        return {"rate": sum(int(done) / float(seconds) for done, seconds in results),
+                "cpu": spent / sum(int(done) for done, _ in results)}
 
     def lone(self, server, size):
         """The round trip of one client that spins."""
