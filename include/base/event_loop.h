@@ -49,7 +49,7 @@ struct event_loop {
 
     struct busy_poll poll;
     struct patience *patience; /* NULL: none */
-    uint64_t work;             /* done in the turn under way, see event_loop_note_work */
+    uint64_t work;             /* that patience was not told of yet, see event_loop_note_work */
 };
 
 /* `on_wake` runs on the loop's thread after one or more event_loop_wake. Returns 0 or a negative errno

@@ -23,8 +23,9 @@ struct patience {
     struct trial trial;
 };
 
-/* A turn begins, and so much was done in the turn before: returns patience_waits(). */
-bool patience_begin(struct patience *patience, uint64_t now_usec, uint64_t done);
+/* A turn begins, and `done` was done that nobody was told of; takes it when it is enough. Returns
+ * patience_waits(). */
+bool patience_begin(struct patience *patience, uint64_t now_usec, uint64_t *done);
 
 /* Whether to wait a moment. */
 static inline bool patience_waits(const struct patience *patience)

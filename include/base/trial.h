@@ -1,9 +1,8 @@
 /* Which of two ways to do the same is better, found out by doing.
  *
- * Whether it pays to wait a moment, so that more is there to be done at once, depends on the machine, its
- * other processes and on how many clients wait for what. So time is cut into stretches; now and then one is
- * done the other way, and what gets more done is kept. The tries become rare as long as they lose. Where
- * little is done, it is done the first way. */
+ * Time is cut into stretches; now and then one is done the other way. The second way is kept as long as it
+ * gets more done than the first by more than chance; the tries become rare as long as they change nothing.
+ * Where little is done, it is done the first way. */
 #pragma once
 
 #include "base/clock.h"
@@ -11,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Long enough that chance tells little, short enough that a try which loses costs little. */
+/* Short enough that a try which loses costs little. */
 #define TRIAL_STRETCH_USEC (16 * USEC_PER_MSEC)
 
 /* Zeroed: nothing is known, the first way. One thread. */

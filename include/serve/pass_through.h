@@ -12,8 +12,8 @@ struct pass_through {
     int read_fd, write_fd;
 };
 
-/* Returns 0 or a negative errno with nothing to release (pipe2(2)). */
-int pass_through_init(struct pass_through *pass_through);
+/* Without a pipe of a useful size (pipe2(2), F_SETPIPE_SZ), nothing passes through, and all is copied. */
+void pass_through_init(struct pass_through *pass_through);
 void pass_through_deinit(struct pass_through *pass_through);
 
 /* Takes at most `size` bytes from a socket that does not block into the pipe. Returns how many; 0 when

@@ -143,9 +143,10 @@ static int poll_busily(struct event_loop *loop, uint32_t usec)
 
 static int wait_for_events(struct event_loop *loop)
 {
-    if (loop->patience && patience_begin(loop->patience, loop->now, loop->work))
+    /* A loop that polls is to be there when something comes. */
+    if (loop->patience && patience_begin(loop->patience, loop->now, &loop->work) &&
+        !busy_poll_is_on(&loop->poll))
         sched_yield();
-    loop->work = 0;
     uint32_t usec = busy_poll_begin(&loop->poll);
     int count = usec > 0 ? poll_busily(loop, usec) : 0;
     if (count == 0)

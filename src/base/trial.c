@@ -1,13 +1,18 @@
 #include "base/trial.h"
 
-/* Below so many a second there is no hurry. */
-#define LEAST_RATE 8000
+/* Below so many a second there is no hurry, and chance tells more than a stretch does. */
+#define LEAST_RATE 20000
 
 #define FIRST_INTERVAL 1
-#define LONGEST_INTERVAL 64
+#define LONGEST_INTERVAL 256
 
-/* What the other way has to gain, in percent, to be kept: more than chance does. */
+/* What the second way has to gain, in percent, each time that they are compared. */
 #define LEAST_GAIN 5
+
+static bool is_gain(uint64_t second, uint64_t first)
+{
+    return second * 100 >= first * (100 + LEAST_GAIN);
+}
 
 static void schedule_try(struct trial *trial, unsigned interval)
 {
@@ -17,12 +22,13 @@ static void schedule_try(struct trial *trial, unsigned interval)
 
 static void judge_try(struct trial *trial, uint64_t rate)
 {
+    bool second = trial->takes_second ? is_gain(trial->rate, rate) : is_gain(rate, trial->rate);
     trial->tries = false;
-    if (rate * 100 < trial->rate * (100 + LEAST_GAIN)) {
+    if (second == trial->takes_second) {
         schedule_try(trial, trial->interval < LONGEST_INTERVAL ? 4 * trial->interval : LONGEST_INTERVAL);
         return;
     }
-    trial->takes_second = !trial->takes_second;
+    trial->takes_second = second;
     trial->rate = rate;
     schedule_try(trial, FIRST_INTERVAL);
 }
@@ -46,7 +52,7 @@ static void judge(struct trial *trial, uint64_t rate)
 bool trial_takes_second(struct trial *trial, uint64_t now_usec)
 {
     uint64_t took = now_usec - trial->began_usec;
-    if (took >= TRIAL_STRETCH_USEC) {
+    if (now_usec >= trial->began_usec + TRIAL_STRETCH_USEC) {
         judge(trial, trial->done * USEC_PER_SEC / took);
         trial->began_usec = now_usec;
         trial->done = 0;

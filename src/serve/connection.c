@@ -224,12 +224,20 @@ static bool pass_on(struct connection *c, uint8_t *bytes, size_t length)
     ssize_t sent = pass_through_give(pass_through, c->source.fd, length);
     size_t rest = sent < 0 ? length : length - (size_t)sent;
     int r = pass_through_empty(pass_through, bytes, rest);
+    if (sent > 0)
+        note_sent(c, (size_t)sent);
     if (sent < 0 || r < 0) {
         fail(c, sent < 0 ? (int)-sent : -r);
         return false;
     }
-    note_sent(c, (size_t)sent);
     return rest == 0 || keep(c, bytes, rest);
+}
+
+/* Nobody looks at the bytes, and the socket is TCP's: before Linux 6.5 a local client that is slow to read
+ * could hold up the worker in splice(2). */
+static bool may_pass_through(const struct connection *c)
+{
+    return c->terms->passes_through && (c->client.family == AF_INET || c->client.family == AF_INET6);
 }
 
 static bool read_and_answer(struct connection *c)
@@ -260,7 +268,7 @@ static bool read_and_answer(struct connection *c)
     note_read(c, (size_t)length);
     if (c->draining)
         c->due -= (uint32_t)length;
-    c->in_bulk = c->terms->passes_through && length >= BULK_SIZE;
+    c->in_bulk = length >= BULK_SIZE && may_pass_through(c);
     if (passes)
         return pass_on(c, bytes, (size_t)length);
     size_t answer = service_answer(c->terms->service, &c->terms->params, &c->state, bytes, (size_t)length);

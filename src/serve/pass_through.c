@@ -7,18 +7,21 @@
 #include <stdbool.h>
 #include <unistd.h>
 
-/* As much as the default unsent_limit. The kernel's limit for a user's pipes may leave it smaller, and then
- * less is taken at a time. */
+/* As much as the default unsent_limit. */
 #define PIPE_SIZE (256 * 1024)
 
-int pass_through_init(struct pass_through *pass_through)
+/* What the kernel gives to everybody. A user with many pipes gets smaller ones (pipe(7)), which cost more
+ * calls than they save copies. */
+#define LEAST_PIPE_SIZE (64 * 1024)
+
+void pass_through_init(struct pass_through *pass_through)
 {
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
-        return -errno;
-    (void)fcntl(fds[0], F_SETPIPE_SZ, PIPE_SIZE);
+    int fds[2] = {-1, -1};
+    bool is_made = pipe2(fds, O_CLOEXEC | O_NONBLOCK) == 0;
     *pass_through = (struct pass_through){.read_fd = fds[0], .write_fd = fds[1]};
-    return 0;
+    if (is_made && fcntl(fds[0], F_SETPIPE_SZ, PIPE_SIZE) < 0 &&
+        fcntl(fds[0], F_GETPIPE_SZ) < LEAST_PIPE_SIZE)
+        pass_through_deinit(pass_through);
 }
 
 void pass_through_deinit(struct pass_through *pass_through)
@@ -27,11 +30,12 @@ void pass_through_deinit(struct pass_through *pass_through)
     fd_close(&pass_through->write_fd);
 }
 
-/* Not an error of the connection. EINVAL: a socket without splice; ENOSYS, EPERM: a kernel, or a filter for
- * system calls, without it. */
+/* Not an error of the connection. EINVAL: a socket without splice; ENOSYS, EPERM, EACCES: a kernel, a filter
+ * for system calls or a security module without it. */
 static bool is_for_copying(int error)
 {
-    return error == EAGAIN || error == EINTR || error == EINVAL || error == ENOSYS || error == EPERM;
+    return error == EAGAIN || error == EINTR || error == EINVAL || error == ENOSYS || error == EPERM ||
+           error == EACCES || error == ENOMEM;
 }
 
 static ssize_t move(int from, int to, size_t length)

@@ -69,14 +69,11 @@ int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
     if (!worker->scratch)
         return -ENOMEM;
     worker->scratch_size = FIRST_SCRATCH_SIZE;
-    int r = pass_through_init(&worker->pass_through);
-    if (r == 0) {
-        r = event_loop_init(&worker->loop, on_wake);
-        if (r < 0)
-            pass_through_deinit(&worker->pass_through);
-    }
+    int r = event_loop_init(&worker->loop, on_wake);
     if (r < 0)
         free(worker->scratch);
+    else
+        pass_through_init(&worker->pass_through);
     return r;
 }
 

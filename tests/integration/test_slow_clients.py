@@ -205,6 +205,21 @@ class Urgent(harness.TestCase):
                 client.send(b"abcU", socket.MSG_OOB)
                 self.assertEqual(harness.receive_exactly(client, 4), b"abcU")
 
+    def test_in_bulk(self):
+        """splice(2) stops before it for good."""
+        block = harness.pattern(65536)
+        with harness.Daemon(LISTENER % "echo", LOG) as daemon, daemon.connect() as client:
+            for _ in range(3):
+                client.sendall(block)
+                harness.assert_same(harness.receive_exactly(client, len(block)), block)
+                client.send(b"U", socket.MSG_OOB)
+                client.sendall(block)
+                harness.assert_same(harness.receive_exactly(client, len(block) + 1), b"U" + block)
+            client.sendall(block)
+            client.send(b"U", socket.MSG_OOB)
+            client.shutdown(socket.SHUT_WR)
+            harness.assert_same(harness.receive_all(client), block + b"U")
+
 
 if __name__ == "__main__":
     harness.main()

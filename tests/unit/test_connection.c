@@ -535,10 +535,15 @@ START_TEST(bulk_that_somebody_looks_at)
     ended.params.end_word = end_word;
     ended.params.end_word_length = strlen(end_word);
     traced.trace = true;
-    const struct terms cases[] = {terms_for("upper"), ended, traced};
+    const struct terms cases[] = {terms_for("upper"), ended, traced, plain};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         rig_start();
         int client = serve_bulk(&cases[i]);
+        if (i + 1 == COUNT_OF(cases)) { /* a local client */
+            newest()->client.family = AF_UNIX;
+            newest()->in_bulk = false;
+            ck_assert_uint_eq(exchange_block(client), sizeof block);
+        }
         fault_rules("splice:count");
         size_t have = exchange_block(client);
         ck_assert_uint_eq(fault_disarm(), 0);
@@ -579,6 +584,7 @@ START_TEST(bulk_that_fails)
         {"splice:ECONNRESET:1", REASON_RESET},
         {"splice:EIO:1", REASON_ERROR},
         {"splice:EPIPE:2", REASON_RESET},
+        {"splice:ETIMEDOUT:1", REASON_ERROR}, /* the keepalive: nothing was left unread */
         {"splice:EIO:2", REASON_ERROR},
         {"splice:short=10:2,malloc:ENOMEM", REASON_ERROR},
         {"splice:short=10:2,read:EIO:1-2", REASON_ERROR},

@@ -399,18 +399,20 @@ static unsigned long yields_in_a_turn(void)
 
 START_TEST(yields_when_that_is_patient)
 {
-    struct patience patience = {0};
+    struct patience patience = {.look_usec = UINT64_MAX}; /* it does not change its mind */
     start();
     ck_assert_uint_eq(yields_in_a_turn(), 0);
     loop.patience = &patience;
     turn();
     event_loop_note_work(&loop, 1);
-    event_loop_note_work(&loop, 2 * EVENT_WORK_UNIT);
+    event_loop_note_work(&loop, 98 * EVENT_WORK_UNIT);
     ck_assert_uint_eq(yields_in_a_turn(), 0);
-    ck_assert_uint_eq(atomic_load(&patience.done), 4);
+    ck_assert_uint_eq(atomic_load(&patience.done), 100);
     atomic_store(&patience.is_patient, true);
     ck_assert_uint_ge(yields_in_a_turn(), 1);
-    ck_assert_uint_eq(atomic_load(&patience.done), 4);
+    ck_assert_uint_eq(atomic_load(&patience.done), 100);
+    atomic_store(&loop.poll.usec, 10); /* whoever polls does not go away */
+    ck_assert_uint_eq(yields_in_a_turn(), 0);
     event_loop_deinit(&loop);
 }
 END_TEST

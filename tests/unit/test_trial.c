@@ -4,95 +4,97 @@
 
 #include "base/clock.h"
 
-/* Clients that are accepted at once, or after they have gathered: how many a turn brings, and how long it
- * takes with and without the wait. */
-struct crowd {
-    unsigned at_once, at_once_usec;
-    unsigned gathered, gathered_usec;
+/* How much a turn gets done, and how long it takes, either way. */
+struct ways {
+    unsigned first, first_usec;
+    unsigned second, second_usec;
 };
 
 static struct trial own;
-static uint64_t now_usec;
+static uint64_t now_usec, random_state;
 
 static void setup(void)
 {
     own = (struct trial){0};
     now_usec = 3 * USEC_PER_SEC;
+    random_state = 7;
 }
 
-/* Returns in how many of a thousand turns it waited. */
-static unsigned live_with(const struct crowd *crowd, uint64_t usec)
+/* Turns that take up to a third more or less, by chance. Returns how many of a thousand were done the second
+ * way. */
+static unsigned turn_for(uint64_t usec, const struct ways *ways)
 {
-    unsigned waits = 0, turns = 0;
+    unsigned seconds = 0, turns = 0;
     for (uint64_t end = now_usec + usec; now_usec < end; turns++) {
-        bool waits_now = trial_takes_second(&own, now_usec);
-        trial_note(&own, waits_now ? crowd->gathered : crowd->at_once);
-        now_usec += waits_now ? crowd->gathered_usec : crowd->at_once_usec;
-        waits += waits_now;
+        bool is_second = trial_takes_second(&own, now_usec);
+        trial_note(&own, is_second ? ways->second : ways->first);
+        now_usec +=
+            (is_second ? ways->second_usec : ways->first_usec) * (67 + next_random(&random_state) % 67) / 100;
+        seconds += is_second;
     }
-    return waits * 1000 / turns;
+    return seconds * 1000 / turns;
 }
 
-/* 32 on two CPUs, as measured: one each 52 microseconds, or five each 190. */
-static const struct crowd many = {1, 52, 5, 190};
-
-/* Each waits for its answer before the next comes. */
-static const struct crowd one = {1, 70, 1, 220};
-
-START_TEST(many_gather)
+/* Of the second way once it is settled. */
+static unsigned share(const struct ways *ways)
 {
-    live_with(&many, USEC_PER_SEC);
-    ck_assert_uint_gt(live_with(&many, USEC_PER_SEC), 850);
+    turn_for(5 * USEC_PER_SEC, ways);
+    return turn_for(10 * USEC_PER_SEC, ways);
+}
+
+static const struct ways gains = {2, 52, 10, 190}, loses = {2, 70, 2, 220};
+
+START_TEST(gain_is_kept)
+{
+    ck_assert_uint_gt(share(&gains), 900);
 }
 END_TEST
 
-START_TEST(one_does_not_wait)
+START_TEST(loss_is_tried_rarely)
 {
-    live_with(&one, USEC_PER_SEC);
-    ck_assert_uint_lt(live_with(&one, USEC_PER_SEC), 30);
+    const struct ways small_loss = {2, 52, 6, 260};
+    ck_assert_uint_lt(share(&loses), 20);
+    ck_assert_uint_lt(share(&small_loss), 20);
 }
 END_TEST
 
-/* Three who wait for their answers: what gathers is all that comes. */
-START_TEST(few_do_not_wait)
+START_TEST(as_much_either_way)
 {
-    const struct crowd few = {1, 52, 3, 260};
-    live_with(&few, USEC_PER_SEC);
-    ck_assert_uint_lt(live_with(&few, USEC_PER_SEC), 30);
+    const struct ways equal = {2, 50, 8, 200};
+    ck_assert_uint_lt(share(&equal), 100);
 }
 END_TEST
 
-/* They come when they come: waiting gains nothing but wakes. */
-START_TEST(as_many_either_way_do_not_wait)
+/* What comes at a fixed rate tells nothing; it is fitful, too. */
+START_TEST(fixed_rate)
 {
-    const struct crowd steady = {1, 50, 4, 200};
-    live_with(&steady, USEC_PER_SEC);
-    ck_assert_uint_lt(live_with(&steady, USEC_PER_SEC), 30);
+    for (unsigned each_usec = 10; each_usec <= 300; each_usec += 29) {
+        const struct ways steady = {1, each_usec, 1, each_usec};
+        ck_assert_msg(share(&steady) < 150, "each %u us: %u", each_usec, share(&steady));
+    }
 }
 END_TEST
 
-START_TEST(few_a_second_never_wait)
+START_TEST(little_is_done_the_first_way)
 {
-    const struct crowd calm = {1, 130, 50, 100};
-    ck_assert_uint_eq(live_with(&calm, USEC_PER_SEC), 0);
+    const struct ways calm = {1, 130, 50, 100};
+    ck_assert_uint_eq(share(&calm), 0);
 }
 END_TEST
 
-START_TEST(clients_change)
+START_TEST(times_change)
 {
     for (int i = 0; i < 3; i++) {
-        live_with(&one, USEC_PER_SEC);
-        ck_assert_uint_lt(live_with(&one, USEC_PER_SEC), 30);
-        live_with(&many, USEC_PER_SEC);
-        ck_assert_uint_gt(live_with(&many, USEC_PER_SEC), 850);
+        ck_assert_uint_lt(share(&loses), 20);
+        ck_assert_uint_gt(share(&gains), 900);
     }
 }
 END_TEST
 
-/* Nobody pays for a crowd that has left. */
+/* Nobody pays for what was before. */
 START_TEST(after_a_calm)
 {
-    live_with(&many, USEC_PER_SEC);
+    turn_for(USEC_PER_SEC, &gains);
     now_usec += USEC_PER_SEC;
     ck_assert(!trial_takes_second(&own, now_usec));
 }
@@ -102,12 +104,12 @@ int main(void)
 {
     TCase *tests = tcase_create("trial");
     tcase_add_checked_fixture(tests, setup, NULL);
-    tcase_add_test(tests, many_gather);
-    tcase_add_test(tests, one_does_not_wait);
-    tcase_add_test(tests, few_do_not_wait);
-    tcase_add_test(tests, as_many_either_way_do_not_wait);
-    tcase_add_test(tests, few_a_second_never_wait);
-    tcase_add_test(tests, clients_change);
+    tcase_add_test(tests, gain_is_kept);
+    tcase_add_test(tests, loss_is_tried_rarely);
+    tcase_add_test(tests, as_much_either_way);
+    tcase_add_test(tests, fixed_rate);
+    tcase_add_test(tests, little_is_done_the_first_way);
+    tcase_add_test(tests, times_change);
     tcase_add_test(tests, after_a_calm);
     return run_case(tests);
 }
