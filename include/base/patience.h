@@ -1,11 +1,10 @@
 /* Whether threads wait a moment for more to do, so that it is done at once.
  *
  * Where threads and clients share CPUs, a thread that goes on at once finds one thing to do, sleeps, and is
- * woken for the next, which costs more than the thing itself. One that lets the others run first finds what
- * they have made meanwhile. Where every thread has a CPU this gains nothing, where few clients wait for their
- * answers a moment later is only later, and where a stranger wants the CPU it is his for milliseconds. So the
- * threads find out together which way gets more done (base/trial.h): what one gains alone may be another's
- * loss. */
+ * woken for the next, which costs more than the thing itself. One that lets the others run first
+ * (sched_yield(2)) finds what they have made meanwhile. Where every thread has a CPU this gains nothing, and
+ * where a stranger wants the CPU it is his for milliseconds. So the threads find out together which way gets
+ * more done (base/trial.h): what one gains alone may be another's loss. */
 #pragma once
 
 #include "base/trial.h"

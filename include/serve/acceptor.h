@@ -13,6 +13,7 @@
 #include "base/event_loop.h"
 #include "base/list.h"
 #include "serve/admission.h"
+#include "serve/gathering.h"
 #include "serve/listener.h"
 #include "serve/reason.h"
 #include "serve/vacancy.h"
@@ -39,7 +40,7 @@ struct acceptor {
     uint64_t resumed_usec; /* when the last pause ended */
     int spare_fd; /* given up for a moment to accept and close a client when there are no descriptors */
     uint64_t last_id;
-    uint64_t turn_usec; /* when clients were taken in last */
+    struct gathering gathering;
 
     uint64_t accepted;              /* admitted */
     uint64_t refused[REASON_COUNT]; /* closed at once */

@@ -19,8 +19,8 @@ struct worker_pool {
     struct conn_queue *queue;
     uint64_t *assigned; /* for each worker, the clients it was ever given */
     struct poll_seats poll_seats;
-    struct patience patience; /* of the workers; the acceptor goes by it, too */
-    bool *waiting;            /* for each worker, whether clients wait that it was not woken for */
+    struct patience patience;
+    bool *waiting; /* for each worker, whether clients wait that it was not woken for */
 };
 
 /* Returns 0, or a negative errno with nothing to release. The vacancy must outlive the pool. */

@@ -19,12 +19,6 @@
 /* For workers to take clients out of a queue that is full. */
 #define MOMENT_USEC USEC_PER_MSEC
 
-/* The kernel's timer slack comes on top (prctl(2), PR_SET_TIMERSLACK: 50). */
-#define GATHER_USEC 150
-
-/* Clients who come so soon after others come in numbers. */
-#define CROWD_USEC USEC_PER_MSEC
-
 #define RETRY_USEC (100 * USEC_PER_MSEC)
 
 /* How long listeners that close go on taking in those who had connected. */
@@ -199,35 +193,26 @@ static bool accept_one(struct acceptor *acceptor, struct listener *listener, enu
     return false;
 }
 
-static void accept_batch(struct acceptor *acceptor, struct listener *listener)
+/* Returns how many were taken. */
+static unsigned accept_batch(struct acceptor *acceptor, struct listener *listener)
 {
-    for (int i = 0; i < ACCEPT_BATCH; i++) {
+    unsigned taken = 0;
+    for (; taken < ACCEPT_BATCH; taken++) {
         enum reason full = fullness(acceptor);
         if (full != REASON_NONE && !acceptor->refuses) {
             worker_pool_flush(acceptor->pool);
             pause_for(acceptor, full);
             acceptor_resume(acceptor); /* there may be room by now; if not, the vacancy will tell */
-            return;
+            return taken;
         }
         /* The workers were not told yet of those whom this turn has taken in: let them make room first. */
-        if (full == REASON_QUEUE_FULL && i > 0)
+        if (full == REASON_QUEUE_FULL && taken > 0)
             break;
         if (!accept_one(acceptor, listener, full))
             break;
     }
     worker_pool_flush(acceptor->pool);
-}
-
-/* A client that connects wakes the acceptor, which wakes a worker: when clients come by the thousand a
- * second, each on its own, waking is most of the work. An acceptor that looks a moment later finds several in
- * the backlog, and wakes the workers once for all. */
-static void gather(struct acceptor *acceptor)
-{
-    uint64_t since = acceptor->loop->now - acceptor->turn_usec;
-    acceptor->turn_usec = acceptor->loop->now;
-    /* Once for all listeners that are ready in this turn of the loop. */
-    if (since > 0 && since < CROWD_USEC && patience_waits(&acceptor->pool->patience))
-        clock_sleep(GATHER_USEC);
+    return taken;
 }
 
 static void on_ready(struct event_source *source, uint32_t events)
@@ -235,8 +220,10 @@ static void on_ready(struct event_source *source, uint32_t events)
     struct listener *listener = CONTAINER_OF(source, struct listener, source);
     struct acceptor *acceptor = listener->acceptor;
     (void)events;
-    gather(acceptor);
-    accept_batch(acceptor, listener);
+    uint32_t wait_usec = gathering_begin(&acceptor->gathering, acceptor->loop->now);
+    if (wait_usec > 0)
+        clock_sleep(wait_usec);
+    gathering_end(&acceptor->gathering, accept_batch(acceptor, listener));
 }
 
 int acceptor_add(struct acceptor *acceptor, struct listener *listener)
