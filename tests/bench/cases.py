@@ -1,5 +1,6 @@
 """What is measured. Each case is a function that yields rows: a figure of the daemon beside one of another server."""
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -112,13 +113,15 @@ def idle(suite):
     """Bytes an idle connection, as a slope; and whether idle ones slow the others."""
     for kind in [suite.ours] + [peer for peer in suite.main_peers() if peer.name != "threads"]:
         suite.log(f"  {kind.name}")
-        points = []
-        with kind.running(suite.directory) as server, loads.idle_connections(server.port) as open_until:
-            for count in suite.sizes.idle:
-                open_until(count)
-                points.append((count, loads.private_dirty(server.pid), loads.kernel_memory()))
-        yield {"case": "an idle connection", "rival": kind.name, "process bytes": slope(points, 1),
-               "kernel bytes, both ends": slope(points, 2)}
+        with or_failed("an idle connection", kind) as rows:
+            points = []
+            with kind.running(suite.directory) as server, loads.idle_connections(server.port) as open_until:
+                for count in suite.sizes.idle:
+                    open_until(count)
+                    points.append((count, loads.private_dirty(server.pid), loads.kernel_memory()))
+            rows.append({"case": "an idle connection", "rival": kind.name, "process bytes": slope(points, 1),
+                         "kernel bytes, both ends": slope(points, 2)})
+        yield from rows
     pairs = []
     with suite.ours.running(suite.directory) as full, suite.again.running(suite.directory) as empty:
         with loads.idle_connections(full.port) as open_until:
@@ -201,17 +204,32 @@ def scale(suite):
     """Messages a second as connections and workers grow."""
     for connections in suite.sizes.curve:
         for kind in [suite.ours] + [peer for peer in suite.main_peers() if peer.name != "threads"]:
-            yield one_of_curve(suite, kind, connections, "connections")
+            yield from one_of_curve(suite, kind, connections, "connections")
     for workers in range(1, 2 * loads.cpus() + 1):
-        yield one_of_curve(suite, daemon(suite.path, f"{workers} workers", workers=workers), 100, "workers")
+        yield from one_of_curve(suite, daemon(suite.path, f"{workers} workers", workers=workers), 100, "workers")
 
 
 def one_of_curve(suite, kind, connections, curve):
-    with kind.running(suite.directory) as server:
-        found = [suite.load.bench(server, connections, SMALL) for _ in range(max(1, suite.rounds // 5))]
-    return {"case": "curve by " + curve, "rival": kind.name, "connections": connections,
-            "rate": statistics.median(one["rate"] for one in found),
-            "cpu": statistics.median(one["cpu"] for one in found)}
+    case = "curve by " + curve
+    with or_failed(case, kind) as rows:
+        with kind.running(suite.directory) as server:
+            found = [suite.load.bench(server, connections, SMALL) for _ in range(max(1, suite.rounds // 5))]
+        rows.append({"case": case, "rival": kind.name, "connections": connections,
+                     "rate": statistics.median(one["rate"] for one in found),
+                     "cpu": statistics.median(one["cpu"] for one in found)})
+    return rows
+
+
+@contextlib.contextmanager
+def or_failed(case, kind):
+    """A list for the rows of a case; what a peer cannot do is one of them, what the daemon cannot ends the case."""
+    rows = []
+    try:
+        yield rows
+    except (Failed, OSError) as problem:
+        if kind.kind == "ours":
+            raise
+        rows.append({"case": case, "rival": kind.name, "failed": str(problem)})
 
 
 CASES = {function.__name__.replace("_", "-"): function

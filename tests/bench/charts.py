@@ -38,7 +38,7 @@ def lines(series, style="linespoints"):
 def series_of(rows, case, x, y):
     found = {}
     for row in rows:
-        if row["case"] == case:
+        if row["case"] == case and y in row:
             found.setdefault(row["rival"], []).append((row[x], row[y]))
     return found
 
@@ -50,7 +50,7 @@ def curves(rows):
 
 
 def bars_of_workers(rows):
-    points = [(row["rival"].split()[0], row["rate"]) for row in rows if row["case"] == "curve by workers"]
+    points = [(row["rival"].split()[0], row["rate"]) for row in rows if row["case"] == "curve by workers" and "rate" in row]
     return points and ('set title "64-byte messages a second, 100 connections"\nset xlabel "workers"\nset yrange [0:]\n'
                        "unset key\n" + lines({"messages/s": points}))
 
