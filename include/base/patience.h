@@ -22,12 +22,6 @@ struct patience {
     struct trial trial;
 };
 
-/* A turn begins, and `done` was done that nobody was told of; takes it when it is enough. Returns
- * patience_waits(). */
+/* A turn begins, and `done` was done that nobody was told of; takes it when it is enough. Returns whether to
+ * wait a moment. */
 bool patience_begin(struct patience *patience, uint64_t now_usec, uint64_t *done);
-
-/* Whether to wait a moment. */
-static inline bool patience_waits(const struct patience *patience)
-{
-    return atomic_load_explicit(&patience->is_patient, memory_order_relaxed);
-}

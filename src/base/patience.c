@@ -26,5 +26,5 @@ bool patience_begin(struct patience *patience, uint64_t now_usec, uint64_t *done
     }
     if (is_due)
         look(patience, now_usec);
-    return patience_waits(patience);
+    return atomic_load_explicit(&patience->is_patient, memory_order_relaxed);
 }

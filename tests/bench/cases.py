@@ -43,6 +43,10 @@ class Suite:
         """Without those who make a process of each client, where that would only repeat what others show."""
         return [peer for peer in self.peers if peer.kind == "loop" or peer.name in ("go", "threads")]
 
+    def loops_and_go(self):
+        """Without those who make a thread of each client either."""
+        return [peer for peer in self.main_peers() if peer.name != "threads"]
+
     def alternate(self, measure, rival, ours):
         """Pairs of (ours, theirs), the order within a pair changing from one to the next."""
         found = []
@@ -111,7 +115,7 @@ def churn(suite):
 
 def idle(suite):
     """Bytes an idle connection, as a slope; and whether idle ones slow the others."""
-    for kind in [suite.ours] + [peer for peer in suite.main_peers() if peer.name != "threads"]:
+    for kind in [suite.ours] + suite.loops_and_go():
         suite.log(f"  {kind.name}")
         with or_failed("an idle connection", kind) as rows:
             points = []
@@ -203,7 +207,7 @@ def syscalls(suite):
 def scale(suite):
     """Messages a second as connections and workers grow."""
     for connections in suite.sizes.curve:
-        for kind in [suite.ours] + [peer for peer in suite.main_peers() if peer.name != "threads"]:
+        for kind in [suite.ours] + suite.loops_and_go():
             yield from one_of_curve(suite, kind, connections, "connections")
     for workers in range(1, 2 * loads.cpus() + 1):
         yield from one_of_curve(suite, daemon(suite.path, f"{workers} workers", workers=workers), 100, "workers")

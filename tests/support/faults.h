@@ -12,7 +12,7 @@
  *              epoll_ctl_add, epoll_ctl_mod, epoll_ctl_del, socket_inet, socket_inet6, socket_unix
  *     THREAD   main, other (every thread but main), or the beginning of a thread's name
  *     EFFECT   EMFILE ...  it is not made, and fails with this error
- *              short, short=N  made, with at most 1 or N bytes (recv, send, read, write)
+ *              short, short=N  made, with at most 1 or N bytes (recv, send, read, write, splice)
  *              sleep=MSEC  made after this time, or sooner when other rules come
  *              count       made, and counted
  *     WHICH    3  the third call from now on;  3-5;  3-  from the third on;  *  all, which is the default;

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -149,6 +150,14 @@ static inline void tcp_pair(int sndbuf, int *client, int *server)
     if (sndbuf > 0)
         set_socket_option(*server, SOL_SOCKET, SO_SNDBUF, sndbuf);
     close(listening);
+}
+
+/* How many bytes can be read. */
+static inline size_t arrived(int fd)
+{
+    int bytes = 0;
+    ck_assert_int_eq(ioctl(fd, FIONREAD, &bytes), 0);
+    return (size_t)bytes;
 }
 
 static inline void send_all(int fd, const void *bytes, size_t length)

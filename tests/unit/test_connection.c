@@ -4,18 +4,9 @@
 #include "capture.h"
 #include "rig.h"
 
-#include <sys/ioctl.h>
-
 static bool is_lingering(void)
 {
     return !list_is_empty(&rig.worker.connections) && newest()->lingering;
-}
-
-static size_t arrived(const struct connection *c)
-{
-    int bytes = 0;
-    ck_assert_int_eq(ioctl(c->source.fd, FIONREAD, &bytes), 0);
-    return (size_t)bytes;
 }
 
 /* Makes the newest connection's timer fire as if `usec` had passed since bytes last moved. */
@@ -595,7 +586,7 @@ START_TEST(bulk_that_fails)
         int other = serve_bulk(&terms);
         int client = serve_bulk(&terms);
         send_all(client, block, sizeof block);
-        WAIT_FOR(arrived(newest()) == sizeof block);
+        WAIT_FOR(arrived(newest()->source.fd) == sizeof block);
         fault_rules(cases[i].rules);
         turn();
         fault_disarm();
@@ -614,7 +605,7 @@ START_TEST(drain_in_bulk)
     rig_start();
     int client = serve_bulk(&terms);
     send_all(client, block, 10000);
-    WAIT_FOR(arrived(newest()) == 10000);
+    WAIT_FOR(arrived(newest()->source.fd) == 10000);
     connection_drain(newest());
     send_text(client, "too late");
     WAIT_FOR(turned() && is_lingering());
@@ -791,8 +782,7 @@ START_TEST(drain_answers_what_has_arrived)
     char early[200], bytes[512];
     memset(early, 'a', sizeof early);
     send_all(client, early, sizeof early);
-    int arrived = 0;
-    WAIT_FOR(ioctl(newest()->source.fd, FIONREAD, &arrived) == 0 && arrived == (int)sizeof early);
+    WAIT_FOR(arrived(newest()->source.fd) == sizeof early);
     connection_drain(newest());
     send_text(client, "too late");
     size_t have = turn_and_receive(client, bytes, sizeof bytes);

@@ -52,9 +52,8 @@ END_TEST
 START_TEST(late_look)
 {
     turns(8, 6);
-    ck_assert(patience_waits(&own));
+    ck_assert(atomic_load(&own.is_patient));
     uint64_t began = own.trial.began_usec, done = 0;
-    atomic_store(&own.look_usec, 0);
     own.trial.began_usec = now_usec + 1000;
     atomic_store(&own.look_usec, own.trial.began_usec + TRIAL_STRETCH_USEC);
     ck_assert(patience_begin(&own, now_usec, &done));
