@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What a service manager asks of the daemon, and what it is told: reload with an outcome, watchdog, a stop that takes time."""
 
+import contextlib
 import ctypes
 import os
 import re
@@ -145,6 +146,17 @@ class Reload(harness.TestCase):
             self.assertEqual(ctypes.CDLL(None).sigqueue(daemon.pid, signal.SIGHUP, ctypes.c_void_p(7)), 0)
             daemon.wait_log("notice: reloaded")
             self.assertEqual(daemon.count_log("warning|error"), 0)
+
+    def test_in_another_network(self):
+        """The socket for the answer has a name that only one network knows."""
+        with contextlib.ExitStack() as stack:
+            with harness.network_namespace():
+                daemon = stack.enter_context(harness.Daemon(config=file(ECHO)))
+                self.assert_in_force(self.reload(daemon))
+            result = self.reload(daemon)
+            self.assertEqual(result.returncode, SYSTEM_ERROR)
+            self.assertIn(f"process {daemon.pid} is in another network namespace", result.stderr)
+            self.assertEqual(daemon.notify.values("RELOADING"), ["1"])  # and it was not asked
 
     def test_usage(self):
         for arguments in (("--reload",), ("--reload", "x"), ("--reload", "0"), ("--reload", "-1"), ("--reload", "1.5"),

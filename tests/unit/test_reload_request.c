@@ -4,11 +4,9 @@
 #include "daemon/options.h"
 #include "faults.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -225,31 +223,6 @@ START_TEST(daemon_that_is_not_ready_yet)
 }
 END_TEST
 
-static bool is_elsewhere(pid_t process)
-{
-    char path[64];
-    struct stat own, other;
-    snprintf(path, sizeof path, "/proc/%d/ns/net", (int)process);
-    return stat("/proc/self/ns/net", &own) == 0 && stat(path, &other) == 0 && own.st_ino != other.st_ino;
-}
-
-static void be_elsewhere(void)
-{
-    if (unshare(CLONE_NEWNET | (geteuid() == 0 ? 0 : CLONE_NEWUSER)) < 0)
-        prctl(PR_SET_NAME, "unable");
-    next_signal();
-    _exit(0);
-}
-
-START_TEST(another_network_namespace)
-{
-    start_daemon("tcpechod", be_elsewhere);
-    WAIT_FOR(is_elsewhere(daemon_process));
-    expect_in(ask(daemon_process, EXIT_STATUS_SYSTEM), "is in another network namespace");
-    ck_assert_int_eq(waitpid(daemon_process, NULL, WNOHANG), 0); /* and it was not asked */
-}
-END_TEST
-
 START_TEST(answers_of_others_are_not_heard)
 {
     start_daemon("tcpechod", be_interfered_with);
@@ -363,7 +336,6 @@ int main(void)
     tcase_add_test(tests, asks_again);
     tcase_add_test(tests, asks_once);
     tcase_add_test(tests, daemon_that_is_not_ready_yet);
-    tcase_add_test(tests, another_network_namespace);
     tcase_add_test(tests, answers_of_others_are_not_heard);
     tcase_add_test(tests, no_answer);
     tcase_add_test(tests, nonsense);
