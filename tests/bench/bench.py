@@ -42,18 +42,21 @@ def main():
     peers = [peer for peer in servers.peers(arguments.tools) if peer.name in arguments.peers]
     missing = sorted(set(arguments.peers) - {peer.name for peer in peers})
     if arguments.against:
-        peers, missing = [servers.daemon(path, path) for path in arguments.against], []
+        peers, missing = [servers.daemon(path, path, arguments.workers) for path in arguments.against], []
     report = {"machine": machine(), "rounds": arguments.rounds, "seconds": arguments.seconds,
+              "workers": arguments.workers,
               "servers": ["tcpechod"] + [peer.name for peer in peers], "rows": []}
     print(f"{report['machine']}; {arguments.rounds} rounds of {arguments.seconds} s; ratios are medians with their 95 % "
           f"interval{'; not here: ' + ', '.join(missing) if missing else ''}")
     with tempfile.TemporaryDirectory(prefix="tcpechod-bench-") as directory:
         load = loads.Loads(arguments.client, arguments.tools, arguments.seconds)
-        suite = cases.Suite(arguments.daemon, load, peers, arguments.rounds, directory, log,
+        suite = cases.Suite(arguments.daemon, arguments.workers, load, peers, arguments.rounds, directory, log,
                             cases.QUICK if arguments.quick else cases.Sizes())
-        failed = [name for name in arguments.only or cases.CASES if not measure(suite, name, report)]
-    with open(os.path.join(arguments.out, "results.json"), "w", encoding="ascii") as file:
-        json.dump(report, file, indent=1)
+        try:
+            failed = [name for name in arguments.only or cases.CASES if not measure(suite, name, report)]
+        finally:
+            with open(os.path.join(arguments.out, "results.json"), "w", encoding="ascii") as file:
+                json.dump(report, file, indent=1)
     charts.draw(report["rows"], arguments.out, log)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
@@ -67,6 +70,7 @@ def parse():
     parser.add_argument("--out", required=True, help="the directory for results.json and the charts")
     parser.add_argument("--rounds", type=int, default=15, help="pairs of each two servers (default 15)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one run (default 1.0)")
+    parser.add_argument("--workers", type=int, default=loads.cpus(), help="of the daemon (default one a CPU)")
     parser.add_argument("--peers", nargs="+", choices=sorted(servers.PEERS), default=sorted(servers.PEERS), metavar="PEER",
                         help=f"of {', '.join(sorted(servers.PEERS))} (default all)")
     parser.add_argument("--against", nargs="+", default=[], metavar="TCPECHOD",

@@ -33,11 +33,13 @@ QUICK = Sizes((5, 20), (50, 100), 200, 20, (1, 20), 200)
 class Suite:
     """The servers, and how often each pair of them is measured."""
 
-    def __init__(self, path, load, peers, rounds, directory, log, sizes):
+    def __init__(self, path, workers, load, peers, rounds, directory, log, sizes):
         self.path, self.load, self.peers, self.rounds = path, load, peers, rounds
         self.directory, self.log, self.sizes = directory, log, sizes
-        self.ours = daemon(path)
-        self.again = daemon(path, "tcpechod again")
+        self.ours = daemon(path, "tcpechod", workers)
+        self.again = daemon(path, "tcpechod again", workers)
+        self.polling = daemon(path, "tcpechod, polling", workers, busy_poll_usec=100)
+        self.one_worker = daemon(path, "tcpechod, 1 worker", 1)
 
     def main_peers(self):
         """Without those who make a process of each client, where that would only repeat what others show."""
@@ -79,9 +81,11 @@ def compared(pairs):
 
 
 def ping_pong(suite):
+    """One worker leaves a CPU to the client, so that no three threads share two."""
     for connections in suite.sizes.ping_pong:
         yield from suite.compare(f"ping-pong {SMALL} B, {connections} connections",
-                                 lambda server, n=connections: suite.load.bench(server, n, SMALL), ("rate", "cpu"))
+                                 lambda server, n=connections: suite.load.bench(server, n, SMALL), ("rate", "cpu"),
+                                 suite.peers + [suite.one_worker])
 
 
 def floor(suite):
@@ -98,7 +102,7 @@ def bulk(suite):
     for threads in CLIENT_THREADS:
         yield from suite.compare(f"bulk, 4 connections of 64 KiB, {threads}",
                                  lambda server, n=CLIENT_THREADS[threads]: suite.load.bench(server, 4, BULK, "--threads", n),
-                                 ("bytes", "cpu"))
+                                 ("bytes", "cpu"), suite.peers + [suite.one_worker])
     with suite.ours.running(suite.directory) as server:
         pairs = [(suite.load.bench(server, 4, BULK, "--expect", "upper", port=server.upper_port)["bytes"],
                   suite.load.bench(server, 4, BULK)["bytes"]) for _ in range(suite.rounds)]
@@ -110,7 +114,7 @@ def churn(suite):
     for threads in CLIENT_THREADS:
         yield from suite.compare(f"connect, echo, close, 32 in flight, {threads}",
                                  lambda server, n=CLIENT_THREADS[threads]: suite.load.churn(server, clients=n), ("rate", "cpu"),
-                                 suite.peers + [daemon(suite.path, "tcpechod, 1 worker", workers=1)])
+                                 suite.peers + [suite.one_worker])
 
 
 def idle(suite):
@@ -144,14 +148,13 @@ def slope(points, column):
 
 def lone(suite):
     """One client at a time: what a round trip takes, for one that sleeps and for one that spins."""
-    polling = daemon(suite.path, "tcpechod, polling", busy_poll_usec=100)
     measures = {"that sleeps": lambda server: {"p50": suite.load.bench(server, 1, SMALL)["latency"]["p50"]},
                 "that spins": lambda server: suite.load.lone(server, SMALL)}
     for kind, measure in measures.items():
         yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 0", measure, ("p50",), suite.main_peers())
         yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 100", measure, ("p50",), suite.main_peers(),
-                                 polling)
-    with polling.running(suite.directory) as server:
+                                 suite.polling)
+    with suite.polling.running(suite.directory) as server:
         before = server.cpu_nsec()
         time.sleep(suite.load.seconds * suite.rounds)
         spent = server.cpu_nsec() - before
@@ -210,7 +213,7 @@ def scale(suite):
         for kind in [suite.ours] + suite.loops_and_go():
             yield from one_of_curve(suite, kind, connections, "connections")
     for workers in range(1, 2 * loads.cpus() + 1):
-        yield from one_of_curve(suite, daemon(suite.path, f"{workers} workers", workers=workers), 100, "workers")
+        yield from one_of_curve(suite, daemon(suite.path, f"{workers} workers", workers), 100, "workers")
 
 
 def one_of_curve(suite, kind, connections, curve):

@@ -119,7 +119,7 @@ listeners = (
 """
 
 
-def daemon(path, name="tcpechod", workers=2, busy_poll_usec=0):
+def daemon(path, name, workers, busy_poll_usec=0):
     return Server(name, [path, "--config", "{directory}/{port}.conf"], "ours",
                   lambda ports: DAEMON_SETTINGS % (workers, busy_poll_usec, ports["port"], ports["other"]))
 
