@@ -115,7 +115,7 @@ class WriteTimeout(harness.TestCase):
                     harness.Daemon(listener % service, self.SETTINGS) as daemon, connect(daemon) as client:
 
                 def send(_):
-                    if service == "echo":
+                    while service == "echo":  # buffers may take many MiB
                         client.sendall(bytes(LARGE))
 
                 with Sender(send) as sender:
