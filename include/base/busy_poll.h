@@ -24,11 +24,6 @@ struct busy_poll {
     long preempted;           /* how often others had taken the CPU, behind the last poll */
 };
 
-static inline bool busy_poll_is_on(const struct busy_poll *poll)
-{
-    return atomic_load_explicit(&poll->usec, memory_order_relaxed) > 0;
-}
-
 /* Before a sleep: returns how many microseconds to poll, behind which busy_poll_end is due, or 0 not to. The
  * loop's thread, like the next. */
 uint32_t busy_poll_begin(struct busy_poll *poll);

@@ -12,7 +12,6 @@
 #pragma once
 
 #include "base/busy_poll.h"
-#include "base/patience.h"
 #include "base/timer_wheel.h"
 
 #include <pthread.h>
@@ -28,9 +27,6 @@ struct event_source {
 };
 
 #define EVENT_BATCH 128
-
-/* Bytes that are as much work as a message. */
-#define EVENT_WORK_UNIT 4096
 
 struct event_loop {
     int epoll_fd;
@@ -48,8 +44,6 @@ struct event_loop {
     int batch_next, batch_count; /* those from batch_next on are still to be handed out */
 
     struct busy_poll poll;
-    struct patience *patience; /* NULL: none */
-    uint64_t work;             /* that patience was not told of yet, see event_loop_note_work */
 };
 
 /* `on_wake` runs on the loop's thread after one or more event_loop_wake. Returns 0 or a negative errno
@@ -82,12 +76,6 @@ static inline void event_loop_arm(struct event_loop *loop, struct timer *timer, 
  * or a broken kernel. The calling thread owns the loop from here on, also after it has returned, until
  * event_loop_own. */
 int event_loop_run(struct event_loop *loop);
-
-/* Tells the loop that so many bytes were moved: what its patience is judged by. */
-static inline void event_loop_note_work(struct event_loop *loop, size_t bytes)
-{
-    loop->work += 1 + bytes / EVENT_WORK_UNIT;
-}
 
 /* Ends event_loop_run behind the turn under way; what is registered stays. */
 void event_loop_quit(struct event_loop *loop);

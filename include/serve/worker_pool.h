@@ -19,7 +19,6 @@ struct worker_pool {
     struct conn_queue *queue;
     uint64_t *assigned; /* for each worker, the clients it was ever given */
     struct poll_seats poll_seats;
-    struct patience patience;
     bool *waiting; /* for each worker, whether clients wait that it was not woken for */
 };
 

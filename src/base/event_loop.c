@@ -6,7 +6,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -143,10 +142,6 @@ static int poll_busily(struct event_loop *loop, uint32_t usec)
 
 static int wait_for_events(struct event_loop *loop)
 {
-    /* A loop that polls is to be there when something comes. */
-    if (loop->patience && patience_begin(loop->patience, loop->now, &loop->work) &&
-        !busy_poll_is_on(&loop->poll))
-        sched_yield();
     uint32_t usec = busy_poll_begin(&loop->poll);
     int count = usec > 0 ? poll_busily(loop, usec) : 0;
     if (count == 0)

@@ -126,7 +126,6 @@ static void fail(struct connection *c, int error)
 
 static void note_sent(struct connection *c, size_t length)
 {
-    event_loop_note_work(loop_of(c), length);
     c->active_usec = loop_of(c)->now;
     c->bytes_out += length;
     counter_add(&c->worker->counters.bytes_out, length);
@@ -210,7 +209,6 @@ static bool produce(struct connection *c)
 /* Bytes of the client are in the scratch buffer. */
 static void note_read(struct connection *c, size_t length)
 {
-    event_loop_note_work(loop_of(c), length);
     c->active_usec = loop_of(c)->now;
     c->bytes_in += length;
     counter_add(&c->worker->counters.bytes_in, length);

@@ -15,11 +15,8 @@ int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_de
         r = conn_queue_new(queue_depth, workers, &pool->queue);
     while (r == 0 && pool->count < workers) {
         r = worker_init(&pool->workers[pool->count], pool->count, pool->queue, vacancy);
-        if (r == 0) {
-            struct event_loop *loop = &pool->workers[pool->count++].loop;
-            loop->poll.seats = &pool->poll_seats;
-            loop->patience = &pool->patience;
-        }
+        if (r == 0)
+            pool->workers[pool->count++].loop.poll.seats = &pool->poll_seats;
     }
     if (r < 0)
         worker_pool_deinit(pool);

@@ -42,18 +42,20 @@ def main():
     peers = [peer for peer in servers.peers(arguments.tools) if peer.name in arguments.peers]
     missing = sorted(set(arguments.peers) - {peer.name for peer in peers})
     if arguments.against:
-        peers, missing = [servers.daemon(path, path, arguments.workers) for path in arguments.against], []
+        peers, missing = [servers.daemon([path], path, arguments.workers) for path in arguments.against], []
     report = {"machine": machine(), "rounds": arguments.rounds, "seconds": arguments.seconds,
-              "workers": arguments.workers,
+              "workers": arguments.workers, "batch": arguments.batch, "complete": False,
               "servers": ["tcpechod"] + [peer.name for peer in peers], "rows": []}
     print(f"{report['machine']}; {arguments.rounds} rounds of {arguments.seconds} s; ratios are medians with their 95 % "
           f"interval{'; not here: ' + ', '.join(missing) if missing else ''}")
+    command = ["chrt", "--batch", "0", arguments.daemon] if arguments.batch else [arguments.daemon]
     with tempfile.TemporaryDirectory(prefix="tcpechod-bench-") as directory:
         load = loads.Loads(arguments.client, arguments.tools, arguments.seconds)
-        suite = cases.Suite(arguments.daemon, arguments.workers, load, peers, arguments.rounds, directory, log,
+        suite = cases.Suite(command, arguments.workers, load, peers, arguments.rounds, directory, log,
                             cases.QUICK if arguments.quick else cases.Sizes())
         try:
             failed = [name for name in arguments.only or cases.CASES if not measure(suite, name, report)]
+            report["complete"] = True
         finally:
             with open(os.path.join(arguments.out, "results.json"), "w", encoding="ascii") as file:
                 json.dump(report, file, indent=1)
@@ -71,10 +73,11 @@ def parse():
     parser.add_argument("--rounds", type=int, default=15, help="pairs of each two servers (default 15)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one run (default 1.0)")
     parser.add_argument("--workers", type=int, default=loads.cpus(), help="of the daemon (default one a CPU)")
+    parser.add_argument("--batch", action="store_true", help="start the daemon as batch work, see PERFORMANCE in tcpechod(8)")
     parser.add_argument("--peers", nargs="+", choices=sorted(servers.PEERS), default=sorted(servers.PEERS), metavar="PEER",
                         help=f"of {', '.join(sorted(servers.PEERS))} (default all)")
     parser.add_argument("--against", nargs="+", default=[], metavar="TCPECHOD",
-                        help="compare with these builds of the daemon, and with nothing else")
+                        help="compare with these builds of the daemon instead")
     parser.add_argument("--quick", action="store_true", help="few connections, which shows that it works, and no more")
     parser.add_argument("--only", nargs="+", choices=cases.CASES, metavar="CASE",
                         help=f"of {', '.join(cases.CASES)}")

@@ -33,13 +33,13 @@ QUICK = Sizes((5, 20), (50, 100), 200, 20, (1, 20), 200)
 class Suite:
     """The servers, and how often each pair of them is measured."""
 
-    def __init__(self, path, workers, load, peers, rounds, directory, log, sizes):
-        self.path, self.load, self.peers, self.rounds = path, load, peers, rounds
+    def __init__(self, command, workers, load, peers, rounds, directory, log, sizes):
+        self.command, self.load, self.peers, self.rounds = command, load, peers, rounds
         self.directory, self.log, self.sizes = directory, log, sizes
-        self.ours = daemon(path, "tcpechod", workers)
-        self.again = daemon(path, "tcpechod again", workers)
-        self.polling = daemon(path, "tcpechod, polling", workers, busy_poll_usec=100)
-        self.one_worker = daemon(path, "tcpechod, 1 worker", 1)
+        self.ours = daemon(command, "tcpechod", workers)
+        self.again = daemon(command, "tcpechod again", workers)
+        self.polling = daemon(command, "tcpechod, polling", workers, busy_poll_usec=100)
+        self.rivals = peers + ([daemon(command, "tcpechod, 1 worker", 1)] if workers > 1 else [])
 
     def main_peers(self):
         """Without those who make a process of each client, where that would only repeat what others show."""
@@ -62,7 +62,7 @@ class Suite:
 
     def compare(self, case, measure, fields, rivals=None, ours=None):
         """The first rival is always the daemon itself, which shows what is noise. One that fails is reported so."""
-        for rival in [self.again] + (self.peers if rivals is None else rivals):
+        for rival in [self.again] + (self.rivals if rivals is None else rivals):
             self.log(f"  {rival.name}")
             try:
                 pairs = self.alternate(measure, rival, ours or self.ours)
@@ -84,8 +84,7 @@ def ping_pong(suite):
     """One worker leaves a CPU to the client, so that no three threads share two."""
     for connections in suite.sizes.ping_pong:
         yield from suite.compare(f"ping-pong {SMALL} B, {connections} connections",
-                                 lambda server, n=connections: suite.load.bench(server, n, SMALL), ("rate", "cpu"),
-                                 suite.peers + [suite.one_worker])
+                                 lambda server, n=connections: suite.load.bench(server, n, SMALL), ("rate", "cpu"))
 
 
 def floor(suite):
@@ -102,7 +101,7 @@ def bulk(suite):
     for threads in CLIENT_THREADS:
         yield from suite.compare(f"bulk, 4 connections of 64 KiB, {threads}",
                                  lambda server, n=CLIENT_THREADS[threads]: suite.load.bench(server, 4, BULK, "--threads", n),
-                                 ("bytes", "cpu"), suite.peers + [suite.one_worker])
+                                 ("bytes", "cpu"))
     with suite.ours.running(suite.directory) as server:
         pairs = [(suite.load.bench(server, 4, BULK, "--expect", "upper", port=server.upper_port)["bytes"],
                   suite.load.bench(server, 4, BULK)["bytes"]) for _ in range(suite.rounds)]
@@ -113,8 +112,7 @@ def churn(suite):
     """One worker beside two shows what the hand-over between more threads costs."""
     for threads in CLIENT_THREADS:
         yield from suite.compare(f"connect, echo, close, 32 in flight, {threads}",
-                                 lambda server, n=CLIENT_THREADS[threads]: suite.load.churn(server, clients=n), ("rate", "cpu"),
-                                 suite.peers + [suite.one_worker])
+                                 lambda server, n=CLIENT_THREADS[threads]: suite.load.churn(server, clients=n), ("rate", "cpu"))
 
 
 def idle(suite):
@@ -213,7 +211,7 @@ def scale(suite):
         for kind in [suite.ours] + suite.loops_and_go():
             yield from one_of_curve(suite, kind, connections, "connections")
     for workers in range(1, 2 * loads.cpus() + 1):
-        yield from one_of_curve(suite, daemon(suite.path, f"{workers} workers", workers), 100, "workers")
+        yield from one_of_curve(suite, daemon(suite.command, f"{workers} workers", workers), 100, "workers")
 
 
 def one_of_curve(suite, kind, connections, curve):

@@ -119,8 +119,8 @@ listeners = (
 """
 
 
-def daemon(path, name, workers, busy_poll_usec=0):
-    return Server(name, [path, "--config", "{directory}/{port}.conf"], "ours",
+def daemon(command, name, workers, busy_poll_usec=0):
+    return Server(name, [*command, "--config", "{directory}/{port}.conf"], "ours",
                   lambda ports: DAEMON_SETTINGS % (workers, busy_poll_usec, ports["port"], ports["other"]))
 
 

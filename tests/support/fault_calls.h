@@ -54,7 +54,6 @@
     X(recv)                                                                                                  \
     X(recvmsg)                                                                                               \
     X(sched_getaffinity)                                                                                     \
-    X(sched_yield)                                                                                           \
     X(sd_journal_sendv)                                                                                      \
     X(sd_listen_fds)                                                                                         \
     X(sd_listen_fds_with_names)                                                                              \

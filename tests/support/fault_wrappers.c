@@ -158,7 +158,6 @@ WRAP(int, pthread_mutex_init, (pthread_mutex_t * mutex, const pthread_mutexattr_
 WRAP(int, sigaction, (int number, const struct sigaction *action, struct sigaction *old),
      (number, action, old), FAIL_ERRNO)
 WRAP(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old), FAIL_RETURN)
-WRAP(int, sched_yield, (void), (), FAIL_ERRNO)
 WRAP(int, sched_getaffinity, (pid_t pid, size_t size, cpu_set_t *set), (pid, size, set), FAIL_ERRNO)
 
 WRAP(struct tm *, gmtime_r, (const time_t *time, struct tm *out), (time, out), FAIL_NULL)

@@ -53,6 +53,13 @@ class Sandbox(machine.TestCase):
         self.assertEqual(fields["NoNewPrivs"], "1")
         self.assertEqual(fields["Seccomp"], "2")
 
+    def test_batch_work_is_a_drop_in(self):
+        self.machine.drop_in("[Service]\nCPUSchedulingPolicy=batch\n")
+        self.machine.systemctl("start", "tcpechod")
+        policies = {os.sched_getscheduler(int(thread)) for thread in os.listdir(f"/proc/{self.machine.main_pid()}/task")}
+        self.assertEqual(policies, {os.SCHED_BATCH})
+        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+
     def test_container_variant_asks_for_nothing_that_a_container_may_forbid(self):
         self.machine.drop_in(self.machine.read(EXAMPLES + "container.conf"), name="container.conf")
         self.machine.systemctl("start", "tcpechod")

@@ -390,33 +390,6 @@ START_TEST(failed_add_counts_nothing)
 }
 END_TEST
 
-static unsigned long yields_in_a_turn(void)
-{
-    fault_rules("sched_yield:count");
-    turn();
-    return fault_disarm();
-}
-
-START_TEST(yields_when_that_is_patient)
-{
-    struct patience patience = {.look_usec = UINT64_MAX}; /* it does not change its mind */
-    start();
-    ck_assert_uint_eq(yields_in_a_turn(), 0);
-    loop.patience = &patience;
-    turn();
-    event_loop_note_work(&loop, 1);
-    event_loop_note_work(&loop, 98 * EVENT_WORK_UNIT);
-    ck_assert_uint_eq(yields_in_a_turn(), 0);
-    ck_assert_uint_eq(atomic_load(&patience.done), 100);
-    atomic_store(&patience.is_patient, true);
-    ck_assert_uint_ge(yields_in_a_turn(), 1);
-    ck_assert_uint_eq(atomic_load(&patience.done), 100);
-    atomic_store(&loop.poll.usec, 10); /* whoever polls does not go away */
-    ck_assert_uint_eq(yields_in_a_turn(), 0);
-    event_loop_deinit(&loop);
-}
-END_TEST
-
 START_TEST(polls_before_it_sleeps)
 {
     struct probe probe;
@@ -491,7 +464,6 @@ int main(void)
     tcase_add_test(tests, interrupted_wait_goes_on);
     tcase_add_test(tests, failed_init_leaves_nothing);
     tcase_add_test(tests, failed_add_counts_nothing);
-    tcase_add_test(tests, yields_when_that_is_patient);
     tcase_add_test(tests, polls_before_it_sleeps);
     tcase_add_test(tests, poll_ends_when_a_timer_is_due);
     tcase_add_test(tests, failing_poll_is_reported);
