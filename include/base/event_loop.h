@@ -11,6 +11,7 @@
  * one. */
 #pragma once
 
+#include "base/batch_work.h"
 #include "base/busy_poll.h"
 #include "base/timer_wheel.h"
 
@@ -44,6 +45,7 @@ struct event_loop {
     int batch_next, batch_count; /* those from batch_next on are still to be handed out */
 
     struct busy_poll poll;
+    struct batch_work batch_work;
 };
 
 /* `on_wake` runs on the loop's thread after one or more event_loop_wake. Returns 0 or a negative errno

@@ -185,6 +185,7 @@ int event_loop_run(struct event_loop *loop)
         loop->now = clock_monotonic_usec();
         hand_out_events(loop, count);
         fire_timers(loop);
+        batch_work_turn(&loop->batch_work, loop->now);
     }
     loop->quit = false;
     return 0;

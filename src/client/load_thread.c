@@ -2,9 +2,9 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/thread_time.h"
 
 #include <errno.h>
-#include <inttypes.h>
 
 /* Connections under way at a time: what fits into the backlog of most servers. */
 #define MAX_CONNECTING 64
@@ -66,17 +66,13 @@ static uint64_t thread_cpu_nsec(void)
     return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
 }
 
-/* How long the thread has been ready to run without a CPU to run on
- * (Documentation/scheduler/sched-stats.rst): a client that shares its CPUs with the server is slowed by that,
- * and its CPU time does not show it. */
+/* How long the thread has been ready to run without a CPU to run on: a client that shares its CPUs with the
+ * server is slowed by that, and its CPU time does not show it. */
 static uint64_t thread_queued_nsec(void)
 {
-    CLEANUP(close_stream) FILE *file = fopen("/proc/thread-self/schedstat", "re");
-    uint64_t cpu, queued;
-
-    if (!file || fscanf(file, "%" SCNu64 " %" SCNu64, &cpu, &queued) != 2)
-        return 0;
-    return queued;
+    struct thread_time time = {0};
+    thread_time_read(&time);
+    return time.waited_nsec;
 }
 
 static void measure_from_here(struct load_thread *thread)

@@ -238,7 +238,9 @@ static int make_loop(struct server *server)
 {
     server->vacancy.loop = &server->loop;
     timer_init(&server->drain_timer, on_drain_timer);
-    return event_loop_init(&server->loop, on_wake);
+    int r = event_loop_init(&server->loop, on_wake);
+    server->loop.batch_work.adapts = true;
+    return r;
 }
 
 static void free_loop(struct server *server)

@@ -70,11 +70,13 @@ int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
         return -ENOMEM;
     worker->scratch_size = FIRST_SCRATCH_SIZE;
     int r = event_loop_init(&worker->loop, on_wake);
-    if (r < 0)
+    if (r < 0) {
         free(worker->scratch);
-    else
-        pass_through_init(&worker->pass_through);
-    return r;
+        return r;
+    }
+    worker->loop.batch_work.adapts = true;
+    pass_through_init(&worker->pass_through);
+    return 0;
 }
 
 static void *run(void *argument)

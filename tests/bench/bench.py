@@ -44,14 +44,13 @@ def main():
     if arguments.against:
         peers, missing = [servers.daemon([path], path, arguments.workers) for path in arguments.against], []
     report = {"machine": machine(), "rounds": arguments.rounds, "seconds": arguments.seconds,
-              "workers": arguments.workers, "batch": arguments.batch, "complete": False,
+              "workers": arguments.workers, "complete": False,
               "servers": ["tcpechod"] + [peer.name for peer in peers], "rows": []}
     print(f"{report['machine']}; {arguments.rounds} rounds of {arguments.seconds} s; ratios are medians with their 95 % "
           f"interval{'; not here: ' + ', '.join(missing) if missing else ''}")
-    command = ["chrt", "--batch", "0", arguments.daemon] if arguments.batch else [arguments.daemon]
     with tempfile.TemporaryDirectory(prefix="tcpechod-bench-") as directory:
         load = loads.Loads(arguments.client, arguments.tools, arguments.seconds)
-        suite = cases.Suite(command, arguments.workers, load, peers, arguments.rounds, directory, log,
+        suite = cases.Suite([arguments.daemon], arguments.workers, load, peers, arguments.rounds, directory, log,
                             cases.QUICK if arguments.quick else cases.Sizes())
         try:
             failed = [name for name in arguments.only or cases.CASES if not measure(suite, name, report)]
@@ -73,7 +72,6 @@ def parse():
     parser.add_argument("--rounds", type=int, default=15, help="pairs of each two servers (default 15)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one run (default 1.0)")
     parser.add_argument("--workers", type=int, default=loads.cpus(), help="of the daemon (default one a CPU)")
-    parser.add_argument("--batch", action="store_true", help="start the daemon as batch work, see PERFORMANCE in tcpechod(8)")
     parser.add_argument("--peers", nargs="+", choices=sorted(servers.PEERS), default=sorted(servers.PEERS), metavar="PEER",
                         help=f"of {', '.join(sorted(servers.PEERS))} (default all)")
     parser.add_argument("--against", nargs="+", default=[], metavar="TCPECHOD",

@@ -126,7 +126,7 @@ class ServiceUnit(harness.TestCase):
     def test_drop_ins_are_copied_from_where_they_are(self):
         with open(os.path.join(os.path.dirname(harness.TCPECHOD), "meson-info", "intro-installed.json"), encoding="utf-8") as file:
             installed = {source: target for source, target in json.load(file).items() if "/examples/" in target}
-        self.assertEqual(len(installed), 2)
+        self.assertEqual(len(installed), 3)
         for source, target in installed.items():
             self.assertIn(f"#     cp {target} /etc/systemd/system/tcpechod.service.d/\n", read(source))
             self.assertNotIn("@", read(source))

@@ -1,0 +1,30 @@
+/* When a loop's thread is batch work (SCHED_BATCH, sched(7)): one that wakes does not take the CPU from
+ * whoever runs there.
+ *
+ * A client on the same machine that sends to many connections wakes a worker with the first. A worker that
+ * takes the CPU at once finds one message, answers, sleeps, and is woken by the next; one that waits until
+ * the client has no more to send finds all of them. So a thread that is busy waits. But where somebody
+ * computes all the time, a time slice is milliseconds: the scheduler tells how long the thread has waited,
+ * and one that waits long is batch work no more, and tries again ever more rarely. A quiet thread never is:
+ * its next client waits for nobody. */
+#pragma once
+
+#include "base/thread_time.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Zeroed but for `adapts`. The loop's thread. */
+struct batch_work {
+    bool adapts; /* cleared for good where a policy was set from outside, or may not be set */
+    bool is_batch;
+    bool has_time;           /* the last look was one at a thread that turned, and `time` is of then */
+    unsigned turns;          /* since the last look */
+    unsigned losses;         /* how many more waits were long than short */
+    unsigned skips;          /* looks to take before the next try */
+    uint64_t looked_usec;    /* when the last look was */
+    struct thread_time time; /* and what was counted then */
+};
+
+/* A turn of the loop is over. */
+void batch_work_turn(struct batch_work *work, uint64_t now_usec);
