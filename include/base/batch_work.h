@@ -9,6 +9,7 @@
  * its next client waits for nobody. */
 #pragma once
 
+#include "base/clock.h"
 #include "base/thread_time.h"
 
 #include <stdbool.h>
@@ -26,5 +27,15 @@ struct batch_work {
     struct thread_time time; /* and what was counted then */
 };
 
+/* From one look at the thread to the next. */
+#define BATCH_WORK_LOOK_USEC (20 * USEC_PER_MSEC)
+
 /* A turn of the loop is over. */
 void batch_work_turn(struct batch_work *work, uint64_t now_usec);
+
+/* When a turn is due even if nothing happens, or USEC_NEVER: a thread does not sleep for long as batch work.
+ */
+static inline uint64_t batch_work_next_usec(const struct batch_work *work)
+{
+    return work->adapts && work->is_batch ? work->looked_usec + BATCH_WORK_LOOK_USEC : USEC_NEVER;
+}

@@ -1,12 +1,8 @@
 #include "base/batch_work.h"
 
-#include "base/clock.h"
-
 #include <sched.h>
 
-#define LOOK_USEC (20 * USEC_PER_MSEC)
-
-/* Fewer turns from one look to the next are a quiet thread's. */
+/* Fewer turns from one look to the next are a quiet thread's, unless it waits for long. */
 #define FEW_TURNS 4
 
 /* Parts of a CPU: a thread that takes more than the first becomes batch work, and stays so above the other.
@@ -28,7 +24,7 @@ static void set_policy(struct batch_work *work, bool is_batch)
     if (work->is_batch == is_batch)
         return;
     /* Somebody else's policy is not ours to change; a filter of system calls may forbid both calls. */
-    if (!work->is_batch && sched_getscheduler(0) != SCHED_OTHER)
+    if (sched_getscheduler(0) != (work->is_batch ? SCHED_BATCH : SCHED_OTHER))
         work->adapts = false;
     else if (sched_setscheduler(0, is_batch ? SCHED_BATCH : SCHED_OTHER, &none) < 0)
         work->adapts = false;
@@ -70,9 +66,9 @@ void batch_work_turn(struct batch_work *work, uint64_t now_usec)
         return;
     work->turns++;
     uint64_t passed_usec = now_usec - work->looked_usec;
-    if (passed_usec < LOOK_USEC)
+    if (passed_usec < BATCH_WORK_LOOK_USEC)
         return;
-    bool is_quiet = work->turns < FEW_TURNS;
+    bool is_quiet = work->turns < FEW_TURNS && !work->is_batch;
     work->turns = 0;
     work->looked_usec = now_usec;
     struct thread_time now;

@@ -115,6 +115,9 @@ void event_loop_remove(struct event_loop *loop, struct event_source *source)
 static int timeout_msec(const struct event_loop *loop)
 {
     uint64_t next = timer_wheel_next_usec(&loop->wheel);
+    uint64_t next_look = batch_work_next_usec(&loop->batch_work);
+    if (next_look < next)
+        next = next_look;
     if (next == USEC_NEVER)
         return -1;
     uint64_t now = clock_monotonic_usec();

@@ -206,19 +206,26 @@ def syscalls(suite):
 
 
 def scale(suite):
-    """Messages a second as connections and workers grow."""
+    """Messages a second as connections and workers grow. Half of the CPUs are the clients'."""
     for connections in suite.sizes.curve:
         for kind in [suite.ours] + suite.loops_and_go():
             yield from one_of_curve(suite, kind, connections, "connections")
     for workers in range(1, 2 * loads.cpus() + 1):
-        yield from one_of_curve(suite, daemon(suite.command, f"{workers} workers", workers), 100, "workers")
+        yield from one_of_curve(suite, daemon(suite.command, f"{workers} workers", workers), 100 * client_threads(),
+                                "workers")
+
+
+def client_threads():
+    return max(1, loads.cpus() // 2)
 
 
 def one_of_curve(suite, kind, connections, curve):
     case = "curve by " + curve
     with or_failed(case, kind) as rows:
         with kind.running(suite.directory) as server:
-            found = [suite.load.bench(server, connections, SMALL) for _ in range(max(1, suite.rounds // 5))]
+            threads = min(connections, client_threads())
+            found = [suite.load.bench(server, connections, SMALL, "--threads", threads)
+                     for _ in range(max(1, suite.rounds // 5))]
         rows.append({"case": case, "rival": kind.name, "connections": connections,
                      "rate": statistics.median(one["rate"] for one in found),
                      "cpu": statistics.median(one["cpu"] for one in found)})

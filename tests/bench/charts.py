@@ -51,7 +51,7 @@ def curves(rows):
 
 def bars_of_workers(rows):
     points = [(row["rival"].split()[0], row["rate"]) for row in rows if row["case"] == "curve by workers" and "rate" in row]
-    return points and ('set title "64-byte messages a second, 100 connections"\nset xlabel "workers"\nset yrange [0:]\n'
+    return points and ('set title "64-byte messages a second by workers"\nset xlabel "workers"\nset yrange [0:]\n'
                        "unset key\n" + lines({"messages/s": points}))
 
 

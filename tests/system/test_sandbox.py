@@ -67,6 +67,7 @@ class Sandbox(machine.TestCase):
         return seen
 
     def test_busy_threads_are_batch_work_with_a_drop_in(self):
+        self.machine.write(machine.CONF, "workers = 2;\nlisteners = ({ port = 7; address = \"127.0.0.1\"; });\n")
         self.assertEqual(self.load(), {os.SCHED_OTHER})
         self.machine.systemctl("stop", "tcpechod")
         self.machine.drop_in(self.machine.read(EXAMPLES + "busy-clients.conf"), name="busy-clients.conf")

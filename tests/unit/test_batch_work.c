@@ -1,19 +1,17 @@
 #include "base/batch_work.h"
 
-#include "base/clock.h"
-
 #include "common.h"
 #include "faults.h"
 
 #include <sched.h>
-
-#define LOOK_USEC (20 * USEC_PER_MSEC)
 
 static struct batch_work own;
 static uint64_t now_usec;
 
 static void setup(void)
 {
+    const struct sched_param none = {0};
+    ck_assert_int_eq(sched_setscheduler(0, SCHED_OTHER, &none), 0); /* whoever runs the tests */
     own = (struct batch_work){.adapts = true};
     now_usec = 3 * USEC_PER_SEC;
 }
@@ -23,15 +21,16 @@ static void setup(void)
 static void pass(unsigned per_mille, uint64_t runs, uint64_t wait_usec)
 {
     struct thread_time now;
+    sched_yield(); /* makes the scheduler count up to here */
     ck_assert_int_eq(thread_time_read(&now), 0);
     own.time = (struct thread_time){
-        .ran_nsec = now.ran_nsec - LOOK_USEC * per_mille,
+        .ran_nsec = now.ran_nsec - BATCH_WORK_LOOK_USEC * per_mille,
         .waited_nsec = now.waited_nsec - runs * wait_usec * NSEC_PER_USEC,
         .runs = now.runs - runs,
     };
     for (unsigned i = 0; i < 8; i++)
         batch_work_turn(&own, now_usec + i);
-    now_usec += LOOK_USEC;
+    now_usec += BATCH_WORK_LOOK_USEC;
     batch_work_turn(&own, now_usec);
 }
 
@@ -70,7 +69,7 @@ END_TEST
 
 START_TEST(little_work)
 {
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 10; i++)
         pass(50, 20, 0);
     expect_batch(false);
 }
@@ -95,7 +94,8 @@ START_TEST(nothing_to_do)
     now_usec += USEC_PER_SEC;
     batch_work_turn(&own, now_usec);
     expect_batch(false);
-    become_batch();
+    pass_busily();
+    expect_batch(true);
 }
 END_TEST
 
@@ -116,6 +116,20 @@ START_TEST(long_waits_end_it_ever_longer)
         expect_batch(false);
         ck_assert_uint_eq(looks_until_batch(), (skips < 1024 ? skips : 1024) + 1);
     }
+}
+END_TEST
+
+/* So long that there are hardly any turns. */
+START_TEST(very_long_waits)
+{
+    become_batch();
+    struct thread_time now;
+    ck_assert_int_eq(thread_time_read(&now), 0);
+    own.time = (struct thread_time){now.ran_nsec, now.waited_nsec - 16000000, now.runs - 2};
+    now_usec += BATCH_WORK_LOOK_USEC;
+    batch_work_turn(&own, now_usec);
+    expect_batch(false);
+    ck_assert_uint_eq(looks_until_batch(), 3);
 }
 END_TEST
 
@@ -155,6 +169,30 @@ START_TEST(policy_of_somebody_else)
 }
 END_TEST
 
+START_TEST(policy_of_somebody_else_meanwhile)
+{
+    const struct sched_param none = {0};
+    become_batch();
+    ck_assert_int_eq(sched_setscheduler(0, SCHED_OTHER, &none), 0);
+    pass_waiting();
+    ck_assert(!own.adapts);
+    ck_assert_uint_eq(batch_work_next_usec(&own), USEC_NEVER);
+    ck_assert_int_eq(sched_getscheduler(0), SCHED_OTHER);
+}
+END_TEST
+
+/* The look that ends it is due, also when nothing happens. */
+START_TEST(next_turn)
+{
+    ck_assert_uint_eq(batch_work_next_usec(&own), USEC_NEVER);
+    become_batch();
+    ck_assert_uint_eq(batch_work_next_usec(&own), now_usec + BATCH_WORK_LOOK_USEC);
+    pass(0, 0, 0);
+    expect_batch(false);
+    ck_assert_uint_eq(batch_work_next_usec(&own), USEC_NEVER);
+}
+END_TEST
+
 START_TEST(off)
 {
     own.adapts = false;
@@ -184,7 +222,7 @@ END_TEST
 START_TEST(unknown_waits)
 {
     become_batch();
-    now_usec += LOOK_USEC;
+    now_usec += BATCH_WORK_LOOK_USEC;
     for (unsigned i = 0; i < 8; i++)
         batch_work_turn(&own, now_usec - 8 + i);
     fault_arm("open", ENOENT, 0);
@@ -207,6 +245,9 @@ int main(void)
     tcase_add_test(tests, short_waits_pay_for_long_ones);
     tcase_add_test(tests, long_waits_for_long_runs);
     tcase_add_test(tests, policy_of_somebody_else);
+    tcase_add_test(tests, policy_of_somebody_else_meanwhile);
+    tcase_add_test(tests, very_long_waits);
+    tcase_add_test(tests, next_turn);
     tcase_add_test(tests, off);
     tcase_add_loop_test(tests, may_not, 0, 2);
     tcase_add_test(tests, unknown_waits);
