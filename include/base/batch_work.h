@@ -17,7 +17,9 @@
 
 /* Zeroed but for `adapts`. The loop's thread. */
 struct batch_work {
-    bool adapts; /* cleared for good where a policy was set from outside, or may not be set */
+    bool adapts; /* cleared for good where the waits are unknown, or a policy was set from outside, or may not
+                  * be set */
+    int time_fd; /* between begin and end, when it adapts */
     bool is_batch;
     bool has_time;           /* the last look was one at a thread that turned, and `time` is of then */
     unsigned turns;          /* since the last look */
@@ -30,8 +32,14 @@ struct batch_work {
 /* From one look at the thread to the next. */
 #define BATCH_WORK_LOOK_USEC (20 * USEC_PER_MSEC)
 
+/* The loop's thread runs from here on. Takes a descriptor, as long as it runs. */
+void batch_work_begin(struct batch_work *work);
+
 /* A turn of the loop is over. */
 void batch_work_turn(struct batch_work *work, uint64_t now_usec);
+
+/* The thread has its first policy again. */
+void batch_work_end(struct batch_work *work);
 
 /* When a turn is due even if nothing happens, or USEC_NEVER: a thread does not sleep for long as batch work.
  */

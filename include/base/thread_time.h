@@ -9,6 +9,9 @@ struct thread_time {
     uint64_t runs;        /* how often it got one */
 };
 
-/* Of the calling thread. Returns 0 or a negative errno with `out` untouched: a kernel that does not count, or
- * a system without /proc. */
-int thread_time_read(struct thread_time *out);
+/* Opens the counts of the calling thread. Returns a descriptor, which the caller closes, or a negative errno:
+ * ENOENT from a kernel that does not count, or without /proc; EMFILE. */
+int thread_time_open(void);
+
+/* Any thread. Returns 0 or a negative errno with `out` untouched: ESRCH when the thread has ended. */
+int thread_time_read(int fd, struct thread_time *out);

@@ -1,5 +1,7 @@
 #include "base/batch_work.h"
 
+#include "base/cleanup.h"
+
 #include <sched.h>
 
 /* Fewer turns from one look to the next are a quiet thread's, unless it waits for long. */
@@ -60,6 +62,12 @@ static void judge(struct batch_work *work, const struct thread_time *since, uint
         set_policy(work, false);
 }
 
+void batch_work_begin(struct batch_work *work)
+{
+    work->time_fd = work->adapts ? thread_time_open() : -1;
+    work->adapts = work->time_fd >= 0;
+}
+
 void batch_work_turn(struct batch_work *work, uint64_t now_usec)
 {
     if (!work->adapts)
@@ -72,7 +80,7 @@ void batch_work_turn(struct batch_work *work, uint64_t now_usec)
     work->turns = 0;
     work->looked_usec = now_usec;
     struct thread_time now;
-    if (is_quiet || thread_time_read(&now) < 0) {
+    if (is_quiet || thread_time_read(work->time_fd, &now) < 0) {
         work->has_time = false;
         set_policy(work, false);
         return;
@@ -87,4 +95,11 @@ void batch_work_turn(struct batch_work *work, uint64_t now_usec)
     }
     work->time = now;
     work->has_time = true;
+}
+
+void batch_work_end(struct batch_work *work)
+{
+    set_policy(work, false);
+    work->has_time = false;
+    fd_close(&work->time_fd);
 }

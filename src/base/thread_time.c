@@ -1,19 +1,21 @@
 #include "base/thread_time.h"
 
-#include "base/cleanup.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
-int thread_time_read(struct thread_time *out)
+int thread_time_open(void)
 {
-    CLEANUP(fd_close) int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
+    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int thread_time_read(int fd, struct thread_time *out)
+{
     char text[80];
-    ssize_t length = read(fd, text, sizeof text - 1);
+    ssize_t length = pread(fd, text, sizeof text - 1, 0);
     if (length < 0)
         return -errno;
     text[length] = '\0';

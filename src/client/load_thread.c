@@ -71,7 +71,8 @@ static uint64_t thread_cpu_nsec(void)
 static uint64_t thread_queued_nsec(void)
 {
     struct thread_time time = {0};
-    thread_time_read(&time);
+    CLEANUP(fd_close) int fd = thread_time_open();
+    thread_time_read(fd, &time);
     return time.waited_nsec;
 }
 

@@ -13,7 +13,14 @@ static void setup(void)
     const struct sched_param none = {0};
     ck_assert_int_eq(sched_setscheduler(0, SCHED_OTHER, &none), 0); /* whoever runs the tests */
     own = (struct batch_work){.adapts = true};
+    batch_work_begin(&own);
+    ck_assert(own.adapts);
     now_usec = 3 * USEC_PER_SEC;
+}
+
+static void teardown(void)
+{
+    batch_work_end(&own);
 }
 
 /* Turns until the next look, which sees that the thread has had `per_mille` of a CPU since the last one, in
@@ -22,7 +29,7 @@ static void pass(unsigned per_mille, uint64_t runs, uint64_t wait_usec)
 {
     struct thread_time now;
     sched_yield(); /* makes the scheduler count up to here */
-    ck_assert_int_eq(thread_time_read(&now), 0);
+    ck_assert_int_eq(thread_time_read(own.time_fd, &now), 0);
     own.time = (struct thread_time){
         .ran_nsec = now.ran_nsec - BATCH_WORK_LOOK_USEC * per_mille,
         .waited_nsec = now.waited_nsec - runs * wait_usec * NSEC_PER_USEC,
@@ -124,7 +131,7 @@ START_TEST(very_long_waits)
 {
     become_batch();
     struct thread_time now;
-    ck_assert_int_eq(thread_time_read(&now), 0);
+    ck_assert_int_eq(thread_time_read(own.time_fd, &now), 0);
     own.time = (struct thread_time){now.ran_nsec, now.waited_nsec - 16000000, now.runs - 2};
     now_usec += BATCH_WORK_LOOK_USEC;
     batch_work_turn(&own, now_usec);
@@ -195,9 +202,13 @@ END_TEST
 
 START_TEST(off)
 {
+    batch_work_end(&own);
+    unsigned descriptors = open_descriptors();
     own.adapts = false;
-    for (int i = 0; i < 3; i++)
-        pass_busily();
+    batch_work_begin(&own);
+    ck_assert_uint_eq(open_descriptors(), descriptors);
+    now_usec += USEC_PER_SEC;
+    batch_work_turn(&own, now_usec);
     expect_batch(false);
 }
 END_TEST
@@ -218,14 +229,36 @@ START_TEST(may_not)
 }
 END_TEST
 
+START_TEST(end)
+{
+    become_batch();
+    unsigned descriptors = open_descriptors();
+    batch_work_end(&own);
+    expect_batch(false);
+    ck_assert_uint_eq(open_descriptors(), descriptors - 1);
+    batch_work_begin(&own); /* as a loop that runs a second time does */
+    become_batch();
+}
+END_TEST
+
 /* Without knowing of its waits it does not let others go first. */
+START_TEST(no_waits_are_counted)
+{
+    batch_work_end(&own);
+    fault_arm("open", ENOENT, 0);
+    batch_work_begin(&own);
+    fault_disarm();
+    ck_assert(!own.adapts);
+}
+END_TEST
+
 START_TEST(unknown_waits)
 {
     become_batch();
     now_usec += BATCH_WORK_LOOK_USEC;
     for (unsigned i = 0; i < 8; i++)
         batch_work_turn(&own, now_usec - 8 + i);
-    fault_arm("open", ENOENT, 0);
+    fault_arm("pread", EIO, 0);
     batch_work_turn(&own, now_usec);
     fault_disarm();
     expect_batch(false);
@@ -236,7 +269,7 @@ END_TEST
 int main(void)
 {
     TCase *tests = tcase_create("batch_work");
-    tcase_add_checked_fixture(tests, setup, NULL);
+    tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, busy);
     tcase_add_test(tests, little_work);
     tcase_add_test(tests, less_work);
@@ -250,6 +283,8 @@ int main(void)
     tcase_add_test(tests, next_turn);
     tcase_add_test(tests, off);
     tcase_add_loop_test(tests, may_not, 0, 2);
+    tcase_add_test(tests, end);
+    tcase_add_test(tests, no_waits_are_counted);
     tcase_add_test(tests, unknown_waits);
     return run_case(tests);
 }
