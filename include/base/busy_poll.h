@@ -21,12 +21,16 @@ struct busy_poll {
     struct poll_seats *seats; /* NULL: no limit */
     unsigned losses;          /* polls in a row that nothing came of */
     unsigned skips;           /* sleeps to make without polling first */
-    long preempted;           /* how often others had taken the CPU, behind the last poll */
+    bool waits;               /* the poll under way found nothing at its first look */
+    long preempted;           /* how often others had taken the CPU by then */
 };
 
 /* Before a sleep: returns how many microseconds to poll, behind which busy_poll_end is due, or 0 not to. The
- * loop's thread, like the next. */
+ * loop's thread, like the next two. */
 uint32_t busy_poll_begin(struct busy_poll *poll);
 
-/* `gained`: something came. `waited`: not at the first look, so that time was spent on it. */
-void busy_poll_end(struct busy_poll *poll, bool gained, bool waited);
+/* Nothing was there at the first look: from here on time is spent on it. */
+void busy_poll_wait(struct busy_poll *poll);
+
+/* `gained`: something came. */
+void busy_poll_end(struct busy_poll *poll, bool gained);

@@ -6,10 +6,14 @@
 /* Raises the soft descriptor limit to the hard one (getrlimit(2)) and returns the limit in force. */
 uint64_t limits_raise_descriptors(void);
 
-/* What a limit of `descriptors` leaves for clients behind the daemon's own: two for each loop (epoll and
- * eventfd), two for each worker's pipe, one for each listener, and 32 for standard streams, signals, logging,
- * the settings file and what a parent left open. 0: too low to serve anybody. */
+/* What a limit of `descriptors` leaves for clients behind the daemon's own: three for each loop (epoll,
+ * eventfd and its thread's schedstat), two for each worker's pipe, one for each listener, and 32 for standard
+ * streams, signals, logging, the settings file and what a parent left open. 0: too low to serve anybody. */
 uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners);
 
 /* CPUs that this process may run on (sched_getaffinity(2)), at least 1. */
 unsigned limits_cpus(void);
+
+/* How many workers may poll at a time: one CPU is left to those whom they wait for, where there is another.
+ */
+unsigned limits_pollers(unsigned cpus);

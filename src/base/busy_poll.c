@@ -27,21 +27,27 @@ uint32_t busy_poll_begin(struct busy_poll *poll)
     return take_seat(poll->seats) ? usec : 0;
 }
 
-/* Whether somebody has taken the CPU from this thread since the last time (getrusage(2): cannot fail so). */
-static bool was_in_the_way(struct busy_poll *poll)
+/* How often somebody has taken the CPU from this thread (getrusage(2): cannot fail so). */
+static long preemptions(void)
 {
     struct rusage usage = {0};
     getrusage(RUSAGE_THREAD, &usage);
-    bool is_more = usage.ru_nivcsw != poll->preempted;
-    poll->preempted = usage.ru_nivcsw;
-    return is_more;
+    return usage.ru_nivcsw;
 }
 
-void busy_poll_end(struct busy_poll *poll, bool gained, bool waited)
+void busy_poll_wait(struct busy_poll *poll)
+{
+    poll->waits = true;
+    poll->preempted = preemptions();
+}
+
+void busy_poll_end(struct busy_poll *poll, bool gained)
 {
     if (poll->seats)
         atomic_fetch_sub(&poll->seats->taken, 1);
-    if (waited && was_in_the_way(poll))
+    bool was_in_the_way = poll->waits && preemptions() != poll->preempted;
+    poll->waits = false;
+    if (was_in_the_way)
         poll->losses = MAX_LOSSES;
     else if (gained)
         poll->losses = 0;

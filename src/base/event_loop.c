@@ -134,12 +134,12 @@ static int poll_busily(struct event_loop *loop, uint32_t usec)
     uint64_t next_timer = timer_wheel_next_usec(&loop->wheel);
     if (next_timer < end)
         end = next_timer;
-    int count;
-    bool waited = false;
-    while ((count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0)) == 0 &&
-           clock_monotonic_usec() < end)
-        waited = true;
-    busy_poll_end(&loop->poll, count != 0, waited);
+    int count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
+    if (count == 0)
+        busy_poll_wait(&loop->poll);
+    while (count == 0 && clock_monotonic_usec() < end)
+        count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
+    busy_poll_end(&loop->poll, count != 0);
     return count;
 }
 

@@ -32,3 +32,8 @@ unsigned limits_cpus(void)
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (unsigned)online : 1;
 }
+
+unsigned limits_pollers(unsigned cpus)
+{
+    return cpus > 1 ? cpus - 1 : 1;
+}

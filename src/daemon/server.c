@@ -103,9 +103,7 @@ static void apply_settings(struct server *server, const struct settings *setting
     configure_log(settings);
     server->admission.source_prefix_v4 = (unsigned)settings->source_prefix_v4;
     server->admission.source_prefix_v6 = (unsigned)settings->source_prefix_v6;
-    /* One CPU is left to those whom the workers wait for. */
-    unsigned cpus = limits_cpus();
-    worker_pool_busy_poll(&server->pool, (uint32_t)settings->busy_poll_usec, cpus > 1 ? cpus - 1 : 1);
+    worker_pool_busy_poll(&server->pool, (uint32_t)settings->busy_poll_usec, limits_pollers(limits_cpus()));
 }
 
 /* Returns how many clients the descriptor limit leaves room for. */

@@ -532,8 +532,8 @@ class Idle(harness.TestCase):
         silent = self.slope(b"")
         spoken = self.slope(harness.pattern(3000))
         diagnose(f"memory of an idle connection: {silent:.0f} bytes, {spoken:.0f} bytes when it has been answered before")
-        self.assertLess(silent, 400)
-        self.assertLess(spoken, 400)
+        self.assertLess(silent, 250)
+        self.assertLess(spoken, 250)
 
 
 # ---- clients that do not read ----

@@ -2,17 +2,13 @@
 
 #include "common.h"
 
-#include <sys/resource.h>
-
 static struct poll_seats seats;
 static struct busy_poll own;
 
 static void setup(void)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_THREAD, &usage);
     seats = (struct poll_seats){.limit = 1};
-    own = (struct busy_poll){.usec = 50, .seats = &seats, .preempted = usage.ru_nivcsw};
+    own = (struct busy_poll){.usec = 50, .seats = &seats};
 }
 
 START_TEST(off)
@@ -29,7 +25,7 @@ START_TEST(losses_make_it_rare)
     unsigned expected = 1;
     for (int i = 0; i < 10; i++) {
         ck_assert_uint_eq(busy_poll_begin(&own), 50);
-        busy_poll_end(&own, false, false);
+        busy_poll_end(&own, false);
         for (unsigned sleep = 0; sleep < expected; sleep++)
             ck_assert_uint_eq(busy_poll_begin(&own), 0);
         expected = expected < 63 ? 2 * expected + 1 : 63;
@@ -42,13 +38,13 @@ START_TEST(one_gain_pays_for_all_losses)
     for (int i = 0; i < 5; i++) {
         own.skips = 0;
         busy_poll_begin(&own);
-        busy_poll_end(&own, false, false);
+        busy_poll_end(&own, false);
     }
     own.skips = 0;
     busy_poll_begin(&own);
-    busy_poll_end(&own, true, false);
+    busy_poll_end(&own, true);
     ck_assert_uint_eq(busy_poll_begin(&own), 50);
-    busy_poll_end(&own, true, false);
+    busy_poll_end(&own, true);
 }
 END_TEST
 
@@ -56,14 +52,27 @@ END_TEST
 START_TEST(being_in_the_way_is_the_greatest_loss)
 {
     busy_poll_begin(&own);
+    busy_poll_wait(&own);
     own.preempted--; /* since then */
-    busy_poll_end(&own, true, true);
+    busy_poll_end(&own, true);
     ck_assert_uint_eq(own.skips, 63);
+}
+END_TEST
 
-    own.skips = 0;
+/* What others took while it served, or slept, is no matter of the poll; nor does one wait that finds
+ * something at once. */
+START_TEST(being_preempted_between_polls_is_none)
+{
     busy_poll_begin(&own);
+    busy_poll_wait(&own);
+    busy_poll_end(&own, true);
     own.preempted--;
-    busy_poll_end(&own, true, false); /* at the first look: nobody had to wait */
+    busy_poll_begin(&own);
+    busy_poll_end(&own, true);
+    ck_assert_uint_eq(own.skips, 0);
+    busy_poll_begin(&own);
+    busy_poll_wait(&own);
+    busy_poll_end(&own, true);
     ck_assert_uint_eq(own.skips, 0);
 }
 END_TEST
@@ -75,8 +84,8 @@ START_TEST(so_many_at_a_time)
     ck_assert_uint_eq(busy_poll_begin(&other), 0);
     atomic_store(&seats.limit, 2);
     ck_assert_uint_eq(busy_poll_begin(&other), 70);
-    busy_poll_end(&own, true, false);
-    busy_poll_end(&other, true, false);
+    busy_poll_end(&own, true);
+    busy_poll_end(&other, true);
     ck_assert_uint_eq(seats.taken, 0);
 }
 END_TEST
@@ -85,7 +94,7 @@ START_TEST(without_seats)
 {
     struct busy_poll free = {.usec = 70};
     ck_assert_uint_eq(busy_poll_begin(&free), 70);
-    busy_poll_end(&free, true, false);
+    busy_poll_end(&free, true);
 }
 END_TEST
 
@@ -97,6 +106,7 @@ int main(void)
     tcase_add_test(tests, losses_make_it_rare);
     tcase_add_test(tests, one_gain_pays_for_all_losses);
     tcase_add_test(tests, being_in_the_way_is_the_greatest_loss);
+    tcase_add_test(tests, being_preempted_between_polls_is_none);
     tcase_add_test(tests, so_many_at_a_time);
     tcase_add_test(tests, without_seats);
     return run_case(tests);

@@ -98,6 +98,14 @@ START_TEST(cpus_are_those_it_may_use)
 }
 END_TEST
 
+START_TEST(pollers_leave_a_cpu)
+{
+    ck_assert_uint_eq(limits_pollers(1), 1);
+    ck_assert_uint_eq(limits_pollers(2), 1);
+    ck_assert_uint_eq(limits_pollers(16), 15);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("limits");
@@ -106,5 +114,6 @@ int main(void)
     tcase_add_test(tests, keeps_what_it_cannot_raise);
     tcase_add_test(tests, room_is_what_the_daemon_leaves);
     tcase_add_test(tests, cpus_are_those_it_may_use);
+    tcase_add_test(tests, pollers_leave_a_cpu);
     return run_case(tests);
 }

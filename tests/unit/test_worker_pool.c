@@ -165,8 +165,12 @@ START_TEST(busy_poll_reaches_every_loop)
     struct terms terms = terms_for("echo");
     start(2, 8);
     worker_pool_busy_poll(&pool, 50, 1);
-    for (unsigned i = 0; i < 2; i++)
-        ck_assert_uint_eq(atomic_load(&pool.workers[i].loop.poll.usec), 50);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct busy_poll *poll = &pool.workers[i].loop.poll;
+        ck_assert_uint_eq(atomic_load(&poll->usec), 50);
+        ck_assert_ptr_eq(poll->seats, &pool.poll_seats);
+        ck_assert_uint_eq(atomic_load(&poll->seats->limit), 1);
+    }
     ck_assert_int_eq(worker_pool_start(&pool), 0);
     int client = give(&terms);
     worker_pool_flush(&pool);
