@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import resource
 import signal
 import sys
 import tempfile
@@ -31,6 +32,7 @@ UNITS = {
     "of the hand-over": ("of them for the hand-over", 1),
     "% of a CPU": ("% of a CPU", 1),
     "connections": ("connections", 1),
+    "kept": ("% of the rate kept", 1),
 }
 
 
@@ -38,6 +40,9 @@ def main():
     arguments = parse()
     # So that the servers are ended, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Few servers raise it by themselves.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.makedirs(arguments.out, exist_ok=True)
     peers = [peer for peer in servers.peers(arguments.tools) if peer.name in arguments.peers]
     missing = sorted(set(arguments.peers) - {peer.name for peer in peers})
@@ -59,6 +64,8 @@ def main():
             with open(os.path.join(arguments.out, "results.json"), "w", encoding="ascii") as file:
                 json.dump(report, file, indent=1)
     charts.draw(report["rows"], arguments.out, log)
+    if arguments.quick:
+        failed += sorted({row["rival"] for row in report["rows"] if "failed" in row})
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
@@ -76,7 +83,7 @@ def parse():
                         help=f"of {', '.join(sorted(servers.PEERS))} (default all)")
     parser.add_argument("--against", nargs="+", default=[], metavar="TCPECHOD",
                         help="compare with these builds of the daemon instead")
-    parser.add_argument("--quick", action="store_true", help="few connections, which shows that it works, and no more")
+    parser.add_argument("--quick", action="store_true", help="few connections, which shows that it works, and no more; a peer that fails is an error")
     parser.add_argument("--only", nargs="+", choices=cases.CASES, metavar="CASE",
                         help=f"of {', '.join(cases.CASES)}")
     return parser.parse_args()
@@ -120,7 +127,7 @@ def show(row, shown=[None]):  # the case of the last line
                            f"{number(value['theirs'] * factor)} {unit}")
         elif value is not None:
             columns.append(f"{number(value * factor)} {unit}")
-    print(f"  {row['rival']:<20}" + "".join(f"{column:<50}" for column in columns).rstrip(), flush=True)
+    print(f"  {row['rival']:<26}" + "".join(f"{column:<50}" for column in columns).rstrip(), flush=True)
 
 
 def number(value):

@@ -7,11 +7,12 @@ import time
 
 import figures
 import loads
-from servers import Failed, daemon
+from servers import Failed, daemon, hand_over
 
 SMALL = 64
 BULK = 65536
 LATENCY_LOADS = (30, 60, 80)
+PERCENTILES = ("p50", "p90", "p99", "p99.9")
 CLIENT_THREADS = {"one client thread": 1, "two client threads": 2}
 
 
@@ -24,10 +25,11 @@ class Sizes:
     crowd: int = 15000
     small: int = 500
     curve: tuple = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
+    pace: tuple = (100, 1000, 10000)
     traced: int = 20000
 
 
-QUICK = Sizes((5, 20), (50, 100), 200, 20, (1, 20), 200)
+QUICK = Sizes((5, 20), (50, 100), 200, 20, (1, 20), (100,), 200)
 
 
 class Suite:
@@ -39,6 +41,7 @@ class Suite:
         self.ours = daemon(command, "tcpechod", workers)
         self.again = daemon(command, "tcpechod again", workers)
         self.polling = daemon(command, "tcpechod, polling", workers, busy_poll_usec=100)
+        self.polling_again = daemon(command, "tcpechod, polling, again", workers, busy_poll_usec=100)
         self.rivals = peers + ([daemon(command, "tcpechod, 1 worker", 1)] if workers > 1 else [])
 
     def main_peers(self):
@@ -60,19 +63,28 @@ class Suite:
                 found.append((results[a], results[b]))
         return found
 
-    def compare(self, case, measure, fields, rivals=None, ours=None):
+    def compare(self, case, measure, fields, rivals=None, ours=None, again=None):
         """The first rival is always the daemon itself, which shows what is noise. One that fails is reported so."""
-        for rival in [self.again] + (self.rivals if rivals is None else rivals):
+        for rival in [again or self.again] + (self.rivals if rivals is None else rivals):
             self.log(f"  {rival.name}")
-            try:
+            with or_failed(case, rival) as rows:
                 pairs = self.alternate(measure, rival, ours or self.ours)
-            except Failed as problem:
-                if rival.kind == "ours" or problem.server != rival.name:
-                    raise
-                yield {"case": case, "rival": rival.name, "failed": str(problem)}
-                continue
-            yield {"case": case, "rival": rival.name,
-                   **{field: compared([(a[field], b[field]) for a, b in pairs]) for field in fields}}
+                rows.append({"case": case, "rival": rival.name, **compared_by(fields, pairs)})
+            yield from rows
+
+    def alternate_on(self, server, measure, other):
+        """Pairs of two measurements of one server."""
+        found = []
+        for number in range(self.rounds):
+            results = {}
+            for one in (measure, other) if number % 2 == 0 else (other, measure):
+                results[one] = one(server)
+            found.append((results[measure], results[other]))
+        return found
+
+
+def compared_by(fields, pairs):
+    return {field: compared([(a[field], b[field]) for a, b in pairs]) for field in fields}
 
 
 def compared(pairs):
@@ -102,17 +114,26 @@ def bulk(suite):
         yield from suite.compare(f"bulk, 4 connections of 64 KiB, {threads}",
                                  lambda server, n=CLIENT_THREADS[threads]: suite.load.bench(server, 4, BULK, "--threads", n),
                                  ("bytes", "cpu"))
-    with suite.ours.running(suite.directory) as server:
-        pairs = [(suite.load.bench(server, 4, BULK, "--expect", "upper", port=server.upper_port)["bytes"],
-                  suite.load.bench(server, 4, BULK)["bytes"]) for _ in range(suite.rounds)]
-    yield {"case": "bulk, upper beside echo", "rival": "echo", "bytes": compared(pairs)}
+    for rival, other in {"echo": lambda server: suite.load.bench(server, 4, BULK),
+                         "itself": lambda server: upper(suite, server)}.items():
+        with suite.ours.running(suite.directory) as server:
+            pairs = suite.alternate_on(server, lambda server: upper(suite, server), other)
+        yield {"case": "bulk, upper beside echo", "rival": rival, **compared_by(("bytes", "cpu"), pairs)}
+
+
+def upper(suite, server):
+    return suite.load.bench(server, 4, BULK, "--expect", "upper", port=server.upper_port)
 
 
 def churn(suite):
-    """One worker beside two shows what the hand-over between more threads costs."""
+    """And what the hand-over from the thread that accepts to one that serves costs, with nothing else around it."""
     for threads in CLIENT_THREADS:
         yield from suite.compare(f"connect, echo, close, 32 in flight, {threads}",
                                  lambda server, n=CLIENT_THREADS[threads]: suite.load.churn(server, clients=n), ("rate", "cpu"))
+    apart, together = (hand_over(suite.load.tools, how) for how in ("apart", "together"))
+    pairs = suite.alternate(suite.load.churn, together, apart)
+    yield {"case": "connect, echo, close: a thread that only accepts", "rival": "beside none",
+           **compared_by(("rate", "cpu"), pairs)}
 
 
 def idle(suite):
@@ -151,8 +172,13 @@ def lone(suite):
     for kind, measure in measures.items():
         yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 0", measure, ("p50",), suite.main_peers())
         yield from suite.compare(f"a lone client {kind}, busy_poll_usec = 100", measure, ("p50",), suite.main_peers(),
-                                 suite.polling)
+                                 suite.polling, suite.polling_again)
+    for rate in suite.sizes.pace:
+        pairs = suite.alternate(lambda server, rate=rate: paced(suite, server, rate), suite.again, suite.polling)
+        yield {"case": f"a lone client with {rate:,} messages a second, busy_poll_usec = 100", "rival": "busy_poll_usec = 0",
+               **compared_by(("p50", "cpu"), pairs)}
     with suite.polling.running(suite.directory) as server:
+        suite.load.bench(server, 1, SMALL)  # it has learnt that polling pays
         before = server.cpu_nsec()
         time.sleep(suite.load.seconds * suite.rounds)
         spent = server.cpu_nsec() - before
@@ -160,17 +186,32 @@ def lone(suite):
            "% of a CPU": spent / (suite.load.seconds * suite.rounds * 1e7)}
 
 
+def paced(suite, server, rate):
+    found = suite.load.bench(server, 1, SMALL, "--rate", rate)
+    return {"p50": found["latency"]["p50"], "cpu": found["cpu"]}
+
+
 def fairness(suite):
-    """The p99 of 500 small clients at a steady rate, beside one at full speed and without it."""
+    """The p99 of 500 small clients, each of which waits for its answer, beside one at full speed and without it."""
+
+    def alone(server):
+        return suite.load.bench(server, suite.sizes.small, SMALL)["latency"]
+
+    def beside(server):
+        with suite.load.beside(server, 1, 1 << 20):
+            return alone(server)
+
+    case = f"{suite.sizes.small} small ones beside one at full speed"
     for rival in [suite.ours] + suite.main_peers():
         suite.log(f"  {rival.name}")
-        pairs = []
-        with rival.running(suite.directory) as server:
-            for _ in range(suite.rounds):
-                alone = suite.load.bench(server, suite.sizes.small, SMALL)["latency"]["p99"]
-                with suite.load.beside(server, 1, 1 << 20):
-                    pairs.append((suite.load.bench(server, suite.sizes.small, SMALL)["latency"]["p99"], alone))
-        yield {"case": f"{suite.sizes.small} small ones beside one at full speed", "rival": rival.name, "p99": compared(pairs)}
+        with or_failed(case, rival) as rows:
+            with rival.running(suite.directory) as server:
+                pairs = suite.alternate_on(server, beside, alone)
+            rows.append({"case": case, "rival": rival.name, **compared_by(("p99",), pairs)})
+        yield from rows
+    with suite.ours.running(suite.directory) as server:
+        pairs = suite.alternate_on(server, alone, lambda server: alone(server))
+    yield {"case": case, "rival": "none beside none", **compared_by(("p99",), pairs)}
 
 
 def latency(suite):
@@ -178,31 +219,41 @@ def latency(suite):
     peers = suite.main_peers()
     saturation = []
     for peer in peers:
-        with peer.running(suite.directory) as server:
-            saturation.append(statistics.median(suite.load.bench(server, 50, SMALL)["rate"] for _ in range(3)))
+        with or_failed("saturation", peer) as rows:
+            with peer.running(suite.directory) as server:
+                saturation.append(statistics.median(suite.load.bench(server, 50, SMALL)["rate"] for _ in range(3)))
+        yield from rows
     for part in LATENCY_LOADS:
         rate = int(max(saturation, default=50000) * part / 100)
-        for kind in [suite.ours] + peers:
-            with kind.running(suite.directory) as server:
-                found = [suite.load.bench(server, 50, SMALL, "--rate", rate)["latency"] for _ in range(suite.rounds)]
-            yield {"case": f"latency at {part} % of the best peer's rate", "rival": kind.name, "rate": rate,
-                   **{name: statistics.median(one[name] for one in found) for name in ("p50", "p90", "p99", "p99.9")}}
+        yield from suite.compare(f"latency at {part} % of the best peer's rate, {rate:,}/s",
+                                 lambda server, rate=rate: scheduled(suite, server, rate), PERCENTILES + ("kept",), peers)
+
+
+def scheduled(suite, server, rate):
+    """Who does not keep the rate shows it: what was not sent is in no percentile."""
+    found = suite.load.bench(server, 50, SMALL, "--rate", rate)
+    return {"kept": found["kept"], **{name: found["latency"][name] for name in PERCENTILES}}
 
 
 def syscalls(suite):
     """What noise cannot touch."""
+    case = "system calls a message, 50 connections"
     for kind in [suite.ours] + suite.peers:
-        with kind.running(suite.directory) as server:
-            calls = suite.load.syscalls(server, 50, SMALL, suite.sizes.traced)
-        yield {"case": "system calls a message, 50 connections", "rival": kind.name, "calls": sum(calls.values()),
-               "by name": calls}
+        with or_failed(case, kind) as rows:
+            with kind.running(suite.directory) as server:
+                calls = suite.load.syscalls(server, 50, SMALL, suite.sizes.traced)
+            rows.append({"case": case, "rival": kind.name, "calls": sum(calls.values()), "by name": calls})
+        yield from rows
+    case = "system calls a connection that is made, answered and closed"
     for kind in [suite.ours] + [peer for peer in suite.peers if peer.kind == "loop"]:
-        with kind.running(suite.directory) as server:
-            calls = suite.load.syscalls_of_churn(server)
-        # An eventfd is written to wake a worker, and read by it.
-        yield {"case": "system calls a connection that is made, answered and closed", "rival": kind.name,
-               "calls": sum(calls.values()), "of the hand-over": calls.get("write", 0) + calls.get("read", 0)
-               if kind is suite.ours else 0, "by name": calls}
+        with or_failed(case, kind) as rows:
+            with kind.running(suite.directory) as server:
+                calls = suite.load.syscalls_of_churn(server)
+            # An eventfd is written to wake a worker, and read by it.
+            rows.append({"case": case, "rival": kind.name, "calls": sum(calls.values()),
+                         "of the hand-over": calls.get("write", 0) + calls.get("read", 0) if kind is suite.ours else 0,
+                         "by name": calls})
+        yield from rows
 
 
 def scale(suite):
@@ -239,7 +290,7 @@ def or_failed(case, kind):
     try:
         yield rows
     except (Failed, OSError) as problem:
-        if kind.kind == "ours":
+        if kind.kind == "ours" or getattr(problem, "server", kind.name) not in (kind.name, None):
             raise
         rows.append({"case": case, "rival": kind.name, "failed": str(problem)})
 

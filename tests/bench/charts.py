@@ -70,9 +70,10 @@ def bars(rows):
 
 
 def latencies(rows):
+    """The daemon's own are those of its comparison with itself."""
     found = {}
     for row in rows:
-        if row["case"].startswith("latency at "):
-            found.setdefault(row["rival"], []).append((int(row["case"].split()[2]), row["p99"] / 1000))
+        if row["case"].startswith("latency at ") and "p99" in row:
+            found.setdefault(row["rival"], []).append((int(row["case"].split()[2]), row["p99"]["theirs"] / 1000))
     return found and ('set title "p99 from intended sending times"\nset xlabel "% of the best peer\'s rate"\n'
                       'set ylabel "us"\nset logscale y\n' + lines(found))

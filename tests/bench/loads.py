@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import resource
 import signal
 import socket
 import struct
@@ -31,17 +30,26 @@ class Loads:
                 *map(str, more), "--duration", str(seconds or self.seconds), HOST, str(port)]
 
     def bench(self, server, connections, size, *more, port=None):
-        """One run of tcpecho --bench, each byte of the answers checked; with the server's CPU time."""
-        command = self.bench_command(port or server.port, connections, size, *more)
+        """One run of tcpecho --bench, each byte of the answers checked; with the server's CPU time for a message, without
+        that for a connection."""
+        port = port or server.port
+        connecting, few = self.checked(server, [self.client, "--bench", "--json", "-n", connections, "-s", size,
+                                                "-c", connections, *more, HOST, port])
+        spent, result = self.checked(server, self.bench_command(port, connections, size, *more))
+        messages = result["messages"]
+        return {"rate": messages / result["elapsed"],
+                "cpu": max(spent - connecting, 1) / max(messages - few["messages"], 1),
+                "bytes": result["bytes"] / result["elapsed"], "latency": result["latency"],
+                "client_cpu": result["client"]["cpu_per_message"],
+                "kept": 100 * messages / (messages + result["not_sent"])}
+
+    def checked(self, server, command):
+        """What the server took for it, and what the client says."""
         before = server.cpu_nsec()
-        result = figures_of(run(command, server))
-        spent = server.cpu_nsec() - before
+        result = figures_of(run([str(part) for part in command], server))
         if not result["clean"]:
             raise Failed(server.name, f"{' '.join(command)}: not clean")
-        messages = result["messages"]
-        return {"rate": messages / result["elapsed"], "cpu": spent / messages,
-                "bytes": result["bytes"] / result["elapsed"], "latency": result["latency"],
-                "client_cpu": result["client"]["cpu_per_message"]}
+        return server.cpu_nsec() - before, result
 
     @contextlib.contextmanager
     def beside(self, server, connections, size):
@@ -53,8 +61,12 @@ class Loads:
             if process.poll() is not None:
                 raise Failed(server.name, process.stderr.read().decode())
             yield
-        finally:
             process.send_signal(signal.SIGINT)
+            problem = process.stderr.read().decode()
+            if process.wait() != 0:
+                raise Failed(server.name, f"the load beside it: status {process.returncode}: {problem}")
+        finally:
+            process.kill()
             process.wait()
             process.stderr.close()
 
@@ -127,8 +139,6 @@ def run(command, server):
 @contextlib.contextmanager
 def idle_connections(port):
     """Yields a function that opens so many in all, each of which the server has accepted and not touched."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     clients = []
 
     def open_until(count):
@@ -145,7 +155,6 @@ def idle_connections(port):
         for client in clients:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_TIME_WAIT)
             client.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def settle(client):

@@ -50,7 +50,11 @@ def family(pid):
 
 
 def cpu_nsec(pid):
-    """What the process, and all that it has started, have taken. Children that are gone are counted in ticks."""
+    """What the process, and all that it has started, have taken. Children that are gone are counted in ticks; those who
+    are about to go are waited for, as who goes meanwhile would be counted twice or not at all."""
+    until = time.monotonic() + 5
+    while len(family(pid)) > 1 and time.monotonic() < until:
+        time.sleep(0.01)
     total = 0
     for member in family(pid):
         with contextlib.suppress(OSError):
@@ -72,10 +76,12 @@ class Server:
         if self.settings:
             with open("{directory}/{port}.conf".format(**ports), "w", encoding="ascii") as file:
                 file.write(self.settings(ports))
-        process = subprocess.Popen([part.format(**ports) for part in self.command], stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        # Not a pipe: what a server says there must not be able to stop it.
+        with open("{directory}/{port}.errors".format(**ports), "w", encoding="utf-8") as errors:
+            process = subprocess.Popen([part.format(**ports) for part in self.command], stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
         try:
-            yield Running(self, process, ports)
+            yield Running(self, process, ports, errors.name)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -84,22 +90,22 @@ class Server:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            process.stderr.close()
 
 
 class Running:
-    def __init__(self, server, process, ports):
+    def __init__(self, server, process, ports, errors):
         self.name, self.pid, self.port, self.upper_port = server.name, process.pid, ports["port"], ports["other"]
         for port in [self.port] + ([self.upper_port] if server.settings else []):
-            self.wait_for(process, port)
+            self.wait_for(process, port, errors)
 
-    def wait_for(self, process, port):
+    def wait_for(self, process, port, errors):
         until = time.monotonic() + 10
         while time.monotonic() < until and process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection((HOST, port), 5):
                 return
             time.sleep(0.01)
-        raise Failed(self.name, f"no answer at port {port}: {process.stderr.read1(4096).decode().strip()}")
+        with open(errors, encoding="utf-8", errors="replace") as file:
+            raise Failed(self.name, f"no answer at port {port}: {file.read(4096).strip()}")
 
     def cpu_nsec(self):
         return cpu_nsec(self.pid)
@@ -149,6 +155,11 @@ def peers(directory):
     return [Server(name, command, kind) for name, command, kind in table if command]
 
 
+def hand_over(tools, how):
+    """The least that an echo server does, with a thread that accepts and without."""
+    return Server(f"{how}, one thread serves", [tools + "/hand_over", how, "{port}"], "loop")
+
+
 def installed(program, *arguments):
     return [program, *arguments] if shutil.which(program) else None
 
@@ -159,5 +170,5 @@ def inetd_command():
         return None
     return ["unshare", "--mount", "sh", "-c",
             'printf "echo {port}/tcp\\n" > "$0.services" && mount --bind "$0.services" /etc/services &&'
-            ' echo "127.0.0.1:echo stream tcp nowait.1000000 root internal" > "$0" && exec inetd -d "$0"',
+            ' echo "127.0.0.1:echo stream tcp nowait.1000000 root internal" > "$0" && exec inetd -i "$0"',
             "{directory}/{port}.inetd"]
