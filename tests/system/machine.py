@@ -15,6 +15,7 @@ clients of the daemon in it.
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import json
@@ -101,8 +102,11 @@ def package(version=None):
     """The path of the package, built by dpkg-buildpackage unless that of these sources is there already; with `version`,
     the next one: its changelog begins with that version, and its settings file has another comment."""
     kept = os.path.join(BUILD, f"package-{_fingerprint()}{'-' + version if version else ''}")
-    if not os.path.isdir(kept):
-        _build_package(kept, version)
+    os.makedirs(BUILD, exist_ok=True)
+    with open(os.path.join(BUILD, "lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other tests need it, too
+        if not os.path.isdir(kept):
+            _build_package(kept, version)
     found = [name for name in os.listdir(kept) if re.fullmatch(r"tcpechod_.*\.deb", name)]
     if len(found) != 1:
         raise AssertionError(f"dpkg-buildpackage made {found}")
@@ -110,7 +114,6 @@ def package(version=None):
 
 
 def _build_package(kept, version):
-    os.makedirs(BUILD, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tcpechod-package-") as work:
         source = os.path.join(work, "tcpechod")
         shutil.copytree(harness.ROOT, source, symlinks=True, ignore=_ignored)
