@@ -90,7 +90,7 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
         (void)fprintf(out, "             of which %.2f s were spent waiting for a CPU that others had\n",
                       seconds(result->queued_nsec));
     if (summary->plan->rate > 0 && result->lag.count > 0)
-        (void)fprintf(out, "schedule     sent late by p99 %s, max %s; times count from when it was due\n",
+        (void)fprintf(out, "schedule     sent late by p99 %s, max %s; that counts in the times\n",
                       latency_format(histogram_quantile(&result->lag, P99), p99),
                       latency_format(result->lag.max, max));
     if (result->unsent > 0)
@@ -129,21 +129,24 @@ static void print_client_limit(const struct bench_summary *summary, const struct
     (void)fprintf(out, "\n%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
                   terminal_colour(terminal, COLOUR_OFF));
     if (result->unsent > 0)
-        (void)fputs(
-            "tcpecho could not send all that was due, so the latencies are those of a lower rate.\n"
-            "Use a lower --rate, more --threads, where there are CPUs for them, or another machine.\n",
-            out);
+        (void)fputs("tcpecho could not send all that was due.\n"
+                    "The latencies are those of a lower rate. Use a lower --rate, more --threads,\n"
+                    "where there are CPUs for them, or another machine.\n",
+                    out);
     else if (result->busy >= BUSY_LIMIT && result->queued_nsec > result->cpu_nsec)
-        (void)fputs("tcpecho waited for a CPU most of the time, so these are not the server's limits.\n"
-                    "Run the client on another machine, or on CPUs of its own (taskset(1)).\n",
+        (void)fputs("tcpecho waited for a CPU most of the time.\n"
+                    "These are not the server's limits. Run the client on another machine, or on\n"
+                    "CPUs of its own (taskset(1)).\n",
                     out);
     else if (result->busy >= BUSY_LIMIT)
-        (void)fputs("tcpecho had hardly a moment to wait, so these are not the server's limits.\n"
-                    "Use more --threads, where there are CPUs for them, or another machine.\n",
+        (void)fputs("tcpecho had hardly a moment to wait.\n"
+                    "These are not the server's limits. Use more --threads, where there are CPUs for\n"
+                    "them, or another machine.\n",
                     out);
     else
-        (void)fputs("tcpecho was late for its own schedule, and that time is in the latencies.\n"
-                    "Use more --threads, a lower --rate or a machine that is less busy.\n",
+        (void)fputs("tcpecho was late for its own schedule.\n"
+                    "That time is in the latencies. Use more --threads, a lower --rate or a machine\n"
+                    "that is less busy.\n",
                     out);
 }
 
