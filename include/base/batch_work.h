@@ -15,11 +15,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Zeroed but for `adapts`. The loop's thread. */
+/* Zeroed until it begins: then it is off. The loop's thread. */
 struct batch_work {
-    bool adapts; /* cleared for good where the waits are unknown, or a policy was set from outside, or may not
-                  * be set */
-    int time_fd; /* between begin and end, when it adapts */
+    bool
+        adapts; /* false, too, where the waits are unknown, or a policy was set from outside, or may not be */
+    int time_fd; /* of the thread's counts, from begin to end; or -1 */
     bool is_batch;
     bool has_time;           /* the last look was one at a thread that turned, and `time` is of then */
     unsigned turns;          /* since the last look */
@@ -32,13 +32,13 @@ struct batch_work {
 /* From one look at the thread to the next. */
 #define BATCH_WORK_LOOK_USEC (20 * USEC_PER_MSEC)
 
-/* The loop's thread runs from here on. Takes a descriptor, as long as it runs. */
+/* From here on. Takes a descriptor until the end. */
 void batch_work_begin(struct batch_work *work);
 
 /* A turn of the loop is over. */
 void batch_work_turn(struct batch_work *work, uint64_t now_usec);
 
-/* The thread has its first policy again. */
+/* Off, with the policy that the thread had. */
 void batch_work_end(struct batch_work *work);
 
 /* When a turn is due even if nothing happens, or USEC_NEVER: a thread does not sleep for long as batch work.

@@ -45,7 +45,7 @@ struct event_loop {
     int batch_next, batch_count; /* those from batch_next on are still to be handed out */
 
     struct busy_poll poll;
-    struct batch_work batch_work;
+    struct batch_work batch_work; /* begun and ended by the loop's thread, if it wants it */
 };
 
 /* `on_wake` runs on the loop's thread after one or more event_loop_wake. Returns 0 or a negative errno

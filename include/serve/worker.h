@@ -12,6 +12,7 @@
 #include "serve/vacancy.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,6 +29,7 @@ enum worker_wanted {
 struct worker {
     struct event_loop loop;
     pthread_t thread;
+    sem_t started;
     unsigned index; /* its lane, from 0 */
     struct conn_queue *queue;
     struct vacancy *vacancy;
@@ -48,7 +50,8 @@ struct worker {
  * Main thread, like the rest but worker_scratch. */
 int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue, struct vacancy *vacancy);
 
-/* Starts the thread. Returns 0 or a negative errno (EAGAIN, pthread_create(3)). */
+/* Starts the thread, and waits until it has opened what it needs. Returns 0 or a negative errno (EAGAIN,
+ * pthread_create(3)). */
 int worker_start(struct worker *worker);
 
 void worker_want(struct worker *worker, enum worker_wanted wanted);

@@ -64,7 +64,7 @@ static void judge(struct batch_work *work, const struct thread_time *since, uint
 
 void batch_work_begin(struct batch_work *work)
 {
-    work->time_fd = work->adapts ? thread_time_open() : -1;
+    *work = (struct batch_work){.time_fd = thread_time_open()};
     work->adapts = work->time_fd >= 0;
 }
 
@@ -100,6 +100,6 @@ void batch_work_turn(struct batch_work *work, uint64_t now_usec)
 void batch_work_end(struct batch_work *work)
 {
     set_policy(work, false);
-    work->has_time = false;
+    work->adapts = false;
     fd_close(&work->time_fd);
 }

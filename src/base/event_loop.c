@@ -178,8 +178,9 @@ static void fire_timers(struct event_loop *loop)
     }
 }
 
-static int turn_until_quit(struct event_loop *loop)
+int event_loop_run(struct event_loop *loop)
 {
+    event_loop_own(loop);
     while (!loop->quit) {
         int count = wait_for_events(loop);
         if (count < 0)
@@ -191,15 +192,6 @@ static int turn_until_quit(struct event_loop *loop)
     }
     loop->quit = false;
     return 0;
-}
-
-int event_loop_run(struct event_loop *loop)
-{
-    event_loop_own(loop);
-    batch_work_begin(&loop->batch_work);
-    int r = turn_until_quit(loop);
-    batch_work_end(&loop->batch_work);
-    return r;
 }
 
 void event_loop_quit(struct event_loop *loop)

@@ -236,9 +236,7 @@ static int make_loop(struct server *server)
 {
     server->vacancy.loop = &server->loop;
     timer_init(&server->drain_timer, on_drain_timer);
-    int r = event_loop_init(&server->loop, on_wake);
-    server->loop.batch_work.adapts = true;
-    return r;
+    return event_loop_init(&server->loop, on_wake);
 }
 
 static void free_loop(struct server *server)
@@ -359,8 +357,10 @@ static void become_ready(struct server *server)
 
 static void serve(struct server *server)
 {
+    batch_work_begin(&server->loop.batch_work);
     become_ready(server);
     int r = event_loop_run(&server->loop);
+    batch_work_end(&server->loop.batch_work);
     if (r < 0) {
         report_system_error("cannot wait for events", -r);
         server->exit_status = EXIT_STATUS_SYSTEM;

@@ -74,7 +74,6 @@ int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
         free(worker->scratch);
         return r;
     }
-    worker->loop.batch_work.adapts = true;
     pass_through_init(&worker->pass_through);
     return 0;
 }
@@ -83,7 +82,10 @@ static void *run(void *argument)
 {
     struct worker *worker = argument;
     atomic_store(&worker->tid, gettid());
+    batch_work_begin(&worker->loop.batch_work);
+    sem_post(&worker->started);
     int r = event_loop_run(&worker->loop);
+    batch_work_end(&worker->loop.batch_work);
     /* A worker that cannot wait for events serves nobody; the main thread must hear of it. */
     atomic_store(&worker->failure, r);
     if (r < 0)
@@ -93,9 +95,12 @@ static void *run(void *argument)
 
 int worker_start(struct worker *worker)
 {
+    sem_init(&worker->started, 0, 0);
     int r = pthread_create(&worker->thread, NULL, run, worker);
     if (r != 0)
         return -r;
+    while (sem_wait(&worker->started) < 0) /* EINTR is all that can be */
+        continue;
     char name[16]; /* for ps and debuggers; pthread_setname_np(3) takes no longer one */
     snprintf(name, sizeof name, "worker-%u", worker->index + 1);
     pthread_setname_np(worker->thread, name);

@@ -587,14 +587,6 @@ class Daemon:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def descriptors_of(self, name):
-        """How many are of a file of that name."""
-        count = 0
-        for descriptor in os.listdir(f"/proc/{self.pid}/fd"):
-            with contextlib.suppress(FileNotFoundError):
-                count += os.path.basename(os.readlink(f"/proc/{self.pid}/fd/{descriptor}")) == name
-        return count
-
     def threads(self):
         return len(os.listdir(f"/proc/{self.pid}/task"))
 

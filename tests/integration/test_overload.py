@@ -357,9 +357,6 @@ class Descriptors(Overload):
 
     @contextlib.contextmanager
     def none_left(self, daemon):
-        # Each thread opens what it needs when it starts.
-        loops = 1 + int(daemon.wait_log(r"ready: .* (\d+) workers?\b").group(1))
-        harness.wait_until(lambda: daemon.descriptors_of("schedstat") == loops, "all threads")
         limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
         # Two more for the clients that are let in before it is full.
         full = daemon.descriptors() + 2
