@@ -129,10 +129,22 @@ static void expect_stuck(const char *who, pid_t thread)
     ck_assert_ptr_null(strstr(strstr(text, named) + 1, named));
 }
 
+/* A thread whose work is done: proc(5), the state in stat. */
+static bool is_asleep(pid_t thread)
+{
+    char path[64], state = '?';
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+    FILE *file = fopen(path, "re");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fscanf(file, "%*d (%*[^)]) %c", &state), 1);
+    fclose(file);
+    return state == 'S';
+}
+
 START_TEST(stuck_worker_is_named)
 {
     turn();
-    WAIT_FOR(atomic_load(&pool.workers[1].tid) != 0);
+    WAIT_FOR(is_asleep(pool.workers[1].tid));
     ck_assert(init("2000000"));
     /* It comes out of the wait that it is in, and not out of the next one. */
     fault_rules("epoll_wait@worker-2:sleep=60000");
