@@ -74,6 +74,7 @@ def latencies(rows):
     found = {}
     for row in rows:
         if row["case"].startswith("latency at ") and "p99" in row:
-            found.setdefault(row["rival"], []).append((int(row["case"].split()[2]), row["p99"]["theirs"] / 1000))
+            name = row["rival"].removesuffix(" again")
+            found.setdefault(name, []).append((int(row["case"].split()[2]), row["p99"]["theirs"] / 1000))
     return found and ('set title "p99 from intended sending times"\nset xlabel "% of the best peer\'s rate"\n'
                       'set ylabel "us"\nset logscale y\n' + lines(found))
