@@ -38,7 +38,7 @@ void batch_work_begin(struct batch_work *work);
 /* A turn of the loop is over. */
 void batch_work_turn(struct batch_work *work, uint64_t now_usec);
 
-/* Off, with the policy that the thread had. */
+/* Off, with the policy that the thread had. Behind a begin. */
 void batch_work_end(struct batch_work *work);
 
 /* When a turn is due even if nothing happens, or USEC_NEVER: a thread does not sleep for long as batch work.

@@ -55,6 +55,7 @@ struct load_thread {
     size_t schedule_next; /* the connection whose message is due next */
     bool running, stopping, measured;
     uint64_t run_nsec, run_cpu_nsec, run_queued_nsec;
+    int time_fd; /* of the thread's counts, while it runs; negative without */
     unsigned faults_taken;
     int first_fd;
     struct load_result result;

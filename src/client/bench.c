@@ -18,8 +18,8 @@
 #define DEFAULT_DURATION (10 * USEC_PER_SEC)
 #define PROGRESS_USEC (250 * USEC_PER_MSEC)
 
-/* epoll, eventfd and timerfd of each thread. */
-#define THREAD_DESCRIPTORS 3
+/* epoll, eventfd, timerfd and schedstat of each thread. */
+#define THREAD_DESCRIPTORS 4
 
 struct bench {
     struct event_loop loop;

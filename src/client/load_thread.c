@@ -68,11 +68,10 @@ static uint64_t thread_cpu_nsec(void)
 
 /* How long the thread has been ready to run without a CPU to run on: a client that shares its CPUs with the
  * server is slowed by that, and its CPU time does not show it. */
-static uint64_t thread_queued_nsec(void)
+static uint64_t thread_queued_nsec(const struct load_thread *thread)
 {
     struct thread_time time = {0};
-    CLEANUP(fd_close) int fd = thread_time_open();
-    thread_time_read(fd, &time);
+    thread_time_read(thread->time_fd, &time); /* or it is not known: all the time, or never */
     return time.waited_nsec;
 }
 
@@ -80,7 +79,8 @@ static void measure_from_here(struct load_thread *thread)
 {
     thread->run_nsec = clock_monotonic_nsec();
     thread->run_cpu_nsec = thread_cpu_nsec();
-    thread->run_queued_nsec = thread_queued_nsec();
+    thread->time_fd = thread_time_open();
+    thread->run_queued_nsec = thread_queued_nsec(thread);
 }
 
 static void measure_until_here(struct load_thread *thread)
@@ -92,7 +92,8 @@ static void measure_until_here(struct load_thread *thread)
     thread->measured = true;
     result->wall_nsec = clock_monotonic_nsec() - thread->run_nsec;
     result->cpu_nsec = thread_cpu_nsec() - thread->run_cpu_nsec;
-    result->queued_nsec = thread_queued_nsec() - thread->run_queued_nsec;
+    result->queued_nsec = thread_queued_nsec(thread) - thread->run_queued_nsec;
+    fd_close(&thread->time_fd);
     if (result->wall_nsec > 0)
         result->busy = (double)(result->cpu_nsec + result->queued_nsec) / (double)result->wall_nsec;
     /* The clocks are not read at the same moment. */
@@ -360,6 +361,7 @@ int load_thread_new(struct load *load, size_t index, int first_fd, struct load_t
         return -ENOMEM;
     thread->load = load;
     thread->first_fd = first_fd;
+    thread->time_fd = -1;
     timer_init(&thread->retry, on_retry);
     timer_init(&thread->patience, on_patience);
     int r = make_connections(thread, index);

@@ -50,27 +50,32 @@ static int next_client(void)
 
 static void take_from_queue(void)
 {
-    uint64_t count;
-    if (read(wake, &count, sizeof count) < 0)
+    uint64_t ignored;
+    int fds[QUEUE];
+    unsigned count = 0;
+    if (read(wake, &ignored, sizeof ignored) < 0)
         fail("read");
     pthread_mutex_lock(&lock);
     while (taken != put)
-        watch(serving, queue[taken++ % QUEUE]);
+        fds[count++] = queue[taken++ % QUEUE];
     pthread_mutex_unlock(&lock);
+    for (unsigned i = 0; i < count; i++)
+        watch(serving, fds[i]);
 }
 
+/* The lock is held for the queue alone, so that nobody waits for a system call of the other's. */
 static void hand_over(void)
 {
     const uint64_t one = 1;
-    unsigned count = 0;
-    pthread_mutex_lock(&lock);
-    for (int fd; (fd = next_client()) >= 0; count++) {
+    bool is_any = false;
+    for (int fd; (fd = next_client()) >= 0; is_any = true) {
+        pthread_mutex_lock(&lock);
         if (put - taken == QUEUE)
             fail("the queue is full");
         queue[put++ % QUEUE] = fd;
+        pthread_mutex_unlock(&lock);
     }
-    pthread_mutex_unlock(&lock);
-    if (count > 0 && write(wake, &one, sizeof one) < 0)
+    if (is_any && write(wake, &one, sizeof one) < 0)
         fail("write");
 }
 

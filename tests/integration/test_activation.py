@@ -355,7 +355,8 @@ class Restart(TestCase):
         an end without an answer, and comes again."""
         server = self.listening()
         done = threading.Event()
-        failures, answered = [], []
+        failures, answered, unanswered = [], [], []
+        turns = harness.scale(10, 4)
 
         def come():
             number = 0
@@ -369,13 +370,13 @@ class Restart(TestCase):
                         answer = harness.receive_all(client)
                         if answer:
                             harness.assert_same(answer, message)
-                            answered.append(number)
+                        (answered if answer else unanswered).append(number)
                 except (OSError, AssertionError) as error:
                     failures.append(error)
 
         comers = [threading.Thread(target=come, daemon=True) for _ in range(4)]
         try:
-            for turn in range(harness.scale(10, 4)):
+            for turn in range(turns):
                 with activated([server], row(server), 'log = { level = "notice"; };'):
                     if turn == 0:
                         for comer in comers:
@@ -389,6 +390,7 @@ class Restart(TestCase):
         finally:
             done.set()
         self.assertEqual(failures, [])
+        self.assertLessEqual(len(unanswered), turns * len(comers), "one of each for a stop")
 
     def test_path_stays_as_it_is(self):
         path = self.directory() + "/echo"
