@@ -53,14 +53,20 @@ class Suite:
         return [peer for peer in self.main_peers() if peer.name != "threads"]
 
     def alternate(self, measure, rival, ours):
-        """Pairs of (ours, theirs), the order within a pair changing from one to the next."""
-        found = []
+        """Pairs of (ours, theirs)."""
         with ours.running(self.directory) as a, rival.running(self.directory) as b:
-            for number in range(self.rounds):
-                results = {}
-                for server in (a, b) if number % 2 == 0 else (b, a):
-                    results[server] = measure(server)
-                found.append((results[a], results[b]))
+            return self.in_turns(lambda: measure(a), lambda: measure(b))
+
+    def in_turns(self, one, other):
+        """Pairs of what both measure, the order within a pair changing from one to the next."""
+        found = []
+        for number in range(self.rounds):
+            if number % 2 == 0:
+                first = one()
+                found.append((first, other()))
+            else:
+                second = other()
+                found.append((one(), second))
         return found
 
     def compare(self, case, measure, fields, rivals=None, ours=None, again=None):
@@ -71,16 +77,6 @@ class Suite:
                 pairs = self.alternate(measure, rival, ours or self.ours)
                 rows.append({"case": case, "rival": rival.name, **compared_by(fields, pairs)})
             yield from rows
-
-    def alternate_on(self, server, measure, other):
-        """Pairs of two measurements of one server."""
-        found = []
-        for number in range(self.rounds):
-            results = {}
-            for one in (measure, other) if number % 2 == 0 else (other, measure):
-                results[one] = one(server)
-            found.append((results[measure], results[other]))
-        return found
 
 
 def compared_by(fields, pairs):
@@ -117,7 +113,7 @@ def bulk(suite):
     for rival, other in {"echo": lambda server: suite.load.bench(server, 4, BULK),
                          "itself": lambda server: upper(suite, server)}.items():
         with suite.ours.running(suite.directory) as server:
-            pairs = suite.alternate_on(server, lambda server: upper(suite, server), other)
+            pairs = suite.in_turns(lambda: upper(suite, server), lambda: other(server))
         yield {"case": "bulk, upper beside echo", "rival": rival, **compared_by(("bytes", "cpu"), pairs)}
 
 
@@ -149,15 +145,12 @@ def idle(suite):
             rows.append({"case": "an idle connection", "rival": kind.name, "process bytes": slope(points, 1),
                          "kernel bytes, both ends": slope(points, 2)})
         yield from rows
-    pairs = []
     with suite.ours.running(suite.directory) as full, suite.again.running(suite.directory) as empty:
         with loads.idle_connections(full.port) as open_until:
             open_until(suite.sizes.crowd)
-            for number in range(suite.rounds):
-                order = (full, empty) if number % 2 == 0 else (empty, full)
-                results = {server: suite.load.bench(server, 50, SMALL) for server in order}
-                pairs.append((results[full]["rate"], results[empty]["rate"]))
-    yield {"case": f"50 active beside {suite.sizes.crowd:,} idle ones", "rival": "without the idle", "rate": compared(pairs)}
+            pairs = suite.in_turns(lambda: suite.load.bench(full, 50, SMALL), lambda: suite.load.bench(empty, 50, SMALL))
+    yield {"case": f"50 active beside {suite.sizes.crowd:,} idle ones", "rival": "without the idle",
+           **compared_by(("rate",), pairs)}
 
 
 def slope(points, column):
@@ -206,11 +199,11 @@ def fairness(suite):
         suite.log(f"  {rival.name}")
         with or_failed(case, rival) as rows:
             with rival.running(suite.directory) as server:
-                pairs = suite.alternate_on(server, beside, alone)
+                pairs = suite.in_turns(lambda: beside(server), lambda: alone(server))
             rows.append({"case": case, "rival": rival.name, **compared_by(("p99",), pairs)})
         yield from rows
     with suite.ours.running(suite.directory) as server:
-        pairs = suite.alternate_on(server, alone, lambda server: alone(server))
+        pairs = suite.in_turns(lambda: alone(server), lambda: alone(server))
     yield {"case": case, "rival": "none beside none", **compared_by(("p99",), pairs)}
 
 
