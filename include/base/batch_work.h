@@ -17,8 +17,8 @@
 
 /* Zeroed until it begins: then it is off. The loop's thread. */
 struct batch_work {
-    bool
-        adapts; /* false, too, where the waits are unknown, or a policy was set from outside, or may not be */
+    /* False, too, where the waits are unknown, or a policy was set from outside, or may not be set. */
+    bool adapts;
     int time_fd; /* of the thread's counts, from begin to end; or -1 */
     bool is_batch;
     bool has_time;           /* the last look was one at a thread that turned, and `time` is of then */

@@ -43,7 +43,7 @@ struct worker {
     atomic_bool drained; /* and has no connection left */
     /* 0, or the negative errno that ended the loop unasked; the vacancy's loop is woken then */
     _Atomic int failure;
-    _Atomic pid_t tid; /* for a person with a debugger; 0 until the thread runs */
+    _Atomic pid_t tid; /* for a person with a debugger; 0 before the start */
 };
 
 /* Returns 0 or a negative errno with nothing to release. The queue and the vacancy must outlive the worker.
