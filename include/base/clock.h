@@ -19,6 +19,14 @@ static inline uint64_t clock_monotonic_usec(void)
     return (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
 }
 
+/* The same clock, as it stood at the kernel's last tick: several times cheaper, and late by up to 10 ms. */
+static inline uint64_t clock_coarse_usec(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+}
+
 /* The same clock. */
 static inline uint64_t clock_monotonic_nsec(void)
 {

@@ -13,6 +13,7 @@
 
 #include "base/batch_work.h"
 #include "base/busy_poll.h"
+#include "base/clock.h"
 #include "base/timer_wheel.h"
 
 #include <pthread.h>
@@ -35,7 +36,8 @@ struct event_loop {
     atomic_bool wake_pending;        /* the eventfd is set already, so that many wakes cost one write */
     void (*on_wake)(struct event_loop *loop);
     struct timer_wheel wheel;
-    uint64_t now;     /* usec; read once a turn, behind the wait */
+    uint64_t
+        now; /* usec; read once a turn, after the wait: all that was ready then comes before the timers */
     pthread_t thread; /* whose loop it is */
     bool quit;
     atomic_bool turned; /* since event_loop_ask */
@@ -62,11 +64,8 @@ int event_loop_add(struct event_loop *loop, struct event_source *source, uint32_
 /* Costs nothing when the interest is what it was. Returns 0 or a negative errno (ENOMEM). */
 int event_loop_change(struct event_loop *loop, struct event_source *source, uint32_t interest);
 
-/* No event of the turn under way reaches the source any more. The caller closes source->fd next, which takes
- * it out of the epoll set (no duplicate of it exists). */
-void event_loop_forget(struct event_loop *loop, struct event_source *source);
-
-/* Takes a source out whose descriptor stays open. */
+/* No event reaches the source any more, also not of the turn under way. source->fd must still be open:
+ * another process may hold the same open file, so that closing it would not take it out, epoll(7). */
 void event_loop_remove(struct event_loop *loop, struct event_source *source);
 
 static inline void event_loop_arm(struct event_loop *loop, struct timer *timer, uint64_t deadline_usec)
@@ -79,7 +78,15 @@ static inline void event_loop_arm(struct event_loop *loop, struct timer *timer, 
  * event_loop_own. */
 int event_loop_run(struct event_loop *loop);
 
-/* Ends event_loop_run behind the turn under way; what is registered stays. */
+/* A time for stamps, in usec: `now`, or what the kernel's last tick said (4 or 10 ms apart), where the turn
+ * under way has taken longer. What a slow turn does late must not count as done early. */
+static inline uint64_t event_loop_stamp(const struct event_loop *loop)
+{
+    uint64_t tick = clock_coarse_usec();
+    return tick > loop->now ? tick : loop->now;
+}
+
+/* Ends event_loop_run after the turn under way; what is registered stays. */
 void event_loop_quit(struct event_loop *loop);
 
 /* Makes the calling thread the owner of a loop whose thread has been joined. */

@@ -9,6 +9,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* A wake that is lost may leave a client waiting for ever. */
+#define WAKE_TRIES 3
+
 static void assert_own_thread(const struct event_loop *loop)
 {
     assert(pthread_equal(loop->thread, pthread_self()));
@@ -94,21 +97,15 @@ int event_loop_change(struct event_loop *loop, struct event_source *source, uint
     return 0;
 }
 
-void event_loop_forget(struct event_loop *loop, struct event_source *source)
+void event_loop_remove(struct event_loop *loop, struct event_source *source)
 {
     assert_own_thread(loop);
     for (int i = loop->batch_next; i < loop->batch_count; i++)
         if (loop->batch[i].data.ptr == source)
             loop->batch[i].data.ptr = NULL;
     loop->sources--;
-}
-
-void event_loop_remove(struct event_loop *loop, struct event_source *source)
-{
-    event_loop_forget(loop, source);
-    int r = epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
-    assert(r == 0); /* fails only for what was never added */
-    (void)r;
+    /* Fails only for what was never added, epoll_ctl(2). Were it so, the close that follows takes it out. */
+    (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
 }
 
 /* epoll_wait(2) counts in milliseconds; rounded up, so that the timer is due when the wait is over. */
@@ -149,9 +146,7 @@ static int wait_for_events(struct event_loop *loop)
     int count = usec > 0 ? poll_busily(loop, usec) : 0;
     if (count == 0)
         count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, timeout_msec(loop));
-    if (count < 0)
-        return errno == EINTR ? 0 : -errno;
-    return count;
+    return count < 0 ? -errno : count;
 }
 
 static void hand_out_events(struct event_loop *loop, int count)
@@ -163,6 +158,25 @@ static void hand_out_events(struct event_loop *loop, int count)
         if (source)
             source->ready(source, event.events);
     }
+}
+
+/* Hands out all that was ready at loop->now. This thread may not have run since it last waited (a stopped
+ * process, a paused machine, a starved CPU), or may have spent the time on one batch of many: what came
+ * meanwhile came before the timers that are due. A batch that is not full was the last. epoll(7) puts a
+ * source that stays ready at the end of its queue, so that after as many events as there are sources each has
+ * had its turn, however busy they are. */
+static int look_first(struct event_loop *loop)
+{
+    unsigned looked = 0;
+    int count = EVENT_BATCH;
+    while (count == EVENT_BATCH && looked <= loop->sources) {
+        count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
+        if (count < 0)
+            return -errno;
+        looked += (unsigned)count;
+        hand_out_events(loop, count);
+    }
+    return 0;
 }
 
 static void fire_timers(struct event_loop *loop)
@@ -178,16 +192,30 @@ static void fire_timers(struct event_loop *loop)
     }
 }
 
+/* Returns 0 or a negative errno: EINTR, when the wait was interrupted. */
+static int turn(struct event_loop *loop)
+{
+    int count = wait_for_events(loop);
+    if (count < 0)
+        return count;
+    loop->now = clock_monotonic_usec();
+    hand_out_events(loop, count);
+    if (timer_wheel_next_usec(&loop->wheel) > loop->now)
+        return 0;
+    int r = look_first(loop);
+    if (r == 0)
+        fire_timers(loop);
+    return r;
+}
+
 int event_loop_run(struct event_loop *loop)
 {
     event_loop_own(loop);
     while (!loop->quit) {
-        int count = wait_for_events(loop);
-        if (count < 0)
-            return count;
-        loop->now = clock_monotonic_usec();
-        hand_out_events(loop, count);
-        fire_timers(loop);
+        int r = turn(loop);
+        /* EINTR is what a stopped process wakes up with, signal(7): nothing was looked at. */
+        if (r < 0 && r != -EINTR)
+            return r;
         batch_work_turn(&loop->batch_work, loop->now);
     }
     loop->quit = false;
@@ -209,10 +237,12 @@ void event_loop_wake(struct event_loop *loop)
 {
     if (atomic_exchange(&loop->wake_pending, true))
         return;
-    uint64_t one = 1;
-    /* Fails only when the counter would overflow, and then the eventfd is set anyway. */
-    ssize_t written = write(loop->wake_source.fd, &one, sizeof one);
-    (void)written;
+    const uint64_t one = 1;
+    for (int tries = 0; tries < WAKE_TRIES; tries++)
+        if (write(loop->wake_source.fd, &one, sizeof one) == (ssize_t)sizeof one)
+            return;
+    /* Unheard of, eventfd(2). The next wake must not rely on this one. */
+    atomic_store(&loop->wake_pending, false);
 }
 
 void event_loop_ask(struct event_loop *loop)

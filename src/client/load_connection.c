@@ -34,7 +34,7 @@ static void close_connection(struct load_connection *connection)
 
     leave_open(connection, LOAD_CLOSED);
     timer_disarm(&connection->timer);
-    event_loop_forget(&thread->loop, &connection->source);
+    event_loop_remove(&thread->loop, &connection->source);
     fd_close(&connection->source.fd);
     free(connection->evidence);
     connection->evidence = NULL;
@@ -233,7 +233,7 @@ static void fail_connect(struct load_connection *connection, int error)
 static void drop_connecting(struct load_connection *connection, int error)
 {
     timer_disarm(&connection->timer);
-    event_loop_forget(&connection->thread->loop, &connection->source);
+    event_loop_remove(&connection->thread->loop, &connection->source);
     fd_close(&connection->source.fd);
     fail_connect(connection, error);
 }

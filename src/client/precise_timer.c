@@ -43,6 +43,6 @@ void precise_timer_arm(struct precise_timer *timer, uint64_t at_nsec)
 
 void precise_timer_deinit(struct precise_timer *timer)
 {
-    event_loop_forget(timer->loop, &timer->source);
+    event_loop_remove(timer->loop, &timer->source);
     fd_close(&timer->source.fd);
 }

@@ -14,7 +14,7 @@ void probe_drop(struct probe *probe)
     if (!probe->is_used)
         return;
     timer_disarm(&probe->timer);
-    event_loop_forget(probe->loop, &probe->source);
+    event_loop_remove(probe->loop, &probe->source);
     fd_close(&probe->source.fd);
     probe->is_used = false;
 }

@@ -28,6 +28,9 @@
 /* How long the end of the process waits for a log that does not take the last messages. */
 #define LOG_STOP_USEC USEC_PER_SEC
 
+/* No scheduler that lets a process run at all holds up its timer for so long. */
+#define MUCH_TOO_LATE_USEC (USEC_PER_SEC / 2)
+
 struct server {
     const struct options *options;
     struct settings *settings;
@@ -42,13 +45,26 @@ struct server {
     struct manager manager;
     struct watchdog watchdog;
     struct timer drain_timer;
+    uint64_t drain_deadline; /* usec */
     bool stopping;
     int exit_status;
 };
 
+static void drain_until(struct server *server, uint64_t deadline_usec)
+{
+    server->drain_deadline = deadline_usec;
+    event_loop_arm(&server->loop, &server->drain_timer, deadline_usec);
+}
+
 static void on_drain_timer(struct timer *timer)
 {
-    event_loop_quit(&CONTAINER_OF(timer, struct server, drain_timer)->loop);
+    struct server *server = CONTAINER_OF(timer, struct server, drain_timer);
+    uint64_t late = server->loop.now - server->drain_deadline;
+    /* A process that did not run could not finish anything. */
+    if (late > MUCH_TOO_LATE_USEC)
+        drain_until(server, server->loop.now + late);
+    else
+        event_loop_quit(&server->loop);
 }
 
 static void start_stopping(struct server *server, const char *why)
@@ -57,7 +73,7 @@ static void start_stopping(struct server *server, const char *why)
     manager_stopping(&server->manager);
     report_stopping(why, worker_pool_connections(&server->pool));
     uint64_t timeout = (uint64_t)(server->settings->drain_timeout * (double)USEC_PER_SEC);
-    event_loop_arm(&server->loop, &server->drain_timer, clock_monotonic_usec() + timeout);
+    drain_until(server, clock_monotonic_usec() + timeout);
     acceptor_stop(&server->acceptor);
     worker_pool_drain(&server->pool);
 }

@@ -54,6 +54,6 @@ int signals_init(struct signals *signals, struct event_loop *loop,
 
 void signals_deinit(struct signals *signals)
 {
-    event_loop_forget(signals->loop, &signals->source);
+    event_loop_remove(signals->loop, &signals->source);
     fd_close(&signals->source.fd);
 }

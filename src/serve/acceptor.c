@@ -272,13 +272,10 @@ static void empty_backlog(struct acceptor *acceptor, struct listener *listener, 
 /* No handshake has begun for a while. */
 static void close_listener(struct acceptor *acceptor, struct listener *listener, uint64_t until_usec)
 {
-    if (listener->passed_as) {
-        /* It is open elsewhere, so that the close does not take it out of the loop. */
-        event_loop_remove(acceptor->loop, &listener->source);
-    } else {
+    /* Whoever passed it keeps it open. */
+    if (!listener->passed_as)
         empty_backlog(acceptor, listener, until_usec);
-        event_loop_forget(acceptor->loop, &listener->source);
-    }
+    event_loop_remove(acceptor->loop, &listener->source);
     list_remove(&listener->link);
     acceptor->listener_count--;
     listener_close(listener);

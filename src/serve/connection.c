@@ -87,7 +87,7 @@ void connection_close(struct connection *c, enum reason reason, int error)
 
     timer_disarm(&c->timer);
     list_remove(&c->link);
-    event_loop_forget(loop_of(c), &c->source);
+    event_loop_remove(loop_of(c), &c->source);
     release_source(c->counted_source);
     close(c->source.fd);
     worker_count_closed(c->worker, reason);
@@ -126,7 +126,7 @@ static void fail(struct connection *c, int error)
 
 static void note_sent(struct connection *c, size_t length)
 {
-    c->active_usec = loop_of(c)->now;
+    c->active_usec = event_loop_stamp(loop_of(c));
     c->bytes_out += length;
     counter_add(&c->worker->counters.bytes_out, length);
 }
@@ -209,7 +209,7 @@ static bool produce(struct connection *c)
 /* Bytes of the client are in the scratch buffer. */
 static void note_read(struct connection *c, size_t length)
 {
-    c->active_usec = loop_of(c)->now;
+    c->active_usec = event_loop_stamp(loop_of(c));
     c->bytes_in += length;
     counter_add(&c->worker->counters.bytes_in, length);
     trace(c, true, c->worker->scratch, length);
@@ -321,7 +321,7 @@ static bool half_close(struct connection *c)
     }
     c->lingering = true;
     c->unacknowledged = unacknowledged(c);
-    c->active_usec = loop_of(c)->now;
+    c->active_usec = event_loop_stamp(loop_of(c));
     return true;
 }
 
@@ -367,20 +367,23 @@ static void arm_timer(struct connection *c)
 }
 
 /* Bytes that the client takes out of the kernel's hands are a sign of life, like those that we hand to the
- * kernel. */
+ * kernel. A first look has nothing to compare with: when it comes only after the deadline, the client gets
+ * the benefit of the doubt. */
 static void note_what_was_taken(struct connection *c)
 {
+    bool is_alive = false;
     if (c->lingering) {
         uint32_t left = unacknowledged(c);
-        if (left < c->unacknowledged)
-            c->active_usec = loop_of(c)->now;
+        is_alive = left < c->unacknowledged;
         c->unacknowledged = left;
     } else if (c->unsent) {
         int64_t taken = (int64_t)c->bytes_out - unacknowledged(c);
-        if (taken > c->unsent->taken)
-            c->active_usec = loop_of(c)->now;
+        is_alive =
+            c->unsent->taken == NOT_LOOKED ? deadline_of(c) <= loop_of(c)->now : taken > c->unsent->taken;
         c->unsent->taken = taken;
     }
+    if (is_alive)
+        c->active_usec = event_loop_stamp(loop_of(c));
 }
 
 static uint32_t interest_of(const struct connection *c)
@@ -471,7 +474,7 @@ void connection_open(struct worker *worker, const struct accepted *accepted)
             .counted_source = accepted->source,
             .id = accepted->id,
             .accepted_usec = accepted->accepted_usec,
-            .active_usec = worker->loop.now,
+            .active_usec = event_loop_stamp(&worker->loop),
             .client = accepted->client,
         };
         timer_init(&c->timer, on_timer);

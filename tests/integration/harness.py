@@ -640,6 +640,13 @@ class Daemon:
         """A blocking socket to PORT (PORTindex) that fails rather than waiting for ever."""
         return socket.create_connection((address, int(self.ports[index])), patience() if timeout is None else timeout)
 
+    def connect_path(self, name="socket"):
+        """The same to DIR/NAME."""
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(patience())
+        client.connect(self.path(name))
+        return client
+
     def exchange(self, data, index=0, address="127.0.0.1", timeout=None):
         """Sends `data`, half-closes, and returns all that comes back until the other side's end."""
         with self.connect(index, address, timeout) as client:

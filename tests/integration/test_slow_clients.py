@@ -25,13 +25,6 @@ LARGE = 16 << 20
 CHARGEN_PERIOD = 95 * 74  # RFC 864: a line for each character, 72 of them and CR LF
 
 
-def connect_path(daemon):
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(harness.patience())
-    client.connect(daemon.path("socket"))
-    return client
-
-
 def read_slowly(client, seconds=SLOW_SECONDS, piece_size=PIECE):
     data = bytearray()
     end = time.monotonic() + seconds
@@ -94,10 +87,10 @@ class WriteTimeout(harness.TestCase):
         self.echo(LISTENER % "echo", harness.Daemon.connect)
 
     def test_echo_to_a_slow_reader_at_a_path(self):
-        self.echo(PATH_LISTENER % "echo", connect_path)
+        self.echo(PATH_LISTENER % "echo", harness.Daemon.connect_path)
 
     def test_chargen_to_a_slow_reader(self):
-        for listener, connect in ((LISTENER, harness.Daemon.connect), (PATH_LISTENER, connect_path)):
+        for listener, connect in ((LISTENER, harness.Daemon.connect), (PATH_LISTENER, harness.Daemon.connect_path)):
             with self.subTest(listener=listener), harness.Daemon(listener % "chargen", self.SETTINGS) as daemon, \
                     connect(daemon) as client:
                 data = read_slowly(client)
@@ -109,8 +102,8 @@ class WriteTimeout(harness.TestCase):
     def test_who_stops_reading_is_closed(self):
         for service, listener, connect in (("echo", LISTENER, harness.Daemon.connect),
                                            ("chargen", LISTENER, harness.Daemon.connect),
-                                           ("echo", PATH_LISTENER, connect_path),
-                                           ("chargen", PATH_LISTENER, connect_path)):
+                                           ("echo", PATH_LISTENER, harness.Daemon.connect_path),
+                                           ("chargen", PATH_LISTENER, harness.Daemon.connect_path)):
             with self.subTest(service=service, listener=listener), \
                     harness.Daemon(listener % service, self.SETTINGS) as daemon, connect(daemon) as client:
 
@@ -160,7 +153,7 @@ class Stop(harness.TestCase):
         self.stop(LISTENER % "echo", harness.Daemon.connect)
 
     def test_who_sends_and_reads_slowly_at_a_path_gets_all(self):
-        self.stop(PATH_LISTENER % "echo", connect_path)
+        self.stop(PATH_LISTENER % "echo", harness.Daemon.connect_path)
 
 
 class Linger(harness.TestCase):

@@ -35,7 +35,7 @@ struct probe {
     struct event_source source;
     unsigned calls;
     uint32_t events;
-    struct probe *forgets; /* taken out of the loop when this one is called */
+    struct probe *removes; /* taken out of the loop when this one is called */
 };
 
 static void on_ready(struct event_source *source, uint32_t events)
@@ -43,11 +43,11 @@ static void on_ready(struct event_source *source, uint32_t events)
     struct probe *probe = CONTAINER_OF(source, struct probe, source);
     probe->calls++;
     probe->events = events;
-    if (probe->forgets) {
-        event_loop_forget(&loop, &probe->forgets->source);
-        close(probe->forgets->source.fd);
-        probe->forgets->source.fd = -1;
-        probe->forgets = NULL;
+    if (probe->removes) {
+        event_loop_remove(&loop, &probe->removes->source);
+        close(probe->removes->source.fd);
+        probe->removes->source.fd = -1;
+        probe->removes = NULL;
     }
 }
 
@@ -61,7 +61,7 @@ static void probe_close(struct probe *probe)
 {
     if (probe->source.fd < 0)
         return;
-    event_loop_forget(&loop, &probe->source);
+    event_loop_remove(&loop, &probe->source);
     close(probe->source.fd);
 }
 
@@ -110,7 +110,7 @@ START_TEST(equal_interest_costs_nothing)
 }
 END_TEST
 
-START_TEST(forgotten_source_hears_nothing_more)
+START_TEST(removed_source_hears_nothing_more)
 {
     struct probe probes[2];
     start();
@@ -119,8 +119,8 @@ START_TEST(forgotten_source_hears_nothing_more)
         ck_assert_int_eq(event_loop_add(&loop, &probes[i].source, EPOLLIN), 0);
     }
     /* Both are ready in one turn; whichever comes first takes the other one out. */
-    probes[0].forgets = &probes[1];
-    probes[1].forgets = &probes[0];
+    probes[0].removes = &probes[1];
+    probes[1].removes = &probes[0];
     turn();
     ck_assert_uint_eq(probes[0].calls + probes[1].calls, 1);
     ck_assert_uint_eq(loop.sources, 1);
@@ -145,6 +145,24 @@ START_TEST(removed_source_stays_open)
     turn();
     ck_assert_uint_eq(probe.calls, 1);
     probe_close(&probe);
+    event_loop_deinit(&loop);
+}
+END_TEST
+
+START_TEST(removed_source_that_another_holds_is_out)
+{
+    struct probe probe;
+    start();
+    probe_open(&probe, 0);
+    ck_assert_int_eq(event_loop_add(&loop, &probe.source, EPOLLIN), 0);
+    int other = dup(probe.source.fd);
+    ck_assert_int_ge(other, 0);
+    probe_close(&probe);
+    const uint64_t one = 1;
+    ck_assert_int_eq(write(other, &one, sizeof one), sizeof one);
+    turn();
+    ck_assert_uint_eq(probe.calls, 0);
+    close(other);
     event_loop_deinit(&loop);
 }
 END_TEST
@@ -191,6 +209,30 @@ START_TEST(unread_wake_comes_again)
     int r = event_loop_run(&loop);
     ck_assert_uint_eq(fault_disarm(), 1);
     ck_assert_int_eq(r, 0);
+    ck_assert_uint_eq(wakes, 1);
+    event_loop_deinit(&loop);
+}
+END_TEST
+
+START_TEST(failing_wake_is_tried_again)
+{
+    start();
+    fault_arm("write", EIO, 1);
+    event_loop_wake(&loop);
+    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert_int_eq(event_loop_run(&loop), 0);
+    ck_assert_uint_eq(wakes, 1);
+    event_loop_deinit(&loop);
+}
+END_TEST
+
+START_TEST(failed_wake_does_not_spare_the_next)
+{
+    start();
+    fault_arm("write", EIO, 0);
+    event_loop_wake(&loop);
+    ck_assert_uint_ge(fault_disarm(), 1);
+    turn();
     ck_assert_uint_eq(wakes, 1);
     event_loop_deinit(&loop);
 }
@@ -334,6 +376,98 @@ START_TEST(far_timer_does_not_overflow_the_wait)
 }
 END_TEST
 
+/* A timer that notes how many of the sources had been called when it fired. */
+struct witness {
+    struct timer timer;
+    const struct probe *probes;
+    size_t count, called;
+    unsigned fired;
+};
+
+static void on_witness(struct timer *timer)
+{
+    struct witness *witness = CONTAINER_OF(timer, struct witness, timer);
+    witness->fired++;
+    for (size_t i = 0; i < witness->count; i++)
+        witness->called += witness->probes[i].calls > 0;
+    event_loop_quit(&loop);
+}
+
+static void witness(struct witness *witness, struct probe *probes, size_t count)
+{
+    *witness = (struct witness){.probes = probes, .count = count};
+    timer_init(&witness->timer, on_witness);
+    for (size_t i = 0; i < count; i++) {
+        probe_open(&probes[i], 1);
+        ck_assert_int_eq(event_loop_add(&loop, &probes[i].source, EPOLLIN), 0);
+    }
+    event_loop_arm(&loop, &witness->timer, 1);
+}
+
+START_TEST(all_that_is_ready_comes_before_a_timer)
+{
+    /* Several batches, all of them ready again at once: nothing of them waits for the timer, and it for none
+     * of them twice. */
+    static struct probe probes[3 * EVENT_BATCH + 40];
+    struct witness timer;
+    start();
+    witness(&timer, probes, COUNT_OF(probes));
+    ck_assert_int_eq(event_loop_run(&loop), 0);
+    ck_assert_uint_eq(timer.fired, 1);
+    ck_assert_uint_eq(timer.called, COUNT_OF(probes));
+    for (size_t i = 0; i < COUNT_OF(probes); i++) {
+        ck_assert_uint_le(probes[i].calls, 3);
+        probe_close(&probes[i]);
+    }
+    event_loop_deinit(&loop);
+}
+END_TEST
+
+START_TEST(interrupted_wait_fires_no_timer)
+{
+    struct probe probe;
+    struct witness timer;
+    start();
+    witness(&timer, &probe, 1);
+    fault_rules("epoll_wait:EINTR:1-3");
+    int r = event_loop_run(&loop);
+    ck_assert_uint_eq(fault_disarm(), 3);
+    ck_assert_int_eq(r, 0);
+    ck_assert_uint_eq(timer.called, 1);
+    probe_close(&probe);
+    event_loop_deinit(&loop);
+}
+END_TEST
+
+START_TEST(failing_look_before_timers_is_reported)
+{
+    struct probe probe;
+    struct witness timer;
+    start();
+    witness(&timer, &probe, 1);
+    fault_arm("epoll_wait", EBADF, 2);
+    int r = event_loop_run(&loop);
+    fault_disarm();
+    ck_assert_int_eq(r, -EBADF);
+    ck_assert_uint_eq(timer.fired, 0);
+    timer_disarm(&timer.timer);
+    probe_close(&probe);
+    event_loop_deinit(&loop);
+}
+END_TEST
+
+START_TEST(stamps_follow_the_clock_in_a_long_turn)
+{
+    start();
+    turn();
+    uint64_t late = loop.now + 50 * USEC_PER_MSEC;
+    ck_assert_uint_ge(event_loop_stamp(&loop), loop.now);
+    WAIT_FOR(event_loop_stamp(&loop) >= late);
+    ck_assert_uint_le(event_loop_stamp(&loop), clock_monotonic_usec());
+    event_loop_deinit(&loop);
+}
+END_TEST
+
 START_TEST(failing_wait_is_reported)
 {
     start();
@@ -449,17 +583,24 @@ int main(void)
     TCase *tests = tcase_create("event_loop");
     tcase_add_test(tests, reports_what_was_asked_for);
     tcase_add_test(tests, equal_interest_costs_nothing);
-    tcase_add_test(tests, forgotten_source_hears_nothing_more);
+    tcase_add_test(tests, removed_source_hears_nothing_more);
     tcase_add_test(tests, removed_source_stays_open);
+    tcase_add_test(tests, removed_source_that_another_holds_is_out);
     tcase_add_test(tests, many_sources_each_get_a_turn);
     tcase_add_test(tests, many_wakes_are_one_write);
     tcase_add_test(tests, unread_wake_comes_again);
+    tcase_add_test(tests, failing_wake_is_tried_again);
+    tcase_add_test(tests, failed_wake_does_not_spare_the_next);
     tcase_add_test(tests, another_thread_wakes);
     tcase_add_test(tests, no_wake_is_lost);
     tcase_add_test(tests, timers_fire_and_not_early);
     tcase_add_test(tests, timer_that_is_due_does_not_wait);
     tcase_add_test(tests, firing_timer_disarms_another);
     tcase_add_test(tests, far_timer_does_not_overflow_the_wait);
+    tcase_add_test(tests, all_that_is_ready_comes_before_a_timer);
+    tcase_add_test(tests, interrupted_wait_fires_no_timer);
+    tcase_add_test(tests, failing_look_before_timers_is_reported);
+    tcase_add_test(tests, stamps_follow_the_clock_in_a_long_turn);
     tcase_add_test(tests, failing_wait_is_reported);
     tcase_add_test(tests, interrupted_wait_goes_on);
     tcase_add_test(tests, failed_init_leaves_nothing);

@@ -1,0 +1,168 @@
+"""A daemon that did not run for a while, because it was stopped, starved or held up in a system call, looks at what has
+come meanwhile before it lets a timeout act: nobody is dropped for it, and nobody's answer is lost."""
+
+import contextlib
+import selectors
+import signal
+import socket
+import time
+
+import harness
+
+LOG = 'log = { level = "info"; rate = 0; };'
+ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
+PATH_ECHO = '{ path = "DIR/socket"; service = "echo"; }'
+
+# More than one batch of events takes.
+MANY = 400
+
+
+PIECE = 30000
+PAUSE = 0.05
+
+
+def read_slowly(client, seconds):
+    """About 600 kB/s, which a kernel with a large buffer does not answer at once by asking for more; and what there is."""
+    data = bytearray()
+    end = time.monotonic() + seconds
+    client.settimeout(PAUSE)
+    while time.monotonic() < end:
+        with contextlib.suppress(TimeoutError):
+            data += client.recv(PIECE)
+        time.sleep(PAUSE)
+    client.settimeout(harness.patience())
+    return data
+
+
+def fill(client, request):
+    """Sends until all buffers are full, the daemon's too. Returns how many bytes went."""
+    client.settimeout(0.2)
+    sent = 0
+    try:
+        while sent < len(request):
+            sent += client.send(request[sent:])
+    except TimeoutError:
+        pass
+    client.settimeout(harness.patience())
+    return sent
+
+
+class Frozen:
+    """The daemon is stopped meanwhile, by SIGSTOP, for `seconds` at least."""
+
+    def __init__(self, daemon, seconds):
+        self.daemon = daemon
+        self.seconds = seconds
+
+    def __enter__(self):
+        self.daemon.send_signal(signal.SIGSTOP)
+        harness.wait_until(self._is_stopped, "the daemon to be stopped")
+        self.until = time.monotonic() + self.seconds
+
+    def __exit__(self, *_):
+        time.sleep(max(0.0, self.until - time.monotonic()))
+        self.daemon.send_signal(signal.SIGCONT)
+
+    def _is_stopped(self):
+        with open(f"/proc/{self.daemon.pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "T"
+
+
+class Freeze(harness.TestCase):
+    def setUp(self):
+        self.clients = []
+
+    def tearDown(self):
+        for client in self.clients:
+            client.close()
+
+    def connect(self, daemon, count, connect=harness.Daemon.connect):
+        """Each has had an answer, so that it counts as active from then on."""
+        self.clients = [connect(daemon) for _ in range(count)]
+        for client in self.clients:
+            client.sendall(b"first")
+        self.assert_answered(self.clients, b"first")
+        return self.clients
+
+    def assert_answered(self, clients, text):
+        for client in clients:
+            self.assertEqual(harness.receive_exactly(client, len(text)), text)
+
+    def test_bytes_that_came_in_time_are_answered(self):
+        for listener, connect in ((ECHO, harness.Daemon.connect), (PATH_ECHO, harness.Daemon.connect_path)):
+            with self.subTest(listener=listener), harness.Daemon(listener, LOG + "idle_timeout = 3.0;") as daemon:
+                clients = self.connect(daemon, MANY, connect)
+                with Frozen(daemon, 5.0):
+                    for client in clients:
+                        client.sendall(b"second")
+                self.assert_answered(clients, b"second")
+                self.assertEqual(daemon.count_log("idle_timeout"), 0, daemon.log())
+                for client in clients:
+                    client.close()
+
+    def test_the_idle_time_counts_from_the_answer(self):
+        # A worker is held up in the middle of a batch, twice. The answers that follow are late, and who gets one has its
+        # time from then on.
+        with harness.Daemon(ECHO, LOG + "workers = 1; idle_timeout = 3.0;", faults="") as daemon, \
+                selectors.DefaultSelector() as waiting:
+            clients = self.connect(daemon, MANY)
+            daemon.faults.arm("recv@worker-1:sleep=4000:3,recv@worker-1:sleep=4000:150")
+            for client in clients:
+                waiting.register(client, selectors.EVENT_READ)
+                client.sendall(b"second")
+            while waiting.get_map():
+                ready = waiting.select(harness.patience())
+                self.assertTrue(ready, "nobody is answered any more")
+                for key, _ in ready:
+                    waiting.unregister(key.fileobj)
+                    self.assertEqual(harness.receive_exactly(key.fileobj, 6), b"second")
+                    key.fileobj.sendall(b"third")
+            self.assert_answered(clients, b"third")
+            self.assertEqual([daemon.faults.hits(0), daemon.faults.hits(1)], [1, 1])
+            self.assertEqual(daemon.count_log("idle_timeout"), 0, daemon.log())
+
+    def test_who_reads_all_the_time_is_not_reset(self):
+        for listener, connect in (('{ address = "127.0.0.1"; port = PORT; service = "chargen"; }', harness.Daemon.connect),
+                                  ('{ path = "DIR/socket"; service = "chargen"; }', harness.Daemon.connect_path)):
+            with self.subTest(listener=listener), \
+                    harness.Daemon(listener, LOG + "write_timeout = 2.0;") as daemon, connect(daemon) as client:
+                self.assertEqual(len(harness.receive_exactly(client, 74)), 74)
+                with Frozen(daemon, 4.0):
+                    read_slowly(client, 4.0)
+                # More than any buffer has held at the freeze.
+                harness.receive_exactly(client, 32 << 20)
+                self.assertEqual(daemon.count_log("closed: "), 0, daemon.log())
+
+    def test_a_slow_reader_is_not_reset(self):
+        # The rest of an answer waits in the daemon when the freeze begins.
+        request = harness.pattern(16 << 20)
+        with harness.Daemon(ECHO, LOG + "write_timeout = 2.0;") as daemon, daemon.connect() as client:
+            sent = fill(client, request)
+            self.assertLess(sent, len(request))
+            with Frozen(daemon, 4.0):
+                answer = read_slowly(client, 4.0)
+            client.shutdown(socket.SHUT_WR)
+            answer += harness.receive_all(client)
+            harness.assert_same(bytes(answer), request[:sent])
+            daemon.wait_log("closed: client_closed")
+
+    def test_a_stop_has_the_time_that_it_was_given(self):
+        request = harness.pattern(16 << 20)
+        with harness.Daemon(ECHO, LOG + "drain_timeout = 2.0;") as daemon, daemon.connect() as client:
+            fill(client, request)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait_log("stopping")
+            with Frozen(daemon, 4.0):
+                pass
+            answer = harness.receive_all(client)
+            client.close()
+            # What had arrived at the stop: the kernel held the rest at our side.
+            harness.assert_same(answer, request[: len(answer)])
+            self.assertGreater(len(answer), 0)
+            daemon.wait_log("closed: drained")
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual(daemon.count_log("did not finish"), 0, daemon.log())
+
+
+if __name__ == "__main__":
+    harness.main()
