@@ -332,6 +332,9 @@ int listener_accept(struct listener *listener, int *fd, struct address *client)
     address_from_sockaddr((const struct sockaddr *)&sockaddr, client);
     if (listener->is_stopped) /* it has inherited that; what was dropped comes again */
         set_least_ttl(r, 0);
+    /* A path's socket does not hand it down, unix(7). Linux before 5.15 has no urgent bytes there. */
+    if (sockaddr.ss_family == AF_UNIX)
+        set_option(r, SOL_SOCKET, SO_OOBINLINE, 1);
     *fd = r;
     return 0;
 }
