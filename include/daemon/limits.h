@@ -6,9 +6,10 @@
 /* Raises the soft descriptor limit to the hard one (getrlimit(2)) and returns the limit in force. */
 uint64_t limits_raise_descriptors(void);
 
-/* What a limit of `descriptors` leaves for clients behind the daemon's own: three for each loop (epoll,
- * eventfd and its thread's schedstat), two for each worker's pipe, one for each listener, and 32 for standard
- * streams, signals, logging, the settings file and what a parent left open. 0: too low to serve anybody. */
+/* What a limit of `descriptors` leaves for clients beside the daemon's own: three for each loop (epoll,
+ * eventfd and its thread's schedstat), two for each worker's pipe, one for each listener, one for the set of
+ * listeners, and 32 for standard streams, signals, logging, the settings file and what a parent left open. 0:
+ * too low to serve anybody. tcpechod(8) has the formula. */
 uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners);
 
 /* CPUs that this process may run on (sched_getaffinity(2)), at least 1. */

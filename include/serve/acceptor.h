@@ -10,7 +10,7 @@
  * Main thread. The acceptor owns the descriptor from accept4(2) until it gives it away or closes it. */
 #pragma once
 
-#include "base/event_loop.h"
+#include "base/event_set.h"
 #include "base/list.h"
 #include "serve/admission.h"
 #include "serve/gathering.h"
@@ -24,6 +24,7 @@
 
 struct acceptor {
     struct event_loop *loop;
+    struct event_set *set; /* the listeners' */
     struct worker_pool *pool;
     struct admission *admission;
     struct vacancy *vacancy;
@@ -47,8 +48,9 @@ struct acceptor {
     uint64_t waits[REASON_COUNT];   /* times that new clients had to wait */
 };
 
-/* Returns 0 or a negative errno with nothing to release. Everything it is given must outlive it. */
-int acceptor_init(struct acceptor *acceptor, struct event_loop *loop, struct worker_pool *pool,
+/* Returns 0 or a negative errno with nothing to release. Everything it is given must outlive it; the set is
+ * empty, polled, and the acceptor's alone. */
+int acceptor_init(struct acceptor *acceptor, struct event_set *set, struct worker_pool *pool,
                   struct admission *admission, struct vacancy *vacancy);
 
 void acceptor_limit(struct acceptor *acceptor, bool refuses, uint64_t max_connections,

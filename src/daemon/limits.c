@@ -19,7 +19,7 @@ uint64_t limits_raise_descriptors(void)
 
 uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners)
 {
-    uint64_t own = SUNDRY_DESCRIPTORS + 3 + 5 * (uint64_t)workers + listeners;
+    uint64_t own = SUNDRY_DESCRIPTORS + 4 + 5 * (uint64_t)workers + listeners;
     return descriptors > own ? descriptors - own : 0;
 }
 

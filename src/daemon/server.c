@@ -41,6 +41,7 @@ struct server {
     struct signals signals;
     struct admission admission;
     struct worker_pool pool;
+    struct event_set listener_set;
     struct acceptor acceptor;
     struct manager manager;
     struct watchdog watchdog;
@@ -252,12 +253,19 @@ static int make_loop(struct server *server)
 {
     server->vacancy.loop = &server->loop;
     timer_init(&server->drain_timer, on_drain_timer);
-    return event_loop_init(&server->loop, on_wake);
+    int r = event_loop_init(&server->loop, on_wake);
+    if (r < 0)
+        return r;
+    r = event_set_init(&server->listener_set, &server->loop);
+    if (r < 0)
+        event_loop_deinit(&server->loop);
+    return r;
 }
 
 static void free_loop(struct server *server)
 {
     timer_disarm(&server->drain_timer);
+    event_set_deinit(&server->listener_set);
     event_loop_deinit(&server->loop);
 }
 
@@ -298,7 +306,7 @@ static void free_pool(struct server *server)
 
 static int make_acceptor(struct server *server)
 {
-    return acceptor_init(&server->acceptor, &server->loop, &server->pool, &server->admission,
+    return acceptor_init(&server->acceptor, &server->listener_set, &server->pool, &server->admission,
                          &server->vacancy);
 }
 

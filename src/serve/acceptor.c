@@ -39,14 +39,15 @@ static void on_retry(struct timer *timer)
     acceptor_resume(CONTAINER_OF(timer, struct acceptor, retry));
 }
 
-int acceptor_init(struct acceptor *acceptor, struct event_loop *loop, struct worker_pool *pool,
+int acceptor_init(struct acceptor *acceptor, struct event_set *set, struct worker_pool *pool,
                   struct admission *admission, struct vacancy *vacancy)
 {
     int spare_fd = open_spare();
     if (spare_fd < 0)
         return -errno;
     *acceptor = (struct acceptor){
-        .loop = loop,
+        .loop = set->loop,
+        .set = set,
         .pool = pool,
         .admission = admission,
         .vacancy = vacancy,
@@ -79,15 +80,11 @@ static enum reason fullness(const struct acceptor *acceptor)
 static void poll_listeners(struct acceptor *acceptor, bool polls)
 {
     acceptor->paused = !polls;
-    LIST_FOR_EACH(link, &acceptor->listeners)
-    {
-        struct listener *listener = CONTAINER_OF(link, struct listener, link);
-        int r = event_loop_change(acceptor->loop, &listener->source, polls ? EPOLLIN : 0);
-        if (r < 0) {
-            event_accept_failed(listener->name, -r);
-            acceptor->paused = true; /* or the retry would find nothing to do */
-            event_loop_arm(acceptor->loop, &acceptor->retry, acceptor->loop->now + RETRY_USEC);
-        }
+    int r = event_set_poll(acceptor->set, polls);
+    if (r < 0) {
+        event_accept_failed("any listener", -r);
+        acceptor->paused = true; /* or the retry would find nothing to do */
+        event_loop_arm(acceptor->loop, &acceptor->retry, acceptor->loop->now + RETRY_USEC);
     }
 }
 
@@ -230,7 +227,7 @@ int acceptor_add(struct acceptor *acceptor, struct listener *listener)
 {
     listener->acceptor = acceptor;
     listener->source.ready = on_ready;
-    int r = event_loop_add(acceptor->loop, &listener->source, acceptor->paused ? 0 : EPOLLIN);
+    int r = event_set_add(acceptor->set, &listener->source);
     if (r < 0)
         return r;
     list_append(&acceptor->listeners, &listener->link);
@@ -275,7 +272,7 @@ static void close_listener(struct acceptor *acceptor, struct listener *listener,
     /* Whoever passed it keeps it open. */
     if (!listener->passed_as)
         empty_backlog(acceptor, listener, until_usec);
-    event_loop_remove(acceptor->loop, &listener->source);
+    event_set_remove(acceptor->set, &listener->source);
     list_remove(&listener->link);
     acceptor->listener_count--;
     listener_close(listener);

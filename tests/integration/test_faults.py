@@ -49,12 +49,14 @@ class Start(TestCase):
                 ("eventfd:ENFILE:1", "cannot make the main loop: Too many open files in system"),
                 ("epoll_ctl:ENOMEM:1", "cannot make the main loop: Cannot allocate memory"),
                 ("signalfd:EMFILE", "cannot receive signals: Too many open files"),
-                ("epoll_ctl:ENOSPC:2", "cannot receive signals: No space left on device"),
+                ("epoll_ctl:ENOSPC:2", "cannot make the main loop: No space left on device"),
+                ("epoll_ctl:ENOSPC:3", "cannot receive signals: No space left on device"),
                 ("getrandom:ENOSYS", "cannot make the table of sources: Function not implemented"),
-                ("epoll_create1:EMFILE:2", "cannot make the workers: Too many open files; raise the descriptor limit .LimitNOFILE="),
+                ("epoll_create1:EMFILE:2", "cannot make the main loop"),
+                ("epoll_create1:EMFILE:3", "cannot make the workers: Too many open files; raise the descriptor limit .LimitNOFILE="),
                 ("epoll_create1:EMFILE:3", "cannot make the workers: Too many open files"),
                 ("eventfd:EMFILE:3", "cannot make the workers: Too many open files"),
-                ("epoll_ctl:ENOMEM:4", "cannot make the workers: Cannot allocate memory"),
+                ("epoll_ctl:ENOMEM:5", "cannot make the workers: Cannot allocate memory"),
                 ("pthread_create:EAGAIN:2", "cannot start the workers: Resource temporarily unavailable"),
                 ("pthread_create:EAGAIN:3", "cannot start the workers: Resource temporarily unavailable")):
             self.assert_fails(rules, SYSTEM_ERROR, message, settings="workers = 2;")
@@ -69,7 +71,7 @@ class Start(TestCase):
                 ("getsockname:ENOBUFS", SYSTEM_ERROR, "No buffer space available"),
                 ("listen:EADDRINUSE", CANNOT_LISTEN, "Address already in use")):
             self.assert_fails(rules, status, r"cannot listen: echo on 127\.0\.0\.1:\d+: " + message, settings="workers = 1;")
-        self.assert_fails("epoll_ctl_add:ENOSPC:4", CANNOT_LISTEN, "cannot wait for clients: No space left on device",
+        self.assert_fails("epoll_ctl_add:ENOSPC:5", CANNOT_LISTEN, "cannot wait for clients: No space left on device",
                           settings="workers = 1;")
 
     def test_paths(self):
@@ -596,7 +598,7 @@ class Stop(TestCase):
         listeners = ECHO + ', { path = "DIR/echo"; }'
         for call, error in (("ioctl", "EINVAL"), ("shutdown", "ENOTCONN"), ("setsockopt", "ENOMEM"), ("accept4", "EINVAL"),
                             ("accept4", "EMFILE"), ("unlink", "EACCES"), ("lstat", "EIO"), ("sd_notify", "EPIPE"),
-                            ("recv", "ECONNRESET"), ("epoll_ctl", "ENOMEM"), ("malloc", "ENOMEM"), ("poll", "EINTR"),
+                            ("recv", "ECONNRESET"), ("epoll_ctl_mod", "ENOMEM"), ("malloc", "ENOMEM"), ("poll", "EINTR"),
                             ("write@log", "EIO"), ("read", "EINTR:1-3")):
             with self.subTest(call), harness.Daemon(listeners, LOG, faults="") as daemon, contextlib.ExitStack() as stack:
                 clients = [stack.enter_context(daemon.connect()) for _ in range(5)]

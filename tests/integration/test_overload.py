@@ -203,6 +203,30 @@ class MaxConnections(Overload):
             self.assert_refusal_is_logged(daemon, "max_connections")
 
 
+    def calls_per_client(self, count):
+        """How often the main thread changes what it polls for each client that comes in when another leaves, with
+        `count` listeners."""
+        others = "".join('{ address = "127.0.0.1"; port = 0; }, ' for _ in range(count - 1))
+        clients_count = 100
+        with harness.Daemon(others + ECHO, f"max_connections = 1; {LOG}", faults="") as daemon, \
+                contextlib.ExitStack() as stack:
+            clients = connect_all(stack, daemon, clients_count + 1)
+            for client in clients:
+                client.sendall(b"x")
+            self.assertEqual(clients[0].recv(1), b"x")
+            self.assert_waiting_is_logged(daemon, "max_connections")
+            daemon.faults.arm("epoll_ctl@main:count")
+            for leaves, comes in zip(clients, clients[1:]):
+                leaves.close()
+                self.assertEqual(comes.recv(1), b"x")
+            return daemon.faults.hits() / clients_count
+
+    def test_a_vacancy_costs_no_more_with_many_listeners(self):
+        few, many = self.calls_per_client(1), self.calls_per_client(300)
+        self.assertLessEqual(few, 2)
+        self.assertLessEqual(many, 2)
+
+
 class PerSource(Overload):
     def check(self, policy):
         """No policy lets others wait behind one greedy source: it is refused under both."""

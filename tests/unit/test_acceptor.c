@@ -7,6 +7,7 @@
  * so, and until then whoever was admitted stays in the queue. */
 static struct worker_pool pool;
 static struct admission admission;
+static struct event_set set;
 static struct acceptor acceptor;
 static struct listener *listener;
 static uint16_t port;
@@ -42,7 +43,8 @@ static void start(size_t queue_depth)
     rig.vacancy.loop = &rig.main_loop;
     ck_assert_int_eq(worker_pool_init(&pool, 2, queue_depth, &rig.vacancy), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
-    ck_assert_int_eq(acceptor_init(&acceptor, &rig.main_loop, &pool, &admission, &rig.vacancy), 0);
+    ck_assert_int_eq(event_set_init(&set, &rig.main_loop), 0);
+    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &rig.vacancy), 0);
     acceptor_limit(&acceptor, false, 1000, REASON_MAX_CONNECTIONS);
     listener = open_listener("echo");
     port = port_of(listener->source.fd);
@@ -53,6 +55,7 @@ static void start(size_t queue_depth)
 static void stop(void)
 {
     acceptor_deinit(&acceptor);
+    event_set_deinit(&set);
     ck_assert_uint_eq(acceptor.listener_count, 0);
     worker_pool_stop(&pool);
     worker_pool_deinit(&pool);
@@ -174,7 +177,7 @@ START_TEST(full_queue_waits)
     ck_assert_uint_eq(acceptor.accepted, 2);
     ck_assert_uint_eq(acceptor.waits[REASON_QUEUE_FULL], 1);
     ck_assert_uint_eq(all_refused(), 0);
-    ck_assert_uint_eq(listener->source.interest, 0);
+    ck_assert(!set.is_polled);
     ck_assert(atomic_load(&rig.vacancy.awaited));
     start_workers(); /* they make room, and wake the acceptor */
     while (acceptor.accepted < 4) {
@@ -343,7 +346,7 @@ START_TEST(shortage_waits)
     turn_under("accept4:EMFILE");
     ck_assert(acceptor.paused);
     ck_assert_uint_eq(acceptor.waits[REASON_DESCRIPTOR_LIMIT], 1);
-    ck_assert_uint_eq(listener->source.interest, 0);
+    ck_assert(!set.is_polled);
     ck_assert(timer_is_armed(&acceptor.retry));
     ck_assert_int_eq(acceptor.spare_fd, spare);
     heeds_room = false;
@@ -432,7 +435,7 @@ START_TEST(failing_epoll_is_tried_again)
     fault_rules("epoll_ctl_mod:ENOMEM");
     acceptor_resume(&acceptor);
     ck_assert_uint_eq(fault_disarm(), 1);
-    ck_assert_uint_eq(listener->source.interest, 0);
+    ck_assert(!set.is_polled);
     MAIN_UNTIL(acceptor.accepted == 2); /* and not deaf for ever */
     close(two);
     stop();
@@ -444,7 +447,7 @@ START_TEST(failed_init_and_add)
     struct acceptor other;
     start(8);
     fault_arm("open", EMFILE, 1);
-    int r = acceptor_init(&other, &rig.main_loop, &pool, &admission, &rig.vacancy);
+    int r = acceptor_init(&other, &set, &pool, &admission, &rig.vacancy);
     fault_disarm();
     ck_assert_int_eq(r, -EMFILE);
 
@@ -467,7 +470,6 @@ START_TEST(listener_added_to_a_full_daemon)
     MAIN_UNTIL(acceptor.paused);
     struct listener *second = open_listener("upper");
     ck_assert_int_eq(acceptor_add(&acceptor, second), 0);
-    ck_assert_uint_eq(second->source.interest, 0);
     int three = connect_to(port_of(second->source.fd));
     main_turned();
     ck_assert_uint_eq(acceptor.accepted, 1);
@@ -480,6 +482,70 @@ START_TEST(listener_added_to_a_full_daemon)
     close(one);
     close(two);
     close(three);
+    stop();
+}
+END_TEST
+
+#define MANY 50
+
+/* Each vacancy lets one client in, and costs the same however many listeners there are; and each listener has
+ * its turn. */
+START_TEST(vacancies_cost_no_more_with_many_listeners)
+{
+    struct listener *listeners[MANY] = {NULL};
+    int clients[MANY][2];
+    start(2 * MANY);
+    acceptor_limit(&acceptor, false, 0, REASON_MAX_CONNECTIONS);
+    listeners[0] = listener;
+    for (int i = 1; i < MANY; i++) {
+        listeners[i] = open_listener("echo");
+        ck_assert_int_eq(acceptor_add(&acceptor, listeners[i]), 0);
+    }
+    for (int i = 0; i < MANY; i++)
+        for (int k = 0; k < 2; k++)
+            clients[i][k] = connect_to(port_of(listeners[i]->source.fd));
+    MAIN_UNTIL(acceptor.paused);
+    ck_assert_uint_eq(acceptor.accepted, 0);
+
+    fault_rules("epoll_ctl:count");
+    for (unsigned vacancies = 1; vacancies <= MANY; vacancies++) {
+        acceptor_limit(&acceptor, false, vacancies, REASON_MAX_CONNECTIONS);
+        event_loop_wake(&rig.main_loop);
+        event_loop_run(&rig.main_loop);
+    }
+    unsigned long calls = fault_disarm();
+    ck_assert_uint_eq(acceptor.accepted, MANY);
+    ck_assert_uint_le(calls, 2 * MANY);
+    for (int i = 0; i < MANY; i++)
+        ck_assert_uint_eq(atomic_load(&listeners[i]->terms->references), 2); /* its own, and one client's */
+
+    for (int i = 0; i < MANY; i++)
+        for (int k = 0; k < 2; k++)
+            close(clients[i][k]);
+    stop();
+}
+END_TEST
+
+/* In the middle of what is ready: nothing of it is lost, and a listener that is gone is not called. */
+START_TEST(listener_removed_while_paused)
+{
+    start(8);
+    acceptor_limit(&acceptor, false, 1, REASON_MAX_CONNECTIONS);
+    struct listener *more[] = {open_listener("echo"), open_listener("echo")};
+    int clients[3] = {connect_to(port)};
+    for (size_t i = 0; i < COUNT_OF(more); i++) {
+        ck_assert_int_eq(acceptor_add(&acceptor, more[i]), 0);
+        clients[i + 1] = connect_to(port_of(more[i]->source.fd));
+        ck_assert(becomes_readable(more[i]->source.fd));
+    }
+    MAIN_UNTIL(acceptor.paused);
+    ck_assert_uint_eq(acceptor.accepted, 1);
+    acceptor_retire(&acceptor, more[0]);
+    acceptor_close_retired(&acceptor);
+    acceptor_limit(&acceptor, false, 3, REASON_MAX_CONNECTIONS);
+    MAIN_UNTIL(acceptor.accepted + all_refused() == 3);
+    for (int i = 0; i < 3; i++)
+        close(clients[i]);
     stop();
 }
 END_TEST
@@ -591,7 +657,7 @@ START_TEST(passed_socket_keeps_its_backlog)
     acceptor_stop(&acceptor);
     main_turned();
     ck_assert_uint_eq(acceptor.listener_count, 0);
-    ck_assert_uint_eq(acceptor.loop->sources, 0);
+    ck_assert_uint_eq(acceptor.loop->sources, 1); /* the set */
     ck_assert_uint_eq(acceptor.accepted, 2);
     ck_assert_uint_eq(all_refused(), 0);
     expect_in_backlog(managers[1], waiting[1]);
@@ -628,6 +694,8 @@ int main(void)
     tcase_add_test(tests, failing_epoll_is_tried_again);
     tcase_add_test(tests, failed_init_and_add);
     tcase_add_test(tests, listener_added_to_a_full_daemon);
+    tcase_add_test(tests, vacancies_cost_no_more_with_many_listeners);
+    tcase_add_test(tests, listener_removed_while_paused);
     tcase_add_test(tests, removed_listener_empties_its_backlog);
     tcase_add_test(tests, retired_listeners_are_waited_for_together);
     tcase_add_test(tests, stop_empties_backlogs_and_refuses_what_has_no_room);

@@ -12,6 +12,7 @@ static struct event_loop loop;
 static struct vacancy vacancy;
 static struct worker_pool pool;
 static struct admission admission;
+static struct event_set set;
 static struct acceptor acceptor;
 static struct settings *settings;
 static const char *logged; /* by the last apply */
@@ -27,7 +28,8 @@ static void setup(void)
     vacancy = (struct vacancy){.loop = &loop};
     ck_assert_int_eq(worker_pool_init(&pool, 1, 8, &vacancy), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
-    ck_assert_int_eq(acceptor_init(&acceptor, &loop, &pool, &admission, &vacancy), 0);
+    ck_assert_int_eq(event_set_init(&set, &loop), 0);
+    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &vacancy), 0);
     acceptor_limit(&acceptor, false, 100, REASON_MAX_CONNECTIONS);
     settings = settings_new();
     ck_assert_ptr_nonnull(settings);
@@ -39,6 +41,7 @@ static void teardown(void)
     log_configure(&quiet);
     settings_free(settings);
     acceptor_deinit(&acceptor);
+    event_set_deinit(&set);
     worker_pool_deinit(&pool);
     admission_deinit(&admission);
     event_loop_deinit(&loop);

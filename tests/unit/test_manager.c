@@ -9,6 +9,7 @@ static struct event_loop loop;
 static struct vacancy vacancy = {.loop = &loop};
 static struct admission admission;
 static struct worker_pool pool;
+static struct event_set set;
 static struct acceptor acceptor;
 static struct manager manager;
 
@@ -23,7 +24,8 @@ static void setup(void)
     ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
     ck_assert_int_eq(worker_pool_init(&pool, 1, 16, &vacancy), 0);
-    ck_assert_int_eq(acceptor_init(&acceptor, &loop, &pool, &admission, &vacancy), 0);
+    ck_assert_int_eq(event_set_init(&set, &loop), 0);
+    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &vacancy), 0);
     manager_init(&manager, &loop, &acceptor, &pool);
 }
 
@@ -31,6 +33,7 @@ static void teardown(void)
 {
     manager_deinit(&manager);
     acceptor_deinit(&acceptor);
+    event_set_deinit(&set);
     worker_pool_deinit(&pool);
     admission_deinit(&admission);
     event_loop_deinit(&loop);
