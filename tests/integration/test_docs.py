@@ -186,6 +186,18 @@ class Daemon(harness.TestCase):
         self.assertGreater(len(told), 5)
         self.assertEqual([name for name, _ in items(section(self.page, "SERVICES"), "Cm")], told)
 
+    def test_room(self):
+        """The formula of OVERLOAD, with the numbers of three daemons put in."""
+        words = re.search(r"room = limit \\- \((\d+) \+ (\d+) \\\(mu workers \+ listeners\)",
+                          section(self.page, "OVERLOAD"))
+        base, each = int(words.group(1)), int(words.group(2))
+        for limit, workers, listeners in ((100, 1, 1), (200, 7, 1), (300, 2, 50)):
+            with self.subTest(limit=limit, workers=workers, listeners=listeners):
+                rows = ", ".join(['{ address = "127.0.0.1"; port = 0; }'] * listeners)
+                with harness.Daemon(rows, f"workers = {workers};", nofile=limit) as daemon:
+                    room = int(daemon.wait_log(r"ready: .*room for (\d+) connections").group(1))
+                self.assertEqual(room, limit - (base + each * workers + listeners))
+
     def test_exit_statuses(self):
         told = re.findall(r"\b(\d+) \w", self.help.partition("Exit status:")[2].partition("\n")[0])
         written = re.findall(r"^\.It (\d+)$", section(self.page, "EXIT STATUS"), re.MULTILINE)
