@@ -60,8 +60,12 @@ bool address_equal_ip(const struct address *a, const struct address *b);
 bool address_is_any(const struct address *address);      /* 0.0.0.0 or :: */
 bool address_is_loopback(const struct address *address); /* 127.0.0.0/8 or ::1 */
 
-/* Clears all bits behind the first `bits` (more than the family has: all stay), the port and the scope: what
- * two clients of one network share. */
+/* fe80::/10, and the multicast addresses of a link (RFC 4291, 2.5.6 and 2.7). */
+bool address_is_link_local(const struct address *address);
+
+/* Clears all bits after the first `bits` (more than the family has: all stay), and the port: what two clients
+ * of one network share. The scope goes with the first bit: a whole link-local address keeps it, since it
+ * means nothing without (RFC 4007, 6). */
 void address_mask(struct address *address, unsigned bits);
 
 /* "10.0.0.0/8", "2001:db8::/32", or an address alone, which means all its bits. No scope: a list of networks

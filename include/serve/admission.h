@@ -22,7 +22,7 @@ struct admission_rules {
 struct admission {
     struct source_table sources;
     unsigned source_prefix_v4; /* in bits: what is one source */
-    unsigned source_prefix_v6;
+    unsigned source_prefix_v6; /* but a link-local address is one by itself, with its interface */
 };
 
 /* Returns 0 or a negative errno with nothing to release. */

@@ -1,5 +1,5 @@
-/* How many connections each source holds: a source is a network of clients, by the prefix length of the
- * settings.
+/* How many connections each source holds: a source is a network of clients, by the prefix length that the
+ * caller gives.
  *
  * The main thread looks up, adds and frees; a worker only counts an entry down, with release_source, when a
  * connection closes. An entry at zero belongs to the main thread alone, which uses it again or frees it. */
@@ -13,7 +13,7 @@
 
 struct source {
     struct source *next;   /* in its bucket */
-    struct address prefix; /* masked */
+    struct address prefix; /* masked; with its interface when it is a whole link-local address */
     uint64_t scope;        /* 0: the whole daemon; otherwise the id of a listener that counts for itself */
     _Atomic uint32_t connections;
 };

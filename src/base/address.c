@@ -205,10 +205,16 @@ bool address_is_loopback(const struct address *address)
     return address->family == AF_INET6 && memcmp(address->ip, one, sizeof one) == 0;
 }
 
+bool address_is_link_local(const struct address *address)
+{
+    return address->family == AF_INET6 && is_link_local(address->ip);
+}
+
 void address_mask(struct address *address, unsigned bits)
 {
     address->port = 0;
-    address->scope = 0;
+    if (bits < family_bits(address))
+        address->scope = 0;
     for (unsigned i = bits / 8; i < sizeof address->ip; i++) {
         unsigned kept = i == bits / 8 ? 0xff00U >> (bits % 8) : 0;
         address->ip[i] = (uint8_t)(address->ip[i] & kept);

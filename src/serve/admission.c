@@ -21,6 +21,14 @@ static bool is_welcome(const struct admission_rules *rules, const struct address
     return rules->allow.count == 0 || prefix_list_contains(&rules->allow, client);
 }
 
+/* All hosts of a link share fe80::/64 (RFC 4291, 2.5.6), so that no shorter prefix tells them apart. */
+static unsigned source_bits(const struct admission *admission, const struct address *client)
+{
+    if (client->family == AF_INET)
+        return admission->source_prefix_v4;
+    return address_is_link_local(client) ? 128 : admission->source_prefix_v6;
+}
+
 enum reason admission_check(struct admission *admission, const struct admission_rules *rules,
                             const struct address *client, struct source **source)
 {
@@ -30,7 +38,7 @@ enum reason admission_check(struct admission *admission, const struct admission_
     if (!is_welcome(rules, client))
         return REASON_DENIED;
     /* Counted also without a limit, so that a limit that a reload sets knows who is there. */
-    unsigned bits = client->family == AF_INET ? admission->source_prefix_v4 : admission->source_prefix_v6;
-    int r = source_table_take(&admission->sources, client, bits, rules->scope, rules->per_source, source);
+    int r = source_table_take(&admission->sources, client, source_bits(admission, client), rules->scope,
+                              rules->per_source, source);
     return r == 0 ? REASON_NONE : r == -EUSERS ? REASON_PER_SOURCE : REASON_ERROR;
 }

@@ -22,7 +22,7 @@ A_WHILE = 0.25
 def connect(daemon, source=None, index=0, address="127.0.0.1"):
     """A client that comes from `source`."""
     return socket.create_connection((address, int(daemon.ports[index])), harness.patience(),
-                                    source_address=(source, 0) if source else None)
+                                    source_address=socket.getaddrinfo(source, 0)[0][4] if source else None)
 
 
 def connect_all(stack, daemon, count, **where):
@@ -299,6 +299,27 @@ class PerSource(Overload):
                 self.assertTrue(refused(stack.enter_context(connect(daemon, "fd00:0:0:1::2", **where))))
                 self.assertTrue(ping(stack.enter_context(connect(daemon, "fd00:0:0:2::1", **where))))
                 self.assert_refusal_is_logged(daemon, "per_source", client=r"\[fd00:0:0:1::2\]:\d+")
+
+    def test_link_local_clients_are_sources_of_their_own(self):
+        """The same addresses on two links: four hosts, of which none takes another's place."""
+        harness.needs_ipv6()
+        ip = harness.needs("ip")
+        with harness.network_namespace():
+            for link, server in (("link1", "fe80::1:1"), ("link2", "fe80::2:1")):
+                subprocess.run([ip, "link", "add", link, "type", "veth", "peer", f"{link}-peer"], check=True)
+                for end in (link, f"{link}-peer"):
+                    subprocess.run([ip, "link", "set", end, "up"], check=True)
+                for address in ("fe80::aaaa", "fe80::bbbb", server):
+                    subprocess.run([ip, "address", "add", f"{address}/64", "dev", link, "nodad"], check=True)
+            listener = '{ address = "::"; port = PORT; service = "echo"; }'
+            with harness.Daemon(listener, f"max_connections_per_source = 1; {LOG}") as daemon, \
+                    contextlib.ExitStack() as stack:
+                for link, server in (("link1", "fe80::1:1"), ("link2", "fe80::2:1")):
+                    where = {"address": f"{server}%{link}"}
+                    for source in (f"fe80::aaaa%{link}", f"fe80::bbbb%{link}"):
+                        self.assertTrue(ping(stack.enter_context(connect(daemon, source, **where))), source)
+                        self.assertTrue(refused(stack.enter_context(connect(daemon, source, **where))), source)
+                        self.assert_refusal_is_logged(daemon, "per_source", client=rf"\[{source}\]:\d+")
 
     def test_a_limit_that_a_reload_sets_knows_who_is_there(self):
         with harness.Daemon(settings=LOG) as daemon, contextlib.ExitStack() as stack:

@@ -171,6 +171,22 @@ START_TEST(knows_loopback)
 }
 END_TEST
 
+START_TEST(knows_link_local)
+{
+    static const char *const yes[] = {"fe80::1", "fe80::1%lo", "febf::1", "ff02::1"};
+    static const char *const no[] = {"fec0::1",     "fe7f::1",     "::1",
+                                     "2001:db8::1", "169.254.1.1", "254.128.0.0"};
+    for (size_t i = 0; i < COUNT_OF(yes); i++) {
+        struct address address = parse(yes[i], 7);
+        ck_assert_msg(address_is_link_local(&address), "%s", yes[i]);
+    }
+    for (size_t i = 0; i < COUNT_OF(no); i++) {
+        struct address address = parse(no[i], 7);
+        ck_assert_msg(!address_is_link_local(&address), "%s", no[i]);
+    }
+}
+END_TEST
+
 START_TEST(masks)
 {
     static const struct {
@@ -183,7 +199,8 @@ START_TEST(masks)
         {"255.255.2.255", 9, "255.128.0.0:0"}, {"255.255.2.255", 0, "0.0.0.0:0"},
         {"ffff::ffff", 128, "[ffff::ffff]:0"}, {"ffff::ffff", 127, "[ffff::fffe]:0"},
         {"ffff::ffff", 1, "[8000::]:0"},       {"fe80::1%lo", 64, "[fe80::]:0"},
-        {"ffff::ffff", 500, "[ffff::ffff]:0"},
+        {"ffff::ffff", 500, "[ffff::ffff]:0"}, {"fe80::1%lo", 128, "[fe80::1%lo]:0"},
+        {"fe80::1%lo", 127, "[fe80::]:0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct address address = parse(cases[i].in, 7);
@@ -313,6 +330,7 @@ int main(void)
     tcase_add_test(tests, longest_text_fits);
     tcase_add_test(tests, compares);
     tcase_add_test(tests, knows_loopback);
+    tcase_add_test(tests, knows_link_local);
     tcase_add_test(tests, masks);
     tcase_add_test(tests, prefix_parses);
     tcase_add_test(tests, prefix_refuses);

@@ -84,6 +84,40 @@ START_TEST(limits_per_source)
 }
 END_TEST
 
+/* All of a link share their first 64 bits, and two links may have the same address. */
+START_TEST(link_local_address_is_a_source)
+{
+    static const unsigned prefixes[] = {48, 64, 128};
+    const struct admission_rules rules = {.per_source = 1};
+    for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
+        struct source *held;
+        start(32, prefixes[i]);
+        ck_assert_int_eq(check_text(&rules, "fe80::aaaa%1", &held), REASON_NONE);
+        expect(&rules, "fe80::aaaa%1", REASON_PER_SOURCE);
+        expect(&rules, "fe80::bbbb%1", REASON_NONE);
+        expect(&rules, "fe80::aaaa%2", REASON_NONE);
+        expect(&rules, "fe80:0:0:0:8000::aaaa%1", REASON_NONE);
+        release_source(held);
+        expect(&rules, "fe80::aaaa%1", REASON_NONE);
+        admission_deinit(&admission);
+    }
+}
+END_TEST
+
+/* A list of networks holds on every interface. */
+START_TEST(lists_hold_link_local_clients)
+{
+    struct prefix deny[1];
+    ck_assert_int_eq(prefix_parse("fe80::aaaa", &deny[0]), 0);
+    const struct admission_rules rules = {.deny = {deny, 1}};
+    start(32, 64);
+    expect(&rules, "fe80::aaaa%1", REASON_DENIED);
+    expect(&rules, "fe80::aaaa%2", REASON_DENIED);
+    expect(&rules, "fe80::bbbb%1", REASON_NONE);
+    admission_deinit(&admission);
+}
+END_TEST
+
 START_TEST(counts_without_a_limit)
 {
     const struct admission_rules none = {0}, one = {.per_source = 1}, own = {.per_source = 1, .scope = 9};
@@ -139,6 +173,8 @@ int main(void)
     tcase_add_test(tests, empty_rules_admit_everyone);
     tcase_add_test(tests, lists);
     tcase_add_test(tests, limits_per_source);
+    tcase_add_test(tests, link_local_address_is_a_source);
+    tcase_add_test(tests, lists_hold_link_local_clients);
     tcase_add_test(tests, counts_without_a_limit);
     tcase_add_test(tests, local_clients_have_no_address);
     tcase_add_test(tests, short_memory);
