@@ -3,6 +3,7 @@
 installed settings file or the daemon's own words, in both directions."""
 
 import glob
+import http.client
 import os
 import re
 import subprocess
@@ -152,6 +153,31 @@ class Settings(harness.TestCase):
         for example in examples:
             with self.subTest(example=example.splitlines()[1]):
                 self.assertEqual(check(example), (0, []))
+
+    def test_http_example(self):
+        """A client that keeps its connections needs to know where the answer ends, and that it is the last."""
+        example, = (block for block in literals(section(self.page, "EXAMPLES")) if "HTTP" in block)
+        with harness.Daemon(config=example.replace("8080", "PORT")) as daemon:
+            for method, path in (("GET", "/"), ("GET", "/health?a=b"), ("OPTIONS", "*")):
+                with self.subTest(method=method, path=path):
+                    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=harness.patience())
+                    connection.request(method, path)
+                    answer = connection.getresponse()
+                    self.assertEqual((answer.status, answer.version), (200, 11))
+                    self.assertEqual(answer.getheader("Content-Length"), "3")
+                    self.assertEqual(answer.getheader("Connection"), "close")
+                    self.assertEqual(answer.read(), b"OK\n")
+                    connection.close()
+
+    def test_http_example_with_curl(self):
+        curl = harness.needs("curl")
+        example, = (block for block in literals(section(self.page, "EXAMPLES")) if "HTTP" in block)
+        with harness.Daemon(config=example.replace("8080", "PORT")) as daemon:
+            url = f"http://127.0.0.1:{daemon.port}/"
+            result = subprocess.run([curl, "-sS", "--noproxy", "*", "-w", "%{http_code} %{size_download}\n", url, url],
+                                    stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                                    timeout=harness.patience())
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "OK\n200 3\n" * 2, ""))
 
     def test_diagnostics_are_what_the_daemon_says(self):
         text, messages = literals(section(self.page, "DIAGNOSTICS"))
