@@ -26,7 +26,8 @@ void events_configure(bool connections, enum address_detail detail);
 /* At debug. */
 void event_connected(const struct connection_facts *facts);
 
-/* At info; a probe, which closed without having sent a byte, at debug. `error` is a positive errno or 0. */
+/* At info; a probe, which left without having sent or taken a byte, at debug. `error` is a positive errno or
+ * 0. */
 void event_closed(const struct connection_facts *facts, enum reason reason, int error, bool is_probe);
 
 /* A client that was accepted and closed at once. At notice, whatever log.connections says. */

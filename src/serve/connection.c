@@ -26,6 +26,10 @@
 
 #define NOT_LOOKED INT64_MAX
 
+/* tcpi_state of a connection that is lost: TCP_CLOSE of <netinet/tcp.h>, which does not go with
+ * <linux/tcp.h>. */
+#define STATE_CLOSE 7
+
 /* The rest of an answer that the kernel did not take. */
 struct unsent {
     size_t start, end;
@@ -80,9 +84,31 @@ static void trace(const struct connection *c, bool is_read, const void *bytes, s
     event_trace(&facts, is_read, bytes, length);
 }
 
+/* What the kernel knows of a TCP connection, also of one that is lost (tcp(7), TCP_INFO). Returns false for a
+ * Unix socket. */
+static bool get_tcp_info(const struct connection *c, struct tcp_info *info)
+{
+    socklen_t length = sizeof *info;
+    *info = (struct tcp_info){0};
+    return getsockopt(c->source.fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0;
+}
+
+/* The client has left without having sent a byte, or taken one of the service's own. What its kernel has
+ * acknowledged is taken, and so is what may still be on its way to it: it may have closed its sending side
+ * alone. */
+static bool is_probe(const struct connection *c, enum reason reason)
+{
+    if (c->bytes_in > 0 ||
+        (reason != REASON_CLIENT_CLOSED && reason != REASON_RESET && reason != REASON_SERVED))
+        return false;
+    struct tcp_info info;
+    return c->bytes_out <= c->state.greeted || (get_tcp_info(c, &info) && info.tcpi_state == STATE_CLOSE &&
+                                                info.tcpi_bytes_acked <= c->state.greeted);
+}
+
 void connection_close(struct connection *c, enum reason reason, int error)
 {
-    bool left_at_once = reason == REASON_CLIENT_CLOSED || reason == REASON_RESET;
+    bool probe = is_probe(c, reason);
     struct connection_facts facts = facts_of(c);
 
     timer_disarm(&c->timer);
@@ -92,20 +118,17 @@ void connection_close(struct connection *c, enum reason reason, int error)
     close(c->source.fd);
     worker_count_closed(c->worker, reason);
     /* Last: who reads it finds the counters and the room as it says. */
-    event_closed(&facts, reason, error, left_at_once && c->bytes_in == 0 && c->state.produced == 0);
+    event_closed(&facts, reason, error, probe);
     terms_unref(c->terms);
     free(c->unsent);
     free(c);
 }
 
-/* Whether the client has yet to acknowledge bytes that the kernel took. Known also of a connection that is
- * lost (tcp(7), TCP_INFO). */
+/* Whether the client has yet to acknowledge bytes that the kernel took. */
 static bool left_unread(const struct connection *c)
 {
-    struct tcp_info info = {0};
-    socklen_t length = sizeof info;
-    return getsockopt(c->source.fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
-           info.tcpi_bytes_acked < c->bytes_out;
+    struct tcp_info info;
+    return get_tcp_info(c, &info) && info.tcpi_bytes_acked < c->bytes_out;
 }
 
 /* recv(2) or send(2) failed: the connection is lost, and the question is only what to call it. ETIMEDOUT

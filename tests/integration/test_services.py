@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -981,11 +982,52 @@ class Log(harness.TestCase):
                     self.assertEqual(fact["level"], "debug")
                     self.assertIn(fact["reason"], ("client_closed", "reset"))
 
+    def test_probes_of_services_that_speak(self):
+        """Whoever has left before the daemon looks takes nothing, whatever it says, and on every kind of socket."""
+        names = ("greet", "daytime", "time", "chargen", "reply", "echo", "discard")
+        text = {"greet": {"text": '"hello\\n"'}, "reply": {"text": '"hello\\n"'}}
+        entries = [listener(name, f"PORT{number or ''}", **text.get(name, {})) for number, name in enumerate(names)]
+        entries += [f'{{ path = "DIR/{name}"; service = "{name}";{" text = %s;" % text[name]["text"] if name in text else ""} }}'
+                    for name in names]
+        entries.append(listener("daytime", f"PORT{len(names)}", greeting='"hello\\n"'))
+        with harness.Daemon(", ".join(entries), 'log = { level = "debug"; rate = 0; };') as daemon:
+            count = 0
+            for leave in (socket.socket.close, reset):
+                for number in range(len(names) + 1):
+                    # Stopped, so that the daemon finds the client gone.
+                    with frozen(daemon):
+                        leave(daemon.connect(number))
+                    count += 1
+                    wait_closed(daemon, count)
+                for name in names:
+                    with frozen(daemon):
+                        client = socket.socket(socket.AF_UNIX)
+                        client.connect(daemon.path(name))
+                        leave(client)
+                    count += 1
+                    wait_closed(daemon, count)
+            for fact in wait_closed(daemon, count):
+                self.assertEqual(fact["level"], "debug", fact.group())
+
     def test_clients_served_are_no_probes(self):
-        """daytime's clients send nothing, and yet they were served."""
+        """daytime's clients send nothing, and yet they were served; and so is who closes its sending side first, or
+        leaves with unread what its kernel has taken."""
         with harness.Daemon(listener("daytime")) as daemon:
             daemon.exchange(b"")
             self.one(daemon, "served", 0, 26, "daytime")
+        with harness.Daemon(listener("daytime")) as daemon:
+            with frozen(daemon):
+                client = daemon.connect()
+                client.shutdown(socket.SHUT_WR)
+            self.assertEqual(len(harness.receive_all(client)), 26)
+            client.close()
+            self.one(daemon, "served", 0, 26, "daytime")
+        for service, reason in (("daytime", "served"), ("chargen", "reset")):
+            with harness.Daemon(listener(service)) as daemon:
+                client = daemon.connect()
+                select.select([client], [], [], harness.patience())
+                client.close()
+                self.one(daemon, reason, 0, None, service)
 
     def test_accepted_at_debug(self):
         with harness.Daemon(listener("echo"), self.DEBUG) as daemon:
