@@ -36,9 +36,9 @@ struct acceptor {
     uint64_t max_connections; /* at once */
     enum reason max_reason;   /* what set that bound: REASON_MAX_CONNECTIONS or REASON_DESCRIPTOR_LIMIT */
 
-    bool paused;           /* no listener is polled */
-    struct timer retry;    /* after an error that only time mends */
-    uint64_t resumed_usec; /* when the last pause ended */
+    bool paused;                /* no listener is polled */
+    struct timer retry;         /* after an error that only time mends */
+    uint64_t same_stretch_usec; /* a pause before then is the same stretch of overload as the last one */
     int spare_fd; /* given up for a moment to accept and close a client when there are no descriptors */
     uint64_t last_id;
     struct gathering gathering;

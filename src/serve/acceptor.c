@@ -91,7 +91,7 @@ static void poll_listeners(struct acceptor *acceptor, bool polls)
 static void pause_for(struct acceptor *acceptor, enum reason reason)
 {
     acceptor->waits[reason]++;
-    if (acceptor->loop->now >= acceptor->resumed_usec + SAME_STRETCH_USEC)
+    if (acceptor->loop->now >= acceptor->same_stretch_usec)
         event_waiting(reason, worker_pool_connections(acceptor->pool),
                       conn_queue_length(acceptor->pool->queue));
     poll_listeners(acceptor, false);
@@ -109,7 +109,7 @@ void acceptor_resume(struct acceptor *acceptor)
     /* A shortage of the whole system may have cost it. */
     if (acceptor->spare_fd < 0)
         acceptor->spare_fd = open_spare();
-    acceptor->resumed_usec = acceptor->loop->now;
+    acceptor->same_stretch_usec = acceptor->loop->now + SAME_STRETCH_USEC;
     poll_listeners(acceptor, true);
 }
 

@@ -1,5 +1,6 @@
 #include "serve/acceptor.h"
 
+#include "capture.h"
 #include "passed.h"
 #include "rig.h"
 
@@ -189,6 +190,22 @@ START_TEST(full_queue_waits)
         expect_echo(clients[i]);
         close(clients[i]);
     }
+    stop();
+}
+END_TEST
+
+/* As in a system that has just started: the clock counts from then. */
+START_TEST(the_first_wait_is_told_however_early)
+{
+    start(1);
+    int client = connect_to(port);
+    ck_assert(becomes_readable(listener->source.fd));
+    capture(LOG_LEVEL_NOTICE);
+    rig.main_loop.now = 1;
+    listener->source.ready(&listener->source, EPOLLIN);
+    expect_in(written(), "no room for new clients: queue_full");
+    ck_assert(acceptor.paused);
+    close(client);
     stop();
 }
 END_TEST
@@ -679,6 +696,7 @@ int main(void)
     tcase_add_test(tests, more_than_a_batch);
     tcase_add_test(tests, crowd_gathers);
     tcase_add_test(tests, full_queue_waits);
+    tcase_add_test(tests, the_first_wait_is_told_however_early);
     tcase_add_test(tests, connection_limit_waits);
     tcase_add_test(tests, raised_limit_resumes);
     tcase_add_test(tests, full_refuses);
