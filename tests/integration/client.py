@@ -33,9 +33,9 @@ WRONG, USAGE, UNKNOWN, REFUSED, UNREACHABLE, SYSTEM_ERROR = 1, 64, 68, 69, 70, 7
 FILE_ERROR, TIMED_OUT, CLOSED_EARLY, NO_PERMISSION = 74, 75, 76, 77
 
 
-def command(*arguments, faults=None):
+def command(*arguments, faults=None, executable=None):
     """It dies with the test that is killed."""
-    program = TCPECHO if faults is None else TCPECHO_FAULTS
+    program = executable or (TCPECHO if faults is None else TCPECHO_FAULTS)
     return ["setpriv", "--pdeathsig", "KILL", "--", program, *map(str, arguments)]
 
 
@@ -68,13 +68,13 @@ class Result:
         return self.stdout.decode(errors="replace").splitlines()
 
 
-def run(*arguments, stdin=b"", faults=None, variables=None, wrapper=(), timeout=None, **options):
+def run(*arguments, stdin=b"", faults=None, variables=None, wrapper=(), executable=None, timeout=None, **options):
     """Runs the client to its end. `stdin` is bytes, or a file."""
     given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     options.setdefault("stdout", subprocess.PIPE)
-    result = subprocess.run([*wrapper, *command(*arguments, faults=faults)], stderr=subprocess.PIPE, check=False,
-                            env=environment(variables, faults), timeout=timeout or harness.patience(60), **given,
-                            **options)
+    result = subprocess.run([*wrapper, *command(*arguments, faults=faults, executable=executable)], stderr=subprocess.PIPE,
+                            check=False, env=environment(variables, faults), timeout=timeout or harness.patience(60),
+                            **given, **options)
     return Result(result.returncode, result.stdout, result.stderr.decode(errors="replace"))
 
 

@@ -127,6 +127,16 @@ def raise_nofile(count):
             raise unittest.SkipTest(f"the descriptor limit is {hard} here, and {count} are needed") from None
 
 
+@contextlib.contextmanager
+def executable_for_all(path):
+    """A copy that every user may run: the build may be in a home directory, which Debian 13 makes for its owner alone."""
+    with tempfile.TemporaryDirectory(prefix="tcpechod-test-") as directory:
+        os.chmod(directory, 0o755)
+        copy = shutil.copy(path, directory)
+        os.chmod(copy, 0o755)
+        yield copy
+
+
 # ---- ports and networks ----
 
 

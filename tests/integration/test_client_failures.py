@@ -128,13 +128,15 @@ class Failures(harness.TestCase):
 
     def test_no_permission(self):
         harness.needs_root()
-        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening, \
+                harness.executable_for_all(client.TCPECHO) as executable:
             path = os.path.join(directory, "socket")
             listening.bind(path)
             os.chmod(path, 0)
             # The superuser without its privileges.
             wrapper = ("setpriv", "--inh-caps=-all", "--bounding-set=-all", "--")
-            self.check(client.run(path, wrapper=wrapper), client.NO_PERMISSION, "cannot connect to .*: Permission denied")
+            self.check(client.run(path, wrapper=wrapper, executable=executable), client.NO_PERMISSION,
+                       "cannot connect to .*: Permission denied")
 
     def test_closed_early(self):
         def close_unread(connection):

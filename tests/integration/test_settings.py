@@ -144,6 +144,18 @@ class BadFiles(Files):
             lines = [int(message.split(":")[0]) for message in messages]
             self.assertEqual(lines, sorted(lines), name)
 
+    def test_a_comma_before_a_bracket(self):
+        """Whether it is a mistake is the library's to say: libconfig 1.7 takes it, 1.5 does not."""
+        files = (('listeners = (\n  { address = "127.0.0.1"; port = 7; },\n);\n', ',\n)', 3, ')'),
+                 ('allow = [ "10.0.0.0/8", ];\n', ', ]', 1, ']'))
+        for text, spare, line, bracket in files:
+            with self.subTest(text):
+                path = self.write(text)
+                if run("--test", "-c", path).returncode == 0:
+                    self.assertEqual(self.dump("-c", path), self.dump("-c", self.write(text.replace(spare, bracket), "plain")))
+                else:
+                    self.assert_refused(path, f'{line}: syntax error: no comma may stand before "{bracket}"')
+
     def test_many_settings_in_one_group(self):
         text = "log = {\n" + "".join(f"x{i} = 1;\n" for i in range(300)) + "};\n"
         result = run("--test", "-c", self.write(text))

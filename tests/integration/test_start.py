@@ -4,7 +4,6 @@ message that says what to do."""
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import stat
@@ -173,7 +172,7 @@ class Defaults(TestCase):
 
     def test_a_file_that_may_not_be_read_is_an_error(self):
         harness.needs_root()
-        with settings_file("") as file, executable_for_nobody() as executable:
+        with settings_file("") as file, harness.executable_for_all(harness.TCPECHOD) as executable:
             os.chmod(file, 0o600)
             self.assert_fails(BAD_SETTINGS, re.escape(file) + ": .*Permission denied", config=None, arguments=["-c", file],
                               wrapper=as_nobody(), executable=executable)
@@ -312,7 +311,7 @@ class Paths(TestCase):
 
     def test_a_directory_that_is_not_ours(self):
         harness.needs_root()
-        with executable_for_nobody() as executable:
+        with harness.executable_for_all(harness.TCPECHOD) as executable:
             self.assert_fails(CANNOT_LISTEN, r"cannot listen: echo on .*/echo: Permission denied: .*writable",
                               listeners='{ path = "DIR/echo"; }', wrapper=as_nobody(), executable=executable)
 
@@ -321,13 +320,6 @@ def as_nobody():
     """A wrapper that gives up root and every capability. The dead parent's signal is set once more: it does not survive
     the change of user."""
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--"]
-
-
-@contextlib.contextmanager
-def executable_for_nobody():
-    """The daemon where every user may run it."""
-    with directory() as path:
-        yield shutil.copy(harness.TCPECHOD, path)
 
 
 class CannotListen(TestCase):
@@ -361,7 +353,7 @@ class CannotListen(TestCase):
 
     def test_a_port_below_1024_without_the_privilege(self):
         harness.needs_root()
-        with harness.network_namespace(), executable_for_nobody() as executable:
+        with harness.network_namespace(), harness.executable_for_all(harness.TCPECHOD) as executable:
             with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as file:
                 if int(file.read()) <= 7:
                     raise unittest.SkipTest("every user may bind every port here")
@@ -373,7 +365,7 @@ class CannotListen(TestCase):
         harness.needs_root()
         capability = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all,+net_bind_service",
                       "--ambient-caps=-all,+net_bind_service", "--bounding-set=-all,+net_bind_service", "--"]
-        with harness.network_namespace(), executable_for_nobody() as executable, \
+        with harness.network_namespace(), harness.executable_for_all(harness.TCPECHOD) as executable, \
                 harness.Daemon('{ address = "127.0.0.1"; port = 7; }', wrapper=capability, executable=executable) as daemon:
             with socket.create_connection(("127.0.0.1", 7), harness.patience()) as client:
                 self.assertEqual(harness.exchange(client, b"x"), b"x")
