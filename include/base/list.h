@@ -10,7 +10,7 @@ struct list {
 };
 
 /* The structure that holds `member` at address `pointer`. */
-#define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+#define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
 
 /* Walks from the first member to the last; the body may remove the member that it was handed. */
 #define LIST_FOR_EACH(item, head)                                                                            \

@@ -12,7 +12,7 @@ static ALWAYS_INLINE void to_upper_any(uint8_t *text, size_t length)
         text[i] ^= case_bit;
     }
 }
-WITH_WIDE_VECTORS(to_upper, (uint8_t * text, size_t length), (text, length))
+WITH_WIDE_VECTORS(to_upper, (uint8_t *text, size_t length), (text, length))
 
 void ascii_to_upper(void *bytes, size_t length)
 {

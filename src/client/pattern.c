@@ -13,7 +13,7 @@
 #define BLOCK 64 /* words */
 #define PLACE_STEP UINT64_C(0x9e3779b97f4a7c15)
 
-#define EACH_BYTE(value) ((uint64_t)(value)*UINT64_C(0x0101010101010101))
+#define EACH_BYTE(value) ((uint64_t)(value) * UINT64_C(0x0101010101010101))
 
 /* The finaliser of splitmix64 (Steele, Lea & Flood, 2014). */
 static uint64_t mix(uint64_t x)
