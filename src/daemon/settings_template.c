@@ -20,15 +20,20 @@ static const char head[] =
 
 static const char active_listeners[] =
     "listeners = (\n"
-    "    # Loopback addresses: only programs on this host are served.\n"
+    "    # Loopback addresses: only programs on this host are served. Port 7 is the service's own, and\n"
+    "    # 7007 the one that tcpecho(1) asks when it is told none.\n"
     "    { address = \"127.0.0.1\"; port = 7; service = \"echo\"; },\n"
     "    { address = \"::1\"; port = 7; service = \"echo\"; },\n"
+    "    { address = \"127.0.0.1\"; port = 7007; service = \"echo\"; },\n"
+    "    { address = \"::1\"; port = 7007; service = \"echo\"; },\n"
     "    { address = \"127.0.0.1\"; port = 7008; service = \"upper\"; end_word = \"end\"; },\n"
     "    { address = \"::1\"; port = 7008; service = \"upper\"; end_word = \"end\"; }\n"
     "\n"
-    "    # To serve the network, replace the four lines above by these two. Whoever can reach the host\n"
-    "    # is a client then: see allow and deny below, and max_connections_per_source.\n"
+    "    # To serve the network, replace the six lines above by these three. Whoever can reach the host\n"
+    "    # is a client then: see allow and deny below, and max_connections_per_source. With\n"
+    "    # tcpechod.socket, change its addresses as well: tcpechod(8), \"Socket unit\", says how.\n"
     "    #{ address = \"*\"; port = 7; service = \"echo\"; },\n"
+    "    #{ address = \"*\"; port = 7007; service = \"echo\"; },\n"
     "    #{ address = \"*\"; port = 7008; service = \"upper\"; end_word = \"end\"; }\n"
     ");\n";
 

@@ -75,9 +75,15 @@ class SocketUnit(harness.TestCase):
         # Other listeners than these, of commented-out settings too, are none of the socket unit's.
         listeners = re.search(r"^listeners = \(\n(.*?)^\);", read("conf", "tcpechod.conf"), re.MULTILINE | re.DOTALL)
         places = re.findall(r'^ *\{ address = "(.*?)"; port = (\d+);', listeners.group(1), re.MULTILINE)
-        self.assertEqual(len(places), 4)
+        self.assertEqual(len(places), 6)
         streams = re.findall(r"^ListenStream=(.*)$", read("systemd", "tcpechod.socket"), re.MULTILINE)
         self.assertEqual(streams, [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places])
+
+    def test_has_the_port_that_the_client_asks(self):
+        page = read("man", "tcpecho.1")
+        port = re.search(r"^(\d+) unless given\b", page, re.MULTILINE).group(1)
+        for host in ("127.0.0.1", "[::1]"):
+            self.assertIn(f"\nListenStream={host}:{port}\n", read("systemd", "tcpechod.socket"))
 
     def test_has_the_backlog_of_the_settings(self):
         dump = harness.run_daemon("--dump").stdout

@@ -261,6 +261,8 @@ class GoodFiles(Files):
         self.assertTrue(self.dump("-c", INSTALLED).startswith("""listeners = (
     { address = "127.0.0.1"; port = 7; service = "echo"; },
     { address = "::1"; port = 7; service = "echo"; },
+    { address = "127.0.0.1"; port = 7007; service = "echo"; },
+    { address = "::1"; port = 7007; service = "echo"; },
     { address = "127.0.0.1"; port = 7008; service = "upper"; end_word = "end"; },
     { address = "::1"; port = 7008; service = "upper"; end_word = "end"; }
 );
@@ -279,12 +281,16 @@ class GoodFiles(Files):
         with open(INSTALLED, encoding="utf-8") as file:
             text = file.read()
         loopback = [line for line in text.splitlines() if line.strip().startswith("{ address")]
-        self.assertEqual(len(loopback), 4)
+        self.assertEqual(len(loopback), 6)
         for line in loopback:
             text = text.replace(line + "\n", "")
         text = text.replace("    #{ address", "    { address")
-        self.assertIn('listeners = (\n    { address = "*"; port = 7; service = "echo"; },\n',
-                      self.dump("-c", self.write(text)))
+        self.assertTrue(self.dump("-c", self.write(text)).startswith("""listeners = (
+    { address = "*"; port = 7; service = "echo"; },
+    { address = "*"; port = 7007; service = "echo"; },
+    { address = "*"; port = 7008; service = "upper"; end_word = "end"; }
+);
+"""))
 
     @unittest.skipIf(os.path.exists(DEFAULT_FILE), f"there is a {DEFAULT_FILE}")
     def test_built_in_defaults(self):

@@ -14,7 +14,8 @@ LISTENERS = """listeners = (
 );
 """
 
-PORTS = (("127.0.0.1", 7, b"hi\n"), ("::1", 7, b"hi\n"), ("127.0.0.1", 7008, b"HI\n"), ("::1", 7008, b"HI\n"))
+PORTS = tuple((address, port, answer) for port, answer in ((7, b"hi\n"), (7007, b"hi\n"), (7008, b"HI\n"))
+              for address in ("127.0.0.1", "::1"))
 
 
 class Start(machine.TestCase):
@@ -31,6 +32,10 @@ class Start(machine.TestCase):
         # Without -N, as people type it, nc goes on until it is told to stop.
         self.assertEqual(self.machine.run("sh", "-c", "echo hi | timeout 1 nc 127.0.0.1 7", check=False).stdout, "hi\n")
         self.assertEqual(self.machine.run("sh", "-c", "echo hi | nc -N ::1 7008").stdout, "HI\n")
+
+    def test_the_client_finds_the_daemon_by_itself(self):
+        self.machine.systemctl("start", "tcpechod")
+        self.assertEqual(self.machine.run("sh", "-c", "echo hi | tcpecho localhost").stdout, "hi\n")
 
     def test_runs_as_its_own_user(self):
         self.machine.systemctl("start", "tcpechod")

@@ -17,8 +17,8 @@ class Activation(machine.TestCase):
         self.machine.drop_in("[Socket]\nListenStream=\n" + "".join(f"{line}\n" for line in lines), "tcpechod.socket")
 
     def test_first_client_starts_the_daemon(self):
-        for address, port, answer in (("127.0.0.1", 7, b"hi\n"), ("::1", 7, b"hi\n"), ("127.0.0.1", 7008, b"HI\n"),
-                                      ("::1", 7008, b"HI\n")):
+        for address, port, answer in (("127.0.0.1", 7, b"hi\n"), ("::1", 7, b"hi\n"), ("127.0.0.1", 7007, b"hi\n"),
+                                      ("::1", 7007, b"hi\n"), ("127.0.0.1", 7008, b"HI\n"), ("::1", 7008, b"HI\n")):
             with self.subTest(address=address, port=port):
                 self.machine.systemctl("start", "tcpechod.socket")
                 self.assertEqual(self.machine.show("ActiveState"), "inactive")

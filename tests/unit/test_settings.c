@@ -294,7 +294,7 @@ START_TEST(the_installed_file_is_the_template)
     ck_assert_int_eq(settings_write_template(out), 0);
     fclose(out);
     CLEANUP(settings_freep) struct settings *settings = load_good(text);
-    ck_assert_uint_eq(settings->listener_count, 4);
+    ck_assert_uint_eq(settings->listener_count, 6);
     if (update) {
         CLEANUP(close_stream) FILE *file = fopen(update, "w");
         ck_assert_ptr_nonnull(file);
