@@ -96,7 +96,7 @@ int main(int argc, char *argv[])
     case ACTION_VERSION:
         return printed(options_print_version(stdout));
     case ACTION_RELOAD:
-        return reload_request(options.daemon);
+        return reload_request(options.daemon, RELOAD_PATIENCE_USEC);
     default:
         break;
     }

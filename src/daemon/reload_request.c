@@ -5,9 +5,11 @@
 #include "base/log.h"
 #include "daemon/options.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -23,14 +26,15 @@
 
 /* Two SIGHUPs that are pending at once are one, and the second one's value is lost: so it is sent again,
  * until the daemon says that it has it. */
-#define ASK_AGAIN_MSEC 500
-#define GIVE_UP_MSEC 30000
+#define ASK_AGAIN_USEC (500 * USEC_PER_MSEC)
 
-#define NAME_FORMAT "%05x" /* behind the NUL that makes it abstract */
+#define NAME_FORMAT "%05x" /* after the NUL that makes it abstract */
 #define NAME_LENGTH 5
 #define NUMBER_BITS 20
+#define MARK_BITS 12
 
-/* Above the number in the signal's value, so that no other program's value is taken for a name. */
+/* Above the number in the signal's value, so that no other program's value is taken for a name. Above both,
+ * where a pointer has the room, is a secret. */
 #define VALUE_MARK 0x5ec
 
 #define TAKEN "taken\n"
@@ -39,10 +43,11 @@
 
 #define COMMAND "tcpechod"
 
-static socklen_t name_of(unsigned number, struct sockaddr_un *name)
+static socklen_t name_of(uint64_t value, struct sockaddr_un *name)
 {
     *name = (struct sockaddr_un){.sun_family = AF_UNIX};
-    snprintf(name->sun_path + 1, NAME_LENGTH + 1, NAME_FORMAT, number);
+    (void)snprintf(name->sun_path + 1, NAME_LENGTH + 1, NAME_FORMAT,
+                   (unsigned)(value & ((1U << NUMBER_BITS) - 1)));
     return offsetof(struct sockaddr_un, sun_path) + 1 + NAME_LENGTH;
 }
 
@@ -50,33 +55,76 @@ static socklen_t name_of(unsigned number, struct sockaddr_un *name)
 
 static bool is_asked(const struct signalfd_siginfo *signal)
 {
-    return signal->ssi_code == SI_QUEUE && signal->ssi_int >> NUMBER_BITS == VALUE_MARK;
+    return signal->ssi_code == SI_QUEUE &&
+           (signal->ssi_ptr >> NUMBER_BITS & ((1U << MARK_BITS) - 1)) == VALUE_MARK;
 }
 
-static int send_back(const struct signalfd_siginfo *signal, const char *text)
+/* Whoever waits holds the socket until the end of its process: while that lives, nobody else can have the
+ * name. 0 is a process outside of our PID namespace, which the kernel tells nothing more of
+ * (pid_namespaces(7)). Returns 0 or a negative errno. */
+static int check_asker(pid_t asker)
 {
-    CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
+    if (asker == 0)
+        return 0;
+    CLEANUP(fd_close) int process = pidfd_open(asker, 0);
+    if (process < 0)
         return -errno;
+    struct pollfd ended = {.fd = process, .events = POLLIN};
+    int r = poll(&ended, 1, 0);
+    if (r < 0)
+        return -errno;
+    return r > 0 ? -ESRCH : 0;
+}
+
+/* What it returns is connected to a socket, and not to its name, which may change hands. */
+static int connect_to_asker(const struct signalfd_siginfo *signal)
+{
     struct sockaddr_un name;
-    socklen_t length = name_of((unsigned)signal->ssi_int & ((1U << NUMBER_BITS) - 1), &name);
-    if (sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&name, length) < 0)
+    socklen_t length = name_of(signal->ssi_ptr, &name);
+    CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&name, length) < 0)
         return -errno;
-    return 0;
+    int r = check_asker((pid_t)signal->ssi_pid);
+    return r < 0 ? r : TAKE_FD(fd);
 }
 
-int reload_take(const struct signalfd_siginfo *signal)
+static int send_back(const struct reload_reply *reply, const char *text)
 {
-    return is_asked(signal) ? send_back(signal, TAKEN) : 0;
+    struct iovec parts[] = {
+        {.iov_base = (void *)(uintptr_t)&reply->value, .iov_len = sizeof reply->value},
+        {.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)},
+    };
+    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    return sendmsg(reply->fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int reload_answer(const struct signalfd_siginfo *signal, int exit_status, const char *messages)
+int reload_take(const struct signalfd_siginfo *signal, struct reload_reply *reply)
 {
     if (!is_asked(signal))
         return 0;
+    if (signal->ssi_ptr == reply->value)
+        return RELOAD_REPEATED;
+    int fd = connect_to_asker(signal);
+    if (fd < 0)
+        return fd;
+    struct reload_reply taken = {.fd = fd, .value = signal->ssi_ptr};
+    int r = send_back(&taken, TAKEN);
+    if (r < 0)
+        fd_close(&taken.fd);
+    else
+        *reply = taken;
+    return r;
+}
+
+int reload_answer(struct reload_reply *reply, int exit_status, const char *messages)
+{
+    if (reply->fd < 0)
+        return 0;
     char answer[ANSWER_SIZE];
-    snprintf(answer, sizeof answer, STATUS_FORMAT "%s", exit_status, messages);
-    return send_back(signal, answer);
+    (void)snprintf(answer, sizeof answer, STATUS_FORMAT "%s", exit_status, messages);
+    int r = send_back(reply, answer);
+    fd_close(&reply->fd);
+    return r;
 }
 
 /* ---- Who asks ---- */
@@ -94,6 +142,14 @@ static int fail(const char *format, ...)
     (void)fprintf(stderr, "tcpechod --reload: %s\n", text);
     return EXIT_STATUS_SYSTEM;
 }
+
+struct request {
+    pid_t daemon;
+    int process; /* the daemon's pidfd: of the process that was checked, also when its number is another's by
+                    now */
+    int mailbox;
+    uint64_t value;
+};
 
 struct process_status {
     char name[64];
@@ -123,11 +179,8 @@ static int check_process(pid_t daemon)
 {
     struct process_status status;
     int r = read_process_status(daemon, &status);
-    if (r == -ENOENT) {
-        if (kill(daemon, 0) < 0 && errno == ESRCH)
-            return fail("there is no process %d", (int)daemon);
+    if (r == -ENOENT)
         return 0; /* a sandbox hides it from us (systemd.exec(5), ProtectProc=) */
-    }
     if (r < 0)
         return fail("cannot read /proc/%d/status: %s", (int)daemon, strerrordesc_np(-r));
     if (strncmp(status.name, COMMAND, strlen(COMMAND)) != 0)
@@ -158,43 +211,75 @@ static int check_namespace(pid_t daemon)
         (int)daemon);
 }
 
-/* Returns the socket, with the number in its name, or a negative errno. */
-static int open_mailbox(unsigned *number)
+/* The kernel drops every datagram that does not begin with the value (socket(7), SO_ATTACH_FILTER), so that
+ * nobody else fills the queue. It compares words in network order. */
+static int let_in_only(int fd, uint64_t value)
+{
+    uint32_t words[2];
+    memcpy(words, &value, sizeof words);
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ntohl(words[0]), 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, sizeof words[0]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ntohl(words[1]), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    const struct sock_fprog filter = {.len = sizeof code / sizeof code[0], .filter = code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+}
+
+/* Returns the socket, with the value that the signal shall have, or a negative errno. The name is public
+ * (/proc/net/unix), and the secret is not. */
+static int open_mailbox(uint64_t *value)
 {
     CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     socklen_t length = sizeof name;
     int on = 1;
+    unsigned number;
+    uint32_t secret;
 
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
+    if (fd < 0 || getrandom(&secret, sizeof secret, 0) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
         bind(fd, (const struct sockaddr *)&name, sizeof name.sun_family) < 0 ||
         getsockname(fd, (struct sockaddr *)&name, &length) < 0)
         return -errno;
-    if (sscanf(name.sun_path + 1, "%5x", number) != 1)
+    if (sscanf(name.sun_path + 1, "%5x", &number) != 1)
         return -EINVAL;
+    *value = (uintptr_t)((uint64_t)secret << 32 | (uint64_t)VALUE_MARK << NUMBER_BITS | number);
+    if (let_in_only(fd, *value) < 0)
+        return -errno;
     return TAKE_FD(fd);
 }
 
-/* Returns the length of the text, or -EAGAIN when what came is not from the daemon. */
-static ssize_t receive(int mailbox, pid_t daemon, char *answer, size_t size)
+/* Returns the length of the text, or -EAGAIN when nothing has come, or not from the daemon. What came before
+ * the filter was there does not begin with the value. */
+static ssize_t receive(const struct request *request, char *answer, size_t size)
 {
     union {
         struct cmsghdr header; /* for its alignment */
         char bytes[CMSG_SPACE(sizeof(struct ucred))];
     } control;
-    struct iovec data = {.iov_base = answer, .iov_len = size - 1};
+    uint64_t value;
+    struct iovec parts[] = {{.iov_base = &value, .iov_len = sizeof value},
+                            {.iov_base = answer, .iov_len = size - 1}};
     struct msghdr message = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t length = recvmsg(mailbox, &message, 0);
+        .msg_iov = parts, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t length = recvmsg(request->mailbox, &message, 0);
     if (length < 0)
         return -errno;
-    answer[length] = '\0';
     const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     struct ucred sender;
-    if (!header || header->cmsg_type != SCM_CREDENTIALS)
+    if (!header || header->cmsg_type != SCM_CREDENTIALS || length < (ssize_t)sizeof value ||
+        value != request->value)
         return -EAGAIN;
     memcpy(&sender, CMSG_DATA(header), sizeof sender);
-    return sender.pid == daemon ? length : -EAGAIN;
+    if (sender.pid != request->daemon)
+        return -EAGAIN;
+    length -= (ssize_t)sizeof value;
+    answer[length] = '\0';
+    return length;
 }
 
 /* The daemon has put the same messages into the journal. */
@@ -211,27 +296,51 @@ static int tell(const char *answer)
     return exit_status;
 }
 
-static int ask(pid_t daemon, unsigned number)
+/* The process that was checked, and no other that has its number by now. */
+static int ask(const struct request *request)
 {
-    const union sigval value = {.sival_int = VALUE_MARK << NUMBER_BITS | (int)number};
-    if (sigqueue(daemon, SIGHUP, value) == 0)
+    siginfo_t info = {.si_signo = SIGHUP, .si_code = SI_QUEUE};
+    info.si_pid = getpid();
+    info.si_uid = getuid();
+    info.si_value.sival_ptr = (void *)(uintptr_t)request->value; /* NOLINT(performance-no-int-to-ptr) */
+    if (pidfd_send_signal(request->process, SIGHUP, &info, 0) == 0)
         return 0;
-    return fail("cannot send SIGHUP to process %d: %s", (int)daemon, strerrordesc_np(errno));
+    return fail("cannot send SIGHUP to process %d: %s", (int)request->daemon, strerrordesc_np(errno));
 }
 
-/* Returns the exit status. */
-static int await(pid_t daemon, int process, int mailbox, unsigned number)
+/* Until something has come, the daemon has ended, or the time is up. Returns 0 or a negative errno. */
+static int wait_until(uint64_t until, struct pollfd fds[2])
 {
+    uint64_t now = clock_monotonic_usec();
+    const struct timespec time = clock_timespec(until > now ? until - now : 0);
+    if (ppoll(fds, 2, &time, NULL) >= 0)
+        return 0;
+    if (errno != EINTR)
+        return -errno;
+    fds[0].revents = fds[1].revents = 0;
+    return 0;
+}
+
+/* Looks at what has come before it says that the time is up. Returns the exit status. */
+static int await(const struct request *request, uint64_t patience_usec)
+{
+    uint64_t start = clock_monotonic_usec(), give_up = start + patience_usec, ask_again = start, now;
     bool is_taken = false;
-    for (int waited = 0; waited < GIVE_UP_MSEC; waited += ASK_AGAIN_MSEC) {
-        int status = is_taken || !is_ready_for_sighup(daemon) ? 0 : ask(daemon, number);
-        if (status != 0)
-            return status;
-        struct pollfd fds[] = {{.fd = mailbox, .events = POLLIN}, {.fd = process, .events = POLLIN}};
-        if (poll(fds, 2, ASK_AGAIN_MSEC) < 0)
-            return fail("cannot wait for the answer: %s", strerrordesc_np(errno));
+    do {
+        now = clock_monotonic_usec();
+        if (!is_taken && now >= ask_again) {
+            int status = is_ready_for_sighup(request->daemon) ? ask(request) : 0;
+            if (status != 0)
+                return status;
+            ask_again = now + ASK_AGAIN_USEC;
+        }
+        struct pollfd fds[] = {{.fd = request->mailbox, .events = POLLIN},
+                               {.fd = request->process, .events = POLLIN}};
+        int r = wait_until(!is_taken && ask_again < give_up ? ask_again : give_up, fds);
+        if (r < 0)
+            return fail("cannot wait for the answer: %s", strerrordesc_np(-r));
         char answer[ANSWER_SIZE];
-        ssize_t length = fds[0].revents ? receive(mailbox, daemon, answer, sizeof answer) : -EAGAIN;
+        ssize_t length = fds[0].revents ? receive(request, answer, sizeof answer) : -EAGAIN;
         if (length >= 0 && strcmp(answer, TAKEN) == 0)
             is_taken = true;
         else if (length >= 0)
@@ -239,24 +348,27 @@ static int await(pid_t daemon, int process, int mailbox, unsigned number)
         else if (length != -EAGAIN)
             return fail("cannot receive the answer: %s", strerrordesc_np((int)-length));
         else if (fds[1].revents)
-            return fail("process %d ended before it answered; its log says why", (int)daemon);
-    }
-    return fail("no answer from process %d in %d s; its log may say more", (int)daemon, GIVE_UP_MSEC / 1000);
+            return fail("process %d ended before it answered; its log says why", (int)request->daemon);
+    } while (now < give_up);
+    return fail("no answer from process %d in %.3g s; its log may say more", (int)request->daemon,
+                (double)patience_usec / (double)USEC_PER_SEC);
 }
 
-int reload_request(pid_t daemon)
+int reload_request(pid_t daemon, uint64_t patience_usec)
 {
+    CLEANUP(fd_close) int process = pidfd_open(daemon, 0);
+    if (process < 0)
+        return errno == ESRCH ? fail("there is no process %d", (int)daemon)
+                              : fail("cannot watch process %d: %s", (int)daemon, strerrordesc_np(errno));
     int status = check_process(daemon);
     if (status == 0)
         status = check_namespace(daemon);
     if (status != 0)
         return status;
-    unsigned number;
-    CLEANUP(fd_close) int mailbox = open_mailbox(&number);
+    uint64_t value = 0;
+    CLEANUP(fd_close) int mailbox = open_mailbox(&value);
     if (mailbox < 0)
         return fail("cannot make a socket for the answer: %s", strerrordesc_np(-mailbox));
-    CLEANUP(fd_close) int process = pidfd_open(daemon, 0);
-    if (process < 0)
-        return fail("cannot watch process %d: %s", (int)daemon, strerrordesc_np(errno));
-    return await(daemon, process, mailbox, number);
+    const struct request request = {.daemon = daemon, .process = process, .mailbox = mailbox, .value = value};
+    return await(&request, patience_usec);
 }

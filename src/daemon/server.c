@@ -45,6 +45,7 @@ struct server {
     struct acceptor acceptor;
     struct manager manager;
     struct watchdog watchdog;
+    struct reload_reply reload_reply;
     struct timer drain_timer;
     uint64_t drain_deadline; /* usec */
     bool stopping;
@@ -187,11 +188,11 @@ static int reload(struct server *server)
 
 static void on_reload_signal(struct server *server, const struct signalfd_siginfo *info)
 {
-    int r = reload_take(info);
-    if (r < 0) {
+    int r = reload_take(info, &server->reload_reply);
+    if (r < 0)
         report_reload_unasked(-r);
+    if (r != 0)
         return;
-    }
     int status = EXIT_STATUS_SYSTEM;
     const char *errors = "not reloaded: the daemon is stopping\n";
     if (!server->stopping) {
@@ -201,7 +202,7 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
         manager_reloaded(&server->manager, status == 0 ? "" : reports_first_error());
         errors = reports_errors();
     }
-    r = reload_answer(info, status, errors);
+    r = reload_answer(&server->reload_reply, status, errors);
     if (r < 0)
         report_reload_unanswered(-r);
 }
@@ -395,7 +396,7 @@ static void serve(struct server *server)
 
 int server_run(const struct options *options, struct settings *settings)
 {
-    struct server server = {.options = options, .settings = settings};
+    struct server server = {.options = options, .settings = settings, .reload_reply = RELOAD_REPLY_NONE};
     configure_log(settings);
     reports_begin(true);
     server.descriptors = limits_raise_descriptors();

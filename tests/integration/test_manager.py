@@ -126,7 +126,7 @@ class Reload(harness.TestCase):
 
     def test_who_asked_is_gone(self):
         with harness.Daemon(config=file(ECHO), faults="") as daemon:
-            daemon.faults.arm("sendto:ECONNREFUSED:1")
+            daemon.faults.arm("sendmsg:ECONNREFUSED:1")
             self.assert_in_force(self.reload(daemon))  # asks again
             daemon.wait_log("warning: not reloaded: cannot answer who asked for it: Connection refused")
             daemon.wait_log("notice: reloaded")
@@ -134,7 +134,7 @@ class Reload(harness.TestCase):
 
     def test_who_asked_leaves_meanwhile(self):
         with harness.Daemon(config=file(ECHO), faults="") as daemon:
-            daemon.faults.arm("sendto:ECONNREFUSED:2")
+            daemon.faults.arm("sendmsg:ECONNREFUSED:2")
             asker = subprocess.Popen([harness.TCPECHOD, "--reload", str(daemon.pid)], stdin=subprocess.DEVNULL)
             daemon.wait_log("notice: reloaded")
             daemon.wait_log("warning: cannot tell who asked for the reload how it went: Connection refused")
@@ -157,6 +157,36 @@ class Reload(harness.TestCase):
             self.assertEqual(result.returncode, SYSTEM_ERROR)
             self.assertIn(f"process {daemon.pid} is in another network namespace", result.stderr)
             self.assertEqual(daemon.notify.values("RELOADING"), ["1"])  # and it was not asked
+
+    def test_strangers_are_not_heard(self):
+        """The name of the socket for the answer is public: anybody may send to it, and it changes nothing."""
+        with harness.Daemon(config=file(ECHO)) as daemon:
+            before = self.autobound()
+            daemon.send_signal(signal.SIGSTOP)
+            asker = subprocess.Popen([harness.TCPECHOD, "--reload", str(daemon.pid)], stdin=subprocess.DEVNULL,
+                                     stderr=subprocess.PIPE, text=True)
+            names = harness.wait_until(lambda: self.autobound() - before, "the socket of who asks")
+            with harness.socket.socket(harness.socket.AF_UNIX, harness.socket.SOCK_DGRAM) as stranger:
+                stranger.setblocking(False)
+                end = time.monotonic() + 1.2
+                sent = 0
+                while time.monotonic() < end or sent < 2000:
+                    for name in names:
+                        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+                            stranger.sendto(b"taken\n" if sent % 2 else b"69\nnever\n", b"\0" + name)
+                    sent += 1
+            self.assertIsNone(asker.poll(), "it has given up")
+            daemon.send_signal(signal.SIGCONT)
+            self.assertEqual(("", 0), (asker.communicate(timeout=harness.patience(30))[1], asker.returncode))
+            daemon.write_config(file(ECHO, UPPER))
+            self.assert_in_force(self.reload(daemon))
+            self.assertEqual(daemon.count_log("notice: reloaded"), 2)
+
+    @staticmethod
+    def autobound():
+        """The abstract names that the kernel made, of this network."""
+        with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
+            return {line.split("@")[1].strip().encode() for line in file if re.search(r" @[0-9a-f]{5}$", line)}
 
     def test_usage(self):
         for arguments in (("--reload",), ("--reload", "x"), ("--reload", "0"), ("--reload", "-1"), ("--reload", "1.5"),

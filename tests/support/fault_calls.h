@@ -42,6 +42,7 @@
     X(open)                                                                                                  \
     X(open_memstream)                                                                                        \
     X(pidfd_open)                                                                                            \
+    X(pidfd_send_signal)                                                                                     \
     X(pipe2)                                                                                                 \
     X(poll)                                                                                                  \
     X(ppoll)                                                                                                 \
@@ -72,7 +73,6 @@
     X(shutdown)                                                                                              \
     X(sigaction)                                                                                             \
     X(signalfd)                                                                                              \
-    X(sigqueue)                                                                                              \
     X(socket)                                                                                                \
     X(socket_inet)                                                                                           \
     X(socket_inet6)                                                                                          \

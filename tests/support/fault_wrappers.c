@@ -116,9 +116,9 @@ int __wrap_socket(int family, int type, int protocol)
     return __real_socket(family, type, protocol);
 }
 
-WRAP(int, sigqueue, (pid_t process, int number, const union sigval value), (process, number, value),
-     FAIL_ERRNO)
 WRAP(int, pidfd_open, (pid_t process, unsigned flags), (process, flags), FAIL_ERRNO)
+WRAP(int, pidfd_send_signal, (int process, int number, siginfo_t *info, unsigned flags),
+     (process, number, info, flags), FAIL_ERRNO)
 
 WRAP(int, epoll_create1, (int flags), (flags), FAIL_ERRNO)
 WRAP(int, epoll_wait, (int fd, struct epoll_event *events, int count, int timeout),

@@ -64,12 +64,12 @@ static void end_daemon(void)
 }
 
 /* Asks it; returns what was written to stderr. */
-static const char *ask(pid_t process, int expected)
+static const char *ask_for(pid_t process, uint64_t patience_usec, int expected)
 {
     unsigned before = open_descriptors();
     unsetenv("JOURNAL_STREAM");
     capture(LOG_LEVEL_INFO);
-    int status = reload_request(process);
+    int status = reload_request(process, patience_usec);
     fault_disarm();
     const char *text = written();
     ck_assert_msg(status == expected, "exit status %d: %s", status, text);
@@ -77,23 +77,30 @@ static const char *ask(pid_t process, int expected)
     return text;
 }
 
-static void answer(const struct signalfd_siginfo *info, int status, const char *messages)
+static const char *ask(pid_t process, int expected)
 {
-    if (reload_answer(info, status, messages) < 0)
+    return ask_for(process, RELOAD_PATIENCE_USEC, expected);
+}
+
+static void answer(struct reload_reply *reply, int status, const char *messages)
+{
+    if (reload_answer(reply, status, messages) < 0)
         _exit(1);
 }
 
-static void take(const struct signalfd_siginfo *info)
+static struct reload_reply take(const struct signalfd_siginfo *info)
 {
-    if (reload_take(info) < 0)
+    struct reload_reply reply = RELOAD_REPLY_NONE;
+    if (reload_take(info, &reply) < 0)
         _exit(1);
+    return reply;
 }
 
 static void succeed(void)
 {
     struct signalfd_siginfo info = next_signal();
-    take(&info);
-    answer(&info, 0, "");
+    struct reload_reply reply = take(&info);
+    answer(&reply, 0, "");
 }
 
 /* Whoever has been told that the daemon has the signal does not send another. */
@@ -102,10 +109,10 @@ static void take_a_while(void)
     const struct timespec while_ = {.tv_sec = 1, .tv_nsec = 200000000};
     sigset_t pending;
     struct signalfd_siginfo info = next_signal();
-    take(&info);
+    struct reload_reply reply = take(&info);
     nanosleep(&while_, NULL);
     sigpending(&pending);
-    answer(&info, sigismember(&pending, SIGHUP) ? EXIT_STATUS_SYSTEM : 0, "asked again\n");
+    answer(&reply, sigismember(&pending, SIGHUP) ? EXIT_STATUS_SYSTEM : 0, "asked again\n");
 }
 
 static void start_slowly(void)
@@ -122,7 +129,8 @@ static void start_slowly(void)
 static void refuse(void)
 {
     struct signalfd_siginfo info = next_signal();
-    answer(&info, EXIT_STATUS_SETTINGS, "FILE:1: one\nFILE:2: another\n");
+    struct reload_reply reply = take(&info);
+    answer(&reply, EXIT_STATUS_SETTINGS, "FILE:1: one\nFILE:2: another\n");
 }
 
 static void answer_the_second(void)
@@ -137,43 +145,79 @@ static void leave(void)
     _exit(0);
 }
 
-/* A process that knows the socket's name, and is not the one that was asked. */
-static void interfere(const struct signalfd_siginfo *info, int times)
+/* To the socket that the value names, which everybody can. Returns what send(2) does. */
+static ssize_t send_to(uint64_t value, const void *bytes, size_t length)
 {
+    char name[6];
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    snprintf(name, sizeof name, "%05x", (unsigned)value & 0xfffff);
+    memcpy(to.sun_path + 1, name, 5);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    ssize_t n =
+        sendto(fd, bytes, length, 0, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + 6);
+    close(fd);
+    return n;
+}
+
+/* A process that knows the value, and is not the one that was asked. */
+static void be_impersonated(void)
+{
+    struct signalfd_siginfo info = next_signal();
+    struct reload_reply reply = take(&info);
     pid_t other = fork();
     if (other == 0) {
-        for (int i = 0; i < times; i++)
-            answer(info, EXIT_STATUS_CANNOT_LISTEN, "never\n");
+        answer(&reply, EXIT_STATUS_CANNOT_LISTEN, "never\n");
         _exit(0);
     }
     waitpid(other, NULL, 0);
+    answer(&reply, 0, "");
 }
 
-static void be_interfered_with(void)
+/* What does not begin with the value: as many as fill any queue (net.unix.max_dgram_qlen), and none of them
+ * takes a place in this one. */
+static void flood(uint64_t value)
+{
+    static const char *const texts[] = {"", "taken\n", "69\nnever\n",
+                                        "\0\0\0\0\0\0\0\0"
+                                        "69\nnever\n"};
+    const uint64_t near[] = {value ^ 1, value ^ 1ULL << 63};
+    for (int i = 0; i < 300; i++) {
+        bool sent = send_to(value, near, sizeof near[0]) > 0 && send_to(value, near + 1, sizeof near[1]) > 0;
+        for (size_t j = 0; j < COUNT_OF(texts); j++)
+            sent = sent && send_to(value, texts[j], strlen(texts[j])) >= 0;
+        if (!sent)
+            _exit(1);
+    }
+}
+
+static void be_flooded(void)
 {
     struct signalfd_siginfo info = next_signal();
-    interfere(&info, 2);
-    answer(&info, 0, "");
+    flood(info.ssi_ptr);
+    struct reload_reply reply = take(&info);
+    flood(info.ssi_ptr);
+    answer(&reply, 0, "");
 }
 
-/* The asker wakes for each, so this is sooner over than its patience. */
+/* What others send is neither an answer nor the time. A moment for the three that are due in 1.2 s. */
 static void never_answer(void)
 {
-    for (;;) {
+    for (int asked = 0; asked < 3; asked++) {
         struct signalfd_siginfo info = next_signal();
-        interfere(&info, 1);
+        for (int i = 0; i < 100; i++)
+            send_to(info.ssi_ptr, "taken\n", 6);
     }
+    next_signal();
+    _exit(1);
 }
 
 static void answer_nonsense(void)
 {
     struct signalfd_siginfo info = next_signal();
-    char name[6];
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    snprintf(name, sizeof name, "%05x", (unsigned)info.ssi_int & 0xfffff);
-    memcpy(to.sun_path + 1, name, 5);
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sendto(fd, "hello", 5, 0, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + 6);
+    char answer[13];
+    memcpy(answer, &info.ssi_ptr, 8);
+    memcpy(answer + 8, "hello", 5);
+    send_to(info.ssi_ptr, answer, sizeof answer);
 }
 
 START_TEST(in_force)
@@ -225,7 +269,14 @@ END_TEST
 
 START_TEST(answers_of_others_are_not_heard)
 {
-    start_daemon("tcpechod", be_interfered_with);
+    start_daemon("tcpechod", be_impersonated);
+    ck_assert_str_eq(ask(daemon_process, 0), "");
+}
+END_TEST
+
+START_TEST(others_take_no_room)
+{
+    start_daemon("tcpechod", be_flooded);
     ck_assert_str_eq(ask(daemon_process, 0), "");
 }
 END_TEST
@@ -233,7 +284,20 @@ END_TEST
 START_TEST(no_answer)
 {
     start_daemon("tcpechod", never_answer);
-    expect_in(ask(daemon_process, EXIT_STATUS_SYSTEM), "no answer from process");
+    uint64_t before = clock_monotonic_usec();
+    const char *text = ask_for(daemon_process, 1200 * USEC_PER_MSEC, EXIT_STATUS_SYSTEM);
+    expect_in(text, "no answer from process");
+    expect_in(text, "in 1.2 s;");
+    ck_assert_uint_ge(clock_monotonic_usec() - before, 1200 * USEC_PER_MSEC);
+}
+END_TEST
+
+/* A wait that is over late looks once more: the answer was in time. */
+START_TEST(answer_is_read_after_the_time_is_up)
+{
+    start_daemon("tcpechod", succeed);
+    fault_rules("ppoll:sleep=700:1");
+    ck_assert_str_eq(ask_for(daemon_process, 100 * USEC_PER_MSEC, 0), "");
 }
 END_TEST
 
@@ -273,19 +337,26 @@ END_TEST
 START_TEST(every_call_may_fail)
 {
     static const struct {
-        const char *call;
+        const char *rule;
         int error;
         const char *message;
     } calls[] = {
-        {"fopen", EACCES, "cannot read /proc/"},        {"fgets", ESRCH, "cannot read /proc/"},
-        {"socket", EMFILE, "cannot make a socket"},     {"setsockopt", ENOMEM, "cannot make a socket"},
-        {"bind", ENOMEM, "cannot make a socket"},       {"getsockname", ENOBUFS, "cannot make a socket"},
-        {"pidfd_open", EMFILE, "cannot watch process"}, {"sigqueue", EPERM, "cannot send SIGHUP to process"},
-        {"poll", ENOMEM, "cannot wait for the answer"}, {"recvmsg", EIO, "cannot receive the answer"},
+        {"fopen:EACCES:1", EACCES, "cannot read /proc/"},
+        {"fgets:ESRCH:1", ESRCH, "cannot read /proc/"},
+        {"socket:EMFILE:1", EMFILE, "cannot make a socket"},
+        {"getrandom:ENOSYS:1", ENOSYS, "cannot make a socket"},
+        {"setsockopt:ENOMEM:1", ENOMEM, "cannot make a socket"},
+        {"setsockopt:ENOMEM:2", ENOMEM, "cannot make a socket"},
+        {"bind:ENOMEM:1", ENOMEM, "cannot make a socket"},
+        {"getsockname:ENOBUFS:1", ENOBUFS, "cannot make a socket"},
+        {"pidfd_open:EMFILE:1", EMFILE, "cannot watch process"},
+        {"pidfd_send_signal:EPERM:1", EPERM, "cannot send SIGHUP to process"},
+        {"ppoll:ENOMEM:1", ENOMEM, "cannot wait for the answer"},
+        {"recvmsg:EIO:1", EIO, "cannot receive the answer"},
     };
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
         start_daemon("tcpechod", succeed);
-        fault_arm(calls[i].call, calls[i].error, 1);
+        fault_rules(calls[i].rule);
         const char *text = ask(daemon_process, EXIT_STATUS_SYSTEM);
         expect_in(text, calls[i].message);
         expect_in(text, strerror(calls[i].error));
@@ -296,32 +367,140 @@ END_TEST
 
 /* ---- the daemon's side ---- */
 
+/* A signal of this process, with this value. */
+static struct signalfd_siginfo asked(uint64_t value)
+{
+    return (struct signalfd_siginfo){
+        .ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_pid = (uint32_t)getpid(), .ssi_ptr = value};
+}
+
+/* Returns the socket of one that waits, and the value that names it. */
+static int open_mailbox(uint64_t *value)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    socklen_t length = sizeof name;
+    unsigned number;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof name.sun_family), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&name, &length), 0);
+    ck_assert_int_eq(sscanf(name.sun_path + 1, "%5x", &number), 1);
+    *value = 0xabcd01235ecULL << 20 | number;
+    return fd;
+}
+
+static void expect_message(int mailbox, uint64_t value, const char *text)
+{
+    char bytes[64] = "";
+    ssize_t length = recv(mailbox, bytes, sizeof bytes - 1, 0);
+    ck_assert_int_eq(length, (ssize_t)(sizeof value + strlen(text)));
+    ck_assert_mem_eq(bytes, &value, sizeof value);
+    ck_assert_str_eq(bytes + sizeof value, text);
+}
+
 START_TEST(only_who_asked_is_answered)
 {
-    const struct signalfd_siginfo killed = {.ssi_signo = SIGHUP, .ssi_code = SI_USER, .ssi_int = 0x5ec00000};
-    const struct signalfd_siginfo queued = {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_int = 1};
-    const struct signalfd_siginfo negative = {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_int = -1};
-    ck_assert_int_eq(reload_take(&killed), 0);
-    fault_rules("sendto:EIO");
-    int a = reload_answer(&killed, 0, ""), b = reload_answer(&queued, 0, ""),
-        c = reload_answer(&negative, 0, "");
-    ck_assert_uint_eq(fault_disarm(), 0);
-    ck_assert_int_eq(a, 0);
-    ck_assert_int_eq(b, 0);
-    ck_assert_int_eq(c, 0);
+    const struct signalfd_siginfo others[] = {
+        {.ssi_signo = SIGHUP, .ssi_code = SI_USER, .ssi_ptr = 0x5ec00000},
+        {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_ptr = 1},
+        {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_ptr = UINT64_MAX},
+    };
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        struct reload_reply reply = RELOAD_REPLY_NONE;
+        ck_assert_int_eq(reload_take(&others[i], &reply), 0);
+        ck_assert_int_eq(reply.fd, -1);
+        ck_assert_int_eq(reload_answer(&reply, 0, "never\n"), 0);
+    }
+}
+END_TEST
+
+/* A second signal, sent when the first had not been taken yet, is the same request. */
+START_TEST(repeated_request_is_taken_once)
+{
+    unsigned before = open_descriptors();
+    uint64_t value;
+    int mailbox = open_mailbox(&value);
+    struct reload_reply reply = RELOAD_REPLY_NONE;
+    struct signalfd_siginfo info = asked(value);
+    ck_assert_int_eq(reload_take(&info, &reply), 0);
+    ck_assert_int_eq(reload_answer(&reply, 0, "done\n"), 0);
+    ck_assert_int_eq(reload_take(&info, &reply), RELOAD_REPEATED);
+    expect_message(mailbox, value, "taken\n");
+    expect_message(mailbox, value, "0\ndone\n");
+    ck_assert_int_eq(recv(mailbox, &value, sizeof value, 0), -1);
+
+    info.ssi_ptr ^= 1ULL << 40; /* another one, by the same name */
+    ck_assert_int_eq(reload_take(&info, &reply), 0);
+    ck_assert_int_eq(reload_answer(&reply, 0, ""), 0);
+    close(mailbox);
+    ck_assert_uint_eq(open_descriptors(), before);
+}
+END_TEST
+
+/* Its name may be another's by now, who would read what is wrong with the settings. */
+START_TEST(who_asked_and_has_ended_is_told_nothing)
+{
+    uint64_t value;
+    int mailbox = open_mailbox(&value);
+    struct reload_reply reply = RELOAD_REPLY_NONE;
+    struct signalfd_siginfo info = asked(value);
+    siginfo_t ended;
+    pid_t asker = fork();
+    if (asker == 0)
+        _exit(0);
+    info.ssi_pid = (uint32_t)asker;
+    ck_assert_int_eq(waitid(P_PID, (id_t)asker, &ended, WEXITED | WNOWAIT), 0);
+    ck_assert_int_eq(reload_take(&info, &reply), -ESRCH); /* a zombie has no sockets */
+    waitpid(asker, NULL, 0);
+    ck_assert_int_eq(reload_take(&info, &reply), -ESRCH);
+    ck_assert_int_eq(reply.fd, -1);
+    ck_assert_int_eq(recv(mailbox, &value, sizeof value, 0), -1);
+    close(mailbox);
+}
+END_TEST
+
+START_TEST(who_asks_from_an_outer_pid_namespace)
+{
+    uint64_t value;
+    int mailbox = open_mailbox(&value);
+    struct reload_reply reply = RELOAD_REPLY_NONE;
+    struct signalfd_siginfo info = asked(value);
+    info.ssi_pid = 0;
+    ck_assert_int_eq(reload_take(&info, &reply), 0);
+    ck_assert_int_eq(reload_answer(&reply, 0, ""), 0);
+    expect_message(mailbox, value, "taken\n");
+    close(mailbox);
 }
 END_TEST
 
 START_TEST(answer_that_does_not_arrive)
 {
-    const struct signalfd_siginfo info = {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_int = 0x5ecfffff};
+    static const struct {
+        const char *rule;
+        int error;
+    } cases[] = {{"socket:EMFILE:1", EMFILE},
+                 {"connect:ECONNREFUSED:1", ECONNREFUSED},
+                 {"pidfd_open:EMFILE:1", EMFILE},
+                 {"poll:ENOMEM:1", ENOMEM},
+                 {"sendmsg:EAGAIN:1", EAGAIN}};
     unsigned before = open_descriptors();
-    ck_assert_int_eq(reload_take(&info), -ECONNREFUSED); /* nobody is there */
-    ck_assert_int_eq(reload_answer(&info, 0, ""), -ECONNREFUSED);
-    fault_arm("socket", EMFILE, 1);
-    int r = reload_answer(&info, 0, "");
-    fault_disarm();
-    ck_assert_int_eq(r, -EMFILE);
+    uint64_t value;
+    int mailbox = open_mailbox(&value);
+    struct reload_reply reply = RELOAD_REPLY_NONE;
+    struct signalfd_siginfo info = asked(value);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        fault_rules(cases[i].rule);
+        int r = reload_take(&info, &reply);
+        fault_disarm();
+        ck_assert_int_eq(r, -cases[i].error);
+        ck_assert_int_eq(reply.fd, -1);
+    }
+    /* It has not been taken, so it is no repetition. */
+    ck_assert_int_eq(reload_take(&info, &reply), 0);
+    close(mailbox);
+    ck_assert_int_eq(reload_answer(&reply, 0, ""), -ECONNREFUSED);
+    ck_assert_int_eq(reply.fd, -1);
+    info.ssi_ptr ^= 1ULL << 40;
+    ck_assert_int_eq(reload_take(&info, &reply), -ECONNREFUSED); /* nobody is there */
     ck_assert_uint_eq(open_descriptors(), before);
 }
 END_TEST
@@ -337,13 +516,18 @@ int main(void)
     tcase_add_test(tests, asks_once);
     tcase_add_test(tests, daemon_that_is_not_ready_yet);
     tcase_add_test(tests, answers_of_others_are_not_heard);
+    tcase_add_test(tests, others_take_no_room);
     tcase_add_test(tests, no_answer);
+    tcase_add_test(tests, answer_is_read_after_the_time_is_up);
     tcase_add_test(tests, nonsense);
     tcase_add_test(tests, ends_instead);
     tcase_add_test(tests, some_other_process);
     tcase_add_test(tests, no_such_process);
     tcase_add_test(tests, every_call_may_fail);
     tcase_add_test(tests, only_who_asked_is_answered);
+    tcase_add_test(tests, repeated_request_is_taken_once);
+    tcase_add_test(tests, who_asked_and_has_ended_is_told_nothing);
+    tcase_add_test(tests, who_asks_from_an_outer_pid_namespace);
     tcase_add_test(tests, answer_that_does_not_arrive);
     return run_case(tests);
 }
