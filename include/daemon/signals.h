@@ -11,9 +11,13 @@ struct signals {
     void (*on_signal)(struct signals *signals, const struct signalfd_siginfo *info);
 };
 
-/* Blocks SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, and ignores SIGPIPE. Call before the first thread
- * starts, so that all inherit it. */
+/* Blocks SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 and SIGCHLD, and ignores SIGPIPE. Call before the first
+ * thread starts, so that all inherit it. */
 void signals_block(void);
+
+/* Waits for the children that have ended, so that none stays a zombie: those of a shell that has executed us,
+ * and in a container, as its process 1, every process whose parent has ended. Never blocks. */
+void signals_reap(void);
 
 /* Reports those signals on the loop. Returns 0 or a negative errno with nothing to release. Main thread. */
 int signals_init(struct signals *signals, struct event_loop *loop,

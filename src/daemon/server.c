@@ -222,6 +222,8 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
         report_no_handover();
     } else if (number == SIGHUP) {
         on_reload_signal(server, info);
+    } else if (number == SIGCHLD) {
+        signals_reap();
     }
 }
 
@@ -272,7 +274,9 @@ static void free_loop(struct server *server)
 
 static int receive_signals(struct server *server)
 {
-    return signals_init(&server->signals, &server->loop, on_signal);
+    int r = signals_init(&server->signals, &server->loop, on_signal);
+    signals_reap(); /* what ended before the signal was blocked */
+    return r;
 }
 
 static void ignore_signals(struct server *server)

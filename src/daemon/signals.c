@@ -4,11 +4,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void handled_signals(sigset_t *set)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
     sigemptyset(set);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         sigaddset(set, numbers[i]);
@@ -20,6 +21,14 @@ void signals_block(void)
     handled_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    /* Inherited as ignored, it would not come, and no child could be waited for (wait(2)). */
+    signal(SIGCHLD, SIG_DFL);
+}
+
+void signals_reap(void)
+{
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        continue;
 }
 
 static void on_ready(struct event_source *source, uint32_t events)

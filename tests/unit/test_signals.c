@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 static struct event_loop loop;
 static struct signals signals;
@@ -44,12 +45,13 @@ static void teardown(void)
     event_loop_deinit(&loop);
     pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGCHLD, SIG_DFL);
 }
 
 START_TEST(blocks_its_own)
 {
-    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
-    static const int others[] = {SIGCHLD, SIGSEGV, SIGALRM, SIGPIPE};
+    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
+    static const int others[] = {SIGSEGV, SIGALRM, SIGPIPE};
     sigset_t mask;
     struct sigaction action;
     pthread_sigmask(SIG_BLOCK, NULL, &mask);
@@ -81,6 +83,47 @@ START_TEST(reports_each)
     ck_assert_int_eq(seen[0] + seen[1], SIGHUP + SIGUSR1);
     signals_deinit(&signals);
     ck_assert_int_eq(signals.source.fd, -1);
+}
+END_TEST
+
+static pid_t start_child(void)
+{
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    return child;
+}
+
+/* Also when whoever started us ignored SIGCHLD: then no child could be waited for. */
+START_TEST(children_do_not_stay_zombies)
+{
+    siginfo_t info;
+    signal(SIGCHLD, SIG_IGN);
+    signals_block();
+    ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
+    pid_t children[] = {start_child(), start_child(), start_child()};
+    for (size_t i = 0; i < COUNT_OF(children); i++)
+        ck_assert_int_eq(waitid(P_PID, (id_t)children[i], &info, WEXITED | WNOWAIT), 0);
+    WAIT_FOR((turn(), seen_count >= 1)); /* several may be pending as one */
+    ck_assert_int_eq(seen[0], SIGCHLD);
+    signals_reap();
+    ck_assert_int_eq(waitid(P_ALL, 0, &info, WEXITED | WNOHANG), -1);
+    ck_assert_int_eq(errno, ECHILD);
+    signals_reap(); /* nothing to do */
+    signals_deinit(&signals);
+}
+END_TEST
+
+START_TEST(reaping_does_not_wait_for_one_that_runs)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    signals_reap();
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
 }
 END_TEST
 
@@ -118,6 +161,8 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, blocks_its_own);
     tcase_add_test(tests, reports_each);
+    tcase_add_test(tests, children_do_not_stay_zombies);
+    tcase_add_test(tests, reaping_does_not_wait_for_one_that_runs);
     tcase_add_test(tests, unreadable_comes_again);
     tcase_add_test(tests, failed_init_leaves_nothing);
     return run_case(tests);
