@@ -12,7 +12,8 @@ uint64_t limits_raise_descriptors(void);
  * too low to serve anybody. tcpechod(8) has the formula. */
 uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners);
 
-/* CPUs that this process may run on (sched_getaffinity(2)), at least 1. */
+/* CPUs that this process may use, at least 1: those that it may run on (sched_getaffinity(2)), or as many as
+ * the time amounts to that its control groups allow it, when that is less. */
 unsigned limits_cpus(void);
 
 /* How many workers may poll at a time: one CPU is left to those whom they wait for, where there is another.

@@ -1,5 +1,6 @@
 #include "daemon/limits.h"
 
+#include "base/cpu_limit.h"
 #include "base/descriptor_limit.h"
 #include "daemon/reports.h"
 
@@ -23,7 +24,7 @@ uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners)
     return descriptors > own ? descriptors - own : 0;
 }
 
-unsigned limits_cpus(void)
+static unsigned count_cpus(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
@@ -31,6 +32,12 @@ unsigned limits_cpus(void)
     /* EINVAL: more CPUs than the set has bits for. */
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (unsigned)online : 1;
+}
+
+unsigned limits_cpus(void)
+{
+    unsigned cpus = count_cpus(), limit = cpu_limit("");
+    return cpus < limit ? cpus : limit;
 }
 
 unsigned limits_pollers(unsigned cpus)
