@@ -36,11 +36,13 @@ enum log_target {
 struct log_kind {
     const char *message_id; /* 32 hex digits */
     bool by_clients;        /* clients can cause any number of them, so log.rate bounds them */
+    bool always;            /* somebody has asked for it: whatever the level */
 };
 
-/* What the log says about itself; both are written whatever the level. */
+/* What the log says about itself; all are written whatever the level. */
 #define LOG_LOST_MESSAGE_ID "8e24615adac94fb9ada0d798708c7853"      /* TCPECHOD_LOST=N */
 #define LOG_HELD_BACK_MESSAGE_ID "8318817a9a1845f18d1a10f3871d6eab" /* TCPECHOD_HELD_BACK=N */
+#define LOG_DIVERTED_MESSAGE_ID "67df34521d4549a99c3d66fc20e8ac98"  /* TCPECHOD_DIVERTED=N */
 
 /* A structured field of journald's; text sinks leave fields out, since the message says the same. */
 struct log_field {
@@ -73,8 +75,8 @@ static inline bool log_enabled(enum log_level level)
  * log_start and again on reload. Without it: info, auto, no bound. */
 void log_configure(const struct log_settings *settings);
 
-/* Where the messages go now, and whether somebody who looks at stderr sees them: they go there, or stderr is
- * journald's. Main thread, behind log_configure. */
+/* Where the messages are to go, and whether somebody who looks at stderr sees them: they go there, stderr is
+ * journald's, or there is no journald now. Main thread, after log_configure. */
 bool log_goes_to_journal(void);
 bool log_shows_on_stderr(void);
 

@@ -43,7 +43,7 @@ void log_sink_choose(enum log_target target);
 bool log_sink_ready(int timeout_msec);
 
 /* Writes one message and blocks until the sink takes it. An interrupted system call is repeated unless
- * *give_up is set by then. One thread at a time. Returns 0 or a negative errno, and the message is lost:
- * -EINTR after giving up, -EPIPE, -ENOSPC, -ENOENT and -ECONNREFUSED (no journald) and whatever else the sink
- * comes up with. */
+ * *give_up is set by then. What the journal does not take goes to stderr, with a notice ahead of the first.
+ * One thread at a time. Returns 0 or a negative errno, and the message is lost: -EINTR after giving up,
+ * -EPIPE, -ENOSPC and whatever else the sink comes up with. */
 int log_sink_write(const struct log_record *record, const atomic_bool *give_up);

@@ -22,8 +22,9 @@ const char *reports_errors(void);
 /* Every problem of the settings, one message each, at error. */
 void report_problems(const struct problems *problems);
 
-/* At info, one for each listening socket. */
-void report_listening(const struct listener *listener);
+/* At info, one for each listening socket; whatever the level when the kernel has picked its port, which
+ * nobody could know otherwise. */
+void report_listening(const struct listener *listener, bool is_picked);
 
 /* At error, with what to do about it. */
 void report_cannot_listen(const struct listener_settings *settings, int error);

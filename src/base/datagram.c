@@ -28,6 +28,12 @@ static int connect_datagram(const char *path)
     return TAKE_FD(fd);
 }
 
+bool datagram_has_reader(const char *path)
+{
+    CLEANUP(fd_close) int fd = connect_datagram(path);
+    return fd >= 0;
+}
+
 bool datagram_is_writable(const char *path, int timeout_msec)
 {
     CLEANUP(fd_close) int fd = connect_datagram(path);

@@ -255,7 +255,8 @@ void log_event(const struct log_kind *kind, enum log_level level, const struct l
     struct log_record record;
     va_list arguments;
 
-    if (!log_enabled(level) || (kind && kind->by_clients && ring.running && !rate_admits()))
+    if ((!log_enabled(level) && !(kind && kind->always)) ||
+        (kind && kind->by_clients && ring.running && !rate_admits()))
         return;
     va_start(arguments, format);
     log_record_set(&record, kind, level, fields, field_count, format, arguments);

@@ -143,7 +143,7 @@ bool log_goes_to_journal(void)
 
 bool log_shows_on_stderr(void)
 {
-    return !log_goes_to_journal() || atomic_load(&stderr_is_stream);
+    return !log_goes_to_journal() || atomic_load(&stderr_is_stream) || !datagram_has_reader(JOURNAL_SOCKET);
 }
 
 static int current_sink(void)
@@ -257,11 +257,60 @@ static int write_stderr(const struct log_record *record, int sink, const atomic_
 
 bool log_sink_ready(int timeout_msec)
 {
-    if (current_sink() == SINK_JOURNAL)
+    if (current_sink() == SINK_JOURNAL && datagram_has_reader(JOURNAL_SOCKET))
         return datagram_is_writable(JOURNAL_SOCKET, timeout_msec);
     /* POLLERR (nobody reads any more) and POLLNVAL (closed) count as ready: write(2) says it at once. */
     struct pollfd writable = {.fd = STDERR_FILENO, .events = POLLOUT};
     return poll(&writable, 1, timeout_msec) > 0;
+}
+
+/* ---- journald that is not there ---- */
+
+/* Messages that went to stderr since the journal took the last one. The writer's. */
+static uint64_t diverted;
+
+static void __attribute__((format(printf, 4, 5)))
+set_notice(struct log_record *notice, enum log_level level, uint64_t count, const char *format, ...)
+{
+    static const struct log_kind kind = {.message_id = LOG_DIVERTED_MESSAGE_ID};
+    const struct log_field field = LOG_NUMBER("TCPECHOD_DIVERTED", count);
+    va_list arguments;
+
+    va_start(arguments, format);
+    log_record_set(notice, &kind, level, &field, 1, format, arguments);
+    va_end(arguments);
+}
+
+/* To stderr instead, and the first time with the reason. A service in a root directory of its own has
+ * journald's stream, and not its socket: nothing is diverted then. */
+static int divert(const struct log_record *record, int error, const atomic_bool *give_up)
+{
+    if (atomic_load(&stderr_is_stream))
+        return write_stderr(record, SINK_STDERR_STREAM, give_up);
+    if (diverted == 0) {
+        struct log_record notice;
+        set_notice(&notice, LOG_LEVEL_WARNING, 0,
+                   "the journal takes no messages (%s: %s): they go to standard error until it does",
+                   JOURNAL_SOCKET, strerrordesc_np(error));
+        int r = write_stderr(&notice, SINK_STDERR, give_up);
+        if (r < 0)
+            return r;
+    }
+    int r = write_stderr(record, SINK_STDERR, give_up);
+    if (r == 0)
+        diverted++;
+    return r;
+}
+
+/* The journal takes messages again, and is told which it lacks. */
+static void report_diverted(const atomic_bool *give_up)
+{
+    struct log_record notice;
+    set_notice(&notice, LOG_LEVEL_NOTICE, diverted,
+               "%" PRIu64 " message%s went to standard error because the journal did not take %s", diverted,
+               diverted == 1 ? "" : "s", diverted == 1 ? "it" : "them");
+    if (write_journal(&notice, give_up) == 0)
+        diverted = 0;
 }
 
 int log_sink_write(const struct log_record *record, const atomic_bool *give_up)
@@ -270,9 +319,8 @@ int log_sink_write(const struct log_record *record, const atomic_bool *give_up)
 
     if (sink != SINK_JOURNAL)
         return write_stderr(record, sink, give_up);
+    if (diverted > 0)
+        report_diverted(give_up);
     int r = write_journal(record, give_up);
-    /* A service in a root directory of its own has journald's stream, and not its socket. */
-    if (r == -ENOENT && atomic_load(&stderr_is_stream))
-        r = write_stderr(record, SINK_STDERR_STREAM, give_up);
-    return r;
+    return r < 0 && r != -EINTR ? divert(record, -r, give_up) : r;
 }

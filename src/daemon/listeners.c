@@ -286,7 +286,8 @@ static void commit(struct acceptor *acceptor, const struct settings *settings, s
         if (!plans[i].listener)
             continue;
         if (plans[i].is_new)
-            report_listening(plans[i].listener);
+            report_listening(plans[i].listener,
+                             !settings->listeners[i].path && settings->listeners[i].port == 0);
         else
             update_kept(&plans[i], settings, settings->listeners[i].mode);
         plans[i].is_new = false;

@@ -14,7 +14,9 @@
 
 /* The catalog explains each of these ids. */
 static const struct log_kind kind_settings = {"5bc74c30c1844a8e9ddd8a4af76c7db9", .by_clients = false};
-static const struct log_kind kind_listening = {"c042810a8f504d11af1f96ec0be804d6", .by_clients = false};
+#define LISTENING_MESSAGE_ID "c042810a8f504d11af1f96ec0be804d6"
+static const struct log_kind kind_listening = {LISTENING_MESSAGE_ID, .by_clients = false};
+static const struct log_kind kind_picked_port = {LISTENING_MESSAGE_ID, .always = true};
 static const struct log_kind kind_cannot_listen = {"1080276ad938445b986d118c4e11256b", .by_clients = false};
 static const struct log_kind kind_limits = {"06e0a4e6b8cb4c3bb5a0fd8acbdbb77b", .by_clients = false};
 static const struct log_kind kind_system = {"59ed5db7d14b4af997d4347bb6671cb1", .by_clients = false};
@@ -92,14 +94,14 @@ void report_problems(const struct problems *problems)
         report_error(&kind_settings, "%s", problems->items[i].message);
 }
 
-void report_listening(const struct listener *listener)
+void report_listening(const struct listener *listener, bool is_picked)
 {
     const struct log_field fields[] = {
         LOG_TEXT("TCPECHOD_LISTENER", listener->name),
         LOG_TEXT("TCPECHOD_SERVICE", listener->terms->service->name),
     };
-    log_event(&kind_listening, LOG_LEVEL_INFO, fields, 2, "listening: %s on %s%s%s",
-              listener->terms->service->name, listener->name,
+    log_event(is_picked ? &kind_picked_port : &kind_listening, LOG_LEVEL_INFO, fields, 2,
+              "listening: %s on %s%s%s", listener->terms->service->name, listener->name,
               listener->passed_as ? ", passed by the service manager as " : "",
               listener->passed_as ? listener->passed_as : "");
 }

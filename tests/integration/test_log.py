@@ -645,16 +645,30 @@ class Journal(harness.TestCase):
             self.assertEqual(daemon.wait(), 0)
 
     def test_gone(self):
-        """No journald at all, from the start; then there is one."""
+        """No journald at all, from the start: stderr has what is for it, and says why; then there is one."""
         with journald(present=False, reading=False) as (daemon, journal):
             rounds(daemon, 200)
-            daemon.notify.wait("STATUS", "^0 connections, 0 queued, 200 accepted")
+            daemon.wait_log(r"connection \d+ .*closed", 200)
+            self.assertRegex(daemon.log(), r"\A\S+Z warning: the journal takes no messages "
+                             r"\(/run/systemd/journal/socket: No such file or directory\): they go to standard error until it "
+                             r"does\n\S+Z info: listening")
+            self.assertEqual(daemon.count_log("the journal takes no messages"), 1)
             journal.open()
             journal.read()
             daemon.exchange(b"x")
-            lost = journal.wait(TCPECHOD_LOST=".")
-            self.assertGreaterEqual(int(lost["TCPECHOD_LOST"]), 400)
+            diverted = journal.wait(TCPECHOD_DIVERTED=".")
+            self.assertGreaterEqual(int(diverted["TCPECHOD_DIVERTED"]), 400)
             journal.wait(MESSAGE="^connection 201 .*closed")
+            self.assertEqual((daemon.count_log("connection 201 "), journal.all(TCPECHOD_LOST=".")), (0, []))
+
+    def test_gone_and_the_start_fails(self):
+        """What a person sees is there once, and not once as a message and once more on stderr."""
+        with harness.Daemon() as other:
+            listener = f'{{ address = "127.0.0.1"; port = {other.port}; }}'
+            with journal_directory() as (_, wrapper):
+                with harness.Daemon(listener, settings='log = { target = "journal"; };', wrapper=wrapper, ready=False) as daemon:
+                    self.assertEqual(daemon.wait(), harness.CANNOT_LISTEN)
+            self.assertEqual(daemon.count_log("cannot listen: echo on"), 1)
 
     def test_gone_and_stopped(self):
         with journald(present=False, reading=False) as (daemon, _):
@@ -662,7 +676,7 @@ class Journal(harness.TestCase):
             daemon.stop()
 
     def test_restarted(self):
-        """journald goes away and comes back, as in an upgrade: what is lost meanwhile is counted."""
+        """journald goes away and comes back, as in an upgrade: stderr has what came meanwhile, and it is counted."""
         with journald() as (daemon, journal):
             rounds(daemon, 5)
             journal.wait(MESSAGE="^connection 5 .*closed")
@@ -672,7 +686,7 @@ class Journal(harness.TestCase):
             journal.open()
             journal.read()
             daemon.exchange(b"x")
-            self.assertGreater(int(journal.wait(TCPECHOD_LOST=".")["TCPECHOD_LOST"]), 0)
+            self.assertGreater(int(journal.wait(TCPECHOD_DIVERTED=".")["TCPECHOD_DIVERTED"]), 0)
             journal.wait(MESSAGE="^connection 56 .*closed")
 
 

@@ -188,6 +188,17 @@ class Listeners(TestCase):
                 with socket.create_connection(("127.0.0.1", port), harness.patience()) as client:
                     self.assertEqual(harness.exchange(client, b"Hello"), answer)
 
+    def test_port_0_is_said_at_any_level(self):
+        """Nobody could find the daemon otherwise."""
+        for level in ("notice", "error"):
+            with self.subTest(level=level), harness.Daemon(
+                    '{ address = "127.0.0.1"; port = 0; }, { address = "127.0.0.1"; port = PORT1; }',
+                    settings=f'log = {{ level = "{level}"; }};') as daemon:
+                port = int(daemon.wait_log(r"info: listening: echo on 127\.0\.0\.1:(\d+)$").group(1))
+                self.assertEqual(daemon.count_log("listening"), 1)  # who asked for a port knows it
+                with socket.create_connection(("127.0.0.1", port), harness.patience()) as client:
+                    self.assertEqual(harness.exchange(client, b"Hello"), b"Hello")
+
     def test_every_address(self):
         """"*" serves IPv4 and IPv6, with one socket and one name."""
         with harness.Daemon('{ address = "*"; port = PORT; }') as daemon:

@@ -66,6 +66,9 @@ START_TEST(absent_receiver_makes_nobody_wait)
     ck_assert(datagram_is_writable(path, -1));
     ck_assert(datagram_is_writable("@tcpechod-test-absent", -1));
     ck_assert(datagram_is_writable("", -1));
+    ck_assert(!datagram_has_reader(path));
+    ck_assert(!datagram_has_reader("@tcpechod-test-absent"));
+    ck_assert(!datagram_has_reader(""));
     receive_at_path();
     close(receiver); /* and its path stays */
     ck_assert(datagram_is_writable(path, -1));
@@ -89,6 +92,7 @@ START_TEST(full_queue)
     fill_queue(&name, name_length);
     unsigned before = open_descriptors();
     ck_assert(!datagram_is_writable(path, 0));
+    ck_assert(datagram_has_reader(path));
     uint64_t start = clock_monotonic_usec();
     ck_assert(!datagram_is_writable(path, 30));
     ck_assert_uint_ge(clock_monotonic_usec() - start, 30 * USEC_PER_MSEC);

@@ -176,13 +176,12 @@ START_TEST(held_back_and_lost_have_their_fields)
     ck_assert_str_eq(field("TCPECHOD_HELD_BACK"), "2");
     ck_assert_str_eq(field("PRIORITY"), "5");
 
-    unlink(SOCKET_PATH); /* journald is gone, then it is back */
+    fault_rules("sd_journal_sendv:EIO,write:EIO"); /* neither journald nor stderr takes any, then they do */
     for (int i = 0; i < 2; i++)
         log_event(&own, LOG_LEVEL_ERROR, NULL, 0, "nobody");
     while (lost() < 2)
         usleep(1000);
-    fd_close(&journald);
-    journald_begins();
+    fault_disarm();
     log_event(&own, LOG_LEVEL_ERROR, NULL, 0, "afterwards");
     ck_assert(receive());
     ck_assert_str_eq(field("MESSAGE_ID"), LOG_LOST_MESSAGE_ID);
@@ -195,9 +194,52 @@ START_TEST(held_back_and_lost_have_their_fields)
 }
 END_TEST
 
+/* Without a journald messages go to stderr, and it says so once. */
+static void expect_diverted(const char *why)
+{
+    ck_assert(log_goes_to_journal());
+    ck_assert(log_shows_on_stderr());
+    log_event(&own, LOG_LEVEL_INFO, NULL, 0, "directly");
+    ck_assert_int_eq(log_start(), 0);
+    for (int i = 0; i < 5; i++)
+        log_event(&own, LOG_LEVEL_INFO, NULL, 0, "queued");
+    for (int i = 0; i < 20000 && lines_with("queued") < 5; i++)
+        usleep(1000);
+    ck_assert_uint_eq(lines_with("queued"), 5);
+    ck_assert_uint_eq(lines_with(" info: directly"), 1);
+    ck_assert_uint_eq(lines_with(" warning: the journal takes no messages (" SOCKET_PATH ": "), 1);
+    ck_assert_uint_eq(lines_with(why), 1);
+
+    fd_close(&journald);
+    journald_begins();
+    ck_assert(!log_shows_on_stderr());
+    for (int i = 0; i < 2; i++)
+        log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to the journal");
+    ck_assert(receive());
+    ck_assert_str_eq(field("MESSAGE"), "6 messages went to standard error because the journal did not take them");
+    ck_assert_str_eq(field("TCPECHOD_DIVERTED"), "6");
+    ck_assert_str_eq(field("PRIORITY"), "5");
+    for (int i = 0; i < 2; i++) {
+        ck_assert(receive());
+        ck_assert_str_eq(field("MESSAGE"), "to the journal");
+    }
+    log_stop(USEC_PER_SEC);
+    ck_assert_uint_eq(lines_with("to the journal"), 0);
+    ck_assert_uint_eq(lost(), 0);
+}
+
 START_TEST(absent)
 {
     unlink(SOCKET_PATH);
+    expect_diverted("No such file or directory");
+}
+END_TEST
+
+/* Neither it nor a stderr that takes messages. */
+START_TEST(absent_and_no_stderr)
+{
+    unlink(SOCKET_PATH);
+    fd_close(&reader);
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "directly");
     ck_assert_int_eq(log_start(), 0);
     for (int i = 0; i < 5; i++)
@@ -235,13 +277,8 @@ END_TEST
 
 START_TEST(nobody_listens)
 {
-    fd_close(&journald); /* and its name stays: ECONNREFUSED */
-    log_event(&own, LOG_LEVEL_INFO, NULL, 0, "directly");
-    ck_assert_int_eq(log_start(), 0);
-    for (int i = 0; i < 5; i++)
-        log_event(&own, LOG_LEVEL_INFO, NULL, 0, "queued");
-    log_stop(USEC_PER_SEC);
-    ck_assert_uint_eq(lost(), 6);
+    fd_close(&journald); /* and its name stays */
+    expect_diverted("Connection refused");
 }
 END_TEST
 
@@ -344,6 +381,7 @@ int main(void)
         auto_follows_the_journal_stream,
         held_back_and_lost_have_their_fields,
         absent,
+        absent_and_no_stderr,
         absent_behind_the_stream,
         nobody_listens,
         frozen,
