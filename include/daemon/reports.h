@@ -60,8 +60,8 @@ void report_reload_failed(const char *file);
 /* At warning: the new value waits for a restart. */
 void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted);
 
-/* At warning: an option of a socket that stays could not be changed. */
-void report_cannot_configure(const char *listener, int error);
+/* At warning: an option, or the path's mode, of a socket that stays could not be changed. */
+void report_cannot_configure(const struct listener *listener, int error);
 
 /* At warning. */
 void report_reload_unasked(int error);

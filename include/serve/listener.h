@@ -42,7 +42,7 @@ struct listener {
     struct acceptor *acceptor;
     uint64_t id;              /* unique for the life of the daemon, from 1 */
     struct endpoint endpoint; /* `path` is the listener's own copy */
-    struct stat inode;        /* of the path, so that only our own socket is removed */
+    struct stat inode;        /* of the path: socket_path.h */
     char *passed_as;          /* the service manager's name for a socket of its own; NULL: opened here */
     uint16_t port;            /* that it is bound to, also when the kernel picked it; 0 for a path */
     char name[128];           /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */

@@ -268,7 +268,7 @@ static void update_kept(struct plan *plan, const struct settings *settings, mode
     const struct socket_settings socket_settings = socket_settings_of(settings);
     int r = listener_configure(plan->listener, mode, &socket_settings);
     if (r < 0)
-        report_cannot_configure(plan->listener->name, -r);
+        report_cannot_configure(plan->listener, -r);
     listener_set_terms(plan->listener, plan->terms, &plan->rules);
     plan->terms = NULL;
 }

@@ -244,10 +244,11 @@ void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
            in_force);
 }
 
-void report_cannot_configure(const char *listener, int error)
+void report_cannot_configure(const struct listener *listener, int error)
 {
-    REPORT(kind_reload, LOG_LEVEL_WARNING, "%s: cannot change the socket's options: %s", listener,
-           strerrordesc_np(error));
+    REPORT(kind_reload, LOG_LEVEL_WARNING, "%s: cannot change the %s: %s%s", listener->name,
+           listener->endpoint.path ? "mode" : "socket's options", strerrordesc_np(error),
+           error == EOPNOTSUPP ? "; it takes /proc" : "");
 }
 
 void report_reload_unasked(int error)

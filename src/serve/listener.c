@@ -1,6 +1,7 @@
 #include "serve/listener.h"
 
 #include "base/cleanup.h"
+#include "serve/socket_path.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 static int set_option(int fd, int level, int option, int value)
@@ -102,48 +102,14 @@ static int open_ip(struct listener *listener, bool shares)
     return r < 0 ? r : name_ip(listener, &address);
 }
 
-/* A socket file that a dead process left behind refuses; a living one answers, or is too busy to. */
-static bool is_stale(const struct sockaddr_un *sockaddr)
+static int open_path(struct listener *listener, int backlog)
 {
-    CLEANUP(fd_close) int fd = open_socket(AF_UNIX);
-    return fd >= 0 && connect(fd, (const struct sockaddr *)sockaddr, sizeof *sockaddr) < 0 &&
-           errno == ECONNREFUSED;
-}
-
-static int bind_path(int fd, const struct sockaddr_un *sockaddr)
-{
-    if (bind(fd, (const struct sockaddr *)sockaddr, sizeof *sockaddr) == 0)
-        return 0;
-    if (errno != EADDRINUSE)
-        return -errno;
-    /* Only a socket is ever removed: the path may be a file that somebody needs. */
-    struct stat there;
-    if (lstat(sockaddr->sun_path, &there) < 0 || !S_ISSOCK(there.st_mode))
-        return -EEXIST;
-    if (!is_stale(sockaddr))
-        return -EADDRINUSE;
-    if (unlink(sockaddr->sun_path) < 0)
-        return -errno;
-    return bind(fd, (const struct sockaddr *)sockaddr, sizeof *sockaddr) < 0 ? -errno : 0;
-}
-
-static int open_path(struct listener *listener)
-{
-    const char *path = listener->endpoint.path;
-    struct sockaddr_un sockaddr = {.sun_family = AF_UNIX};
-    size_t length = strlen(path);
-    if (length >= sizeof sockaddr.sun_path)
-        return -ENAMETOOLONG;
-    memcpy(sockaddr.sun_path, path, length + 1);
     int fd = open_socket(AF_UNIX);
     if (fd < 0)
         return fd;
     listener->source.fd = fd;
-    snprintf(listener->name, sizeof listener->name, "%s", path);
-    int r = bind_path(fd, &sockaddr);
-    if (r < 0)
-        return r;
-    return lstat(path, &listener->inode) < 0 ? -errno : 0;
+    snprintf(listener->name, sizeof listener->name, "%s", listener->endpoint.path);
+    return socket_path_bind(fd, listener->endpoint.path, listener->endpoint.mode, backlog, &listener->inode);
 }
 
 struct listener *listener_new(void)
@@ -168,7 +134,7 @@ int listener_open(const struct endpoint *endpoint, const struct socket_settings 
     int r = 0;
     if (endpoint->path) {
         listener->endpoint.path = strdup(endpoint->path);
-        r = listener->endpoint.path ? open_path(listener) : -ENOMEM;
+        r = listener->endpoint.path ? open_path(listener, settings->backlog) : -ENOMEM;
     } else {
         r = open_ip(listener, shares);
     }
@@ -209,25 +175,19 @@ static int set_tcp_options(int fd, const struct socket_settings *settings)
 /* Somebody may have removed the socket, or put something else there. */
 static bool owns_path(const struct listener *listener)
 {
-    struct stat now;
-    const struct stat *then = &listener->inode;
-    return then->st_ino != 0 && lstat(listener->endpoint.path, &now) == 0 && now.st_ino == then->st_ino &&
-           now.st_dev == then->st_dev;
+    return socket_path_is(listener->endpoint.path, &listener->inode);
 }
 
 static int set_mode(const struct listener *listener, mode_t mode)
 {
     if (listener->passed_as)
         return 0;
-    if (!owns_path(listener))
-        return -ENOENT;
-    return chmod(listener->endpoint.path, mode) < 0 ? -errno : 0;
+    return socket_path_set_mode(listener->endpoint.path, &listener->inode, mode);
 }
 
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings)
 {
     int fd = listener->source.fd;
-    /* A new path gets its mode before listen(2), so that nobody connects under another. */
     int r = listener->endpoint.path ? set_mode(listener, mode) : set_tcp_options(fd, settings);
     if (r < 0)
         return r;
@@ -266,8 +226,7 @@ bool listener_is_at(const struct listener *listener, const struct endpoint *endp
 
 static void remove_path(struct listener *listener)
 {
-    if (owns_path(listener))
-        unlink(listener->endpoint.path);
+    socket_path_remove(listener->endpoint.path, &listener->inode);
     listener->inode.st_ino = 0;
 }
 

@@ -76,7 +76,8 @@ class Start(TestCase):
 
     def test_paths(self):
         for rules, status in (("socket_unix@main:EMFILE:1", SYSTEM_ERROR), ("bind:EACCES", CANNOT_LISTEN),
-                              ("chmod:EPERM", CANNOT_LISTEN), ("listen:EADDRINUSE", CANNOT_LISTEN), ("lstat:EACCES", CANNOT_LISTEN)):
+                              ("fchmod:EPERM", CANNOT_LISTEN), ("listen:EADDRINUSE", CANNOT_LISTEN), ("lstat:EACCES", CANNOT_LISTEN),
+                              ("fcntl:ENOLCK", CANNOT_LISTEN)):
             self.assert_fails(rules, status, r"cannot listen: echo on .*/echo: ", listeners='{ path = "DIR/echo"; }')
 
     def test_limits(self):
@@ -103,7 +104,7 @@ class Start(TestCase):
     CALLS = (("malloc", "ENOMEM"), ("calloc", "ENOMEM"), ("realloc", "ENOMEM"), ("reallocarray", "ENOMEM"), ("strdup", "ENOMEM"),
              ("strndup", "ENOMEM"), ("asprintf", "ENOMEM"), ("vasprintf", "ENOMEM"), ("open", "EMFILE"), ("fopen", "EMFILE"),
              ("fdopen", "ENOMEM"), ("fstat", "EIO"), ("stat", "EIO"), ("lstat", "EIO"), ("read", "EIO"), ("socket", "EMFILE"),
-             ("setsockopt", "ENOMEM"), ("bind", "ENOMEM"), ("getsockname", "ENOBUFS"), ("chmod", "EPERM"), ("listen", "EADDRINUSE"),
+             ("setsockopt", "ENOMEM"), ("bind", "ENOMEM"), ("getsockname", "ENOBUFS"), ("fchmod", "EPERM"), ("fcntl", "ENOLCK"), ("listen", "EADDRINUSE"),
              ("connect", "EAGAIN"), ("epoll_create1", "EMFILE"), ("epoll_ctl", "ENOMEM"), ("eventfd", "EMFILE"),
              ("signalfd", "EMFILE"), ("pthread_create", "EAGAIN"), ("sigaction", "EINVAL"),
              ("getrandom", "EAGAIN"), ("getrlimit", "EPERM"), ("setrlimit", "EPERM"), ("sched_getaffinity", "EINVAL"),
@@ -579,7 +580,7 @@ class Reload(TestCase):
 
     def test_every_call(self):
         self.assertGreater(self.sweep([("open", "EMFILE"), ("fopen", "EMFILE"), ("fdopen", "ENOMEM"), ("fstat", "EIO"),
-                                       ("socket", "EMFILE"), ("bind", "EADDRINUSE"), ("listen", "EADDRINUSE"), ("chmod", "EPERM"),
+                                       ("socket", "EMFILE"), ("bind", "EADDRINUSE"), ("listen", "EADDRINUSE"), ("fchmod", "EPERM"), ("fcntl", "ENOLCK"),
                                        ("getsockname", "ENOBUFS"), ("epoll_ctl_add", "ENOMEM"), ("setsockopt", "ENOMEM"),
                                        ("lstat", "EIO")]), 5)
 

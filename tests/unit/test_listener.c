@@ -273,7 +273,7 @@ START_TEST(failing_calls)
         {"bind", EACCES, true, true},          {"socket", EMFILE, true, true},
         {"listen", EADDRINUSE, true, true},    {"setsockopt", ENOPROTOOPT, true, false},
         {"getsockname", ENOBUFS, true, false}, {"calloc", ENOMEM, true, true},
-        {"chmod", EPERM, false, true},         {"strdup", ENOMEM, false, true},
+        {"fchmod", EPERM, false, true},        {"strdup", ENOMEM, false, true},
     };
     make_directory();
     for (size_t i = 0; i < COUNT_OF(cases); i++)
@@ -339,7 +339,7 @@ START_TEST(path_that_cannot_be_looked_at)
     struct endpoint endpoint = at_path();
     struct listener *listener = NULL;
     make_directory();
-    fault_arm("lstat", EIO, 1);
+    fault_arm("lstat", EIO, 2); /* the first looks at the lock */
     int r = listener_open(&endpoint, &usual, false, &listener);
     fault_disarm();
     ck_assert_int_eq(r, -EIO);
@@ -393,8 +393,8 @@ START_TEST(stale_socket_that_cannot_be_replaced)
         const char *rules;
         int error;
     } cases[] = {
-        {"unlink:EACCES:1", EACCES},      {"bind:ENOSPC:2", ENOSPC},       {"connect:EAGAIN:1", EADDRINUSE},
-        {"connect:EACCES:1", EADDRINUSE}, {"socket:EMFILE:2", EADDRINUSE},
+        {"unlink:EACCES:1", EACCES}, {"bind:ENOSPC:2", ENOSPC},   {"connect:EAGAIN:1", EADDRINUSE},
+        {"connect:EACCES:1", EPERM}, {"socket:EMFILE:2", EMFILE},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct endpoint endpoint = at_path();
