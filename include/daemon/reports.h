@@ -26,6 +26,9 @@ void report_problems(const struct problems *problems);
  * nobody could know otherwise. */
 void report_listening(const struct listener *listener, bool is_picked);
 
+/* At notice: the options in `lacks` that it goes on without. */
+void report_lacking(const struct listener *listener);
+
 /* At error, with what to do about it. */
 void report_cannot_listen(const struct listener_settings *settings, int error);
 

@@ -46,6 +46,7 @@ struct listener {
     char *passed_as;          /* the service manager's name for a socket of its own; NULL: opened here */
     uint16_t port;            /* that it is bound to, also when the kernel picked it; 0 for a path */
     char name[128];           /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */
+    char lacks[128];          /* "SO_OOBINLINE, TCP_USER_TIMEOUT": options that this kind of socket has not */
     bool is_stopped;          /* see listener_stop_handshakes */
     bool without_v6;          /* 0.0.0.0 in place of `any`, on a host that has no IPv6 */
     struct terms *terms;
@@ -65,7 +66,8 @@ int listener_open(const struct endpoint *endpoint, const struct socket_settings 
 /* Takes over a socket that the service manager has made, named `name` there. Its place is read from the
  * socket; the options wait for listener_configure. Returns 0 with *out owned by the caller and `fd` by the
  * listener; or a negative errno with `fd` still the caller's:
- * -ENOTSOCK, -EAFNOSUPPORT (neither IP nor Unix), -ESOCKTNOSUPPORT (no stream), -EINVAL (does not listen),
+ * -ENOTSOCK, -EAFNOSUPPORT (neither IP nor Unix), -ESOCKTNOSUPPORT (no stream), -EPROTONOSUPPORT (a stream of
+ * another protocol than TCP and MPTCP: not all of those can be half-closed), -EINVAL (does not listen),
  * -EDESTADDRREQ (Unix, without a path), -ENOMEM, and others of getsockopt(2), getsockname(2) and fcntl(2). */
 int listener_adopt(int fd, const char *name, struct listener **out);
 
@@ -75,7 +77,8 @@ int listener_adopt(int fd, const char *name, struct listener **out);
 void listener_share(struct listener *listener, bool shares);
 
 /* Applies to the socket, and to the clients accepted from now on, who inherit it; `mode` to a path that is
- * our own. Returns 0 or a negative errno. */
+ * our own. What this kind of socket has not, such as MPTCP (RFC 8684), is noted in `lacks` and no error.
+ * Returns 0 or a negative errno. */
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings);
 
 /* Takes over the terms and the rules' lists. */

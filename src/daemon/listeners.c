@@ -266,9 +266,12 @@ static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count)
 static void update_kept(struct plan *plan, const struct settings *settings, mode_t mode)
 {
     const struct socket_settings socket_settings = socket_settings_of(settings);
+    size_t told = strlen(plan->listener->lacks);
     int r = listener_configure(plan->listener, mode, &socket_settings);
     if (r < 0)
         report_cannot_configure(plan->listener, -r);
+    if (strlen(plan->listener->lacks) > told)
+        report_lacking(plan->listener);
     listener_set_terms(plan->listener, plan->terms, &plan->rules);
     plan->terms = NULL;
 }
@@ -285,11 +288,14 @@ static void commit(struct acceptor *acceptor, const struct settings *settings, s
     for (size_t i = 0; i < settings->listener_count; i++) {
         if (!plans[i].listener)
             continue;
-        if (plans[i].is_new)
+        if (plans[i].is_new) {
             report_listening(plans[i].listener,
                              !settings->listeners[i].path && settings->listeners[i].port == 0);
-        else
+            if (plans[i].listener->lacks[0] != '\0')
+                report_lacking(plans[i].listener);
+        } else {
             update_kept(&plans[i], settings, settings->listeners[i].mode);
+        }
         plans[i].is_new = false;
     }
 }

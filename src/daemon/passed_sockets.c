@@ -104,6 +104,8 @@ static const char *describe(int fd, int error)
         return kind_of_socket(fd);
     case EAFNOSUPPORT:
         return "a socket of another family than IPv4, IPv6 and Unix";
+    case EPROTONOSUPPORT:
+        return "a socket of another protocol than TCP and MPTCP";
     case EDESTADDRREQ:
         return "a Unix socket without a path";
     case EINVAL:

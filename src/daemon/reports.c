@@ -106,6 +106,12 @@ void report_listening(const struct listener *listener, bool is_picked)
               listener->passed_as ? listener->passed_as : "");
 }
 
+void report_lacking(const struct listener *listener)
+{
+    REPORT(kind_listening, LOG_LEVEL_NOTICE, "%s goes on without %s, which this kind of socket does not have",
+           listener->name, listener->lacks);
+}
+
 /* What a person does about it. */
 static const char *listen_advice(const struct listener_settings *settings, int error)
 {

@@ -156,19 +156,33 @@ void listener_share(struct listener *listener, bool shares)
         set_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT, shares);
 }
 
-/* Accepted sockets inherit these from the listening one, which saves a system call for each client. */
-static int set_tcp_options(int fd, const struct socket_settings *settings)
+/* Notes the option when this kind of socket has none such: the service goes on without it. */
+static int set_if_known(struct listener *listener, int level, int option, int value, const char *name)
 {
-    int r = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    int r = set_option(listener->source.fd, level, option, value);
+    if (r != -ENOPROTOOPT && r != -EOPNOTSUPP)
+        return r;
+    size_t length = strlen(listener->lacks);
+    if (!strstr(listener->lacks, name))
+        snprintf(listener->lacks + length, sizeof listener->lacks - length, "%s%s", length > 0 ? ", " : "",
+                 name);
+    return 0;
+}
+
+/* Accepted sockets inherit these from the listening one, which saves a system call for each client. */
+static int set_tcp_options(struct listener *listener, const struct socket_settings *settings)
+{
+    int r = set_if_known(listener, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
     /* An urgent byte (RFC 6093) is a byte of the stream like every other. */
     if (r == 0)
-        r = set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+        r = set_if_known(listener, SOL_SOCKET, SO_OOBINLINE, 1, "SO_OOBINLINE");
     if (r == 0)
-        r = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, settings->keepalive_sec > 0);
+        r = set_if_known(listener, SOL_SOCKET, SO_KEEPALIVE, settings->keepalive_sec > 0, "SO_KEEPALIVE");
     if (r == 0 && settings->keepalive_sec > 0)
-        r = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)settings->keepalive_sec);
+        r = set_if_known(listener, IPPROTO_TCP, TCP_KEEPIDLE, (int)settings->keepalive_sec, "TCP_KEEPIDLE");
     if (r == 0)
-        r = set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)settings->user_timeout_msec);
+        r = set_if_known(listener, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)settings->user_timeout_msec,
+                         "TCP_USER_TIMEOUT");
     return r;
 }
 
@@ -188,7 +202,7 @@ static int set_mode(const struct listener *listener, mode_t mode)
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings)
 {
     int fd = listener->source.fd;
-    int r = listener->endpoint.path ? set_mode(listener, mode) : set_tcp_options(fd, settings);
+    int r = listener->endpoint.path ? set_mode(listener, mode) : set_tcp_options(listener, settings);
     if (r < 0)
         return r;
     /* On a socket that listens already it changes the backlog alone. */

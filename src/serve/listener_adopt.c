@@ -21,7 +21,7 @@ static int get_option(int fd, int level, int option, int *value)
 /* Returns 0 for a listening stream socket of a family that we serve. */
 static int check_listening(int fd)
 {
-    int family, type, listens;
+    int family, type, protocol, listens;
     int r = get_option(fd, SOL_SOCKET, SO_DOMAIN, &family);
     if (r < 0)
         return r;
@@ -32,6 +32,11 @@ static int check_listening(int fd)
         return r;
     if (type != SOCK_STREAM)
         return -ESOCKTNOSUPPORT;
+    r = get_option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol);
+    if (r < 0)
+        return r;
+    if (family != AF_UNIX && protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP)
+        return -EPROTONOSUPPORT;
     r = get_option(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens);
     if (r < 0)
         return r;

@@ -10,6 +10,7 @@ import stat
 import sys
 import tempfile
 import threading
+import unittest
 
 import harness
 
@@ -198,6 +199,95 @@ class Matched(TestCase):
                 daemon.wait_log(f"listening: upper on 127.0.0.1:{int(port)}, passed by the service manager as {NAME}$")
 
 
+IPPROTO_MPTCP = 262
+LACKS = r"(?m)notice: .* goes on without .*TCP_USER_TIMEOUT.*, which this kind of socket does not have$"
+
+
+def mptcp():
+    """A listening socket of Multipath TCP (RFC 8684), as SocketProtocol=mptcp makes it."""
+    try:
+        server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+    except OSError as error:
+        raise unittest.SkipTest(f"no Multipath TCP here ({error.strerror})") from None
+    server.bind(("127.0.0.1", 0))
+    server.listen(1000)
+    return server
+
+
+class OtherKinds(TestCase):
+    """What is not quite TCP as we open it ourselves."""
+
+    def check(self, daemon, server, family=socket.AF_INET, protocol=0):
+        data = harness.pattern(1 << 20)
+        with socket.socket(family, socket.SOCK_STREAM, protocol) as client:
+            client.settimeout(harness.patience())
+            client.connect(server.getsockname()[:2])
+            harness.assert_same(harness.exchange(client, data), data)
+        daemon.wait_log("closed: client_closed, ")
+
+    def test_mptcp(self):
+        """Options that it does not have are left out, and that is said once."""
+        server = self.stack.enter_context(mptcp())
+        with activated([server], row(server)) as daemon:
+            self.check(daemon, server, protocol=IPPROTO_MPTCP)
+            self.check(daemon, server)
+            daemon.send_signal(signal.SIGHUP)
+            daemon.wait_log("notice: reloaded ")
+            self.check(daemon, server)
+            self.assertEqual(daemon.count_log(LACKS), 1, daemon.log())
+            self.assertEqual(daemon.count_log("(warning|error): "), 0)
+
+    def test_mptcp_clients_that_time_out(self):
+        server = self.stack.enter_context(mptcp())
+        with activated([server], row(server), LOG + "idle_timeout = 0.2; write_timeout = 0.2; unsent_limit = 4096;") as daemon, \
+                socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as client:
+            client.settimeout(harness.patience())
+            client.connect(server.getsockname())
+            self.assertEqual(client.recv(1), b"")
+            daemon.wait_log("closed: idle_timeout, ")
+
+    def test_options_that_a_socket_does_not_have(self):
+        """On any kernel: the same with calls that fail."""
+        for error in ("ENOPROTOOPT", "EOPNOTSUPP"):
+            server = self.listening()
+            with self.subTest(error), activated([server], row(server), faults=f"setsockopt@main:{error}:1-5") as daemon:
+                self.check(daemon, server)
+                self.assertEqual(daemon.count_log(LACKS), 1, daemon.log())
+
+    def test_another_network(self):
+        """The clients come from the network of the socket, which is not that of the daemon."""
+        with harness.network_namespace():
+            server = self.listening()
+            nearby = [self.stack.enter_context(connect(server)) for _ in range(3)]
+        with activated([server], row(server)) as daemon:
+            for client in nearby:
+                self.assertEqual(harness.exchange(client, b"hello"), b"hello")
+            self.assertEqual(daemon.count_log("(warning|error): "), 0)
+
+    def test_vsock_is_refused_by_name(self):
+        try:
+            server = self.stack.enter_context(socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
+            server.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+            server.listen()
+        except OSError as error:
+            raise unittest.SkipTest(f"no vsock here ({error.strerror})") from None
+        with activated([server], ready=False) as daemon:
+            self.assertEqual(daemon.wait(), CANNOT_LISTEN)
+            self.assertRegex(daemon.log(), "is a socket of another family than IPv4, IPv6 and Unix")
+
+    def test_sctp_is_refused_by_name(self):
+        """It is a stream, but it cannot be half-closed."""
+        try:
+            server = self.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP))
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+        except OSError as error:
+            raise unittest.SkipTest(f"no SCTP here ({error.strerror})") from None
+        with activated([server], ready=False) as daemon:
+            self.assertEqual(daemon.wait(), CANNOT_LISTEN)
+            self.assertRegex(daemon.log(), "is a socket of another protocol than TCP and MPTCP")
+
+
 class Refused(TestCase):
     def test_no_listener_for_them(self):
         """Each is named, with the listeners that there are."""
@@ -264,7 +354,7 @@ class Refused(TestCase):
                 ("sd_listen_fds_with_names:ENOMEM", SYSTEM_ERROR, "cannot take the passed sockets: Cannot allocate memory"),
                 ("getsockname:ENOBUFS:1", SYSTEM_ERROR, f"descriptor 3, passed .* as {NAME}: No buffer space available"),
                 ("getsockopt:EPERM:1", CANNOT_LISTEN, f"descriptor 3, passed .* as {NAME}: Operation not permitted"),
-                ("setsockopt:ENOPROTOOPT:1", CANNOT_LISTEN, "cannot listen: echo on .*: Protocol not available"),
+                ("setsockopt:EDOM:1", CANNOT_LISTEN, "cannot listen: echo on .*: Numerical argument out of domain"),
                 ("listen:EADDRINUSE:1", CANNOT_LISTEN, "cannot listen: echo on .*: Address already in use")):
             with self.subTest(rules), activated([server], row(server), faults=rules, ready=False) as daemon:
                 self.assert_ends(daemon, status, message)

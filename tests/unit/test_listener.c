@@ -271,7 +271,7 @@ START_TEST(failing_calls)
         bool ip, unix_path;
     } cases[] = {
         {"bind", EACCES, true, true},          {"socket", EMFILE, true, true},
-        {"listen", EADDRINUSE, true, true},    {"setsockopt", ENOPROTOOPT, true, false},
+        {"listen", EADDRINUSE, true, true},    {"setsockopt", ENOMEM, true, false},
         {"getsockname", ENOBUFS, true, false}, {"calloc", ENOMEM, true, true},
         {"fchmod", EPERM, false, true},        {"strdup", ENOMEM, false, true},
     };
@@ -604,6 +604,29 @@ START_TEST(configure_reports_failures)
 }
 END_TEST
 
+/* As MPTCP has not all options of TCP. */
+START_TEST(options_that_the_socket_has_not)
+{
+    struct listener *listener = open_or_fail(at("127.0.0.1", 0));
+    ck_assert_str_eq(listener->lacks, "");
+    for (int again = 0; again < 2; again++) {
+        fault_rules("setsockopt:EOPNOTSUPP:2,setsockopt:ENOPROTOOPT:5");
+        int r = listener_configure(listener, 0, &usual);
+        unsigned long hits = fault_disarm();
+        ck_assert_int_eq(r, 0);
+        ck_assert_uint_eq(hits, 2);
+        ck_assert_str_eq(listener->lacks, "SO_OOBINLINE, TCP_USER_TIMEOUT");
+    }
+    fault_rules("setsockopt:ENOPROTOOPT");
+    int r = listener_configure(listener, 0, &usual);
+    fault_disarm();
+    ck_assert_int_eq(r, 0);
+    ck_assert_str_eq(listener->lacks,
+                     "SO_OOBINLINE, TCP_USER_TIMEOUT, TCP_NODELAY, SO_KEEPALIVE, TCP_KEEPIDLE");
+    listener_close(listener);
+}
+END_TEST
+
 START_TEST(owns_terms_and_rules)
 {
     char name[] = "somewhere";
@@ -744,6 +767,7 @@ int main(void)
     tcase_add_test(tests, nobody_joins_afterwards);
     tcase_add_test(tests, knows_its_place);
     tcase_add_test(tests, configure_reports_failures);
+    tcase_add_test(tests, options_that_the_socket_has_not);
     tcase_add_test(tests, owns_terms_and_rules);
     tcase_add_test(tests, accept_errors_are_classed);
     tcase_add_test(tests, stopped_handshakes);

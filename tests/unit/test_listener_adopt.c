@@ -314,7 +314,7 @@ START_TEST(failing_calls)
             } while (hits > 0);
             listener_close(listener);
         }
-    ck_assert_uint_eq(failed, (has_ipv6() ? 4 : 3) + 3 + 2 + 2 * 2 + 2 + 2 + 1);
+    ck_assert_uint_eq(failed, (has_ipv6() ? 5 : 4) + 4 + 2 + 2 * 2 + 2 + 2 + 1);
     close(managers[0]);
     close(managers[1]);
     remove_directory();
