@@ -15,8 +15,12 @@
  * means that a Unix socket's backlog is full: try again. */
 int dial_start(const struct endpoint *endpoint);
 
-/* Of a socket of dial_start that has become writable: 0 or a negative errno. */
+/* Of a socket of dial_start that has become writable: 0, or a negative errno, after which it is to be closed.
+ * One that is connected to itself is refused like one at whose port nobody listens. */
 int dial_result(int fd);
+
+/* What has become of a connected socket: 0 or a negative errno, which is told once (SO_ERROR, socket(7)). */
+int dial_error(int fd);
 
 /* Says that nothing more will be sent. Returns 0 or a negative errno: -ECONNRESET where the other side has
  * ended all of it. */

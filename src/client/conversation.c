@@ -173,7 +173,7 @@ static int see_off(struct conversation *c)
     int waiting = 0, r = 0;
 
     do {
-        r = dial_result(c->fd);
+        r = dial_error(c->fd);
         if (r < 0)
             return fail_connection(c, -r);
         if (ioctl(c->fd, SIOCOUTQ, &waiting) < 0)
@@ -249,7 +249,7 @@ static int turn(struct conversation *c, const struct pollfd items[static WATCHED
     if (status == 0 && items[SOCKET].events & POLLIN && socket_events & (POLLIN | POLLERR | POLLHUP))
         status = receive_answer(c);
     else if (status == 0 && socket_events & POLLERR)
-        status = fail_connection(c, -dial_result(c->fd));
+        status = fail_connection(c, -dial_error(c->fd));
     return status;
 }
 

@@ -1,5 +1,6 @@
 #include "client/dial.h"
 
+#include "base/address.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "client/exit_status.h"
@@ -82,7 +83,7 @@ int dial_start(const struct endpoint *endpoint)
     return TAKE_FD(fd);
 }
 
-int dial_result(int fd)
+int dial_error(int fd)
 {
     int error;
     socklen_t length = sizeof error;
@@ -90,6 +91,38 @@ int dial_result(int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
         return -errno;
     return -error;
+}
+
+/* Where nobody listens, a socket whose local port happens to be the port that it connects to meets its own
+ * SYN: a simultaneous open (RFC 9293, 3.5) with itself. Returns 1 for such a one, 0 or a negative errno. */
+static int is_connected_to_itself(int fd)
+{
+    struct sockaddr_storage name = {0}, peer = {0};
+    socklen_t name_length = sizeof name, peer_length = sizeof peer;
+    struct address ours, theirs;
+
+    if (getsockname(fd, (struct sockaddr *)&name, &name_length) < 0)
+        return -errno;
+    if (getpeername(fd, (struct sockaddr *)&peer, &peer_length) < 0)
+        return errno == ENOTCONN ? 0 : -errno; /* ended already: whoever reads is told how */
+    address_from_sockaddr((const struct sockaddr *)&name, &ours);
+    address_from_sockaddr((const struct sockaddr *)&peer, &theirs);
+    return ours.family != AF_UNIX && ours.port == theirs.port && address_equal_ip(&ours, &theirs);
+}
+
+int dial_result(int fd)
+{
+    const struct linger none = {.l_onoff = 1};
+    int r = dial_error(fd);
+
+    if (r == 0)
+        r = is_connected_to_itself(fd);
+    if (r <= 0)
+        return r;
+    /* The caller's close is a RST then, which leaves no TIME_WAIT at a port that a server may want. Fails for
+     * no TCP socket. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    return -ECONNREFUSED;
 }
 
 int dial_half_close(int fd)

@@ -254,11 +254,11 @@ def assert_interrupted_while_it_connects(test, mode):
 class Server:
     """A server whose every connection is served by `serve(socket)`, in a thread of its own; it is closed behind it."""
 
-    def __init__(self, serve, family=socket.AF_INET, address="127.0.0.1"):
+    def __init__(self, serve, family=socket.AF_INET, address="127.0.0.1", port=0):
         self.serve = serve
         self.listening = socket.socket(family, socket.SOCK_STREAM)
         self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listening.bind(address if family == socket.AF_UNIX else (address, 0))
+        self.listening.bind(address if family == socket.AF_UNIX else (address, port))
         self.listening.listen(16)
         self.port = None if family == socket.AF_UNIX else self.listening.getsockname()[1]
         self.threads = []
@@ -282,12 +282,16 @@ class Server:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def stop(self):
+        """Nobody listens any more; the connections go on."""
         # A close alone does not wake who waits in accept(2).
         with contextlib.suppress(OSError):
             self.listening.shutdown(socket.SHUT_RDWR)
         self.listening.close()
         self.acceptor.join(harness.patience())
+
+    def __exit__(self, *_):
+        self.stop()
         for thread in self.threads:
             thread.join(harness.patience())
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Which server tcpecho finds by what it is told, and how it fails: one line, and an exit status that tells."""
 
+import contextlib
+import errno
 import os
 import signal
 import socket
@@ -62,6 +64,68 @@ class Names(harness.TestCase):
         with client.Server(client.echo) as server:
             result = self._with_hosts("::1 both\n127.0.0.1 both\n", "-v", "both", server.port, stdin=b"hello")
             self.assertEqual((result.status, result.stdout), (0, b"hello"), result.stderr)
+
+
+class Itself(harness.TestCase):
+    """Where no server listens, and the client's own port is the one that it connects to: a simultaneous open."""
+
+    PORT = 40002
+
+    @contextlib.contextmanager
+    def ports_of_clients(self, first, last):
+        """A network whose clients have these ports and no others."""
+        with harness.network_namespace():
+            with open("/proc/sys/net/ipv4/ip_local_port_range", "w", encoding="ascii") as file:
+                file.write(f"{first} {last}")
+            yield
+
+    def test_is_refused(self):
+        for mode in ((), ("-e", "echo"), ("--ping", "-c", "1"), ("--bench", "-n", "1", "-c", "1"), ("--watch", "-d", "1")):
+            for address in ("127.0.0.1", "::1"):
+                with self.subTest(mode=mode, address=address), self.ports_of_clients(self.PORT, self.PORT):
+                    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as proof:
+                        try:
+                            proof.connect((address, self.PORT))  # to itself
+                        except OSError as error:
+                            self.assertIn(error.errno, (errno.EADDRNOTAVAIL, errno.ENETUNREACH))
+                            continue  # a host without IPv6
+                        client.reset(proof)
+                    result = client.run(*mode, address, self.PORT, stdin=b"hi\n")
+                    client.assert_one_line(self, result, client.REFUSED, r"cannot connect to \S+ port 40002 "
+                                           r"\(\S+: Connection refused\); no server listens there")
+                    self.assertEqual(result.stdout, b"")
+                    # Nothing is left of it that a server would have to wait for.
+                    with socket.socket(proof.family) as server:
+                        server.bind((address, self.PORT))
+
+    def test_one_of_a_few_ports(self):
+        with self.ports_of_clients(40000, 40007):
+            for _ in range(40):
+                result = client.run("-v", "-e", "echo", "127.0.0.1", self.PORT, stdin=b"hi\n")
+                self.assertEqual((result.status, result.stdout), (client.REFUSED, b""), result.stderr)
+
+    def test_watch_does_not_work_again(self):
+        """The server has gone for good; now and then a client's port is the server's."""
+        gone = threading.Event()
+
+        def serve(connection):
+            for data in client.chunks(connection):
+                if gone.is_set():
+                    client.reset(connection)
+                    return
+                connection.sendall(data)
+
+        with self.ports_of_clients(40000, 40015), client.Server(serve, port=self.PORT) as server:
+            with client.Client("--watch", "-i", "30ms", "-g", "1h", "127.0.0.1", self.PORT) as probe:
+                harness.wait_until(lambda: server.threads, "the first connection")
+                gone.set()
+                server.stop()
+                self.assertRegex(probe.process.stdout.readline(), b": (broken|cannot connect): ")
+                time.sleep(3)  # two hundred tries
+                probe.interrupt()
+                result = probe.finish()
+        self.assertEqual(result.status, client.WRONG)
+        self.assertNotIn(b"works again", result.stdout)
 
 
 class Failures(harness.TestCase):

@@ -118,6 +118,76 @@ START_TEST(failing)
 }
 END_TEST
 
+/* Where no server is, a client whose local port is the one that it connects to finds itself. */
+static int connect_to_itself(uint16_t port, int family)
+{
+    struct sockaddr_in name = loopback(port);
+    struct sockaddr_in6 name6 = {
+        .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    const struct sockaddr *at =
+        family == AF_INET ? (const struct sockaddr *)&name : (const struct sockaddr *)&name6;
+    socklen_t length = family == AF_INET ? sizeof name : sizeof name6;
+    int self = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (self < 0 || bind(self, at, length) < 0) {
+        ck_assert_int_eq(family, AF_INET6); /* a host without IPv6 */
+        return -1;
+    }
+    ck_assert_int_eq(connect(self, at, length), 0);
+    return self;
+}
+
+START_TEST(itself)
+{
+    int family = _i == 0 ? AF_INET : AF_INET6;
+    uint16_t port = free_port();
+    int self = connect_to_itself(port, family);
+
+    if (self < 0)
+        return;
+    ck_assert_int_eq(dial_result(self), -ECONNREFUSED);
+    close(self);
+    /* It was a RST: nothing keeps the port from a server, with SO_REUSEADDR or without. */
+    self = connect_to_itself(port, family);
+    ck_assert_int_ge(self, 0);
+    ck_assert_int_eq(dial_result(self), -ECONNREFUSED);
+    close(self);
+}
+END_TEST
+
+/* The same port at another address is another socket. */
+START_TEST(not_itself)
+{
+    uint16_t port;
+    int listening = listen_on_loopback(&port);
+    struct sockaddr_in name = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK + 1)}};
+    struct sockaddr_in server = loopback(port);
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), pair[2];
+
+    ck_assert_int_eq(bind(client, (struct sockaddr *)&name, sizeof name), 0);
+    ck_assert_int_eq(connect(client, (struct sockaddr *)&server, sizeof server), 0);
+    ck_assert_int_eq(dial_result(client), 0);
+    fault_arm("getsockname", ENOBUFS, 1);
+    ck_assert_int_eq(dial_result(client), -ENOBUFS);
+    fault_disarm();
+    fault_arm("getpeername", ENOBUFS, 1);
+    ck_assert_int_eq(dial_result(client), -ENOBUFS);
+    fault_disarm();
+    /* It was reset in the meantime, which is read from it. */
+    fault_arm("getpeername", ENOTCONN, 1);
+    ck_assert_int_eq(dial_result(client), 0);
+    fault_disarm();
+    close(client);
+    close(listening);
+    /* Two Unix sockets have no name, and are not the same. */
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    ck_assert_int_eq(dial_result(pair[0]), 0);
+    close(pair[0]);
+    close(pair[1]);
+}
+END_TEST
+
 START_TEST(interrupted)
 {
     int ends[2];
@@ -207,6 +277,8 @@ int main(void)
     tcase_add_test(tests, connects);
     tcase_add_test(tests, refused);
     tcase_add_loop_test(tests, failing, 0, COUNT_OF(failures));
+    tcase_add_loop_test(tests, itself, 0, 2);
+    tcase_add_test(tests, not_itself);
     tcase_add_test(tests, interrupted);
     tcase_add_test(tests, tried_again);
     tcase_add_test(tests, too_long_a_time);
