@@ -26,11 +26,16 @@ int dial_error(int fd);
  * ended all of it. */
 int dial_half_close(int fd);
 
-/* Connects to the first address that takes us, each tried for `timeout_usec`. Returns 0 with *fd a
- * non-blocking socket, owned by the caller, and *chosen (unless NULL) its place in target->items; or an exit
- * status after one line on stderr. EXIT_INTERRUPTED when `interrupt_fd` (or -1) became readable, of which
- * nothing is told. */
-int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, int *fd, size_t *chosen);
+struct dialled {
+    int fd;        /* does not block; owned by the caller */
+    size_t chosen; /* its place in target->items */
+    uint64_t nsec; /* how long this address took, without those that were tried before it */
+};
+
+/* Connects to the first address that takes us, each tried for `timeout_usec`. Returns 0, or an exit status
+ * after one line on stderr, with *out untouched. EXIT_INTERRUPTED when `interrupt_fd` (or -1) became
+ * readable, of which nothing is told. */
+int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, struct dialled *out);
 
 /* Which exit status (client/exit_status.h) an errno of a connection stands for. */
 int dial_exit_status(int error);

@@ -24,9 +24,10 @@ struct load_plan {
     uint64_t threads;
     uint64_t count; /* messages of all connections together; 0: no limit */
     uint64_t rate;  /* messages a second of all together; 0: the next as soon as the answer is there */
-    uint64_t duration_usec; /* with `rate`, what is due behind it is not sent */
-    uint64_t connect_usec;  /* patience for a connection to be made */
-    uint64_t wait_usec;     /* patience for the last answers */
+    uint64_t duration_usec;      /* with `rate`, what is due behind it is not sent */
+    uint64_t connect_usec;       /* patience for a connection to be made */
+    uint64_t first_connect_nsec; /* what the first one took, which the caller made */
+    uint64_t wait_usec;          /* patience for the last answers */
 };
 
 #define LOAD_FAULTS 8 /* told in full by each thread; further ones are only counted */
@@ -49,6 +50,7 @@ struct load_result {
     struct load_fault faults[LOAD_FAULTS];
     unsigned fault_count;
     uint64_t last_answer_nsec;
+    uint64_t over_nsec; /* when the last connection was done with, or the load was stopped */
 
     /* From the first message until the load is stopped or over, of this thread. */
     uint64_t wall_nsec, cpu_nsec;

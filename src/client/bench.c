@@ -122,7 +122,8 @@ static uint64_t threads_of(const struct client_options *options)
     return options->threads < options->connections ? options->threads : options->connections;
 }
 
-static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint)
+static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint,
+                                  const struct dialled *first)
 {
     return (struct load_plan){
         .endpoint = *endpoint,
@@ -135,6 +136,7 @@ static struct load_plan make_plan(const struct client_options *options, const st
         .rate = options->rate,
         .duration_usec = duration_of(options),
         .connect_usec = options->connect_timeout_usec,
+        .first_connect_nsec = first->nsec,
         .wait_usec = options->wait_usec,
     };
 }
@@ -184,7 +186,7 @@ static int drive(struct bench *bench, int interrupt_fd)
 static int report(struct bench *bench, const struct client_options *options, const struct load_result *result)
 {
     char peer[ENDPOINT_TEXT_SIZE];
-    uint64_t end = bench->stopping ? bench->stop_nsec : 0;
+    uint64_t end = bench->stopping ? bench->stop_nsec : result->over_nsec;
     struct terminal out;
 
     if (result->last_answer_nsec > end)
@@ -222,12 +224,12 @@ static int run_load(struct bench *bench, const struct client_options *options, i
     return report(bench, options, result);
 }
 
-/* `fd` is the first connection; it is taken in any case. */
+/* `first` is the first connection; it is taken in any case. */
 static int with_output(struct bench *bench, const struct client_options *options,
-                       const struct endpoint *endpoint, int fd, int interrupt_fd)
+                       const struct endpoint *endpoint, const struct dialled *first, int interrupt_fd)
 {
-    CLEANUP(fd_close) int first_fd = fd;
-    struct load_plan plan = make_plan(options, endpoint);
+    CLEANUP(fd_close) int first_fd = first->fd;
+    struct load_plan plan = make_plan(options, endpoint, first);
 
     int r = event_loop_init(&bench->loop, on_wake);
     if (r < 0)
@@ -243,8 +245,8 @@ static int with_output(struct bench *bench, const struct client_options *options
     return status;
 }
 
-static int with_connection(const struct client_options *options, const struct endpoint *endpoint, int fd,
-                           int interrupt_fd)
+static int with_connection(const struct client_options *options, const struct endpoint *endpoint,
+                           struct dialled *first, int interrupt_fd)
 {
     struct bench bench = {0};
 
@@ -253,8 +255,9 @@ static int with_connection(const struct client_options *options, const struct en
     output_open(&bench.output);
     int r = output_start_stream(&bench.output, interrupt_fd);
     if (r < 0)
-        fd_close(&fd);
-    int status = r < 0 ? fail_system("start", -r) : with_output(&bench, options, endpoint, fd, interrupt_fd);
+        fd_close(&first->fd);
+    int status =
+        r < 0 ? fail_system("start", -r) : with_output(&bench, options, endpoint, first, interrupt_fd);
     output_close(&bench.output);
     return status;
 }
@@ -262,8 +265,7 @@ static int with_connection(const struct client_options *options, const struct en
 int bench_run(const struct client_options *options)
 {
     CLEANUP(target_clear) struct target target = {0};
-    size_t chosen;
-    int fd;
+    struct dialled first;
 
     int status = check_descriptors(options);
     if (status == 0)
@@ -274,10 +276,10 @@ int bench_run(const struct client_options *options)
     CLEANUP(fd_close) int interrupt_fd = interrupt_open();
     if (interrupt_fd < 0)
         return fail_system("wait for signals", -interrupt_fd);
-    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
+    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &first);
     if (status == EXIT_INTERRUPTED)
         interrupt_die_of(interrupt_fd);
     if (status != 0)
         return status;
-    return with_connection(options, &target.items[chosen], fd, interrupt_fd);
+    return with_connection(options, &target.items[first.chosen], &first, interrupt_fd);
 }

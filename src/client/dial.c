@@ -208,17 +208,16 @@ static void add_reason(struct reasons *reasons, const struct endpoint *endpoint,
     reasons->length += (size_t)length < room ? (size_t)length : room - 1;
 }
 
-int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, int *fd, size_t *chosen)
+int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, struct dialled *out)
 {
     struct reasons reasons = {.status = EXIT_SYSTEM};
     char name[TARGET_TEXT_SIZE];
 
     for (size_t i = 0; i < target->count; i++) {
+        uint64_t began = clock_monotonic_nsec();
         int r = dial_one(&target->items[i], timeout_usec, interrupt_fd);
         if (r >= 0) {
-            *fd = r;
-            if (chosen)
-                *chosen = i;
+            *out = (struct dialled){.fd = r, .chosen = i, .nsec = clock_monotonic_nsec() - began};
             return 0;
         }
         if (r == -EINTR)

@@ -111,6 +111,8 @@ static void add_result(struct load_result *into, const struct load_result *from)
     into->queued_nsec += from->queued_nsec;
     if (from->last_answer_nsec > into->last_answer_nsec)
         into->last_answer_nsec = from->last_answer_nsec;
+    if (from->over_nsec > into->over_nsec)
+        into->over_nsec = from->over_nsec;
     if (from->wall_nsec > into->wall_nsec)
         into->wall_nsec = from->wall_nsec;
     if (from->busy > into->busy)

@@ -250,8 +250,9 @@ static void on_connected(struct load_connection *connection)
         return;
     }
     timer_disarm(&connection->timer);
-    if (connection->began_nsec > 0)
-        histogram_add(&thread->result.connect, clock_monotonic_nsec() - connection->began_nsec);
+    histogram_add(&thread->result.connect, connection->began_nsec > 0
+                                               ? clock_monotonic_nsec() - connection->began_nsec
+                                               : plan_of(connection)->first_connect_nsec);
     connection->state = LOAD_OPEN;
     thread->result.connected++;
     thread->live++;

@@ -90,7 +90,8 @@ static void measure_until_here(struct load_thread *thread)
     if (thread->measured)
         return;
     thread->measured = true;
-    result->wall_nsec = clock_monotonic_nsec() - thread->run_nsec;
+    result->over_nsec = clock_monotonic_nsec();
+    result->wall_nsec = result->over_nsec - thread->run_nsec;
     result->cpu_nsec = thread_cpu_nsec() - thread->run_cpu_nsec;
     result->queued_nsec = thread_queued_nsec(thread) - thread->run_queued_nsec;
     fd_close(&thread->time_fd);

@@ -290,19 +290,19 @@ static int prepare(struct ping *ping)
 static int connect_and_exchange(struct ping *ping, const struct target *target)
 {
     char time[PING_TIME_TEXT_SIZE];
-    size_t chosen;
-    uint64_t start = clock_monotonic_usec();
+    struct dialled dialled;
 
-    int status = dial(target, ping->options->connect_timeout_usec, ping->interrupt_fd, &ping->fd, &chosen);
+    int status = dial(target, ping->options->connect_timeout_usec, ping->interrupt_fd, &dialled);
     if (status == EXIT_INTERRUPTED)
         interrupt_die_of(ping->interrupt_fd);
     if (status != 0)
         return status;
+    ping->fd = dialled.fd;
     (void)escape_controls(ping->options->host, ping->host, sizeof ping->host);
-    endpoint_format(&target->items[chosen], ping->peer);
+    endpoint_format(&target->items[dialled.chosen], ping->peer);
     (void)fprintf(ping->output.stream, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n",
                   ping->host, ping->peer, ping->options->size,
-                  ping_format_time(clock_monotonic_usec() - start, time));
+                  ping_format_time(dialled.nsec / NSEC_PER_USEC, time));
     status = show(ping);
     if (status == 0 && !ping->reader_left)
         status = exchange(ping);

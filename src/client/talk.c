@@ -51,9 +51,8 @@ int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_op
 int talk_run(const struct client_options *options)
 {
     CLEANUP(target_clear) struct target target = {0};
-    CLEANUP(fd_close) int fd = -1;
+    struct dialled dialled;
     char peer[ENDPOINT_TEXT_SIZE];
-    size_t chosen;
 
     int status = target_resolve(options->host, options->port, &target);
     if (status != 0)
@@ -63,10 +62,11 @@ int talk_run(const struct client_options *options)
         complain("cannot wait for signals: %s", strerror(-interrupt_fd));
         return EXIT_SYSTEM;
     }
-    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
+    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &dialled);
     if (status == EXIT_INTERRUPTED)
         interrupt_die_of(interrupt_fd);
     if (status != 0)
         return status;
-    return talk_with(fd, endpoint_format(&target.items[chosen], peer), interrupt_fd, options);
+    CLEANUP(fd_close) int fd = dialled.fd;
+    return talk_with(fd, endpoint_format(&target.items[dialled.chosen], peer), interrupt_fd, options);
 }

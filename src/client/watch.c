@@ -347,8 +347,7 @@ int watch_run(const struct client_options *options)
 {
     CLEANUP(target_clear) struct target target = {0};
     CLEANUP(close_watch) struct watch *watch = calloc(1, sizeof *watch);
-    size_t chosen;
-    int fd;
+    struct dialled dialled;
 
     if (!watch)
         return fail_system(ENOMEM);
@@ -363,12 +362,12 @@ int watch_run(const struct client_options *options)
     int r = output_start_stream(&watch->output, interrupt_fd);
     if (r < 0)
         return fail_system(-r);
-    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &fd, &chosen);
+    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &dialled);
     if (status == EXIT_INTERRUPTED)
         interrupt_die_of(interrupt_fd);
     if (status != 0)
         return status;
     watch->options = options;
-    watch->endpoint = target.items[chosen];
-    return with_connection(watch, fd, interrupt_fd);
+    watch->endpoint = target.items[dialled.chosen];
+    return with_connection(watch, dialled.fd, interrupt_fd);
 }

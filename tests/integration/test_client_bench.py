@@ -182,7 +182,13 @@ class Load(harness.TestCase):
         """Up to the hard limit of descriptors, whatever the soft one is."""
         wrapper = ("prlimit", f"--nofile=64:{MANY + 64}", "--")
         figures = self.check(2 * MANY, 64, "-n", MANY, "127.0.0.1", self.daemon.port, wrapper=wrapper)
-        self.assertEqual((figures["connected"], figures["connect"]["count"]), (MANY, MANY - 1))
+        self.assertEqual((figures["connected"], figures["connect"]["count"]), (MANY, MANY))
+
+    def test_every_connection_is_timed(self):
+        for count in (1, 3):
+            figures = self.check(9, 64, "-n", count, "-c", 9, "127.0.0.1", self.daemon.port)
+            self.assertEqual((figures["connected"], figures["connect"]["count"]), (count, count))
+            self.assertGreater(figures["connect"]["min"], 0)
 
     def test_too_many_connections(self):
         result = bench("-n", 1000, "127.0.0.1", self.daemon.port, wrapper=("prlimit", "--nofile=64:100", "--"))
@@ -378,6 +384,20 @@ class Mistakes(harness.TestCase):
             result = bench("-n", 1, "-c", 10, "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
         self.assertIn("connection 0, byte 640: 18 bytes came behind the whole answer\n", result.stderr)
+
+    def test_server_that_leaves_later(self):
+        """The load lasted until the end of the last connection, though nothing was answered any more."""
+        def serve(connection):
+            connection.sendall(harness.receive_exactly(connection, 64))
+            harness.receive_exactly(connection, 64)
+            time.sleep(0.5)
+
+        with client.Server(serve) as server:
+            result = bench("-n", 2, "--json", "127.0.0.1", server.port)
+        figures = document(result)
+        self.assertEqual((result.status, figures["messages"], figures["broken"]), (client.WRONG, 2, 2))
+        self.assertGreaterEqual(figures["elapsed"], 0.5)
+        self.assertLess(figures["messages_per_second"], 5)
 
     def test_server_that_talks_first(self):
         with harness.Daemon('{ address = "127.0.0.1"; port = PORT; greeting = "hello\\n"; }') as daemon:

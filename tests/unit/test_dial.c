@@ -7,8 +7,7 @@
 
 #include <netinet/tcp.h>
 
-static int fd;
-static size_t chosen;
+static struct dialled dialled;
 
 static struct endpoint endpoint_at(uint32_t host, uint16_t port)
 {
@@ -38,9 +37,8 @@ static int dial_some(size_t count, uint16_t port, int interrupt_fd, const char *
 
     for (size_t i = 0; i < count; i++)
         items[i] = endpoint_at((uint32_t)(INADDR_LOOPBACK + count - 1 - i), port);
-    fd = -1;
     capture(LOG_LEVEL_DEBUG);
-    int status = dial(&target, 5 * USEC_PER_SEC, interrupt_fd, &fd, &chosen);
+    int status = dial(&target, 5 * USEC_PER_SEC, interrupt_fd, &dialled);
     fault_disarm();
     *told = written();
     return status;
@@ -55,15 +53,15 @@ START_TEST(connects)
     /* The first two refuse. */
     ck_assert_int_eq(dial_some(3, port, -1, &told), 0);
     ck_assert_str_eq(told, "");
-    ck_assert_uint_eq(chosen, 2);
-    ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
-    ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
-    ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
-    ck_assert_int_eq(dial_half_close(fd), 0);
+    ck_assert_uint_eq(dialled.chosen, 2);
+    ck_assert_int_eq(get_socket_option(dialled.fd, IPPROTO_TCP, TCP_NODELAY), 1);
+    ck_assert_int_ne(fcntl(dialled.fd, F_GETFL) & O_NONBLOCK, 0);
+    ck_assert_int_ne(fcntl(dialled.fd, F_GETFD) & FD_CLOEXEC, 0);
+    ck_assert_int_eq(dial_half_close(dialled.fd), 0);
     int server = accept(listening, NULL, NULL);
     expect_end(server);
     close(server);
-    close(fd);
+    close(dialled.fd);
     close(listening);
 }
 END_TEST
@@ -77,7 +75,6 @@ START_TEST(refused)
     expect_in(told, "tcpecho: cannot connect to name port port (127.0.0.2:");
     expect_in(told, ": Connection refused, 127.0.0.1:");
     expect_in(told, ": Connection refused); no server listens there\n");
-    ck_assert_int_eq(fd, -1);
     ck_assert_uint_eq(open_descriptors(), before);
 }
 END_TEST
@@ -216,7 +213,7 @@ START_TEST(tried_again)
 
     fault_rules("connect:EAGAIN:1-3,poll:EINTR:4");
     ck_assert_int_eq(dial_some(1, port, -1, &told), 0);
-    close(fd);
+    close(dialled.fd);
     close(listening);
 }
 END_TEST
@@ -228,7 +225,7 @@ START_TEST(too_long_a_time)
 
     capture(LOG_LEVEL_DEBUG);
     fault_rules("connect:EAGAIN");
-    int status = dial(&target, USEC_PER_MSEC, -1, &fd, NULL);
+    int status = dial(&target, USEC_PER_MSEC, -1, &dialled);
     fault_disarm();
     ck_assert_str_eq(written(), "tcpecho: cannot connect to 127.0.0.1:1: Connection timed out; "
                                 "--connect-timeout allows more time\n");
@@ -246,7 +243,7 @@ START_TEST(many_addresses)
         items[i] = endpoint_at(INADDR_LOOPBACK, 7);
     capture(LOG_LEVEL_DEBUG);
     fault_rules("connect:ECONNREFUSED");
-    int status = dial(&target, USEC_PER_SEC, -1, &fd, &chosen);
+    int status = dial(&target, USEC_PER_SEC, -1, &dialled);
     fault_disarm();
     const char *told = written();
     ck_assert_int_eq(status, EXIT_REFUSED);

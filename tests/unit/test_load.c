@@ -33,6 +33,7 @@ START_TEST(results_add_up)
                               .unanswered = 2,
                               .connected = 3,
                               .last_answer_nsec = 50,
+                              .over_nsec = 70,
                               .wall_nsec = 100,
                               .cpu_nsec = 30,
                               .queued_nsec = 1,
@@ -43,6 +44,7 @@ START_TEST(results_add_up)
                               .broken = 4,
                               .wrong = 1,
                               .last_answer_nsec = 40,
+                              .over_nsec = 60,
                               .wall_nsec = 90,
                               .cpu_nsec = 60,
                               .queued_nsec = 2,
@@ -62,6 +64,7 @@ START_TEST(results_add_up)
     ck_assert_uint_eq(result.wrong, 1);
     ck_assert_uint_eq(result.unended, 1);
     ck_assert_uint_eq(result.last_answer_nsec, 50);
+    ck_assert_uint_eq(result.over_nsec, 70);
     ck_assert_uint_eq(result.wall_nsec, 100);
     ck_assert_uint_eq(result.cpu_nsec, 90);
     ck_assert_uint_eq(result.queued_nsec, 3);

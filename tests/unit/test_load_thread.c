@@ -103,6 +103,20 @@ START_TEST(shares_of_a_count)
 }
 END_TEST
 
+/* The first one may have been made by the caller, who says how long it took. */
+START_TEST(the_first_connection_is_timed)
+{
+    struct load_plan plan = to_server((uint64_t)_i);
+    plan.count = 10;
+    plan.first_connect_nsec = 3000 * NSEC_PER_SEC;
+    load_start(&plan, connect_to(port_of(listening)));
+    load_end();
+    ck_assert_uint_eq(result.connected, (uint64_t)_i);
+    ck_assert_uint_eq(result.connect.count, (uint64_t)_i);
+    ck_assert_uint_eq(result.connect.max, plan.first_connect_nsec);
+}
+END_TEST
+
 /* Connections that have nothing to do end well, too. */
 START_TEST(fewer_messages_than_connections)
 {
@@ -319,6 +333,7 @@ int main(void)
     tcase_add_test(tests, due_by_then);
     tcase_add_test(tests, more_than_can_be_sent);
     tcase_add_test(tests, shares_of_a_count);
+    tcase_add_loop_test(tests, the_first_connection_is_timed, 1, 4);
     tcase_add_test(tests, fewer_messages_than_connections);
     tcase_add_test(tests, on_a_schedule);
     tcase_add_test(tests, a_schedule_has_an_end);
