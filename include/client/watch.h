@@ -26,7 +26,7 @@ struct watch {
     struct timer gap_timer; /* armed while a gap is open and has not been told */
     const struct client_options *options;
     struct endpoint endpoint;
-    uint64_t start_nsec, next_nsec, stop_nsec;
+    uint64_t start_nsec, next_nsec, end_nsec;
     bool stopping, deserted;
 
     struct probe steady;
@@ -52,15 +52,16 @@ void watch_owe(struct watch *watch, struct watch_side *side, uint64_t due_nsec);
 /* Tells once of each gap that is open and longer than allowed: `gap_timer`. */
 void watch_look_for_gaps(struct timer *timer);
 
-/* What is owed at the end has been a gap until now. */
+/* What is owed at the end, which is `end_nsec`, has been a gap until then. */
 void watch_close_gap(struct watch *watch, struct watch_side *side);
 
 /* A message or a connection is served that was due at that time, with or without more that are owed. */
 void watch_served(struct watch *watch, struct watch_side *side, uint64_t due_nsec, bool more);
 
-/* A connection has ended; PROBE_SERVED is only counted. */
-void watch_ended(struct watch *watch, struct watch_side *side, const struct probe *probe, enum probe_end end,
-                 int error);
+/* A connection has ended; PROBE_SERVED is only counted. What fails has failed since `due_nsec`, when it, or
+ * its first message without an answer, was due. */
+void watch_ended(struct watch *watch, struct watch_side *side, const struct probe *probe, uint64_t due_nsec,
+                 enum probe_end end, int error);
 
 /* The line on a terminal, again and again: `progress_timer`. */
 void watch_show_progress(struct timer *timer);

@@ -28,9 +28,10 @@ struct watch_side {
     int break_error, short_error;
     struct histogram latency; /* from when it was due until it was answered */
 
-    /* Since something went wrong, until it goes right again. */
+    /* Since something went wrong, until it goes right again. What was due before `over_nsec` and fails later
+     * belongs to what is over. */
     bool is_down;
-    uint64_t down_nsec, down_count;
+    uint64_t down_nsec, down_count, over_nsec;
 };
 
 struct watch_summary {

@@ -44,7 +44,6 @@ static void stop(struct watch *watch)
     if (watch->stopping)
         return;
     watch->stopping = true;
-    watch->stop_nsec = clock_monotonic_nsec();
     precise_timer_arm(&watch->tick, 0);
     event_loop_arm(&watch->loop, &watch->last_timer, clock_monotonic_usec() + LAST_USEC);
     if (watch->steady.is_used)
@@ -82,7 +81,8 @@ static void on_steady_answer(struct probe *probe)
 static void on_steady_end(struct probe *probe, enum probe_end end, int error)
 {
     struct watch *watch = CONTAINER_OF(probe, struct watch, steady);
-    watch_ended(watch, &watch->steady_side, probe, end, error);
+    uint64_t since = watch->steady_side.gap.since; /* 0: nothing was owed */
+    watch_ended(watch, &watch->steady_side, probe, since != 0 ? since : clock_monotonic_nsec(), end, error);
     quit_if_done(watch);
 }
 
@@ -100,7 +100,7 @@ static void on_comer_end(struct probe *probe, enum probe_end end, int error)
     list_append(&watch->idle, &comer->link);
     if (end == PROBE_SERVED)
         watch_served(watch, &watch->comer_side, comer->due_nsec, watch->under_way > 0);
-    watch_ended(watch, &watch->comer_side, probe, end, error);
+    watch_ended(watch, &watch->comer_side, probe, comer->due_nsec, end, error);
     quit_if_done(watch);
 }
 
@@ -282,6 +282,7 @@ static int watch_loop(struct watch *watch, int fd)
     precise_timer_arm(&watch->tick, watch->next_nsec);
     int r = event_loop_run(&watch->loop);
     terminal_progress_erase(&watch->progress);
+    watch->end_nsec = clock_monotonic_nsec();
     watch_close_gap(watch, &watch->steady_side);
     watch_close_gap(watch, &watch->comer_side);
     return r;
@@ -295,7 +296,7 @@ static int report(struct watch *watch)
         .interval_usec = watch->options->interval_usec,
         .allowed_usec = watch->options->gap_usec,
         .start_nsec = watch->start_nsec,
-        .elapsed_nsec = watch->stop_nsec - watch->start_nsec,
+        .elapsed_nsec = watch->end_nsec - watch->start_nsec,
         .deserted = watch->deserted,
         .late_nsec = watch->late_nsec,
         .steady = &watch->steady_side,

@@ -53,8 +53,6 @@ static void tell_failure(struct watch *watch, struct watch_side *side, const str
     char text[FAULT_TEXT_SIZE];
     const char *name = side->name;
 
-    if (side->down_count > 1)
-        return; /* the first of a row is told, and then that it is over */
     if (end == PROBE_UNCONNECTED)
         tell(watch, COLOUR_BAD, "%s: cannot connect: %s", name, strerror(error));
     else if (end == PROBE_TIMED_OUT)
@@ -66,8 +64,21 @@ static void tell_failure(struct watch *watch, struct watch_side *side, const str
         tell(watch, COLOUR_BAD, "%s: wrong answer, %s", name, fault_format(&probe->fault, text));
 }
 
-void watch_ended(struct watch *watch, struct watch_side *side, const struct probe *probe, enum probe_end end,
-                 int error)
+/* Returns whether it is told. A connection may fail long after it was due, and others have been served by
+ * then: what has been told to be over does not begin again with it. */
+static bool count_down(struct watch_side *side, uint64_t due_nsec)
+{
+    if (!side->is_down && due_nsec < side->over_nsec)
+        return false;
+    if (!side->is_down || due_nsec < side->down_nsec)
+        side->down_nsec = due_nsec;
+    side->down_count = side->is_down ? side->down_count + 1 : 1;
+    side->is_down = true;
+    return side->down_count == 1; /* the first of a row is told, and then that it is over */
+}
+
+void watch_ended(struct watch *watch, struct watch_side *side, const struct probe *probe, uint64_t due_nsec,
+                 enum probe_end end, int error)
 {
     side->ends[end]++;
     if (end == PROBE_SERVED)
@@ -84,13 +95,8 @@ void watch_ended(struct watch *watch, struct watch_side *side, const struct prob
         side->break_error = error;
     if (end == PROBE_WRONG)
         side->wrong_bytes += probe->wrong_bytes;
-    if (!side->is_down) {
-        side->is_down = true;
-        side->down_nsec = clock_monotonic_nsec();
-        side->down_count = 0;
-    }
-    side->down_count++;
-    tell_failure(watch, side, probe, end, error);
+    if (count_down(side, due_nsec))
+        tell_failure(watch, side, probe, end, error);
 }
 
 /* Returns when to look again, in nanoseconds, or UINT64_MAX. */
@@ -126,10 +132,11 @@ void watch_owe(struct watch *watch, struct watch_side *side, uint64_t due_nsec)
         watch_look_for_gaps(&watch->gap_timer);
 }
 
-static void end_gap(struct watch *watch, struct watch_side *side, bool more, const char *until)
+static void end_gap(struct watch *watch, struct watch_side *side, uint64_t at_nsec, bool more,
+                    const char *until)
 {
     uint64_t allowed = watch->options->gap_usec * NSEC_PER_USEC;
-    uint64_t gap = gap_served(&side->gap, clock_monotonic_nsec(), more, allowed);
+    uint64_t gap = gap_served(&side->gap, at_nsec, more, allowed);
     char text[LATENCY_TEXT_SIZE];
 
     if (gap > allowed)
@@ -140,7 +147,7 @@ static void end_gap(struct watch *watch, struct watch_side *side, bool more, con
 
 void watch_close_gap(struct watch *watch, struct watch_side *side)
 {
-    end_gap(watch, side, false, "the end");
+    end_gap(watch, side, watch->end_nsec, false, "the end");
 }
 
 void watch_served(struct watch *watch, struct watch_side *side, uint64_t due_nsec, bool more)
@@ -150,11 +157,14 @@ void watch_served(struct watch *watch, struct watch_side *side, uint64_t due_nse
 
     side->served++;
     histogram_add(&side->latency, now - due_nsec);
-    end_gap(watch, side, more, "now");
-    if (side->is_down)
-        tell(watch, COLOUR_GOOD, "%s: works again after %s; %" PRIu64 " failed", side->name,
-             latency_format(now - side->down_nsec, text), side->down_count);
+    end_gap(watch, side, now, more, "now");
+    /* What was due before it went wrong says nothing. */
+    if (!side->is_down || due_nsec < side->down_nsec)
+        return;
+    tell(watch, COLOUR_GOOD, "%s: works again after %s; %" PRIu64 " failed", side->name,
+         latency_format(now - side->down_nsec, text), side->down_count);
     side->is_down = false;
+    side->over_nsec = due_nsec;
 }
 
 /* How long somebody has waited by now. */

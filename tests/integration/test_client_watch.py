@@ -324,6 +324,45 @@ class Outages(harness.TestCase):
             self.assertEqual(len(re.findall(rf"  {name}: no answer since ", result.stdout.decode())), 1)
             self.assertEqual(len(re.findall(rf"  {name}: no answer for [\d.]+ m?s, until the end\n", result.stdout.decode())), 1)
 
+    def test_no_figure_exceeds_the_time_watched(self):
+        """The last answers are waited for, too, and that is part of the watch."""
+        with client.Server(client.discard) as server:
+            result = watch("-d", "0.3", *PATIENT, "--json", "127.0.0.1", server.port)
+        document = json.loads(result.stdout)
+        for side in (document, document["steady_client"], document["new_connections"]):
+            end = figure(side, "longest_gap_into_watch") + figure(side, "longest_gap")
+            self.assertLessEqual(end, figure(document, "elapsed") + 1e-6)
+            self.assertGreaterEqual(figure(side, "longest_gap"), 0.3)
+
+    def test_failures_that_began_long_ago(self):
+        """A server that stands still for a second, and then resets all who wait: that second has failed."""
+        held, over = threading.Event(), threading.Event()
+
+        def serve(connection):
+            for data in client.chunks(connection):
+                if held.is_set() and not over.is_set():
+                    over.wait(harness.patience())
+                    client.reset(connection)
+                    return
+                connection.sendall(data)
+
+        with client.Server(serve) as server:
+            with client.Client("--watch", *PATIENT, "127.0.0.1", server.port) as probe:
+                harness.wait_until(lambda: len(server.threads) > 2, "the first connections")
+                began = time.monotonic()
+                held.set()
+                time.sleep(1)
+                held_for = time.monotonic() - began
+                over.set()
+                lines = [probe.process.stdout.readline().decode() for _ in range(4)]
+                probe.interrupt()
+                probe.finish()
+        for name in ("steady client", "new connections"):
+            matches = [re.search(rf"{name}: works again after ([\d.]+) (m?s); \d+ failed\n", line) for line in lines]
+            times = [float(match[1]) * (1 if match[2] == "s" else 0.001) for match in matches if match]
+            self.assertEqual(len(times), 1, lines)
+            self.assertGreater(times[0], held_for / 2, lines)
+
     def test_gap_on_a_terminal(self):
         held, go_on = threading.Event(), threading.Event()
         with client.Server(self.hold(held, go_on)) as server:

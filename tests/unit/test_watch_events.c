@@ -36,6 +36,11 @@ static void tear_down(void)
     fclose(lines);
 }
 
+static uint64_t moment(void)
+{
+    return clock_monotonic_nsec();
+}
+
 static unsigned count_lines(void)
 {
     unsigned count = 0;
@@ -81,7 +86,7 @@ START_TEST(served_in_time_is_no_event)
     watch_served(&watch, &watch.steady_side, now, false);
     ck_assert_uint_eq(watch.steady_side.served, 1);
     ck_assert_uint_eq(watch.steady_side.latency.count, 1);
-    watch_ended(&watch, &watch.steady_side, &probe, PROBE_SERVED, 0);
+    watch_ended(&watch, &watch.steady_side, &probe, moment(), PROBE_SERVED, 0);
     ck_assert_uint_eq(watch.steady_side.ends[PROBE_SERVED], 1);
     ck_assert_uint_eq(count_lines(), 0);
 }
@@ -114,6 +119,7 @@ START_TEST(an_open_gap_is_told_once)
         watch_owe(&watch, &watch.comer_side, due);
     ck_assert_uint_eq(count_lines(), 1);
     ck_assert(!timer_is_armed(&watch.gap_timer));
+    watch.end_nsec = moment();
     watch_close_gap(&watch, &watch.comer_side);
     expect_gap(3, "the end");
     /* The next one is another. */
@@ -130,7 +136,7 @@ START_TEST(a_row_of_failures)
     char again[] = "new connections: works again after ";
 
     for (unsigned i = 0; i < 50; i++)
-        watch_ended(&watch, side, &probe, PROBE_UNCONNECTED, ECONNREFUSED);
+        watch_ended(&watch, side, &probe, moment(), PROBE_UNCONNECTED, ECONNREFUSED);
     ck_assert_uint_eq(count_lines(), 1);
     expect_line("new connections: cannot connect: Connection refused");
     ck_assert(side->is_down);
@@ -145,6 +151,41 @@ START_TEST(a_row_of_failures)
     ck_assert_ptr_nonnull(strstr(line, "; 50 failed\n"));
     ck_assert_uint_eq(side->ends[PROBE_UNCONNECTED], 50);
     ck_assert_int_eq(side->connect_error, ECONNREFUSED);
+}
+END_TEST
+
+/* Connections that were due long ago fail all at once, and the next one is served. */
+START_TEST(it_has_failed_since_it_was_due)
+{
+    struct watch_side *side = &watch.comer_side;
+    uint64_t begin = moment();
+    char line[256];
+
+    watch_ended(&watch, side, &probe, begin - 20 * NSEC_PER_USEC, PROBE_BROKEN, ECONNRESET);
+    watch_ended(&watch, side, &probe, begin - 3 * NSEC_PER_SEC, PROBE_TIMED_OUT, 0);
+    watch_ended(&watch, side, &probe, begin - 1 * NSEC_PER_SEC, PROBE_TIMED_OUT, 0);
+    /* One that was due before all of them says nothing about them. */
+    watch_served(&watch, side, begin - 4 * NSEC_PER_SEC, true);
+    ck_assert(side->is_down);
+    ck_assert_uint_eq(side->down_nsec, begin - 3 * NSEC_PER_SEC);
+    watch_served(&watch, side, begin, false);
+    ck_assert(!side->is_down);
+    ck_assert_uint_eq(side->down_count, 3);
+    /* Late ones of the same row do not begin another. */
+    for (uint64_t i = 1; i < 10; i++)
+        watch_ended(&watch, side, &probe, begin - i * NSEC_PER_SEC / 10, PROBE_TIMED_OUT, 0);
+    ck_assert(!side->is_down);
+    ck_assert_uint_eq(count_lines(), 2);
+    ck_assert_uint_eq(side->ends[PROBE_TIMED_OUT], 11);
+    rewind(lines);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_ptr_nonnull(fgets(line, sizeof line, lines));
+    double seconds = 0;
+    ck_assert_msg(sscanf(line + 14, "new connections: works again after %lf s; 3 failed", &seconds) == 1,
+                  "%s", line);
+    ck_assert(seconds >= 3);
+    watch_ended(&watch, side, &probe, moment(), PROBE_TIMED_OUT, 0);
+    ck_assert(side->is_down);
 }
 END_TEST
 
@@ -169,7 +210,7 @@ START_TEST(each_kind_of_failure)
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         watch.steady_side.is_down = false;
         probe.is_connected = kinds[i].is_connected;
-        watch_ended(&watch, &watch.steady_side, &probe, kinds[i].end, kinds[i].error);
+        watch_ended(&watch, &watch.steady_side, &probe, moment(), kinds[i].end, kinds[i].error);
         expect_line(kinds[i].line);
     }
     ck_assert_uint_eq(watch.steady_side.wrong_bytes, 2);
@@ -182,14 +223,14 @@ START_TEST(lines_have_a_limit)
 {
     for (unsigned i = 0; i < 1000; i++) {
         watch.steady_side.is_down = false;
-        watch_ended(&watch, &watch.steady_side, &probe, PROBE_BROKEN, 0);
+        watch_ended(&watch, &watch.steady_side, &probe, moment(), PROBE_BROKEN, 0);
     }
     ck_assert_uint_le(count_lines(), 100); /* a second has 20; it may turn while we count */
     ck_assert_uint_gt(watch.lines_left_out, 0);
     watch.line_second = 0;
     watch.lines_left_out = 77;
     watch.steady_side.is_down = false;
-    watch_ended(&watch, &watch.steady_side, &probe, PROBE_BROKEN, 0);
+    watch_ended(&watch, &watch.steady_side, &probe, moment(), PROBE_BROKEN, 0);
     expect_line("steady client: broken: closed by the server  (77 lines left out before)");
 }
 END_TEST
@@ -197,7 +238,7 @@ END_TEST
 START_TEST(json_has_no_lines)
 {
     options.json = true;
-    watch_ended(&watch, &watch.steady_side, &probe, PROBE_BROKEN, 0);
+    watch_ended(&watch, &watch.steady_side, &probe, moment(), PROBE_BROKEN, 0);
     ck_assert_uint_eq(count_lines(), 0);
     ck_assert_uint_eq(watch.steady_side.ends[PROBE_BROKEN], 1);
 }
@@ -211,6 +252,7 @@ int main(void)
     tcase_add_test(tests, a_gap_is_told_when_it_is_over);
     tcase_add_test(tests, an_open_gap_is_told_once);
     tcase_add_test(tests, a_row_of_failures);
+    tcase_add_test(tests, it_has_failed_since_it_was_due);
     tcase_add_test(tests, each_kind_of_failure);
     tcase_add_test(tests, lines_have_a_limit);
     tcase_add_test(tests, json_has_no_lines);
