@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/plural.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
 #include "client/output.h"
@@ -31,7 +32,14 @@
 /* How long to wait, behind the first wrong byte, for those that say what happened to it. */
 #define EVIDENCE_USEC (USEC_PER_SEC / 2)
 
-#define WHY_SIZE 384
+/* A server that has answered less than it got may be about to say more, and something on the way to it may
+ * take a half-close for the end of all: so long may it be silent before ours. */
+#define HOLD_USEC (USEC_PER_SEC / 2)
+
+/* The same under --no-half-close where only silence tells that an answer is whole. */
+#define HOLD_ON_REQUEST_USEC (5 * USEC_PER_SEC)
+
+#define WHY_SIZE 512
 
 struct flow {
     uint8_t *bytes;
@@ -48,6 +56,7 @@ struct conversation {
     struct answer_check *check; /* NULL: anything is right */
     bool at_terminal;           /* stdin is one */
     bool half_closed;           /* we have sent our FIN */
+    bool ended_after_ours;      /* and then the other side has ended */
     uint64_t heard;             /* when the other side was last heard, or its turn began */
     char why[WHY_SIZE];         /* of an exit status; told once it is known that nothing says more */
 };
@@ -76,11 +85,21 @@ static int fail(struct conversation *c, int status, const char *format, ...)
     return status;
 }
 
+#define ADVICE "--no-half-close keeps our side open until the answer is whole"
+
+/* Something on the way may have taken our half-close for the end of all. */
+static const char *advice(const struct conversation *c, bool after_ours)
+{
+    return after_ours && !c->terms->no_half_close ? "; that was after our half-close: " ADVICE : "";
+}
+
 static int fail_connection(struct conversation *c, int error)
 {
     return fail(c, dial_exit_status(error),
-                "%s closed the connection before the end: %s (%" PRIu64 " bytes sent, %" PRIu64 " received)",
-                c->terms->peer, strerror(error), c->totals->sent, c->totals->received);
+                "%s closed the connection before the end: %s (%" PRIu64 " byte%s sent, %" PRIu64
+                " received)%s",
+                c->terms->peer, strerror(error), c->totals->sent, plural(c->totals->sent),
+                c->totals->received, advice(c, c->half_closed));
 }
 
 static int fail_file(struct conversation *c, const char *what, int error)
@@ -88,10 +107,32 @@ static int fail_file(struct conversation *c, const char *what, int error)
     return fail(c, EXIT_FILE, "cannot %s: %s", what, strerror(error));
 }
 
+/* All of stdin has been sent, and our half-close is held back. */
+static bool is_holding(const struct conversation *c)
+{
+    return c->up.ended && is_empty(&c->up) && !c->half_closed;
+}
+
+/* How long the other side may be silent before our half-close; 0: it is due. That an answer as long as the
+ * question is whole is known of those that are checked and likely of others. */
+static uint64_t hold_usec(const struct conversation *c)
+{
+    bool is_as_long = c->totals->received >= c->totals->sent;
+
+    if (c->down.ended || (c->check && answer_check_is_wrong(c->check)))
+        return 0;
+    if (!c->terms->no_half_close)
+        return is_as_long ? 0 : HOLD_USEC;
+    if (c->check)
+        return is_as_long ? 0 : USEC_NEVER;
+    return c->terms->wait_usec != USEC_NEVER ? c->terms->wait_usec : HOLD_ON_REQUEST_USEC;
+}
+
 /* It is for the other side to say something: we have said all, or as much as may go unanswered. */
 static bool is_their_turn(const struct conversation *c)
 {
-    return is_empty(&c->down) && (c->half_closed || (c->check && answer_check_room(c->check) == 0));
+    bool said_all = c->half_closed || (c->terms->no_half_close && is_holding(c));
+    return is_empty(&c->down) && (said_all || (c->check && answer_check_room(c->check) == 0));
 }
 
 /* Returns 0 or an exit status, as all the steps do. */
@@ -104,11 +145,11 @@ static int read_input(struct conversation *c)
         return is_temporary(errno) ? 0 : fail_file(c, "read stdin", errno);
     if (c->check)
         answer_check_sent(c->check, c->up.bytes, (size_t)n);
-    if (is_their_turn(c))
-        c->heard = clock_monotonic_usec();
     c->up.start = 0;
     c->up.end = (size_t)n;
     c->up.ended = n == 0;
+    if (c->up.ended || is_their_turn(c))
+        c->heard = clock_monotonic_usec();
     return 0;
 }
 
@@ -133,6 +174,7 @@ static int receive_answer(struct conversation *c)
     c->down.start = 0;
     c->down.end = (size_t)n;
     c->down.ended = n == 0;
+    c->ended_after_ours = n == 0 && c->half_closed;
     c->totals->received += (uint64_t)n;
     if (c->check)
         answer_check_received(c->check, c->down.bytes, (size_t)n);
@@ -209,6 +251,8 @@ static void choose(const struct conversation *c, struct pollfd items[static WATC
 static int patience(const struct conversation *c)
 {
     uint64_t usec = is_their_turn(c) ? c->terms->wait_usec : USEC_NEVER;
+    if (is_holding(c) && hold_usec(c) < usec)
+        usec = hold_usec(c);
     if (c->check && answer_check_is_wrong(c->check))
         usec = EVIDENCE_USEC;
     if (usec == USEC_NEVER)
@@ -217,15 +261,27 @@ static int patience(const struct conversation *c)
     return now >= deadline ? 0 : (int)((deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
 }
 
-static int fail_silent(struct conversation *c)
+static int fail_silent(struct conversation *c, uint64_t usec)
 {
     char text[DURATION_TEXT_SIZE];
 
-    if (c->check && answer_check_is_wrong(c->check))
-        return 0; /* that is the news, and converse tells it */
-    return fail(c, EXIT_TIMED_OUT, "%s has been silent for %s (%" PRIu64 " bytes sent, %" PRIu64 " received)",
-                c->terms->peer, value_format_duration(c->terms->wait_usec, text), c->totals->sent,
+    return fail(c, EXIT_TIMED_OUT,
+                "%s has been silent for %s (%" PRIu64 " byte%s sent, %" PRIu64 " received)", c->terms->peer,
+                value_format_duration(usec, text), c->totals->sent, plural(c->totals->sent),
                 c->totals->received);
+}
+
+/* The other side has been silent for as long as it may be. Returns 0 to go on, or an exit status, or sets
+ * *over: what has been found wrong is the news, and converse tells it. */
+static int end_patience(struct conversation *c, bool *over)
+{
+    *over = c->check && answer_check_is_wrong(c->check);
+    if (*over)
+        return 0;
+    /* That an answer has ended is only known where one has begun. */
+    if (is_holding(c) && hold_usec(c) != USEC_NEVER && (!c->terms->no_half_close || c->totals->received > 0))
+        return half_close(c);
+    return fail_silent(c, is_holding(c) && !c->check ? hold_usec(c) : c->terms->wait_usec);
 }
 
 /* What poll(2) found. */
@@ -244,12 +300,12 @@ static int turn(struct conversation *c, const struct pollfd items[static WATCHED
         status = read_input(c);
     if (status == 0 && !is_empty(&c->up))
         status = send_input(c);
-    if (status == 0 && c->up.ended && is_empty(&c->up) && !c->half_closed)
-        status = half_close(c);
     if (status == 0 && items[SOCKET].events & POLLIN && socket_events & (POLLIN | POLLERR | POLLHUP))
         status = receive_answer(c);
     else if (status == 0 && socket_events & POLLERR)
         status = fail_connection(c, -dial_error(c->fd));
+    if (status == 0 && is_holding(c) && hold_usec(c) == 0)
+        status = half_close(c);
     return status;
 }
 
@@ -270,15 +326,23 @@ static int exchange(struct conversation *c)
         int count = poll(items, WATCHED, patience(c));
         if (count < 0 && errno != EINTR)
             return fail(c, EXIT_SYSTEM, "cannot wait for input: %s", strerror(errno));
-        if (count == 0 && patience(c) == 0)
-            return fail_silent(c);
         if (count > 0 && items[INTERRUPT].revents)
             return EXIT_INTERRUPTED;
-        int status = count > 0 ? turn(c, items, &left) : 0;
+        int status = 0;
+        if (count > 0)
+            status = turn(c, items, &left);
+        else if (count == 0 && patience(c) == 0)
+            status = end_patience(c, &left);
         if (status != 0 || left)
             return status;
     }
     return c->down.ended ? see_off(c) : 0;
+}
+
+/* Something was asked, and nothing came, also after our half-close. A server that only takes is like that. */
+static bool is_unanswered(const struct conversation *c)
+{
+    return !c->check && c->ended_after_ours && c->totals->sent > 0 && c->totals->received == 0;
 }
 
 /* A wrong answer says more than the way in which the connection ended behind it. */
@@ -290,9 +354,13 @@ static int judge(const struct conversation *c, int status)
     if (!c->check || !answer_check_fault(c->check, c->down.ended && status == 0, &fault)) {
         if (c->why[0] != '\0')
             complain("%s", c->why);
+        else if (status == 0 && is_unanswered(c))
+            complain("%s has answered nothing and closed at our half-close; if an answer is due, " ADVICE,
+                     c->terms->peer);
         return status;
     }
-    complain("wrong answer from %s: %s", c->terms->peer, fault_format(&fault, text));
+    complain("wrong answer from %s: %s%s", c->terms->peer, fault_format(&fault, text),
+             advice(c, fault.kind == FAULT_CUT && c->ended_after_ours));
     return EXIT_WRONG_ANSWER;
 }
 

@@ -19,6 +19,8 @@ const struct option_row option_table[] = {
      "say who is connected, and at the end how much went each way"},
     {"wait", 'W', "TIME", TALKS, OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR, USEC_NEVER,
      "how long the other side may be silent once stdin has ended (default for ever)"},
+    {"no-half-close", 0, NULL, TALKS, OPTION_FLAG, FIELD(no_half_close), 0, 0, 0,
+     "keep our side open until the answer is whole: some proxies end all at a half-close"},
     {"ping", 'p', NULL, MODE_BIT(MODE_PING), OPTION_MODE, 0, 0, 0, 0, "send a message each interval"},
     {"count", 'c', "N", MODE_BIT(MODE_PING), OPTION_COUNT, FIELD(count), 1, UINT32_MAX, 0,
      "how many messages (default no end)"},

@@ -29,7 +29,8 @@ int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_op
     const struct conversation_terms terms = {.peer = peer,
                                              .interrupt_fd = interrupt_fd,
                                              .expect = options->expect,
-                                             .wait_usec = options->wait_usec};
+                                             .wait_usec = options->wait_usec,
+                                             .no_half_close = options->no_half_close};
     struct conversation_totals totals;
     uint64_t start = clock_monotonic_usec();
 

@@ -351,6 +351,32 @@ def discard(connection):
         pass
 
 
+def closing_proxy(to, delay=0):
+    """Something on the way that takes the client's half-close for the end of both directions, as nginx's stream does; it
+    sends on what comes from the client after `delay` seconds."""
+
+    def serve(connection):
+        with socket.create_connection(("127.0.0.1", to)) as server:
+
+            def answer():
+                with contextlib.suppress(OSError):
+                    for data in chunks(server):
+                        connection.sendall(data)
+
+            thread = threading.Thread(target=answer, daemon=True)
+            thread.start()
+            for data in chunks(connection):
+                # The client's end is seen at once, whatever is still to be sent on.
+                if delay and select.select([connection], [], [], delay)[0]:
+                    break
+                server.sendall(data)
+            connection.shutdown(socket.SHUT_RDWR)
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+    return serve
+
+
 def reset(connection):
     """Makes the end of the connection a RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -83,7 +83,8 @@ class Expect(harness.TestCase):
             client.echo(connection)
             connection.sendall(b"and more")
 
-        self.check(cut, r"byte 7: the connection ended, and the last 3 bytes of the answer had not come",
+        self.check(cut, r"byte 7: the connection ended, and the last 3 bytes of the answer had not come; that was after our "
+                   r"half-close: --no-half-close keeps our side open until the answer is whole",
                    stdin=b"0123456789")
         self.check(surplus, r"byte 10: 8 bytes came behind the whole answer", stdin=b"0123456789")
 

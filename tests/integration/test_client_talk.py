@@ -169,6 +169,93 @@ class Pipe(harness.TestCase):
                 self.assertIn("5 bytes sent, 5 received", result.stderr)
 
 
+class HalfClose(harness.TestCase):
+    """What becomes of an answer when something ends all of it at our half-close, and what is known of it."""
+
+    ADVICE = "--no-half-close keeps our side open until the answer is whole\n"
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = harness.Daemon('''{ address = "127.0.0.1"; port = PORT; service = "echo"; },
+                                        { address = "127.0.0.1"; port = PORT1; service = "discard"; }''')
+        cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
+
+    def talk(self, serve, *arguments, stdin=b"hello\n"):
+        with client.Server(serve) as server:
+            return client.run(*arguments, "127.0.0.1", server.port, stdin=stdin)
+
+    def test_answer_through_a_proxy(self):
+        """As long as what was sent, it is waited for before our half-close; on request, however long that takes."""
+        proxy = client.closing_proxy(self.daemon.port)
+        for arguments in ((), ("-e", "echo")):
+            # A machine that is busy for half a second makes the answer late.
+            results = (self.talk(proxy, *arguments) for _ in range(5))
+            self.assertIn((0, b"hello\n", ""), ((result.status, result.stdout, result.stderr) for result in results))
+        data = harness.pattern(3 * MIB)
+        result = self.talk(proxy, "-e", "echo", "--no-half-close", stdin=data)
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        harness.assert_same(result.stdout, data)
+
+    def test_answer_that_comes_late(self):
+        """Later than a server is waited for without the option."""
+        proxy = client.closing_proxy(self.daemon.port, 3)
+        result = self.talk(proxy)
+        self.assertEqual((result.status, result.stdout), (0, b""))
+        self.assertRegex(result.stderr, r"^tcpecho: 127\.0\.0\.1:\d+ has answered nothing and closed at our half-close; if "
+                                        rf"an answer is due, {self.ADVICE}$")
+        result = self.talk(proxy, "-e", "echo")
+        self.assertEqual((result.status, result.stdout), (client.WRONG, b""))
+        self.assertTrue(result.stderr.endswith(f"; that was after our half-close: {self.ADVICE}"), result.stderr)
+        for arguments in ((), ("-e", "echo")):
+            with self.subTest(arguments=arguments):
+                result = self.talk(client.closing_proxy(self.daemon.port, 1), "--no-half-close", *arguments)
+                self.assertEqual((result.status, result.stdout, result.stderr), (0, b"hello\n", ""))
+
+    def test_server_with_nothing_to_say(self):
+        """It is no failure; what happened is said where something was asked."""
+        result = client.run("127.0.0.1", self.daemon.ports[1], stdin=b"x")
+        self.assertEqual((result.status, result.stdout), (0, b""))
+        self.assertIn("has answered nothing and closed at our half-close", result.stderr)
+        result = client.run("127.0.0.1", self.daemon.ports[1], stdin=b"")
+        self.assertEqual((result.status, result.stdout, result.stderr), (0, b"", ""))
+        # Our side stays open for an answer that never comes.
+        result = client.run("--no-half-close", "-W", "300ms", "127.0.0.1", self.daemon.ports[1], stdin=b"x")
+        client.assert_one_line(self, result, client.TIMED_OUT, r"\S+ has been silent for 300 ms \(1 byte sent, 0 received\)")
+        result = client.run("--no-half-close", "-e", "echo", "-W", "300ms", "127.0.0.1", self.daemon.ports[1], stdin=b"x")
+        client.assert_one_line(self, result, client.TIMED_OUT, r"\S+ has been silent for 300 ms \(1 byte sent, 0 received\)")
+
+    def test_server_that_answers_at_the_end(self):
+        """One that waits for our half-close gets it; -W counts from there."""
+        def serve(connection):
+            connection.sendall(harness.receive_all(connection)[::-1])
+
+        for wait in ((), ("-W", "10s")):
+            result = self.talk(serve, *wait, stdin=b"abc")
+            self.assertEqual((result.status, result.stdout, result.stderr), (0, b"cba", ""))
+
+    def test_longer_and_shorter_answers(self):
+        for answer in (b"", b"a", b"a" * 100):
+            def serve(connection, answer=answer):
+                connection.sendall(answer)
+                client.discard(connection)
+
+            for arguments in ((), ("--no-half-close", "-W", "500ms")):
+                if not answer and arguments:
+                    continue
+                with self.subTest(answer=answer, arguments=arguments):
+                    result = self.talk(serve, *arguments)
+                    self.assertEqual((result.status, result.stdout), (0, answer))
+
+    def test_reset_after_our_half_close(self):
+        def serve(connection):
+            harness.receive_all(connection)
+            client.reset(connection)
+
+        result = self.talk(serve)
+        self.assertEqual(result.status, client.CLOSED_EARLY)
+        self.assertTrue(result.stderr.endswith(f"; that was after our half-close: {self.ADVICE}"), result.stderr)
+
+
 class Person(harness.TestCase):
     """At a terminal."""
 

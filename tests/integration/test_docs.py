@@ -268,9 +268,9 @@ class Client(harness.TestCase):
         cls.help = client.run("--help").stdout.decode()
 
     def test_options(self):
-        told = re.findall(r"^  -(\w), --([\w-]+)(?: ([A-Z[]\S*))? +\S", self.help, re.MULTILINE)
+        told = re.findall(r"^  (?:-(\w), |    )--([\w-]+)(?: ([A-Z[]\S*))? +\S", self.help, re.MULTILINE)
         self.assertGreater(len(told), 5)
-        written = re.findall(r"^\.It Fl (\w) , Fl Fl ([\w-]+)(?: (.*))?$", self.page, re.MULTILINE)
+        written = re.findall(r"^\.It Fl (?:(\w) , Fl )?Fl ([\w-]+)(?: (.*))?$", self.page, re.MULTILINE)
         words = [(short, long, re.sub(r"\b(Ar|Oo|Oc|Ns) ?", "", argument).replace(" ", ""))
                  for short, long, argument in written]
         self.assertEqual(sorted(words), sorted((short, long, re.sub(r"[][]", "", argument).lower())
@@ -286,7 +286,7 @@ class Client(harness.TestCase):
                 told = re.findall(r"^  -(\w), ", client.run("--help", *arguments).stdout.decode(), re.MULTILINE)
                 if not mode:  # the help is that of all modes; what talk has is what is accepted
                     told = [letter for letter in told if self.talks(letter)]
-                self.assertEqual(sorted(re.findall(r"Fl (\w)", form)), sorted(set(told) - {"h", "V"}))
+                self.assertEqual(sorted(re.findall(r"Fl (\w)\b", form)), sorted(set(told) - {"h", "V"}))
 
     @staticmethod
     def talks(letter):

@@ -46,6 +46,8 @@ END_TEST
 
 START_TEST(everything_of_talk)
 {
+    accept_line("--no-half-close localhost");
+    ck_assert(options.no_half_close);
     accept_line("-v -e upper localhost -W 250ms --connect-timeout=0.5 echo");
     ck_assert_str_eq(options.port, "echo");
     ck_assert_int_eq(options.expect, EXPECT_UPPER);
@@ -187,7 +189,10 @@ START_TEST(help_of_all)
     char option[64];
 
     for (const struct option_row *row = option_table; row->name; row++) {
-        (void)snprintf(option, sizeof option, "  -%c, --%s", row->letter, row->name);
+        if (row->letter)
+            (void)snprintf(option, sizeof option, "  -%c, --%s", row->letter, row->name);
+        else
+            (void)snprintf(option, sizeof option, "      --%s", row->name);
         expect_in(text, option);
         expect_in(text, row->help);
     }
