@@ -50,7 +50,7 @@ struct client_options {
 enum option_type {
     OPTION_FLAG,  /* bool */
     OPTION_MODE,  /* selects the only one of its modes; keeps its argument, a const char *, if it takes one */
-    OPTION_COUNT, /* uint64_t */
+    OPTION_COUNT, /* uint64_t, things */
     OPTION_SIZE,  /* uint64_t, bytes */
     OPTION_DURATION, /* uint64_t, microseconds */
     OPTION_EXPECT,   /* enum expectation */

@@ -15,20 +15,22 @@ struct endpoint {
 const char *endpoint_format(const struct endpoint *endpoint, char out[static ENDPOINT_TEXT_SIZE]);
 
 struct target {
-    const char *host;       /* as written; the caller's; NULL: all addresses of this host */
-    const char *port;       /* NULL: host is the path of a Unix socket */
+    const char *host;       /* of `owned`; NULL: all addresses of this host */
+    const char *port;       /* the same, or the default; NULL: host is the path of a Unix socket */
+    char *owned;            /* what was written */
     struct endpoint *items; /* owned; at least one */
     size_t count;
 };
 
 /* `host` is a name, an address (IPv6 also in brackets) or, with a slash in it, a path; `port` a number or a
- * name of services(5), NULL for the default; a path has none. Blocks on name servers. Returns 0, or an exit
- * status after one line on stderr. */
+ * name of services(5), which may also follow the host ("NAME:PORT", "[ADDRESS]:PORT", "tcp://NAME:PORT"),
+ * NULL for the default; a path has none. `port` has to outlive *out. Blocks on name servers. Returns 0, or an
+ * exit status after one line on stderr. */
 int target_resolve(const char *host, const char *port, struct target *out);
 
-/* The same of an address to listen at: `host` may be NULL, for all addresses, and `port` 0, for a free one.
- */
-int target_resolve_local(const char *host, const char *port, struct target *out);
+/* The same of an address to listen at, "PORT" or "ADDRESS:PORT": the address may be "*" or left out, for all,
+ * and the port 0, for a free one. */
+int target_resolve_local(const char *spec, struct target *out);
 void target_clear(struct target *target); /* also for CLEANUP() */
 
 /* "localhost port 7007", "port 7777" or the path. Returns `out`. */

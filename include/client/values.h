@@ -7,10 +7,13 @@
 /* "1000": decimal digits alone. */
 int value_parse_count(const char *text, uint64_t *out);
 
+/* "1000", "10k", "1.5M": a number of things; k is 1000. */
+int value_parse_quantity(const char *text, uint64_t *out);
+
 /* "64", "64k", "1M", "2G" (or KiB, MiB, GiB): bytes; a kilobyte is 1024. */
 int value_parse_size(const char *text, uint64_t *out);
 
-/* "10", "0.2", "0.2s", "250ms", "100us", "5m", "1h": microseconds; without a unit, seconds. */
+/* "10", "0.2", ".2", "0.2s", "250ms", "100us", "5m", "1h": microseconds; without a unit, seconds. */
 int value_parse_duration(const char *text, uint64_t *out);
 
 /* "0.2 s", "250 ms", "5 min": the way back, for messages. Returns `out`. */

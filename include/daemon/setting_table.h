@@ -66,12 +66,8 @@ extern const struct setting_row setting_table[];
 /* The row of this name, which need not end in a NUL; NULL when the scope has none. */
 const struct setting_row *setting_find(enum setting_scope scope, const char *name, size_t length);
 
-/* The scope's name that a misspelled one most likely means, or NULL when none is near. Distances are counted
- * in insertions, deletions, replacements and swaps of neighbours. */
+/* The scope's name that a misspelled one most likely means (base/nearest.h), or NULL when none is near. */
 const char *setting_nearest(enum setting_scope scope, const char *name);
-
-/* The same for any list of names, ended by NULL. */
-const char *name_nearest(const char *name, const char *const names[]);
 
 /* What is allowed, as a message says it: "must be 0 to 1024". Returns `out`. */
 const char *setting_expectation(const struct setting_row *row, char out[static SETTING_EXPECTATION_SIZE]);

@@ -124,23 +124,6 @@ static int fail_listen(const struct endpoint *endpoint, int error)
     return error == EADDRINUSE ? EXIT_REFUSED : status;
 }
 
-/* "7777", "ADDRESS:7777", "[::1]:7777", "*:7777": the address may be a name. It is cut off in `spec`. */
-static int resolve_listen(char *spec, struct target *out)
-{
-    char *colon = strrchr(spec, ':');
-    const char *port = colon ? colon + 1 : spec;
-    const char *host = colon ? spec : NULL;
-
-    if (colon)
-        *colon = '\0';
-    if (host && host[0] != '[' && strchr(host, ':')) {
-        complain("--listen %s:%s: an IPv6 address stands in brackets, as [::1]:7777", host, port);
-        return EXIT_USAGE;
-    }
-    bool everywhere = !host || host[0] == '\0' || strcmp(host, "*") == 0;
-    return target_resolve_local(everywhere ? NULL : host, port, out);
-}
-
 /* One peer: who comes next is refused, as the sockets are closed then. */
 static int accept_peer(struct listeners *listeners, int interrupt_fd, int *fd, struct endpoint *peer)
 {
@@ -198,15 +181,10 @@ int chat_run(const struct client_options *options)
 {
     CLEANUP(target_clear) struct target target = {0};
     CLEANUP(fd_close) int fd = -1;
-    CLEANUP(free_pointer) char *spec = strdup(options->listen);
     char name[ENDPOINT_TEXT_SIZE];
     struct endpoint peer;
 
-    if (!spec) {
-        complain("%s", strerror(ENOMEM));
-        return EXIT_SYSTEM;
-    }
-    int status = resolve_listen(spec, &target);
+    int status = target_resolve_local(options->listen, &target);
     if (status != 0)
         return status;
     CLEANUP(fd_close) int interrupt_fd = interrupt_open();

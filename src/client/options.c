@@ -60,7 +60,7 @@ static int set_number(struct client_options *options, const struct option_row *r
     int r;
 
     if (row->type == OPTION_COUNT)
-        r = value_parse_count(text, &number);
+        r = value_parse_quantity(text, &number);
     else if (row->type == OPTION_SIZE)
         r = value_parse_size(text, &number);
     else
@@ -70,8 +70,8 @@ static int set_number(struct client_options *options, const struct option_row *r
         return 0;
     }
     if (row->type == OPTION_COUNT)
-        return usage("--%s %.64s: must be %" PRIu64 " to %" PRIu64, row->name, text, row->minimum,
-                     row->maximum);
+        return usage("--%s %.64s: must be %" PRIu64 " to %" PRIu64 ", as 100, 10k or 1M", row->name, text,
+                     row->minimum, row->maximum);
     if (row->type == OPTION_SIZE)
         return usage("--%s %.64s: must be %s to %s, as 512, 64k or 1M", row->name, text,
                      value_format_size(row->minimum, low), value_format_size(row->maximum, high));
@@ -148,10 +148,10 @@ static const struct option_row *row_of(int option)
     return NULL;
 }
 
-static int refuse_option(char *argv[], int kind)
+static int refuse_option(char *argv[], int kind, const struct option *options)
 {
     char problem[USAGE_PROBLEM_SIZE];
-    return usage("%s", usage_problem(argv, kind, problem));
+    return usage("%s", usage_problem(argv, kind, options, problem));
 }
 
 static int set_mode(struct client_options *options, const struct option_row *row)
@@ -165,12 +165,13 @@ static int set_mode(struct client_options *options, const struct option_row *row
     return 0;
 }
 
-static int take_option(int option, char *argv[], struct client_options *options, struct command_line *line)
+static int take_option(int option, char *argv[], const struct option *long_options,
+                       struct client_options *options, struct command_line *line)
 {
     const struct option_row *row = row_of(option);
 
     if (option == ':' || option == '?' || !row)
-        return refuse_option(argv, option);
+        return refuse_option(argv, option, long_options);
     if (line->count == OPTIONS_MAX)
         return usage("more than %d options", OPTIONS_MAX);
     line->given[line->count++] = (struct given){.row = row, .text = optarg};
@@ -231,7 +232,7 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
     opterr = 0;
     optind = 0; /* glibc: start anew, whoever has used getopt before */
     while (r == 0 && (option = getopt_long(argc, argv, letters, long_options, NULL)) != -1)
-        r = take_option(option, argv, &options, &line);
+        r = take_option(option, argv, long_options, &options, &line);
     if (r == 0 && !options.help)
         r = apply(&options, &line);
     if (r == 0 && !options.help && !options.version)

@@ -9,11 +9,13 @@
 #include "client/values.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 
 #define HOST_SIZE 256 /* a name of DNS has at most 253 characters */
@@ -48,7 +50,7 @@ static int no_memory(void)
     return EXIT_SYSTEM;
 }
 
-static int resolve_path(const char *path, struct target *out)
+static int resolve_path(const char *path, struct target *target)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
 
@@ -62,7 +64,9 @@ static int resolve_path(const char *path, struct target *out)
     strcpy(name.sun_path, path);
     memcpy(&item->address, &name, sizeof name);
     item->length = sizeof name;
-    *out = (struct target){.host = path, .items = item, .count = 1};
+    target->host = path;
+    target->items = item;
+    target->count = 1;
     return 0;
 }
 
@@ -84,7 +88,7 @@ static int refuse_port(const char *port, const char *allowed)
 
 static int refuse_name(const char *host, const char *port, int error)
 {
-    const char *colon = strchr(host, ':');
+    const char *interface = strchr(host, '%');
 
     if (error == EAI_MEMORY)
         return no_memory();
@@ -94,9 +98,9 @@ static int refuse_name(const char *host, const char *port, int error)
     }
     if (error == EAI_SERVICE)
         complain("%.64s: no such service in /etc/services; give the number of the port", port);
-    else if (colon && colon == strrchr(host, ':'))
-        complain("%.200s: no such host; the port is an argument of its own: %.*s %.16s", host,
-                 (int)(colon - host), host, colon + 1);
+    else if (interface && if_nametoindex(interface + 1) == 0)
+        complain("cannot find %.200s: there is no interface %.64s; ip link shows those there are", host,
+                 interface + 1);
     else
         complain("cannot find %.200s: %s", host, gai_strerror(error));
     return EXIT_UNKNOWN_NAME;
@@ -144,54 +148,128 @@ static int strip_brackets(const char *host, char out[static HOST_SIZE])
     return 0;
 }
 
-static int look_up(const char *host, const char *port, const struct addrinfo *hints, struct target *out)
+static int look_up(const struct addrinfo *hints, struct target *target)
 {
     CLEANUP(free_addresses) struct addrinfo *list = NULL;
-    struct target target = {.host = host, .port = port};
     char bare[HOST_SIZE];
 
-    if (host) {
-        int r = strip_brackets(host, bare);
+    if (target->host) {
+        int r = strip_brackets(target->host, bare);
         if (r != 0)
             return r;
     }
-    int error = getaddrinfo(host ? bare : NULL, port, hints, &list);
+    int error = getaddrinfo(target->host ? bare : NULL, target->port, hints, &list);
     if (error != 0)
-        return refuse_name(host ? host : "", port, error);
-    int r = copy_addresses(list, &target);
-    if (r == 0)
-        *out = target;
-    return r;
+        return refuse_name(target->host ? target->host : "", target->port, error);
+    return copy_addresses(list, target);
+}
+
+/* Cuts the port off `spec`, and returns it: what follows the only colon, or the one after "]". NULL: none. */
+static char *cut_port(char *spec)
+{
+    char *bracket = spec[0] == '[' ? strchr(spec, ']') : NULL;
+    char *colon = strchr(bracket ? bracket : spec, ':');
+
+    if (!colon || (bracket && colon != bracket + 1) || strchr(colon + 1, ':'))
+        return NULL; /* none, or a bare IPv6 address */
+    *colon = '\0';
+    return colon + 1;
+}
+
+#define SCHEME "tcp://"
+
+/* As addresses are also written: "tcp://HOST:PORT", perhaps with a "/" at the end. */
+static char *strip_scheme(char *spec)
+{
+    size_t length = strlen(spec);
+
+    if (strncasecmp(spec, SCHEME, strlen(SCHEME)) != 0)
+        return spec;
+    if (length > strlen(SCHEME) && spec[length - 1] == '/')
+        spec[length - 1] = '\0';
+    return spec + strlen(SCHEME);
+}
+
+static int refuse_scheme(const char *host)
+{
+    complain("%.128s: of such addresses only " SCHEME "HOST:PORT is known", host);
+    return EXIT_USAGE;
+}
+
+static int resolve(const char *port, struct target *target)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    char *host = strip_scheme(target->owned);
+    bool is_url = host != target->owned;
+
+    if (strstr(host, "://"))
+        return refuse_scheme(host);
+    if (strchr(host, '/') && !is_url) {
+        if (!port)
+            return resolve_path(host, target);
+        complain("%.128s: a path has no port", host);
+        return EXIT_USAGE;
+    }
+    const char *own_port = cut_port(host);
+    if (own_port && port) {
+        complain("%.128s:%.40s: has its port already, and %.40s is another argument", host, own_port, port);
+        return EXIT_USAGE;
+    }
+    target->host = host;
+    target->port = own_port ? own_port : port ? port : DEFAULT_PORT;
+    return is_port(target->port, 1) ? look_up(&hints, target) : refuse_port(target->port, "1 to 65535");
 }
 
 int target_resolve(const char *host, const char *port, struct target *out)
 {
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    CLEANUP(target_clear) struct target target = {.owned = strdup(host)};
 
-    if (strchr(host, '/')) {
-        if (!port)
-            return resolve_path(host, out);
-        complain("%.128s: a path has no port", host);
-        return EXIT_USAGE;
-    }
-    port = port ? port : DEFAULT_PORT;
-    if (!is_port(port, 1))
-        return refuse_port(port, "1 to 65535");
-    return look_up(host, port, &hints, out);
+    if (!target.owned)
+        return no_memory();
+    int status = resolve(port, &target);
+    if (status != 0)
+        return status;
+    *out = target;
+    target = (struct target){0};
+    return 0;
 }
 
-int target_resolve_local(const char *host, const char *port, struct target *out)
+static int resolve_local(struct target *target)
 {
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    char *host = strip_scheme(target->owned);
+    char *port = cut_port(host);
 
-    if (!is_port(port, 0))
-        return refuse_port(port, "0 (a free one) to 65535");
-    return look_up(host, port, &hints, out);
+    if (!port && strchr(host, ':')) {
+        complain("--listen %.128s: an IPv6 address is in brackets and followed by its port, as [::1]:7777",
+                 host);
+        return EXIT_USAGE;
+    }
+    target->port = port ? port : host;
+    if (port && host[0] != '\0' && strcmp(host, "*") != 0)
+        target->host = host;
+    return is_port(target->port, 0) ? look_up(&hints, target)
+                                    : refuse_port(target->port, "0 (a free one) to 65535");
+}
+
+int target_resolve_local(const char *spec, struct target *out)
+{
+    CLEANUP(target_clear) struct target target = {.owned = strdup(spec)};
+
+    if (!target.owned)
+        return no_memory();
+    int status = resolve_local(&target);
+    if (status != 0)
+        return status;
+    *out = target;
+    target = (struct target){0};
+    return 0;
 }
 
 void target_clear(struct target *target)
 {
     free(target->items);
+    free(target->owned);
     *target = (struct target){0};
 }

@@ -19,6 +19,9 @@ static const struct unit size_units[] = {
     {"MiB", 1U << 20}, {"G", 1U << 30}, {"GiB", 1U << 30}, {NULL, 0},
 };
 
+static const struct unit quantity_units[] = {{"", 1},        {"k", 1000},       {"K", 1000},
+                                             {"M", 1000000}, {"G", 1000000000}, {NULL, 0}};
+
 static const struct unit duration_units[] = {
     {"", USEC_PER_SEC},
     {"s", USEC_PER_SEC},
@@ -69,18 +72,20 @@ static int take_fraction(const char **text, uint64_t *numerator, uint64_t *denom
     return take_digits(text, numerator);
 }
 
-static int parse_with_unit(const char *text, const struct unit *units, uint64_t *out)
+/* `is_exact`: there are no parts of one. */
+static int parse_with_unit(const char *text, const struct unit *units, bool is_exact, uint64_t *out)
 {
-    uint64_t whole, numerator, denominator, value, part;
+    uint64_t whole = 0, numerator, denominator, value, part;
 
-    if (take_digits(&text, &whole) < 0 || take_fraction(&text, &numerator, &denominator) < 0)
+    if ((*text != '.' && take_digits(&text, &whole) < 0) ||
+        take_fraction(&text, &numerator, &denominator) < 0)
         return -EINVAL;
     uint64_t factor = unit_factor(units, text);
     if (factor == 0 || __builtin_mul_overflow(whole, factor, &value) ||
         __builtin_mul_overflow(numerator, factor, &part) ||
         __builtin_add_overflow(value, part / denominator, &value))
         return -EINVAL;
-    if (value == 0 && (whole != 0 || numerator != 0))
+    if ((value == 0 && (whole != 0 || numerator != 0)) || (is_exact && part % denominator != 0))
         return -EINVAL;
     *out = value;
     return 0;
@@ -96,14 +101,19 @@ int value_parse_count(const char *text, uint64_t *out)
     return 0;
 }
 
+int value_parse_quantity(const char *text, uint64_t *out)
+{
+    return parse_with_unit(text, quantity_units, true, out);
+}
+
 int value_parse_size(const char *text, uint64_t *out)
 {
-    return parse_with_unit(text, size_units, out);
+    return parse_with_unit(text, size_units, false, out);
 }
 
 int value_parse_duration(const char *text, uint64_t *out)
 {
-    return parse_with_unit(text, duration_units, out);
+    return parse_with_unit(text, duration_units, false, out);
 }
 
 const char *value_format_duration(uint64_t usec, char out[static DURATION_TEXT_SIZE])

@@ -158,7 +158,7 @@ static int check_reload(const struct options *options)
 static int refuse_option(char *argv[], int kind)
 {
     char problem[USAGE_PROBLEM_SIZE];
-    return usage("%s", usage_problem(argv, kind, problem));
+    return usage("%s", usage_problem(argv, kind, long_options, problem));
 }
 
 /* Returns 0, -EINVAL, or 1 when what follows does not matter any more. */

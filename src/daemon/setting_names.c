@@ -1,11 +1,10 @@
 /* Finding a row by its name, and saying what a row allows. */
 #include "daemon/setting_table.h"
 
+#include "base/nearest.h"
+
 #include <stdio.h>
 #include <string.h>
-
-/* Names longer than this are no misspelling of any of ours. */
-#define NAME_LIMIT 48
 
 const struct setting_row *setting_find(enum setting_scope scope, const char *name, size_t length)
 {
@@ -16,79 +15,14 @@ const struct setting_row *setting_find(enum setting_scope scope, const char *nam
     return NULL;
 }
 
-static unsigned smaller(unsigned a, unsigned b)
-{
-    return a < b ? a : b;
-}
-
-/* Damerau-Levenshtein, in the "optimal string alignment" form: three rows of the matrix are enough. Case does
- * not count, so that "Workers" is at distance 0 of "workers". */
-static unsigned edit_distance(const char *a, const char *b)
-{
-    size_t a_length = strlen(a), b_length = strlen(b);
-    unsigned rows[3][NAME_LIMIT + 1];
-    unsigned *before = rows[0], *above = rows[1], *here = rows[2];
-
-    if (a_length > NAME_LIMIT || b_length > NAME_LIMIT)
-        return UINT32_MAX;
-
-#define LOWER(c) ((c) >= 'A' && (c) <= 'Z' ? (c) + ('a' - 'A') : (c))
-    for (size_t j = 0; j <= b_length; j++)
-        before[j] = above[j] = (unsigned)j;
-    for (size_t i = 1; i <= a_length; i++) {
-        here[0] = (unsigned)i;
-        for (size_t j = 1; j <= b_length; j++) {
-            unsigned replaced = above[j - 1] + (LOWER(a[i - 1]) != LOWER(b[j - 1]));
-
-            here[j] = smaller(replaced, smaller(above[j], here[j - 1]) + 1);
-            if (i > 1 && j > 1 && LOWER(a[i - 1]) == LOWER(b[j - 2]) && LOWER(a[i - 2]) == LOWER(b[j - 1]))
-                here[j] = smaller(here[j], before[j - 2] + 1);
-        }
-        unsigned *free_row = before;
-        before = above;
-        above = here;
-        here = free_row;
-    }
-#undef LOWER
-    return above[b_length];
-}
-
-/* One edit for each three letters, so that short names are not taken for one another. */
-static bool is_near(unsigned distance, const char *name)
-{
-    return distance <= smaller(3, (unsigned)smaller((unsigned)strlen(name), NAME_LIMIT) / 3);
-}
-
 const char *setting_nearest(enum setting_scope scope, const char *name)
 {
-    const char *nearest = NULL;
-    unsigned best = UINT32_MAX;
+    struct nearest nearest = nearest_to(name);
 
-    for (const struct setting_row *row = setting_table; row->name; row++) {
-        unsigned distance = row->scope == scope ? edit_distance(name, row->name) : UINT32_MAX;
-
-        if (distance < best) {
-            best = distance;
-            nearest = row->name;
-        }
-    }
-    return is_near(best, name) ? nearest : NULL;
-}
-
-const char *name_nearest(const char *name, const char *const names[])
-{
-    const char *nearest = NULL;
-    unsigned best = UINT32_MAX;
-
-    for (; *names; names++) {
-        unsigned distance = edit_distance(name, *names);
-
-        if (distance < best) {
-            best = distance;
-            nearest = *names;
-        }
-    }
-    return is_near(best, name) ? nearest : NULL;
+    for (const struct setting_row *row = setting_table; row->name; row++)
+        if (row->scope == scope)
+            nearest_offer(&nearest, row->name);
+    return nearest_name(&nearest);
 }
 
 /* "must be one of "a", "b", "c"". */

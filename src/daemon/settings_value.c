@@ -2,6 +2,7 @@
 #include "daemon/settings_check.h"
 
 #include "base/cleanup.h"
+#include "base/nearest.h"
 #include "daemon/listener_settings.h"
 #include "daemon/problems.h"
 
@@ -130,7 +131,7 @@ static bool read_choice(const struct value *value)
         if (count + 1 < sizeof names / sizeof *names)
             names[count++] = choice->name;
     }
-    return refuse_name(value, name_nearest(text, names));
+    return refuse_name(value, nearest_of(text, names));
 }
 
 static bool read_service(const struct value *value)
@@ -146,7 +147,7 @@ static bool read_service(const struct value *value)
     for (size_t i = 0; services[i] && i + 1 < sizeof names / sizeof *names; i++)
         names[i] = services[i]->name;
     if (!service)
-        return refuse_name(value, name_nearest(text, names));
+        return refuse_name(value, nearest_of(text, names));
     *(const struct service **)value->field = service;
     return true;
 }

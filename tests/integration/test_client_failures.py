@@ -137,7 +137,7 @@ class Failures(harness.TestCase):
         for arguments, pattern in (
                 ((), "no HOST to connect to; see tcpecho --help"),
                 (("a", "b", "c"), "c: one HOST and one PORT are all; .*"),
-                (("--no-such", "a"), "--no-such: unknown or ambiguous option; .*"),
+                (("--no-such", "a"), "--no-such: unknown option; .*"),
                 (("localhost", "0"), "0: a port is 1 to 65535 or the name of a service"),
                 (("localhost", "65536"), "65536: a port is .*"),
                 (("", "7"), '"": not the name of a host'),
@@ -151,8 +151,7 @@ class Failures(harness.TestCase):
     def test_unknown_names(self):
         for arguments, pattern in (
                 (("no-such-host.invalid",), r"cannot find no-such-host\.invalid: .*"),
-                (("no-such-host.invalid:7",), r"no-such-host\.invalid:7: no such host; the port is an argument of its "
-                                              r"own: no-such-host\.invalid 7"),
+                (("no-such-host.invalid:7",), r"cannot find no-such-host\.invalid: .*"),
                 (("127.0.0.1", "no-such-service"), "no-such-service: no such service in /etc/services; .*"),
                 (("/no/such/socket",), "cannot connect to /no/such/socket: No such file or directory"),
         ):

@@ -309,8 +309,9 @@ class CommandLine(Files):
         self.assertEqual((result.returncode, result.stdout), (USAGE, ""))
 
     def test_options(self):
-        self.assert_usage(["--frobnicate"], "--frobnicate: unknown or ambiguous option")
-        self.assert_usage(["--l"], "--l: unknown or ambiguous option")
+        self.assert_usage(["--prot", "7"], "--prot: unknown option; did you mean --port?")
+        self.assert_usage(["--frobnicate"], "--frobnicate: unknown option")
+        self.assert_usage(["--l"], "--l: ambiguous option, as --listen or --log-level")
         self.assert_usage(["-x"], "-x: unknown option")
         self.assert_usage(["-tx"], "-x: unknown option")
         self.assert_usage(["-c"], "-c needs an argument")

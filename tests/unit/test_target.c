@@ -28,6 +28,13 @@ START_TEST(addresses)
     expect_target("127.0.0.1", "echo", "127.0.0.1:7");
     expect_target("::1", "65535", "[::1]:65535");
     expect_target("[::1]", "1", "[::1]:1");
+    expect_target("[fd00::1]:7", NULL, "[fd00::1]:7");
+    expect_target("127.0.0.1:8", NULL, "127.0.0.1:8");
+    expect_target("127.0.0.1:echo", NULL, "127.0.0.1:7");
+    expect_target("tcp://127.0.0.1:8", NULL, "127.0.0.1:8");
+    expect_target("TCP://[::1]:8/", NULL, "[::1]:8");
+    expect_target("tcp://127.0.0.1", "9", "127.0.0.1:9");
+    expect_target("fd00::1:7", NULL, "[fd00::1:7]:7007"); /* an address all of it */
     ck_assert_int_eq(target_resolve("::1", "7", &target), 0);
     ck_assert_str_eq(target_format(&target, text), "::1 port 7");
     target_clear(&target);
@@ -62,10 +69,10 @@ START_TEST(local)
 {
     char text[ENDPOINT_TEXT_SIZE];
 
-    ck_assert_int_eq(target_resolve_local(NULL, "7777", &target), 0);
+    ck_assert_int_eq(target_resolve_local("7777", &target), 0);
     ck_assert_str_eq(target_format(&target, text), "port 7777");
     target_clear(&target);
-    ck_assert_int_eq(target_resolve_local("127.0.0.1", "0", &target), 0);
+    ck_assert_int_eq(target_resolve_local("127.0.0.1:0", &target), 0);
     ck_assert_str_eq(endpoint_format(&target.items[0], text), "127.0.0.1:0");
     target_clear(&target);
 }
@@ -91,8 +98,15 @@ static const struct {
     {"127.0.0.1", "99999999999999999999999", EXIT_USAGE, ": a port is 1 to 65535"},
     {"127.0.0.1", "no-such-service", EXIT_UNKNOWN_NAME, "no-such-service: no such service in /etc/services"},
     {"no-such-host.invalid", "7", EXIT_UNKNOWN_NAME, "cannot find no-such-host.invalid: "},
-    {"no-such-host.invalid:7", "8", EXIT_UNKNOWN_NAME,
-     "no-such-host.invalid:7: no such host; the port is an argument of its own: no-such-host.invalid 7"},
+    {"no-such-host.invalid:7", NULL, EXIT_UNKNOWN_NAME, "cannot find no-such-host.invalid: "},
+    {"no-such-host.invalid:7", "8", EXIT_USAGE,
+     "no-such-host.invalid:7: has its port already, and 8 is another argument"},
+    {"[::1]:7", "8", EXIT_USAGE, "[::1]:7: has its port already"},
+    {"127.0.0.1:", NULL, EXIT_USAGE, "\"\": a port is 1 to 65535"},
+    {":7", NULL, EXIT_USAGE, "\"\": not the name of a host"},
+    {"http://localhost:7", NULL, EXIT_USAGE,
+     "http://localhost:7: of such addresses only tcp://HOST:PORT is known"},
+    {"fe80::1%nope", "7", EXIT_UNKNOWN_NAME, "there is no interface nope"},
 };
 
 START_TEST(refusals)
@@ -109,7 +123,7 @@ END_TEST
 START_TEST(local_refusal)
 {
     capture(LOG_LEVEL_DEBUG);
-    int status = target_resolve_local(NULL, "65536", &target);
+    int status = target_resolve_local("65536", &target);
     expect_in(written(), "65536: a port is 0 (a free one) to 65535 or the name of a service");
     ck_assert_int_eq(status, EXIT_USAGE);
 }
@@ -118,10 +132,11 @@ END_TEST
 START_TEST(no_memory)
 {
     static const char *const hosts[] = {"127.0.0.1", "/run/x"};
+    static const char *const calls[] = {"calloc", "strdup"};
 
     for (size_t i = 0; i < COUNT_OF(hosts); i++) {
         capture(LOG_LEVEL_DEBUG);
-        fault_arm("calloc", ENOMEM, 0);
+        fault_arm(calls[_i], ENOMEM, 0);
         int status = target_resolve(hosts[i], NULL, &target);
         fault_disarm();
         ck_assert_str_eq(written(), "tcpecho: Cannot allocate memory\n");
@@ -139,6 +154,6 @@ int main(void)
     tcase_add_test(tests, local);
     tcase_add_loop_test(tests, refusals, 0, COUNT_OF(refused));
     tcase_add_test(tests, local_refusal);
-    tcase_add_test(tests, no_memory);
+    tcase_add_loop_test(tests, no_memory, 0, 2);
     return run_case(tests);
 }

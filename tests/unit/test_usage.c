@@ -17,7 +17,7 @@ static const char *problem_of(const char *word, const char *next)
     while ((kind = getopt_long(next ? 3 : 2, argv, ":f:g", options, NULL)) == 'g')
         ;
     ck_assert(kind == ':' || kind == '?');
-    return usage_problem(argv, kind, out);
+    return usage_problem(argv, kind, options, out);
 }
 
 START_TEST(each_kind)
@@ -28,8 +28,17 @@ START_TEST(each_kind)
     ck_assert_str_eq(problem_of("-f", NULL), "-f needs an argument");
     ck_assert_str_eq(problem_of("--file", NULL), "--file needs an argument");
     ck_assert_str_eq(problem_of("--flag=1", NULL), "--flag=1 takes no argument");
-    ck_assert_str_eq(problem_of("--none", NULL), "--none: unknown or ambiguous option");
-    ck_assert_str_eq(problem_of("--f", NULL), "--f: unknown or ambiguous option");
+    ck_assert_str_eq(problem_of("--none", NULL), "--none: unknown option");
+    ck_assert_str_eq(problem_of("--f", NULL), "--f: ambiguous option, as --file or --flag");
+}
+END_TEST
+
+START_TEST(misspelled)
+{
+    ck_assert_str_eq(problem_of("--flga", NULL), "--flga: unknown option; did you mean --flag?");
+    ck_assert_str_eq(problem_of("--fiel=x", NULL), "--fiel=x: unknown option; did you mean --file?");
+    ck_assert_str_eq(problem_of("--FLAG", NULL), "--FLAG: unknown option; did you mean --flag?");
+    ck_assert_str_eq(problem_of("--=x", NULL), "--=x: unknown option");
 }
 END_TEST
 
@@ -39,7 +48,7 @@ START_TEST(long_words_are_cut)
     memset(word + 2, 'x', sizeof word - 3);
     const char *text = problem_of(word, NULL);
     ck_assert_uint_eq(strcspn(text, ":"), 64);
-    ck_assert_str_eq(text + 64, ": unknown or ambiguous option");
+    ck_assert_str_eq(text + 64, ": unknown option");
 }
 END_TEST
 
@@ -47,6 +56,7 @@ int main(void)
 {
     TCase *tests = tcase_create("usage");
     tcase_add_test(tests, each_kind);
+    tcase_add_test(tests, misspelled);
     tcase_add_test(tests, long_words_are_cut);
     return run_case(tests);
 }

@@ -43,6 +43,17 @@ START_TEST(counts)
 }
 END_TEST
 
+START_TEST(quantities)
+{
+    static const struct value_case cases[] = {
+        {"0", 0},      {"10000", 10000},   {"10k", 10000},   {"10K", 10000},       {"1.5M", 1500000},
+        {".5k", 500},  {"2G", 2000000000}, {"1.5", REFUSED}, {"1.0001k", REFUSED}, {"10ki", REFUSED},
+        {"", REFUSED}, {"k", REFUSED},
+    };
+    check_cases(value_parse_quantity, cases, COUNT_OF(cases));
+}
+END_TEST
+
 START_TEST(sizes)
 {
     static const struct value_case cases[] = {
@@ -52,6 +63,7 @@ START_TEST(sizes)
         {"64KiB", 65536},
         {"1M", 1U << 20},
         {"1.5M", 1572864},
+        {".5k", 512},
         {"2GiB", 1UL << 31},
         {"0.0001k", REFUSED},
         {"0k", 0},
@@ -61,7 +73,8 @@ START_TEST(sizes)
         {"", REFUSED},
         {"k", REFUSED},
         {"1.", REFUSED},
-        {".5k", REFUSED},
+        {".", REFUSED},
+        {".k", REFUSED},
         {"-1k", REFUSED},
         {"1..5k", REFUSED},
         {"0.5", REFUSED},
@@ -77,6 +90,8 @@ START_TEST(durations)
     static const struct value_case cases[] = {
         {"10", 10000000},
         {"0.2", 200000},
+        {".2", 200000},
+        {".25ms", 250},
         {"0.2s", 200000},
         {"250ms", 250000},
         {"100us", 100},
@@ -145,6 +160,7 @@ int main(void)
 {
     TCase *tests = tcase_create("values");
     tcase_add_test(tests, counts);
+    tcase_add_test(tests, quantities);
     tcase_add_test(tests, sizes);
     tcase_add_test(tests, durations);
     tcase_add_test(tests, durations_as_text);
