@@ -1,8 +1,9 @@
 /* What has become of a stream whose answer went wrong: pattern_check found the first wrong byte, and some of
- * what came behind it tells whether bytes were changed, lost, repeated or put in another order. Pure. */
+ * what came after it tells whether bytes were changed, lost, repeated or put in another order. Pure. */
 #pragma once
 
 #include "client/pattern.h"
+#include "client/span.h"
 
 enum fault_kind {
     FAULT_CHANGED,   /* `length` bytes are others than were sent, and what follows is right */
@@ -29,20 +30,20 @@ struct fault {
 /* How far the stream may have shifted for that to be found out. */
 #define FAULT_REACH ((size_t)1 << 20)
 
-/* `evidence`, at least one byte, begins with the wrong byte at `offset`, and came in answer to the stream's
- * first `sent` bytes. */
+/* `came`, at least one byte, begins with the wrong byte at `offset`, and came in answer to the stream's first
+ * `sent` bytes. */
 struct fault diagnose(const struct pattern *pattern, enum expectation expect, uint64_t offset, uint64_t sent,
-                      const void *evidence, size_t length);
+                      struct span came);
 
-/* The same of any stream, as far as it is at hand: `around` is `length` bytes of the answer as it should be,
- * of which the one at `here` (perhaps behind them all) is the one that went wrong. */
+/* The same of any stream, as far as it is at hand: `around` is a part of the answer as it should be, of which
+ * the byte at `here` (perhaps after them all) is the one that went wrong. Takes time for the length of both,
+ * whatever is in them. */
 struct answer_part {
-    const uint8_t *around;
-    size_t length;
+    struct span around;
     size_t here;
 };
 struct fault diagnose_part(const struct answer_part *part, enum expectation expect, uint64_t offset,
-                           const void *evidence, size_t length);
+                           struct span came);
 
 /* "changed", "missing" ...: for programs. */
 const char *fault_kind_name(enum fault_kind kind);

@@ -111,8 +111,9 @@ static struct fault explain(const struct answer_check *check)
                               .got = check->evidence[0],
                               .wanted = check->ring[check->right % RING_SIZE]};
     copy_out(check, start, around, length);
-    const struct answer_part part = {around, length, (size_t)(check->right - start)};
-    return diagnose_part(&part, check->expect, check->right, check->evidence, check->evidence_length);
+    const struct answer_part part = {{around, length}, (size_t)(check->right - start)};
+    return diagnose_part(&part, check->expect, check->right,
+                         (struct span){check->evidence, check->evidence_length});
 }
 
 bool answer_check_fault(const struct answer_check *check, bool ended, struct fault *out)

@@ -39,7 +39,8 @@ size_t checked_stream_take(struct checked_stream *stream, const void *bytes, siz
 
 struct fault checked_stream_diagnose(const struct checked_stream *stream, const void *evidence, size_t length)
 {
-    return diagnose(&stream->pattern, stream->expect, stream->received, stream->sent, evidence, length);
+    return diagnose(&stream->pattern, stream->expect, stream->received, stream->sent,
+                    (struct span){evidence, length});
 }
 
 struct fault checked_stream_cut(const struct checked_stream *stream)

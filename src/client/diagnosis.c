@@ -9,7 +9,7 @@
 
 /* So many bytes in a row that fit are no coincidence: one in 2^64 for each place that is looked at. Where
  * fewer came, fewer have to do. */
-#define CERTAIN ((size_t)8)
+#define CERTAIN sizeof(uint64_t)
 /* People's own streams have 8 bytes again and again: where so many fit, no other place is looked at. */
 #define CLEAR ((size_t)64)
 #define LEAST ((size_t)3)
@@ -18,145 +18,118 @@
  * is looked for in all of the evidence. */
 #define FOREIGN_LIMIT ((size_t)512)
 
-struct evidence {
-    const uint8_t *bytes;
-    size_t length;
-};
+/* Of a table of the words that begin there: at most a quarter of it is in use. */
+#define WORD_SLOTS (4 * FOREIGN_LIMIT)
 
-static size_t run_length(const uint8_t *a, const uint8_t *b, size_t length)
+/* The part of the answer that should have come from here on: what the evidence stands in place of. */
+static struct span due_part(const struct answer_part *part)
 {
-    size_t same = 0;
-    while (same < length && a[same] == b[same])
-        same++;
-    return same;
+    return span_from(part->around, part->here);
 }
 
-/* How many bytes of the evidence, from `at` on, are those of the place that they came at. */
-static size_t run_in_place(const struct answer_part *part, const struct evidence *evidence, size_t at)
+/* Where in the stream these bytes belong, which came in the place of those at `place`: the nearest such
+ * place, relative to that. */
+static bool find_place(const struct answer_part *part, struct span needle, size_t place, int64_t *out)
 {
-    size_t room = part->length - part->here;
-    size_t length = evidence->length < room ? evidence->length : room;
-    if (at >= length)
-        return 0;
-    return run_length(evidence->bytes + at, part->around + part->here + at, length - at);
-}
+    size_t earlier, later;
+    bool is_earlier = span_find_last(span_first(part->around, place + needle.length), needle, &earlier);
+    bool is_later = span_find_first(span_from(part->around, place), needle, &later);
 
-static size_t enough(const struct evidence *evidence, size_t at)
-{
-    size_t left = evidence->length - at;
-    return left < CERTAIN ? left : CERTAIN;
-}
-
-/* Where in the stream `needle` bytes of the evidence from `at` on belong, relative to where they came: the
- * nearest place. */
-static bool find_place(const struct answer_part *part, const struct evidence *evidence, size_t at,
-                       size_t needle, int64_t *out)
-{
-    size_t place = part->here + at;
-    const uint8_t *from = evidence->bytes + at, *later = NULL, *earlier = NULL;
-    if (place + needle <= part->length)
-        later = memmem(part->around + place, part->length - place, from, needle);
-    size_t end = place + needle < part->length ? place + needle : part->length;
-    for (const uint8_t *next = part->around;
-         (next = memmem(next, (size_t)(part->around + end - next), from, needle)) != NULL; next++)
-        earlier = next;
-    if (!later && !earlier)
+    if (!is_earlier && !is_later)
         return false;
-    int64_t forth = later ? later - (part->around + place) : INT64_MAX;
-    int64_t back = earlier ? earlier - (part->around + place) : -INT64_MAX;
-    *out = forth <= -back ? forth : back;
+    int64_t forth = is_later ? (int64_t)later : INT64_MAX;
+    int64_t back = is_earlier ? (int64_t)(place - earlier) : INT64_MAX;
+    *out = forth <= back ? forth : -back;
     return true;
 }
 
-static bool find_shift(const struct answer_part *part, const struct evidence *evidence, size_t at,
-                       int64_t *out)
+/* The same of the evidence from `at` on, as far as it is needed. */
+static bool find_shift(const struct answer_part *part, struct span evidence, size_t at, int64_t *out)
 {
-    size_t needle = enough(evidence, at);
+    struct span rest = span_from(evidence, at);
+    struct span needle = span_first(rest, CERTAIN);
+    size_t place = part->here + at;
 
-    if (evidence->length - at >= CLEAR && find_place(part, evidence, at, CLEAR, out))
+    if (rest.length >= CLEAR && find_place(part, span_first(rest, CLEAR), place, out))
         return true;
-    return needle >= LEAST && find_place(part, evidence, at, needle, out);
+    return needle.length >= LEAST && find_place(part, needle, place, out);
 }
 
-/* Whether the first `count` bytes of the evidence are those that belong there, in whatever order. */
-static bool is_permutation(const struct answer_part *part, const struct evidence *evidence, size_t count)
+/* Whether the bytes are those that belong there, in whatever order. */
+static bool is_permutation(struct span came, struct span due)
 {
     int64_t balance[256] = {0};
-    for (size_t i = 0; i < count; i++) {
-        balance[evidence->bytes[i]]++;
-        balance[part->around[part->here + i]]--;
+    if (came.length < 2 || came.length > due.length)
+        return false;
+    for (size_t i = 0; i < came.length; i++) {
+        balance[came.bytes[i]]++;
+        balance[due.bytes[i]]--;
     }
     for (size_t i = 0; i < 256; i++)
         if (balance[i] != 0)
             return false;
-    return count > 1;
+    return true;
 }
 
-/* The bytes came early by `shift`. When those that they overtook came behind them, they changed places. */
-static void classify_early(const struct answer_part *part, const struct evidence *evidence, int64_t shift,
+/* The bytes came early by `shift`. When those that they overtook came after them, they changed places. */
+static void classify_early(const struct answer_part *part, struct span evidence, size_t shift,
                            struct fault *fault)
 {
-    size_t room = part->length - part->here - (size_t)shift;
-    size_t length = evidence->length < room ? evidence->length : room;
-    size_t run = run_length(evidence->bytes, part->around + part->here + shift, length);
+    size_t run = span_shared(evidence, span_from(due_part(part), shift));
 
     fault->kind = FAULT_MISSING;
-    fault->length = (uint64_t)shift;
+    fault->length = shift;
     int64_t next;
-    if (run < evidence->length && find_shift(part, evidence, run, &next) && next < shift) {
+    if (run < evidence.length && find_shift(part, evidence, run, &next) && next < (int64_t)shift) {
         fault->kind = FAULT_REORDERED;
         fault->length = run;
     }
 }
 
-/* The bytes came before, `shift` (negative) from here. Where the stream goes on says how many too many they
- * are; when it goes on in place, old bytes came instead of the right ones. */
-static void classify_late(const struct answer_part *part, const struct evidence *evidence, int64_t shift,
+/* The bytes came before, `back` bytes ago. Where the stream goes on says how many too many they are; when it
+ * goes on in place, old bytes came instead of the right ones. */
+static void classify_late(const struct answer_part *part, struct span evidence, size_t back,
                           struct fault *fault)
 {
-    size_t run = run_length(evidence->bytes, part->around + (int64_t)part->here + shift,
-                            evidence->length < (size_t)-shift ? evidence->length : (size_t)-shift);
+    struct span before = span_from(span_first(part->around, part->here), part->here - back);
+    size_t run = span_shared(evidence, before);
     int64_t next;
 
     fault->kind = FAULT_REPEATED;
-    fault->length = (uint64_t)-shift;
-    if (run < evidence->length && find_shift(part, evidence, run, &next) && next <= 0)
+    fault->length = back;
+    if (run < evidence.length && find_shift(part, evidence, run, &next) && next <= 0)
         fault->length = next < 0 ? (uint64_t)-next : run;
 }
 
-static size_t count_changed(const struct answer_part *part, const struct evidence *evidence, size_t length)
+/* The first `at` bytes belong nowhere, or to an order of their own; then the stream is found again, `shift`
+ * from where it should be. */
+static void classify_foreign(const struct answer_part *part, struct span evidence, size_t at, int64_t shift,
+                             struct fault *fault)
 {
-    size_t changed = 0;
-    for (size_t i = 0; i < length; i++)
-        changed += evidence->bytes[i] != part->around[part->here + i];
-    return changed;
-}
-
-/* The first bytes belong nowhere, or to an order of their own; `at` is where the stream is found again. */
-static void classify_foreign(const struct answer_part *part, const struct evidence *evidence, size_t at,
-                             int64_t shift, struct fault *fault)
-{
+    struct span foreign = span_first(evidence, at), due = due_part(part);
     int64_t more = -shift - (int64_t)at;
 
-    fault->length = at;
     /* The last of them may by chance be the bytes that came before the first. */
     if (more >= 0 && more < (int64_t)CERTAIN) {
         fault->kind = FAULT_INSERTED;
-        fault->length += (uint64_t)more;
-    } else if (shift == 0 && is_permutation(part, evidence, at)) {
+        fault->length = at + (uint64_t)more;
+    } else if (shift == 0 && is_permutation(foreign, due)) {
         fault->kind = FAULT_REORDERED;
-    } else {
+        fault->length = at;
+    } else if (at <= due.length) { /* or some of them stand in the place of none */
         fault->kind = FAULT_CHANGED;
-        fault->length = count_changed(part, evidence, at);
+        fault->length = span_differing(foreign, due);
     }
 }
 
 /* Changed bytes need not be neighbours: the stream counts as found again where a certain run of it is. */
-static bool find_again_in_place(const struct answer_part *part, const struct evidence *evidence, size_t *out)
+static bool find_again_in_place(const struct answer_part *part, struct span evidence, size_t *out)
 {
-    for (size_t at = 1; at < evidence->length; at++) {
-        size_t run = run_in_place(part, evidence, at);
-        if (run >= CERTAIN || (run > 0 && at + run == evidence->length)) {
+    struct span due = due_part(part);
+
+    for (size_t at = 1; at < evidence.length && at < due.length; at++) {
+        size_t run = span_shared(span_from(evidence, at), span_from(due, at));
+        if (run >= CERTAIN || (run > 0 && at + run == evidence.length)) {
             *out = at;
             return true;
         }
@@ -165,69 +138,104 @@ static bool find_again_in_place(const struct answer_part *part, const struct evi
     return false;
 }
 
-static void classify(const struct answer_part *part, const struct evidence *evidence, struct fault *fault)
+static uint64_t word_of(struct span span, size_t at)
+{
+    uint64_t word;
+    memcpy(&word, span.bytes + at, sizeof word);
+    return word;
+}
+
+/* The words that begin at the first bytes of the evidence, by a hash of them: at how many bytes each begins;
+ * 0: none. To look for each of them in all of the answer would take seconds. */
+struct word_table {
+    struct span evidence;
+    uint16_t at[WORD_SLOTS];
+};
+
+/* Where a word stands in the table, or the empty place where it would. */
+static uint16_t *find_word(struct word_table *table, uint64_t word)
+{
+    size_t slot = (size_t)((word * UINT64_C(0x9e3779b97f4a7c15)) >> 32) % WORD_SLOTS;
+
+    while (table->at[slot] != 0 && word_of(table->evidence, table->at[slot]) != word)
+        slot = (slot + 1) % WORD_SLOTS;
+    return &table->at[slot];
+}
+
+/* The first bytes of the evidence, after the very first, that are anywhere in the stream. */
+static bool find_again_elsewhere(const struct answer_part *part, struct span evidence, size_t *out)
+{
+    struct word_table table = {.evidence = evidence};
+    size_t first = FOREIGN_LIMIT;
+
+    for (size_t at = 1; at < FOREIGN_LIMIT && at + CERTAIN <= evidence.length; at++) {
+        uint16_t *place = find_word(&table, word_of(evidence, at));
+        if (*place == 0)
+            *place = (uint16_t)at;
+    }
+    for (size_t i = 0; i + CERTAIN <= part->around.length && first > 1; i++) {
+        uint16_t at = *find_word(&table, word_of(part->around, i));
+        if (at != 0 && at < first)
+            first = at;
+    }
+    *out = first;
+    return first < FOREIGN_LIMIT;
+}
+
+static void classify(const struct answer_part *part, struct span evidence, struct fault *fault)
 {
     int64_t shift;
     size_t at;
 
     fault->kind = FAULT_OTHER;
-    fault->length = evidence->length;
+    fault->length = evidence.length;
     if (find_shift(part, evidence, 0, &shift)) {
         if (shift > 0)
-            classify_early(part, evidence, shift, fault);
+            classify_early(part, evidence, (size_t)shift, fault);
         else
-            classify_late(part, evidence, shift, fault);
+            classify_late(part, evidence, (size_t)-shift, fault);
         return;
     }
-    if (find_again_in_place(part, evidence, &at)) {
+    if (find_again_in_place(part, evidence, &at))
         classify_foreign(part, evidence, at, 0, fault);
-        return;
-    }
-    for (at = 1; at < evidence->length && at < FOREIGN_LIMIT; at++) {
-        if (enough(evidence, at) == CERTAIN && find_shift(part, evidence, at, &shift)) {
-            classify_foreign(part, evidence, at, shift, fault);
-            return;
-        }
-    }
-    /* As many bytes as there should be, so they stand in the places of others. */
-    if (part->here + evidence->length == part->length)
-        classify_foreign(part, evidence, evidence->length, 0, fault);
+    else if (find_again_elsewhere(part, evidence, &at) && find_shift(part, evidence, at, &shift))
+        classify_foreign(part, evidence, at, shift, fault);
+    else if (evidence.length == due_part(part).length)
+        /* As many bytes as there should be, so they stand in the places of others. */
+        classify_foreign(part, evidence, evidence.length, 0, fault);
 }
 
 /* Whether another --expect would have it right. */
-static bool is_other_case(const struct answer_part *part, enum expectation expect,
-                          const struct evidence *evidence)
+static bool is_other_case(struct span came, struct span due, enum expectation expect)
 {
-    size_t room = part->length - part->here;
-    size_t length = evidence->length;
-    if (length < LEAST || length > room)
+    if (came.length < LEAST || came.length > due.length)
         return false;
-    CLEANUP(free_pointer) uint8_t *capitals = malloc(length);
+    CLEANUP(free_pointer) uint8_t *capitals = malloc(came.length);
     if (!capitals)
         return false;
-    const uint8_t *wanted = part->around + part->here;
-    memcpy(capitals, expect == EXPECT_UPPER ? evidence->bytes : wanted, length);
-    expect_apply(EXPECT_UPPER, capitals, length);
-    return memcmp(capitals, expect == EXPECT_UPPER ? wanted : evidence->bytes, length) == 0;
+    memcpy(capitals, expect == EXPECT_UPPER ? came.bytes : due.bytes, came.length);
+    expect_apply(EXPECT_UPPER, capitals, came.length);
+    return memcmp(capitals, expect == EXPECT_UPPER ? due.bytes : came.bytes, came.length) == 0;
 }
 
 struct fault diagnose_part(const struct answer_part *part, enum expectation expect, uint64_t offset,
-                           const void *bytes, size_t length)
+                           struct span came)
 {
-    struct evidence evidence = {bytes, length < FAULT_EVIDENCE ? length : FAULT_EVIDENCE};
-    struct fault fault = {.kind = FAULT_SURPLUS, .offset = offset, .length = length, .got = *evidence.bytes};
+    struct span evidence = span_first(came, FAULT_EVIDENCE), due = due_part(part);
+    struct fault fault = {
+        .kind = FAULT_SURPLUS, .offset = offset, .length = came.length, .got = evidence.bytes[0]};
 
-    if (part->here == part->length)
+    if (due.length == 0)
         return fault;
-    fault.wanted = part->around[part->here];
+    fault.wanted = due.bytes[0];
     fault.kind = FAULT_CASE;
-    if (!is_other_case(part, expect, &evidence))
-        classify(part, &evidence, &fault);
+    if (!is_other_case(evidence, due, expect))
+        classify(part, evidence, &fault);
     return fault;
 }
 
 struct fault diagnose(const struct pattern *pattern, enum expectation expect, uint64_t offset, uint64_t sent,
-                      const void *bytes, size_t length)
+                      struct span came)
 {
     uint64_t start = offset > FAULT_REACH ? offset - FAULT_REACH : 0;
     uint64_t reach = offset + FAULT_REACH + FAULT_EVIDENCE;
@@ -238,13 +246,13 @@ struct fault diagnose(const struct pattern *pattern, enum expectation expect, ui
     CLEANUP(free_pointer) uint8_t *around = malloc(end - start + 1);
     if (!around) {
         struct fault fault = {
-            .kind = FAULT_OTHER, .offset = offset, .length = length, .got = *(const uint8_t *)bytes};
+            .kind = FAULT_OTHER, .offset = offset, .length = came.length, .got = came.bytes[0]};
         pattern_answer(pattern, expect, offset, &fault.wanted, 1);
         return fault;
     }
     pattern_answer(pattern, expect, start, around, end - start);
-    return diagnose_part(&(struct answer_part){around, end - start, offset - start}, expect, offset, bytes,
-                         length);
+    const struct answer_part part = {{around, end - start}, offset - start};
+    return diagnose_part(&part, expect, offset, came);
 }
 
 const char *fault_kind_name(enum fault_kind kind)

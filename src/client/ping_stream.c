@@ -188,8 +188,8 @@ static void explain(const struct ping_stream *stream, uint64_t number, bool ende
     while (same < stream->length && here + same < length && stream->bytes[same] == around[here + same])
         same++;
     if (same < stream->length)
-        *fault = diagnose_part(&(struct answer_part){around, length, here + same}, stream->expect,
-                               offset + same, stream->bytes + same, stream->length - same);
+        *fault = diagnose_part(&(struct answer_part){{around, length}, here + same}, stream->expect,
+                               offset + same, (struct span){stream->bytes + same, stream->length - same});
     else if (ended)
         *fault = (struct fault){.kind = FAULT_CUT, .offset = offset + same, .length = stream->size - same};
     free(around);

@@ -3,6 +3,8 @@
 #include "common.h"
 #include "faults.h"
 
+#include <sys/mman.h>
+
 #define STREAM ((size_t)300000)
 #define PLACE ((size_t)150000)
 
@@ -23,7 +25,7 @@ static struct fault find(size_t length, size_t limit)
     size_t good = pattern_check(&pattern, EXPECT_ECHO, 0, answer, length);
     ck_assert_uint_lt(good, length);
     size_t evidence = length - good < limit ? length - good : limit;
-    return diagnose(&pattern, EXPECT_ECHO, good, STREAM, answer + good, evidence);
+    return diagnose(&pattern, EXPECT_ECHO, good, STREAM, (struct span){answer + good, evidence});
 }
 
 static void expect_fault(struct fault fault, enum fault_kind kind, uint64_t offset, uint64_t length)
@@ -143,9 +145,58 @@ START_TEST(missing_in_a_text)
         (void)snprintf(text + (size_t)i * 64, 65,
                        "info: the connection from client %-5u was closed by its peer \n", i);
     size_t same = same_bytes((uint8_t *)text + here, (uint8_t *)text + here + lost);
-    const struct answer_part part = {(const uint8_t *)text, sizeof text - 1, here + same};
-    expect_fault(diagnose_part(&part, EXPECT_ECHO, here + same, text + here + lost + same, 50 * 64 - same),
-                 FAULT_MISSING, here + same, lost);
+    const uint8_t *bytes = (const uint8_t *)text;
+    const struct answer_part part = {{bytes, sizeof text - 1}, here + same};
+    const struct span came = {bytes + here + lost + same, 50 * 64 - same};
+    expect_fault(diagnose_part(&part, EXPECT_ECHO, here + same, came), FAULT_MISSING, here + same, lost);
+}
+END_TEST
+
+/* More bytes that nobody sent than there is answer left, and then a part of the answer that came before. What
+ * lies after the part is no memory of ours. */
+START_TEST(more_foreign_bytes_than_are_due)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(pages, MAP_FAILED);
+    ck_assert_int_eq(mprotect(pages + page, page, PROT_NONE), 0);
+    uint8_t *around = memcpy(pages + page - 64, right, 64);
+    const struct answer_part part = {{around, 64}, 60};
+
+    for (size_t foreign = 1; foreign < 600; foreign++) {
+        memset(answer, 0xff, foreign);
+        memcpy(answer + foreign, right + 16, 40);
+        struct fault fault = diagnose_part(&part, EXPECT_ECHO, 60, (struct span){answer, foreign + 40});
+        uint64_t most = fault.kind == FAULT_CHANGED ? 4 : foreign + 40;
+        ck_assert_uint_le(fault.length, most);
+        if (foreign == 100)
+            expect_fault(fault, FAULT_OTHER, 60, 140);
+    }
+    munmap(pages, 2 * page);
+}
+END_TEST
+
+/* Each place where the stream might go on takes a look at all of it, and there are many that might do: bytes
+ * that all are the same, and bytes that are nowhere. Of the processor's seconds it takes a tenth of one. */
+START_TEST(takes_no_time_that_a_server_chooses)
+{
+    const size_t length = (size_t)5 << 20;
+    uint8_t *around = malloc(length);
+    struct timespec before, spent;
+
+    memset(around, _i == 0 ? 0 : 'x', length);
+    if (_i == 2)
+        pattern_answer(&pattern, EXPECT_ECHO, 0, around, length);
+    const struct answer_part part = {{around, length}, length / 2};
+    memset(answer, 0, STREAM);
+    answer[0] = (uint8_t)(around[length / 2] + 1);
+    for (size_t i = 5; _i == 1 && i < STREAM; i += 70)
+        answer[i] = 'x';
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+    (void)diagnose_part(&part, EXPECT_ECHO, length / 2, (struct span){answer, STREAM});
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    ck_assert_int_lt(spent.tv_sec - before.tv_sec, 4);
+    free(around);
 }
 END_TEST
 
@@ -173,14 +224,14 @@ START_TEST(the_other_kind_of_server)
     expect_apply(EXPECT_UPPER, answer, STREAM);
     struct fault fault = find(STREAM, 64);
     ck_assert_int_eq(fault.kind, FAULT_CASE);
-    fault = diagnose(&pattern, EXPECT_UPPER, fault.offset, STREAM, right + fault.offset, 64);
+    fault = diagnose(&pattern, EXPECT_UPPER, fault.offset, STREAM, (struct span){right + fault.offset, 64});
     ck_assert_int_eq(fault.kind, FAULT_CASE);
 }
 END_TEST
 
 START_TEST(surplus)
 {
-    struct fault fault = diagnose(&pattern, EXPECT_ECHO, 640, 640, right + 639, 1);
+    struct fault fault = diagnose(&pattern, EXPECT_ECHO, 640, 640, (struct span){right + 639, 1});
     expect_fault(fault, FAULT_SURPLUS, 640, 1);
 }
 END_TEST
@@ -189,7 +240,7 @@ START_TEST(short_memory_tells_where_at_least)
 {
     answer[PLACE] ^= 1;
     fault_arm("malloc", ENOMEM, 0);
-    struct fault fault = diagnose(&pattern, EXPECT_ECHO, PLACE, STREAM, answer + PLACE, 64);
+    struct fault fault = diagnose(&pattern, EXPECT_ECHO, PLACE, STREAM, (struct span){answer + PLACE, 64});
     ck_assert_uint_eq(fault_disarm(), 1);
     expect_fault(fault, FAULT_OTHER, PLACE, 64);
 }
@@ -251,6 +302,8 @@ int main(void)
     tcase_add_test(tests, inserted);
     tcase_add_test(tests, inserted_with_an_end_like_the_one_before);
     tcase_add_test(tests, missing_in_a_text);
+    tcase_add_test(tests, more_foreign_bytes_than_are_due);
+    tcase_add_loop_test(tests, takes_no_time_that_a_server_chooses, 0, 3);
     tcase_add_test(tests, foreign);
     tcase_add_test(tests, too_little_followed);
     tcase_add_test(tests, the_other_kind_of_server);
