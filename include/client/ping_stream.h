@@ -3,9 +3,11 @@
  *     ping_stream_send -> message -> server -> bytes -> ping_stream_space, _received -> ping_stream_next
  *
  * A stream has no packets that could be lost or come twice, but a server or a proxy can still drop, repeat or
- * change bytes. So each message begins with a mark and its number, by which the stream is found again behind
- * whatever went wrong, in capitals too, and its other bytes are like those of no other message. One thread.
- */
+ * change bytes. So each message begins with a mark and its number, by which the stream is found again after
+ * whatever went wrong, in capitals too, and its other bytes are like those of no other message.
+ *
+ * The time that all of this takes is bounded by the bytes that were sent and came, whatever is in them. One
+ * thread. */
 #pragma once
 
 #include "client/diagnosis.h"
@@ -22,7 +24,8 @@
 enum ping_event_kind {
     PING_REPLY,
     PING_DUPLICATE, /* of a message that has been answered */
-    PING_CORRUPT,   /* bytes that are not as they should be; `fault` says how */
+    PING_CORRUPT,   /* bytes that are not as they should be; `fault` says how. Of more such bytes, until an
+                       answer is right, there is one for each message that they seem to answer */
     PING_TOO_LATE,  /* right, but of a message that is too old: nobody knows when it left, or if it is the
                        first */
 };
@@ -53,10 +56,11 @@ struct ping_stream {
     uint64_t sent, answered, spoilt, too_late, duplicates,
         corrupted;   /* the last: events, of which a message may have two */
     uint64_t oldest; /* every message before this one is answered or spoilt, or too old */
-    uint8_t *wanted; /* room for one message */
-    uint8_t *bytes;  /* of the answer, not yet understood */
-    size_t capacity, length;
-    bool is_lost; /* the stream has not been found again since the last PING_CORRUPT */
+    uint8_t *bytes;  /* room for what comes */
+    size_t capacity;
+    size_t start, length; /* of the answer in it that is not yet understood */
+    size_t searched;      /* of this, no header begins between the first byte and here */
+    bool is_lost;         /* no answer has been right since the last PING_CORRUPT */
 };
 
 /* Returns 0, or -ENOMEM with nothing to release. */

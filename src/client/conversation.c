@@ -29,7 +29,7 @@
 #define ACKNOWLEDGE_USEC USEC_PER_SEC
 #define ACKNOWLEDGE_STEP_MSEC 2
 
-/* How long to wait, behind the first wrong byte, for those that say what happened to it. */
+/* How long to wait, after the first wrong byte, for those that say what happened to it, however many come. */
 #define EVIDENCE_USEC (USEC_PER_SEC / 2)
 
 /* A server that has answered less than it got may be about to say more, and something on the way to it may
@@ -58,6 +58,7 @@ struct conversation {
     bool half_closed;           /* we have sent our FIN */
     bool ended_after_ours;      /* and then the other side has ended */
     uint64_t heard;             /* when the other side was last heard, or its turn began */
+    uint64_t evidence_deadline; /* USEC_NEVER: nothing is wrong so far */
     char why[WHY_SIZE];         /* of an exit status; told once it is known that nothing says more */
 };
 
@@ -178,6 +179,8 @@ static int receive_answer(struct conversation *c)
     c->totals->received += (uint64_t)n;
     if (c->check)
         answer_check_received(c->check, c->down.bytes, (size_t)n);
+    if (c->check && answer_check_is_wrong(c->check) && c->evidence_deadline == USEC_NEVER)
+        c->evidence_deadline = c->heard + EVIDENCE_USEC;
     return 0;
 }
 
@@ -247,17 +250,22 @@ static void choose(const struct conversation *c, struct pollfd items[static WATC
     items[INTERRUPT] = (struct pollfd){.fd = c->terms->interrupt_fd, .events = POLLIN};
 }
 
-/* In milliseconds for poll(2); -1: for ever. */
-static int patience(const struct conversation *c)
+/* When they will have been silent for too long. */
+static uint64_t silence_deadline(const struct conversation *c)
 {
     uint64_t usec = is_their_turn(c) ? c->terms->wait_usec : USEC_NEVER;
     if (is_holding(c) && hold_usec(c) < usec)
         usec = hold_usec(c);
-    if (c->check && answer_check_is_wrong(c->check))
-        usec = EVIDENCE_USEC;
-    if (usec == USEC_NEVER)
+    return usec == USEC_NEVER ? USEC_NEVER : c->heard + usec;
+}
+
+/* In milliseconds for poll(2); -1: for ever. */
+static int patience(const struct conversation *c)
+{
+    uint64_t silence = silence_deadline(c), now = clock_monotonic_usec();
+    uint64_t deadline = silence < c->evidence_deadline ? silence : c->evidence_deadline;
+    if (deadline == USEC_NEVER)
         return -1;
-    uint64_t deadline = c->heard + usec, now = clock_monotonic_usec();
     return now >= deadline ? 0 : (int)((deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
 }
 
@@ -271,13 +279,9 @@ static int fail_silent(struct conversation *c, uint64_t usec)
                 c->totals->received);
 }
 
-/* The other side has been silent for as long as it may be. Returns 0 to go on, or an exit status, or sets
- * *over: what has been found wrong is the news, and converse tells it. */
-static int end_patience(struct conversation *c, bool *over)
+/* The other side has been silent for as long as it may be. Returns 0 to go on, or an exit status. */
+static int end_patience(struct conversation *c)
 {
-    *over = c->check && answer_check_is_wrong(c->check);
-    if (*over)
-        return 0;
     /* That an answer has ended is only known where one has begun. */
     if (is_holding(c) && hold_usec(c) != USEC_NEVER && (!c->terms->no_half_close || c->totals->received > 0))
         return half_close(c);
@@ -313,6 +317,8 @@ static bool is_over(const struct conversation *c)
 {
     if (c->check && answer_check_is_certain(c->check))
         return true;
+    if (c->evidence_deadline != USEC_NEVER && clock_monotonic_usec() >= c->evidence_deadline)
+        return true;
     return c->down.ended && is_empty(&c->down) && (c->half_closed || c->at_terminal);
 }
 
@@ -331,8 +337,8 @@ static int exchange(struct conversation *c)
         int status = 0;
         if (count > 0)
             status = turn(c, items, &left);
-        else if (count == 0 && patience(c) == 0)
-            status = end_patience(c, &left);
+        else if (count == 0 && clock_monotonic_usec() >= silence_deadline(c) && !is_over(c))
+            status = end_patience(c);
         if (status != 0 || left)
             return status;
     }
@@ -385,6 +391,7 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
         .check = checked ? &check : NULL,
         .at_terminal = isatty(STDIN_FILENO) == 1,
         .heard = clock_monotonic_usec(),
+        .evidence_deadline = USEC_NEVER,
     };
     output_open(&c.out);
     int status = judge(&c, exchange(&c));

@@ -94,13 +94,16 @@ static int send_due(struct ping *ping)
     return send_rest(ping);
 }
 
+/* Until the user has had enough: of many small answers at once, each is a line, and stdout may be slow. */
 static int report_events(struct ping *ping)
 {
     uint64_t now = clock_monotonic_usec();
     struct ping_event event;
+    bool is_enough = false;
     int status = 0;
 
-    while (status == 0 && ping_stream_next(&ping->stream, ping->ended, &event)) {
+    for (; status == 0 && !is_enough && ping_stream_next(&ping->stream, ping->ended, &event);
+         is_enough = interrupt_number() != 0) {
         uint64_t usec = now - event.sent_usec;
         if (event.kind == PING_REPLY)
             ping_times_add(&ping->times, usec);
@@ -109,6 +112,7 @@ static int report_events(struct ping *ping)
         ping_print_event(ping->output.stream, &ping->terminal, &event, ping->peer, ping->options->size, usec);
         status = show(ping);
     }
+    ping->interrupted = ping->interrupted || is_enough;
     return status;
 }
 

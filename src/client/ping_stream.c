@@ -18,26 +18,28 @@
 static_assert(sizeof MARK == sizeof MARK_UPPER, "they are found alike");
 static_assert(HEADER_SIZE == PING_SIZE_MINIMUM, "a header fits");
 
-/* What one recv(2) brings at most, besides a message that is not complete. */
+/* How much one recv(2) may bring at least. */
 #define RECEIVE_SIZE ((size_t)64 << 10)
 
-/* How many messages before and behind a wrong one may explain it. */
+/* How many messages before and after a wrong one may explain it. */
 #define NEIGHBOURS 2U
 
 int ping_stream_init(struct ping_stream *stream, size_t size, enum expectation expect, uint64_t run)
 {
     assert(size >= PING_SIZE_MINIMUM && size <= PING_SIZE_MAXIMUM);
+    /* So much that bytes are moved only after more than they are have come: see ping_stream_space. */
+    size_t capacity = 2 * (size + RECEIVE_SIZE);
+
     *stream = (struct ping_stream){
         .pattern = pattern_make(run, 0, size),
         .expect = expect,
         .size = size,
         .window = calloc(PING_WINDOW, sizeof *stream->window),
-        .bytes = malloc(size + RECEIVE_SIZE),
-        .wanted = malloc(size),
-        .capacity = size + RECEIVE_SIZE,
+        .bytes = malloc(capacity),
+        .capacity = capacity,
         .oldest = 1,
     };
-    if (stream->window && stream->bytes && stream->wanted)
+    if (stream->window && stream->bytes)
         return 0;
     ping_stream_deinit(stream);
     return -ENOMEM;
@@ -47,17 +49,21 @@ void ping_stream_deinit(struct ping_stream *stream)
 {
     free(stream->window);
     free(stream->bytes);
-    free(stream->wanted);
     *stream = (struct ping_stream){0};
+}
+
+static void make_header(uint64_t number, uint8_t out[static HEADER_SIZE])
+{
+    char header[HEADER_SIZE + 1];
+
+    (void)snprintf(header, sizeof header, MARK "%012" PRIX64, number & NUMBER_MASK);
+    memcpy(out, header, HEADER_SIZE);
 }
 
 static void make_message(const struct ping_stream *stream, uint64_t number, uint8_t *out)
 {
-    char header[HEADER_SIZE + 1];
-
     pattern_fill(&stream->pattern, (number - 1) * stream->size, out, stream->size);
-    (void)snprintf(header, sizeof header, MARK "%012" PRIX64, number & NUMBER_MASK);
-    memcpy(out, header, HEADER_SIZE);
+    make_header(number, out);
 }
 
 static struct ping_message *message_of(struct ping_stream *stream, uint64_t number)
@@ -90,65 +96,71 @@ void ping_stream_send(struct ping_stream *stream, uint64_t now_usec, uint8_t *ou
     make_message(stream, stream->sent, out);
 }
 
+/* The bytes of the answer that are not yet understood. */
+static struct span unread(const struct ping_stream *stream)
+{
+    return (struct span){stream->bytes + stream->start, stream->length};
+}
+
+/* Between two moves at least size + RECEIVE_SIZE bytes come, and less than that is moved. */
 uint8_t *ping_stream_space(struct ping_stream *stream, size_t *room)
 {
-    *room = stream->capacity - stream->length;
-    assert(*room > 0);
-    return stream->bytes + stream->length;
+    if (stream->length == 0 || stream->capacity - stream->start - stream->length < RECEIVE_SIZE) {
+        memmove(stream->bytes, stream->bytes + stream->start, stream->length);
+        stream->start = 0;
+    }
+    *room = stream->capacity - stream->start - stream->length;
+    assert(*room >= RECEIVE_SIZE);
+    return stream->bytes + stream->start + stream->length;
 }
 
 void ping_stream_received(struct ping_stream *stream, size_t length)
 {
-    assert(length <= stream->capacity - stream->length);
+    assert(length <= stream->capacity - stream->start - stream->length);
     stream->length += length;
 }
 
 static void consume(struct ping_stream *stream, size_t length)
 {
+    stream->start += length;
     stream->length -= length;
-    memmove(stream->bytes, stream->bytes + length, stream->length);
+    stream->searched = stream->searched > length ? stream->searched - length : 0;
 }
 
-static bool is_mark(const uint8_t *bytes)
+static bool is_mark(const uint8_t bytes[static MARK_SIZE])
 {
     return memcmp(bytes, MARK, MARK_SIZE) == 0 || memcmp(bytes, MARK_UPPER, MARK_SIZE) == 0;
 }
 
-/* The number in a header at this place, or 0. */
-static uint64_t number_at(const struct ping_stream *stream, size_t at)
+/* The number in a header at the beginning of the bytes, or 0. */
+static uint64_t read_number(const struct ping_stream *stream, struct span bytes)
 {
     char digits[DIGITS + 1] = "";
 
-    if (at + HEADER_SIZE > stream->length || !is_mark(stream->bytes + at))
+    if (bytes.length < HEADER_SIZE || !is_mark(bytes.bytes))
         return 0;
-    memcpy(digits, stream->bytes + at + MARK_SIZE, DIGITS);
+    memcpy(digits, bytes.bytes + MARK_SIZE, DIGITS);
     if (strspn(digits, "0123456789ABCDEF") != DIGITS)
         return 0;
     uint64_t number = strtoull(digits, NULL, 16);
     return number <= stream->sent ? number : 0;
 }
 
-static const uint8_t *find_mark(const uint8_t *bytes, size_t length)
+/* The place of the next header after the first byte; stream->length when there is none. No place is looked at
+ * twice, however many bytes come at a time. */
+static size_t find_header(struct ping_stream *stream)
 {
-    const uint8_t *mark = memmem(bytes, length, MARK, MARK_SIZE);
-    const uint8_t *upper = memmem(bytes, mark ? (size_t)(mark - bytes) : length, MARK_UPPER, MARK_SIZE);
+    struct span bytes = unread(stream);
+    size_t at = stream->searched > 1 ? stream->searched : 1;
 
-    return upper ? upper : mark;
-}
-
-/* The place of the next header from `from` on; stream->length when there is none. */
-static size_t find_header(const struct ping_stream *stream, size_t from)
-{
-    while (from + HEADER_SIZE <= stream->length) {
-        const uint8_t *mark = find_mark(stream->bytes + from, stream->length - from);
-        if (!mark)
+    while (at + HEADER_SIZE <= bytes.length) {
+        if ((bytes.bytes[at] == MARK[0] || bytes.bytes[at] == MARK_UPPER[0]) &&
+            read_number(stream, span_from(bytes, at)) != 0)
             break;
-        from = (size_t)(mark - stream->bytes);
-        if (number_at(stream, from) != 0)
-            return from;
-        from++;
+        at++;
     }
-    return stream->length;
+    stream->searched = at;
+    return at + HEADER_SIZE <= bytes.length ? at : bytes.length;
 }
 
 /* The answers to the messages around `number`, one behind the other. Returns their length, 0 when memory is
@@ -169,27 +181,29 @@ static size_t answers_around(const struct ping_stream *stream, uint64_t number, 
     return length;
 }
 
-/* What is wrong with the bytes at hand, which should be the answer to message `number`. */
+/* What is wrong with the bytes at hand, which should be the answer to message `number`. Takes time for a few
+ * messages: see is_news. */
 static void explain(const struct ping_stream *stream, uint64_t number, bool ended, struct fault *fault)
 {
     uint64_t offset = (number - 1) * stream->size;
+    struct span came = unread(stream);
     uint8_t *around;
-    size_t here, same = 0;
+    size_t here;
 
     if (number > stream->sent) {
-        *fault = (struct fault){.kind = FAULT_SURPLUS, .offset = offset, .length = stream->length};
+        *fault = (struct fault){.kind = FAULT_SURPLUS, .offset = offset, .length = came.length};
         return;
     }
     size_t length = answers_around(stream, number, &around, &here);
-    *fault = (struct fault){
-        .kind = FAULT_OTHER, .offset = offset, .length = stream->length, .got = stream->bytes[0]};
+    *fault =
+        (struct fault){.kind = FAULT_OTHER, .offset = offset, .length = came.length, .got = came.bytes[0]};
     if (length == 0)
         return;
-    while (same < stream->length && here + same < length && stream->bytes[same] == around[here + same])
-        same++;
-    if (same < stream->length)
-        *fault = diagnose_part(&(struct answer_part){{around, length}, here + same}, stream->expect,
-                               offset + same, (struct span){stream->bytes + same, stream->length - same});
+    struct span whole = {around, length};
+    size_t same = span_shared(came, span_from(whole, here));
+    if (same < came.length)
+        *fault = diagnose_part(&(struct answer_part){whole, here + same}, stream->expect, offset + same,
+                               span_from(came, same));
     else if (ended)
         *fault = (struct fault){.kind = FAULT_CUT, .offset = offset + same, .length = stream->size - same};
     free(around);
@@ -221,6 +235,7 @@ static void answer(struct ping_stream *stream, uint64_t number, struct ping_even
 {
     struct ping_message *message = message_of(stream, number);
 
+    stream->is_lost = false;
     if (!is_in_window(stream, number)) {
         *out = (struct ping_event){.kind = PING_TOO_LATE, .number = number};
         stream->too_late++;
@@ -242,56 +257,66 @@ static void answer(struct ping_stream *stream, uint64_t number, struct ping_even
 
 static bool is_right(const struct ping_stream *stream, uint64_t number)
 {
-    make_message(stream, number, stream->wanted);
-    expect_apply(stream->expect, stream->wanted, stream->size);
-    return memcmp(stream->wanted, stream->bytes, stream->size) == 0;
+    struct span message = span_first(unread(stream), stream->size);
+    struct span body = span_from(message, HEADER_SIZE);
+    uint8_t header[HEADER_SIZE];
+
+    if (message.length < stream->size)
+        return false;
+    make_header(number, header);
+    expect_apply(stream->expect, header, HEADER_SIZE);
+    return memcmp(message.bytes, header, HEADER_SIZE) == 0 &&
+           pattern_check(&stream->pattern, stream->expect, (number - 1) * stream->size + HEADER_SIZE,
+                         body.bytes, body.length) == body.length;
 }
 
 /* Goes to the next header, or as near to it as is known: the last bytes may be the beginning of one. */
 static void skip(struct ping_stream *stream)
 {
-    size_t next = find_header(stream, 1);
+    size_t next = find_header(stream);
 
     if (next == stream->length)
         next = stream->length < HEADER_SIZE ? 0 : stream->length - (HEADER_SIZE - 1);
     consume(stream, next);
 }
 
-static bool take_message(struct ping_stream *stream, uint64_t number, bool ended, struct ping_event *out)
+/* All that is strange in a row is one event, and of each message there is one. So a server that makes up
+ * headers is told of, and explained, no more often than messages are sent and answered. */
+static bool is_news(const struct ping_stream *stream, uint64_t number)
 {
-    bool whole = stream->length >= stream->size;
+    const struct ping_message *message = ping_stream_message(stream, number);
 
-    if (!whole && !ended && find_header(stream, 1) == stream->length)
-        return false;
-    if (whole && is_right(stream, number)) {
-        answer(stream, number, out);
-        consume(stream, stream->size);
-        return true;
-    }
-    corrupt(stream, number, ended, out);
-    skip(stream);
-    return true;
+    return !stream->is_lost || (message && message->state == PING_WAITING);
+}
+
+/* A header that more may follow; another one in place of it, and no more does. */
+static bool is_incomplete(struct ping_stream *stream)
+{
+    return stream->length < stream->size && find_header(stream) == stream->length;
 }
 
 bool ping_stream_next(struct ping_stream *stream, bool ended, struct ping_event *out)
 {
     while (stream->length >= HEADER_SIZE || (ended && stream->length > 0)) {
-        uint64_t number = number_at(stream, 0);
-        if (number != 0) {
-            stream->is_lost = false;
-            return take_message(stream, number, ended, out);
+        uint64_t number = read_number(stream, unread(stream));
+        if (number != 0 && !ended && is_incomplete(stream))
+            return false;
+        if (number != 0 && is_right(stream, number)) {
+            answer(stream, number, out);
+            consume(stream, stream->size);
+            return true;
         }
-        /* All that is strange in a row is one event, of the message that should be here. */
-        bool is_news = !stream->is_lost;
-        if (is_news)
-            corrupt(stream, stream->oldest, ended, out);
+        /* Without a header they are those of the message that should be here. */
+        bool tells = number != 0 ? is_news(stream, number) : !stream->is_lost;
+        if (tells)
+            corrupt(stream, number != 0 ? number : stream->oldest, ended, out);
         if (stream->length < HEADER_SIZE)
-            stream->length = 0;
+            consume(stream, stream->length);
         else
             skip(stream);
-        if (is_news)
+        if (tells)
             return true;
-        if (stream->length < HEADER_SIZE)
+        if (stream->length < HEADER_SIZE && !ended)
             break;
     }
     return false;
