@@ -5,9 +5,11 @@
  * Main thread. */
 #pragma once
 
+#include "daemon/hangup.h"
 #include "daemon/options.h"
 #include "daemon/settings.h"
 
-/* Serves until a signal ends it; they are blocked already (daemon/signals.h). Takes the settings over.
- * Returns the exit status: 0, EXIT_STATUS_CANNOT_LISTEN or EXIT_STATUS_SYSTEM, with the reason logged. */
-int server_run(const struct options *options, struct settings *settings);
+/* Serves until a signal ends it, or the terminal is closed; the signals are blocked already
+ * (daemon/signals.h). Takes the settings over. Returns the exit status: 0, EXIT_STATUS_CANNOT_LISTEN or
+ * EXIT_STATUS_SYSTEM, with the reason logged. */
+int server_run(const struct options *options, struct settings *settings, struct hangup *hangup);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/streams.h"
+#include "daemon/hangup.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/problems.h"
@@ -56,12 +57,15 @@ static int with_settings(const struct options *options)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
     struct settings *settings;
-    if (options->action == ACTION_RUN)
+    CLEANUP(hangup_forget) struct hangup hangup = HANGUP_NONE;
+    if (options->action == ACTION_RUN) {
+        hangup_find(&hangup);
         signals_block(); /* one that comes meanwhile waits for the loop, and ends nothing */
+    }
     if (settings_load(options, &problems, &settings) < 0)
         return refuse(options, &problems);
     if (options->action == ACTION_RUN)
-        return server_run(options, settings);
+        return server_run(options, settings, &hangup);
 
     CLEANUP(settings_freep) struct settings *owned = settings;
     if (options->action == ACTION_TEST)

@@ -45,6 +45,7 @@ struct server {
     struct acceptor acceptor;
     struct manager manager;
     struct watchdog watchdog;
+    struct hangup *hangup;
     struct reload_reply reload_reply;
     struct timer drain_timer;
     uint64_t drain_deadline; /* usec */
@@ -207,6 +208,12 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
         report_reload_unanswered(-r);
 }
 
+static void stop_without_terminal(struct server *server)
+{
+    if (!server->stopping)
+        start_stopping(server, "its terminal was closed");
+}
+
 static void on_signal(struct signals *signals, const struct signalfd_siginfo *info)
 {
     struct server *server = CONTAINER_OF(signals, struct server, signals);
@@ -221,7 +228,10 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
     } else if (number == SIGUSR2) {
         report_no_handover();
     } else if (number == SIGHUP) {
-        on_reload_signal(server, info);
+        if (hangup_has_come(server->hangup))
+            stop_without_terminal(server);
+        else
+            on_reload_signal(server, info);
     } else if (number == SIGCHLD) {
         signals_reap();
     }
@@ -277,6 +287,22 @@ static int receive_signals(struct server *server)
     int r = signals_init(&server->signals, &server->loop, on_signal);
     signals_reap(); /* what ended before the signal was blocked */
     return r;
+}
+
+static void on_terminal_gone(struct hangup *hangup)
+{
+    stop_without_terminal(hangup->user);
+}
+
+static int watch_terminal(struct server *server)
+{
+    server->hangup->user = server;
+    return hangup_watch(server->hangup, &server->loop, on_terminal_gone);
+}
+
+static void forget_terminal(struct server *server)
+{
+    hangup_forget(server->hangup);
 }
 
 static void ignore_signals(struct server *server)
@@ -364,6 +390,7 @@ static const struct stage {
     {start_log, stop_log, "cannot start the log's thread", EXIT_STATUS_SYSTEM},
     {make_loop, free_loop, "cannot make the main loop", EXIT_STATUS_SYSTEM},
     {receive_signals, ignore_signals, "cannot receive signals", EXIT_STATUS_SYSTEM},
+    {watch_terminal, forget_terminal, "cannot watch the terminal", EXIT_STATUS_SYSTEM},
     {make_admission, free_admission, "cannot make the table of sources", EXIT_STATUS_SYSTEM},
     {make_pool, free_pool, "cannot make the workers", EXIT_STATUS_SYSTEM},
     {make_acceptor, free_acceptor, "cannot open /dev/null", EXIT_STATUS_SYSTEM},
@@ -398,9 +425,10 @@ static void serve(struct server *server)
     manager_deinit(&server->manager);
 }
 
-int server_run(const struct options *options, struct settings *settings)
+int server_run(const struct options *options, struct settings *settings, struct hangup *hangup)
 {
-    struct server server = {.options = options, .settings = settings, .reload_reply = RELOAD_REPLY_NONE};
+    struct server server = {
+        .options = options, .settings = settings, .hangup = hangup, .reload_reply = RELOAD_REPLY_NONE};
     configure_log(settings);
     reports_begin(true);
     server.descriptors = limits_raise_descriptors();
