@@ -177,9 +177,7 @@ static void be_impersonated(void)
  * takes a place in this one. */
 static void flood(uint64_t value)
 {
-    static const char *const texts[] = {"", "taken\n", "69\nnever\n",
-                                        "\0\0\0\0\0\0\0\0"
-                                        "69\nnever\n"};
+    static const char *const texts[] = {"", "taken\n", "69\nnever\n"};
     const uint64_t near[] = {value ^ 1, value ^ 1ULL << 63};
     for (int i = 0; i < 300; i++) {
         bool sent = send_to(value, near, sizeof near[0]) > 0 && send_to(value, near + 1, sizeof near[1]) > 0;
