@@ -180,6 +180,7 @@ class Reload(harness.TestCase):
             self.assertEqual(("", 0), (asker.communicate(timeout=harness.patience(30))[1], asker.returncode))
             daemon.write_config(file(ECHO, UPPER))
             self.assert_in_force(self.reload(daemon))
+            daemon.wait_log("reloaded .* 2 listeners")
             self.assertEqual(daemon.count_log("notice: reloaded"), 2)
 
     @staticmethod
