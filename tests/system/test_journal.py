@@ -40,6 +40,7 @@ KINDS = {
     "trace": "38599c3ca93b4217978aed13ce7db314",
     "lost": "8e24615adac94fb9ada0d798708c7853",
     "held_back": "8318817a9a1845f18d1a10f3871d6eab",
+    "diverted": "67df34521d4549a99c3d66fc20e8ac98",
 }
 
 
