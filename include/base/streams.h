@@ -8,5 +8,9 @@
  * or a negative errno. */
 int streams_hold_standard(void);
 
+/* What a person does when /dev/null cannot be opened, to follow the error's text; "" when that says enough.
+ */
+const char *streams_null_advice(int error);
+
 /* Writes out what stdio has kept, so that a full disk shows. Returns 0 or a negative errno. */
 int print_finish(FILE *out);

@@ -35,11 +35,13 @@ const char *listener_place_text(const struct listener_settings *listener,
  * never clashes. */
 bool listener_clashes(const struct listener_settings *a, const struct listener_settings *b);
 
-/* What to add to "must be a numeric address" about this text: "; did you mean ...?", or "". */
-const char *listener_address_hint(const char *text);
-
-/* Room for why a SPEC was refused. */
+/* Room for why an address or a SPEC was refused. */
 #define LISTENER_WHY_SIZE 320
+
+/* Whether a listener can have this address: NULL when it can; or what to add to "must be a numeric address":
+ * "; did you mean ...?", "; there is no interface ...", or "". An address that no client can ever reach is
+ * refused: multicast, broadcast, link-local without its interface. May write to `out`. */
+const char *listener_address_problem(const char *text, char out[static LISTENER_WHY_SIZE]);
 
 /* A SPEC of --listen. Returns 0 with *out owned by the caller; -EINVAL or -ENOMEM with *out untouched and the
  * reason in `why`. */

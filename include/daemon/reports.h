@@ -39,8 +39,9 @@ void report_cannot_adopt(int fd, const char *name, const char *what, int error);
 /* The same for a socket that was passed and that these settings have no listener for. */
 void report_not_served(const struct listener *listener, const struct settings *settings);
 
-/* At notice: IPv6 loopback addresses are left out, and "*" is IPv4 alone. */
-void report_no_ipv6(void);
+/* At notice: IPv6 loopback addresses are left out, and, unless only the loopback interface has no IPv6, "*"
+ * is IPv4 alone. */
+void report_no_ipv6(bool is_loopback);
 
 /* At warning, when max_connections `asked` for more than there is room for. */
 void report_room(uint64_t room, uint64_t asked);
@@ -53,6 +54,9 @@ void report_descriptor_limit(uint64_t limit, int error);
 
 /* At error: `what` could not be done at start or while serving. */
 void report_system_error(const char *what, int error);
+
+/* At error: there is no /dev/null, whose descriptor is kept in reserve. */
+void report_no_null(int error);
 
 /* At notice. */
 void report_reloaded(const char *file, bool is_absent, unsigned listeners);

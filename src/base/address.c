@@ -205,6 +205,20 @@ bool address_is_loopback(const struct address *address)
     return address->family == AF_INET6 && memcmp(address->ip, one, sizeof one) == 0;
 }
 
+bool address_is_multicast(const struct address *address)
+{
+    if (address->family == AF_INET)
+        return (address->ip[0] & 0xf0) == 0xe0;
+    return address->family == AF_INET6 && address->ip[0] == 0xff;
+}
+
+bool address_is_broadcast(const struct address *address)
+{
+    static const uint8_t ones[4] = {255, 255, 255, 255};
+
+    return address->family == AF_INET && memcmp(address->ip, ones, sizeof ones) == 0;
+}
+
 bool address_is_link_local(const struct address *address)
 {
     return address->family == AF_INET6 && is_link_local(address->ip);

@@ -21,6 +21,13 @@ int streams_hold_standard(void)
     return 0;
 }
 
+const char *streams_null_advice(int error)
+{
+    if (error == EMFILE || error == ENFILE)
+        return "";
+    return "; a container or a chroot has to have it ('mknod -m 666 /dev/null c 1 3' makes it)";
+}
+
 int print_finish(FILE *out)
 {
     errno = 0;

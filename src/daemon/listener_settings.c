@@ -109,7 +109,24 @@ bool listener_clashes(const struct listener_settings *a, const struct listener_s
     return address_equal_ip(&a->at, &b->at) && a->at.scope == b->at.scope;
 }
 
-const char *listener_address_hint(const char *text)
+/* Of a text that is no address, with a '%' in it. */
+static const char *interface_problem(const char *text, char *out)
+{
+    struct address address;
+    char bare[ADDRESS_TEXT_SIZE];
+    const char *interface = strchr(text, '%') + 1;
+
+    (void)snprintf(bare, sizeof bare, "%.*s", (int)(interface - 1 - text), text);
+    if (address_parse(bare, 0, &address) < 0)
+        return "";
+    if (!address_is_link_local(&address) && !address_is_multicast(&address))
+        return "; only a link-local IPv6 address has an interface";
+    (void)snprintf(out, LISTENER_WHY_SIZE, "; there is no interface \"%.64s\" ('ip link' lists them)",
+                   interface);
+    return out;
+}
+
+static const char *syntax_problem(const char *text, char *out)
 {
     struct address address;
     char inner[ADDRESS_TEXT_SIZE];
@@ -122,17 +139,37 @@ const char *listener_address_hint(const char *text)
             return ", without brackets";
     }
     if (strchr(text, '%'))
-        return "; is there such an interface?";
+        return interface_problem(text, out);
     if (text[strspn(text, "0123456789.:/abcdefABCDEF")] != '\0')
         return ", not a name";
     return "";
 }
 
-/* "[V6]:PORT" or "V4:PORT" or "*:PORT". Returns where the port starts, or NULL; the address goes to `out`. */
+const char *listener_address_problem(const char *text, char out[static LISTENER_WHY_SIZE])
+{
+    struct address address;
+
+    if (strcmp(text, "*") == 0)
+        return NULL;
+    if (address_parse(text, 0, &address) < 0)
+        return syntax_problem(text, out);
+    if (address_is_multicast(&address))
+        return "; no TCP client can reach a multicast address";
+    if (address_is_broadcast(&address))
+        return "; no TCP client can reach the broadcast address";
+    if (address_is_link_local(&address) && address.scope == 0) {
+        (void)snprintf(out, LISTENER_WHY_SIZE,
+                       "; a link-local address needs its interface, such as \"%.48s%%eth0\"", text);
+        return out;
+    }
+    return NULL;
+}
+
+/* "[V6]:PORT" or "V4:PORT" or "*:PORT". Returns where the port starts, or NULL; what stands for the address
+ * goes to `out`. */
 static const char *split_address(const char *text, char *out, size_t size)
 {
     const char *end;
-    struct address address;
     bool bracket = text[0] == '[';
 
     text += bracket;
@@ -142,8 +179,6 @@ static const char *split_address(const char *text, char *out, size_t size)
     memcpy(out, text, (size_t)(end - text));
     out[end - text] = '\0';
     if (bracket != (strchr(out, ':') != NULL)) /* an IPv6 address without brackets is ambiguous */
-        return NULL;
-    if (strcmp(out, "*") != 0 && address_parse(out, 0, &address) < 0)
         return NULL;
     return end + (bracket ? 2 : 1);
 }
@@ -196,9 +231,9 @@ static int parse_service(const char *name, size_t length, struct listener_settin
 
 static int parse_place(const char *place, struct listener_settings *listener, char *why)
 {
-    char address[ADDRESS_TEXT_SIZE];
+    char address[ADDRESS_TEXT_SIZE], reason[LISTENER_WHY_SIZE];
     const struct setting_row *path = setting_find(SCOPE_LISTENER, "path", 4);
-    const char *port;
+    const char *port, *problem;
 
     if (place[0] == '/') {
         if (strlen(place) > (size_t)path->maximum)
@@ -212,6 +247,9 @@ static int parse_place(const char *place, struct listener_settings *listener, ch
             why, -EINVAL,
             "must be [SERVICE@]ADDRESS:PORT, [SERVICE@][IPV6ADDRESS]:PORT or [SERVICE@]/PATH, with a numeric "
             "address or \"*\"");
+    problem = listener_address_problem(address, reason);
+    if (problem)
+        return refuse(why, -EINVAL, "address \"%s\": must be a numeric address or \"*\"%s", address, problem);
     if (parse_port(port, &listener->port) < 0)
         return refuse(why, -EINVAL, "port \"%.32s\": must be 0 to 65535", port);
     listener->address = strdup(address);

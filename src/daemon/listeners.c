@@ -171,7 +171,7 @@ static int check_served(const struct list *listeners, const struct settings *set
     return result;
 }
 
-/* Returns 0, a negative errno, or 1 when the row is left out. */
+/* Returns 0, a negative errno, or a positive one when it is why the row is left out. */
 static int plan_row(struct acceptor *acceptor, const struct settings *settings, size_t index,
                     struct plan *plans)
 {
@@ -187,7 +187,7 @@ static int plan_row(struct acceptor *acceptor, const struct settings *settings, 
         bool shares = share_leaving(acceptor, &endpoint, plans, settings->listener_count);
         int r = listener_open(&endpoint, &socket_settings, shares, &plan->listener);
         if (r < 0 && may_be_left_out(&endpoint, -r))
-            return 1;
+            return -r;
         if (r < 0)
             return r;
         plan->is_new = true;
@@ -200,6 +200,7 @@ static int plan_row(struct acceptor *acceptor, const struct settings *settings, 
 static int plan_all(struct acceptor *acceptor, const struct list *adopted, const struct settings *settings,
                     struct plan *plans)
 {
+    int left_out = 0; /* why */
     bool no_ipv6 = false;
     size_t opened = 0;
     match_rows(acceptor, adopted, settings, plans);
@@ -215,16 +216,18 @@ static int plan_all(struct acceptor *acceptor, const struct list *adopted, const
             report_cannot_listen(&settings->listeners[i], -r);
             result = r;
         }
-        no_ipv6 =
-            no_ipv6 || r == 1 || (r == 0 && settings->listeners[i].any && plans[i].listener->without_v6);
+        if (r > 0)
+            left_out = r;
+        no_ipv6 = no_ipv6 || r == EAFNOSUPPORT ||
+                  (r == 0 && settings->listeners[i].any && plans[i].listener->without_v6);
         opened += r == 0;
     }
     if (result == 0 && opened == 0) {
-        report_cannot_listen(&settings->listeners[0], EAFNOSUPPORT);
-        return -EAFNOSUPPORT;
+        report_cannot_listen(&settings->listeners[0], left_out);
+        return -left_out;
     }
-    if (result == 0 && no_ipv6)
-        report_no_ipv6();
+    if (result == 0 && (no_ipv6 || left_out > 0))
+        report_no_ipv6(!no_ipv6);
     return result;
 }
 

@@ -89,7 +89,7 @@ int main(int argc, char *argv[])
     int r = streams_hold_standard();
     if (r < 0) {
         static const char what[] = "cannot open /dev/null in the place of a closed stdin, stdout or stderr";
-        fprintf(stderr, "tcpechod: %s: %s\n", what, strerrordesc_np(-r));
+        fprintf(stderr, "tcpechod: %s: %s%s\n", what, strerrordesc_np(-r), streams_null_advice(-r));
         if (options.action == ACTION_RUN)
             notify_failed(-r, what);
         return EXIT_STATUS_SYSTEM;

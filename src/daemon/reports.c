@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/escape.h"
 #include "base/log.h"
+#include "base/streams.h"
+#include "daemon/listen_advice.h"
 #include "daemon/listener_settings.h"
 #include "daemon/notify.h"
 
@@ -112,51 +114,12 @@ void report_lacking(const struct listener *listener)
            listener->name, listener->lacks);
 }
 
-/* What a person does about it. */
-static const char *listen_advice(const struct listener_settings *settings, int error)
-{
-    switch (error) {
-    case EADDRINUSE:
-        return settings->path ? "another process serves this path"
-                              : "another process has this port ('ss -ltnp' shows which); stop it, or choose "
-                                "another port";
-    case EROFS:
-        return "the directory must be writable; the service's is /run/tcpechod (RuntimeDirectory=)";
-    case EACCES:
-    case EPERM:
-        return settings->path
-                   ? "the directory must be writable for this user; the service's is /run/tcpechod "
-                     "(RuntimeDirectory=)"
-                   : "a port under 1024 needs CAP_NET_BIND_SERVICE (root, or systemd's "
-                     "AmbientCapabilities=), or choose "
-                     "a port from 1024 on";
-    case EADDRNOTAVAIL:
-        return "no interface of this host has this address ('ip address' lists them)";
-    case EAFNOSUPPORT:
-        return "this host has no IPv6; take the listener out, or use an IPv4 address";
-    case EPFNOSUPPORT:
-        return "this service may make no IP sockets (RestrictAddressFamilies=); have tcpechod.socket pass "
-               "this one (ListenStream=), or take the listener out";
-    case EEXIST:
-        return "there is a file that is no socket at this path; move it away, or choose another path";
-    case ENOENT:
-        return "the directory does not exist; make it, or choose another path";
-    case ENODEV:
-        return "there is no such interface";
-    case EMFILE:
-    case ENFILE:
-        return "the descriptor limit is too low; raise it (LimitNOFILE=, ulimit -n)";
-    default:
-        return "see ip(7) and unix(7)";
-    }
-}
-
 void report_cannot_listen(const struct listener_settings *settings, int error)
 {
-    char where[LISTENER_PLACE_SIZE];
+    char where[LISTENER_PLACE_SIZE], advice[LISTEN_ADVICE_SIZE];
     report_error(&kind_cannot_listen, "cannot listen: %s on %s: %s: %s", settings->service->name,
                  listener_place_text(settings, where), strerrordesc_np(error),
-                 listen_advice(settings, error));
+                 listen_advice(settings, error, advice));
 }
 
 void report_cannot_adopt(int fd, const char *name, const char *what, int error)
@@ -199,9 +162,12 @@ void report_not_served(const struct listener *listener, const struct settings *s
                  listener->name, listener->passed_as, listeners);
 }
 
-void report_no_ipv6(void)
+void report_no_ipv6(bool is_loopback)
 {
-    REPORT(kind_listening, LOG_LEVEL_NOTICE, "this host has no IPv6: serving on IPv4 alone");
+    REPORT(kind_listening, LOG_LEVEL_NOTICE, "%s",
+           is_loopback
+               ? "the loopback interface has no IPv6: listeners on ::1 are left out"
+               : "this host has no IPv6: listeners on ::1 are left out, and those on * are IPv4 alone");
 }
 
 void report_room(uint64_t room, uint64_t asked)
@@ -230,6 +196,12 @@ void report_system_error(const char *what, int error)
 {
     report_error(&kind_system, "%s: %s%s", what, strerrordesc_np(error),
                  error == EMFILE ? "; raise the descriptor limit (LimitNOFILE=, ulimit -n)" : "");
+}
+
+void report_no_null(int error)
+{
+    report_error(&kind_system, "cannot open /dev/null: %s%s", strerrordesc_np(error),
+                 streams_null_advice(error));
 }
 
 void report_reloaded(const char *file, bool is_absent, unsigned listeners)

@@ -337,8 +337,11 @@ static void free_pool(struct server *server)
 
 static int make_acceptor(struct server *server)
 {
-    return acceptor_init(&server->acceptor, &server->listener_set, &server->pool, &server->admission,
-                         &server->vacancy);
+    int r = acceptor_init(&server->acceptor, &server->listener_set, &server->pool, &server->admission,
+                          &server->vacancy);
+    if (r < 0 && r != -EMFILE)
+        report_no_null(-r);
+    return r;
 }
 
 static void free_acceptor(struct server *server)

@@ -182,14 +182,15 @@ static bool read_text(const struct value *value)
  * found here. */
 static bool read_address(const struct value *value)
 {
-    struct address address;
-    const char *text;
+    char reason[LISTENER_WHY_SIZE];
+    const char *text, *problem;
 
     if (!is_string(value->setting))
         return refuse(value, "");
     text = config_setting_get_string(value->setting);
-    if (strcmp(text, "*") != 0 && address_parse(text, 0, &address) < 0)
-        return refuse(value, listener_address_hint(text));
+    problem = listener_address_problem(text, reason);
+    if (problem)
+        return refuse(value, problem);
     return store_text(value, text);
 }
 

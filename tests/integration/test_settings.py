@@ -332,9 +332,18 @@ class CommandLine(Files):
     def test_specs(self):
         form = ("must be [SERVICE@]ADDRESS:PORT, [SERVICE@][IPV6ADDRESS]:PORT or [SERVICE@]/PATH, with a numeric address "
                 "or \"*\"")
-        for spec in ("", "7007", "localhost:7", "::1:7", "[::1]", "[::1]7", "[127.0.0.1]:7", "[*]:7", "127.0.0.1",
-                     "echo@", "echo@run/x", "[::1:7", "echo@echo@127.0.0.1:7", "1.2.3:7"):
+        for spec in ("", "7007", "::1:7", "[::1]", "[::1]7", "[127.0.0.1]:7", "[*]:7", "127.0.0.1",
+                     "echo@", "echo@run/x", "[::1:7", ):
             self.assert_usage(["-l", spec], f"--listen {spec}: {form}")
+        for spec, address, problem in (
+                ("localhost:7", "localhost", ', not a name; did you mean "127.0.0.1" or "::1"?'),
+                ("echo@echo@127.0.0.1:7", "echo@127.0.0.1", ", not a name"),
+                ("1.2.3:7", "1.2.3", ""), ("[::1%lo]:7", "::1%lo", "; only a link-local IPv6 address has an interface"),
+                ("[fe80::1%nope]:1", "fe80::1%nope", "; there is no interface \"nope\" ('ip link' lists them)"),
+                ("[fe80::1]:1", "fe80::1", '; a link-local address needs its interface, such as "fe80::1%eth0"'),
+                ("224.0.0.1:1", "224.0.0.1", "; no TCP client can reach a multicast address")):
+            self.assert_usage(["-l", spec],
+                              f'--listen {spec}: address "{address}": must be a numeric address or "*"{problem}')
         for port in ("", "65536", "07", "x", "-1"):
             self.assert_usage(["-l", f"127.0.0.1:{port}"], f'--listen 127.0.0.1:{port}: port "{port}": must be 0 to 65535')
         services = ", ".join(f'"{name}"' for name in

@@ -45,8 +45,8 @@ class StartFailures(machine.TestCase):
     def test_port_is_taken(self):
         with socket.create_server(("127.0.0.1", 7)):
             status = self.status_of_failed_start(69)
-        self.assert_said(status, r"echo on 127\.0\.0\.1:7: Address already in use: another process has this port "
-                                 r"\('ss -ltnp' shows which\); stop it, or choose another port")
+        self.assert_said(status, r"echo on 127\.0\.0\.1:7: Address already in use: another socket has this port, a listener's or "
+                                 r"a connection's \('ss -tanp sport = :7' shows it\); end its process, or choose another port")
         self.assertEqual(self.machine.show("StatusErrno"), "98")
         self.machine.systemctl("start", "tcpechod")
         self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")

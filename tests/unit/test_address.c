@@ -320,6 +320,30 @@ START_TEST(lists_hold)
 }
 END_TEST
 
+START_TEST(kinds_that_no_client_reaches)
+{
+    static const struct {
+        const char *text;
+        bool multicast, broadcast, link_local;
+    } cases[] = {
+        {"224.0.0.0", true, false, false},        {"239.255.255.255", true, false, false},
+        {"ff02::1", true, false, false},          {"::ffff:224.0.0.1", true, false, false},
+        {"255.255.255.255", false, true, false},  {"fe80::1", false, false, true},
+        {"febf::1", false, false, true},          {"fec0::1", false, false, false},
+        {"223.255.255.255", false, false, false}, {"240.0.0.1", false, false, false},
+        {"0.0.0.0", false, false, false},         {"::", false, false, false},
+        {"169.254.0.1", false, false, false},     {"fe00::1", false, false, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct address address;
+        ck_assert_int_eq(address_parse(cases[i].text, 7, &address), 0);
+        ck_assert_msg(address_is_multicast(&address) == cases[i].multicast, "%s", cases[i].text);
+        ck_assert_msg(address_is_broadcast(&address) == cases[i].broadcast, "%s", cases[i].text);
+        ck_assert_msg(address_is_link_local(&address) == cases[i].link_local, "%s", cases[i].text);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("address");
@@ -336,5 +360,6 @@ int main(void)
     tcase_add_test(tests, prefix_refuses);
     tcase_add_test(tests, prefix_holds);
     tcase_add_test(tests, lists_hold);
+    tcase_add_test(tests, kinds_that_no_client_reaches);
     return run_case(tests);
 }

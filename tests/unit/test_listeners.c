@@ -487,7 +487,7 @@ START_TEST(failing_calls_of_a_start_leave_nothing)
 {
     static const char *const rules[] = {
         "setsockopt:ENOMEM:1", "listen:EADDRINUSE:1", "epoll_ctl_add:ENOSPC:2", "calloc:ENOMEM:1",
-        "calloc:ENOMEM:2",          "malloc:ENOMEM:1",     "getsockname:ENOBUFS:1"};
+        "calloc:ENOMEM:2",     "malloc:ENOMEM:1",     "getsockname:ENOBUFS:1"};
     managers[0] = passed_ip("127.0.0.1", 0, false);
     uint16_t port = port_of(managers[0]);
     unsigned before = open_descriptors();
