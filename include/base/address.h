@@ -57,12 +57,10 @@ const char *address_format(const struct address *address, enum address_detail de
 
 /* Family, bytes and scope; the port does not count. */
 bool address_equal_ip(const struct address *a, const struct address *b);
-bool address_is_any(const struct address *address);        /* 0.0.0.0 or :: */
-bool address_is_loopback(const struct address *address);   /* 127.0.0.0/8 or ::1 */
-bool address_is_multicast(const struct address *address);  /* 224.0.0.0/4 or ff00::/8 */
-bool address_is_broadcast(const struct address *address);  /* 255.255.255.255 */
-bool address_is_link_local(const struct address *address); /* fe80::/10 */
-
+bool address_is_any(const struct address *address);       /* 0.0.0.0 or :: */
+bool address_is_loopback(const struct address *address);  /* 127.0.0.0/8 or ::1 */
+bool address_is_multicast(const struct address *address); /* 224.0.0.0/4 or ff00::/8 */
+bool address_is_broadcast(const struct address *address); /* 255.255.255.255 */
 /* fe80::/10, and the multicast addresses of a link (RFC 4291, 2.5.6 and 2.7). */
 bool address_is_link_local(const struct address *address);
 

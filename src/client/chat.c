@@ -105,9 +105,9 @@ static const char *advice(int error)
 {
     switch (error) {
     case EADDRINUSE:
-        return "; another program has that port";
+        return "; another socket has that port: ss -tanp shows it, also when it does not listen";
     case EADDRNOTAVAIL:
-        return "; this host has no such address";
+        return "; this host has no such address, or may not use it yet (ip address says tentative)";
     case EACCES:
         return "; ports below 1024 are for root, or with CAP_NET_BIND_SERVICE";
     default:
@@ -120,7 +120,8 @@ static int fail_listen(const struct endpoint *endpoint, int error)
     char name[ENDPOINT_TEXT_SIZE];
     int status = dial_exit_status(error);
 
-    complain("cannot listen at %s: %s%s", endpoint_format(endpoint, name), strerror(error), advice(error));
+    complain("cannot listen at %s: %s%s", endpoint_format(endpoint, name), dial_reason(endpoint, error),
+             advice(error));
     return error == EADDRINUSE ? EXIT_REFUSED : status;
 }
 

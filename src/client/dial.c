@@ -186,7 +186,7 @@ struct reasons {
     int status;
 };
 
-static const char *reason(const struct endpoint *endpoint, int error)
+const char *dial_reason(const struct endpoint *endpoint, int error)
 {
     const struct sockaddr_in6 *name = (const struct sockaddr_in6 *)(const void *)&endpoint->address;
 
@@ -204,7 +204,7 @@ static void add_reason(struct reasons *reasons, const struct endpoint *endpoint,
     if (reasons->length == 0 || is_more_telling(dial_exit_status(error), reasons->status))
         reasons->status = dial_exit_status(error);
     int length = snprintf(reasons->text + reasons->length, room, "%s%s: %s", reasons->length == 0 ? "" : ", ",
-                          endpoint_format(endpoint, name), reason(endpoint, error));
+                          endpoint_format(endpoint, name), dial_reason(endpoint, error));
     reasons->length += (size_t)length < room ? (size_t)length : room - 1;
 }
 

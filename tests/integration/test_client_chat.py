@@ -239,7 +239,7 @@ class Failures(harness.TestCase):
                 (("--listen",), "--listen needs an argument; see tcpecho --help"),
                 (("-l",), "-l needs an argument; .*"),
                 (("--listen", "7777", "host"), "host: --listen takes no HOST; .*"),
-                (("--listen", "::1:7777"), r"--listen ::1:7777: an IPv6 address stands in brackets, as \[::1\]:7777"),
+                (("--listen", "::1:7777"), r"--listen ::1:7777: an IPv6 address is in brackets and followed by its port, as \[::1\]:7777"),
                 (("--listen", "65536"), r"65536: a port is 0 \(a free one\) to 65535 or the name of a service"),
                 (("--listen", "127.0.0.1:"), '"": a port is .*'),
                 (("--listen", "7777", "--expect", "echo"), "--expect does not go with --listen; .*"),
@@ -258,9 +258,14 @@ class Failures(harness.TestCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             self.check(client.run("--listen", f"127.0.0.1:{port}"), client.REFUSED,
-                       rf"cannot listen at 127\.0\.0\.1:{port}: Address already in use; another program has that port")
+                       rf"cannot listen at 127\.0\.0\.1:{port}: Address already in use; another socket has that port: "
+                       r"ss -tanp shows it, also when it does not listen")
         self.check(client.run("--listen", "192.0.2.1:0"), client.UNREACHABLE,
-                   r"cannot listen at 192\.0\.2\.1:0: Cannot assign requested address; this host has no such address")
+                   r"cannot listen at 192\.0\.2\.1:0: Cannot assign requested address; this host has no such address, or "
+                   r"may not use it yet \(ip address says tentative\)")
+        harness.needs_ipv6()
+        self.check(client.run("--listen", "[fe80::1]:0"), client.UNKNOWN,
+                   r"cannot listen at \[fe80::1\]:0: a link-local address needs its interface, as in fe80::1%eth0")
         self.check(client.run("--listen", "127.0.0.1:7", faults="bind:EACCES"), client.NO_PERMISSION,
                    r"cannot listen at 127\.0\.0\.1:7: Permission denied; ports below 1024 are for root, .*")
 
