@@ -4,6 +4,7 @@
  * without the mutex: a slot is free only once `tail` has passed it, and `tail` is the writer's. It is woken
  * only when it sleeps, so a burst costs one system call. */
 #include "base/log.h"
+#include "base/plural.h"
 
 #include "base/clock.h"
 #include "base/log_sink.h"
@@ -127,7 +128,7 @@ static void report_held_back(bool now)
         return;
     if (report_lost() < 0 || write_notice(&kind, LOG_LEVEL_NOTICE, LOG_NUMBER("TCPECHOD_HELD_BACK", count),
                                           "%" PRIu64 " message%s held back by log.rate = %u a second", count,
-                                          count == 1 ? "" : "s", atomic_load(&held_back_by)) < 0)
+                                          plural(count), atomic_load(&held_back_by)) < 0)
         count_lost(1);
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/plural.h"
 #include "client/bench_report.h"
 #include "client/descriptors.h"
 #include "client/dial.h"
@@ -71,10 +72,11 @@ static void show_progress(struct bench *bench)
                           load_connected(&bench->load), bench->load.plan.connections);
     } else if (passed > 0) {
         double elapsed = (double)(clock_monotonic_nsec() - bench->load.start_nsec) / (double)NSEC_PER_SEC;
-        terminal_progress(&bench->terminal, "%5.1f s  %.0f messages/s  %.1f MiB/s  %" PRIu64 " connections%s",
+        terminal_progress(&bench->terminal,
+                          "%5.1f s  %.0f messages/s  %.1f MiB/s  %" PRIu64 " connection%s%s",
                           elapsed > 0 ? elapsed : 0, (double)(now.messages - bench->last.messages) / passed,
                           (double)(now.bytes - bench->last.bytes) / passed / (1 << 20), now.connections,
-                          bench->stopping ? ", waiting for the last answers" : "");
+                          plural(now.connections), bench->stopping ? ", waiting for the last answers" : "");
     }
     bench->last = now;
     bench->last_usec = usec;

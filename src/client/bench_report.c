@@ -1,6 +1,7 @@
 #include "client/bench_report.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
 #include "client/values.h"
 
 #include <errno.h>
@@ -85,7 +86,7 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
         (void)fprintf(
             out, "client CPU   %s a message; busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
             latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
-            summary->plan->threads == 1 ? "" : "s", 100 * result->busy);
+            plural(summary->plan->threads), 100 * result->busy);
     if (result->queued_nsec > result->cpu_nsec / 10 && result->queued_nsec > LEAST_QUEUED_NSEC)
         (void)fprintf(out, "             of which %.2f s were spent waiting for a CPU that others had\n",
                       seconds(result->queued_nsec));
@@ -157,7 +158,7 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     char size[SIZE_TEXT_SIZE];
 
     (void)fprintf(out, "%s: %" PRIu64 " connection%s, messages of %s", summary->peer, plan->connections,
-                  plan->connections == 1 ? "" : "s", value_format_size(plan->size, size));
+                  plural(plan->connections), value_format_size(plan->size, size));
     if (plan->rate > 0)
         (void)fprintf(out, ", %" PRIu64 " a second on a schedule", plan->rate);
     (void)fprintf(out, ", %.2f s%s\n", seconds(summary->elapsed_nsec),
@@ -195,20 +196,20 @@ void bench_complain(const struct bench_summary *summary)
     char text[FAULT_TEXT_SIZE], wait[DURATION_TEXT_SIZE];
 
     if (result->unconnected > 0)
-        complain("%" PRIu64 " of %" PRIu64 " connections were not made (the first: %s%s)",
-                 result->unconnected, summary->plan->connections, strerror(result->connect_error),
-                 advice_on_connect(result->connect_error));
+        complain("%" PRIu64 " of %" PRIu64 " connection%s could not be made (the first: %s%s)",
+                 result->unconnected, summary->plan->connections, plural(summary->plan->connections),
+                 strerror(result->connect_error), advice_on_connect(result->connect_error));
     if (result->broken > 0)
-        complain("%" PRIu64 " connection%s broke (the first: %s)", result->broken,
-                 result->broken == 1 ? "" : "s", how_it_ended(result->break_error));
+        complain("%" PRIu64 " connection%s broke (the first: %s)", result->broken, plural(result->broken),
+                 how_it_ended(result->break_error));
     for (unsigned i = 0; i < result->fault_count; i++)
         complain("wrong answer on connection %" PRIu64 ", %s", result->faults[i].connection,
                  fault_format(&result->faults[i].fault, text));
     if (result->unanswered > 0)
         complain("%" PRIu64
                  " message%s had no answer: the connection was gone, or it was %s after the end (--wait); "
-                 "they are in no percentile",
-                 result->unanswered, result->unanswered == 1 ? "" : "s",
+                 "that is in no percentile",
+                 result->unanswered, plural(result->unanswered),
                  value_format_duration(summary->plan->wait_usec, wait));
     else if (result->messages == 0)
         complain("not one message was answered");

@@ -1,6 +1,7 @@
 #include "client/ping_report.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -58,10 +59,10 @@ void ping_print_summary(FILE *out, const struct ping_summary *summary)
     uint64_t judged = stream->sent - summary->pending + summary->dropped;
 
     (void)fprintf(out, "\n--- %s ping statistics ---\n", summary->host);
-    (void)fprintf(out, "%" PRIu64 " messages transmitted, %" PRIu64 " received", stream->sent,
-                  stream->answered);
+    (void)fprintf(out, "%" PRIu64 " message%s transmitted, %" PRIu64 " received", stream->sent,
+                  plural(stream->sent), stream->answered);
     if (stream->duplicates > 0)
-        (void)fprintf(out, ", +%" PRIu64 " duplicates", stream->duplicates);
+        (void)fprintf(out, ", +%" PRIu64 " duplicate%s", stream->duplicates, plural(stream->duplicates));
     if (stream->corrupted > 0)
         (void)fprintf(out, ", +%" PRIu64 " corrupted", stream->corrupted);
     if (stream->too_late > 0)

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/plural.h"
 #include "client/conversation.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
@@ -19,9 +20,9 @@ static void print_summary(const struct conversation_totals *totals, uint64_t use
     char time[DURATION_TEXT_SIZE], rate[SIZE_TEXT_SIZE];
     uint64_t a_second = (uint64_t)((double)totals->received * USEC_PER_SEC / (double)(usec > 0 ? usec : 1));
 
-    complain("%" PRIu64 " bytes sent, %" PRIu64 " received%s in %s (%s/s)", totals->sent, totals->received,
-             checked ? ", every one right" : "", value_format_duration(usec, time),
-             value_format_size(a_second, rate));
+    complain("%" PRIu64 " byte%s sent, %" PRIu64 " received%s in %s (%s/s)", totals->sent,
+             plural(totals->sent), totals->received, checked ? ", every one right" : "",
+             value_format_duration(usec, time), value_format_size(a_second, rate));
 }
 
 int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_options *options)

@@ -1,6 +1,7 @@
 #include "client/values.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -139,7 +140,7 @@ const char *value_format_size(uint64_t bytes, char out[static SIZE_TEXT_SIZE])
     size_t i = 0;
 
     if (bytes < 1024) {
-        (void)snprintf(out, SIZE_TEXT_SIZE, "%" PRIu64 " byte%s", bytes, bytes == 1 ? "" : "s");
+        (void)snprintf(out, SIZE_TEXT_SIZE, "%" PRIu64 " byte%s", bytes, plural(bytes));
         return out;
     }
     for (; value >= 1024 && i + 1 < sizeof names / sizeof names[0]; i++)

@@ -1,6 +1,7 @@
 #include "client/watch.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
 #include "client/interrupt.h"
 
 #include <errno.h>
@@ -40,7 +41,8 @@ static void tell(struct watch *watch, enum colour colour, const char *format, ..
     va_end(arguments);
     (void)fprintf(out, "%s", terminal_colour(&watch->out, COLOUR_OFF));
     if (watch->lines_left_out > 0)
-        (void)fprintf(out, "  (%" PRIu64 " lines left out before)", watch->lines_left_out);
+        (void)fprintf(out, "  (%" PRIu64 " line%s left out before)", watch->lines_left_out,
+                      plural(watch->lines_left_out));
     watch->lines_left_out = 0;
     (void)fputc('\n', out);
     if (output_finish(&watch->output) == -EINTR) /* any other error stays in the stream */

@@ -1,6 +1,7 @@
 #include "client/watch_report.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
 #include "client/json.h"
 #include "client/values.h"
 
@@ -113,7 +114,7 @@ static void print_side(const struct watch_summary *summary, const struct watch_s
                   side->ends[PROBE_WRONG]);
 }
 
-static void print_not_begun(const struct watch_side *side, const char *things, FILE *out)
+static void print_not_begun(const struct watch_side *side, const char *thing, FILE *out)
 {
     const char *advice = side->short_error == EADDRNOTAVAIL ? "; every local port is taken" : "";
     const char *reasons[] = {[NOT_BEGUN_LATE] = "tcpecho itself was late",
@@ -122,8 +123,8 @@ static void print_not_begun(const struct watch_side *side, const char *things, F
 
     for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
         if (side->not_begun[i] > 0)
-            (void)fprintf(out, "  %" PRIu64 " %s not begun: %s%s\n", side->not_begun[i], things, reasons[i],
-                          i == NOT_BEGUN_SHORT ? advice : "");
+            (void)fprintf(out, "  %" PRIu64 " %s%s not begun: %s%s\n", side->not_begun[i], thing,
+                          plural(side->not_begun[i]), reasons[i], i == NOT_BEGUN_SHORT ? advice : "");
 }
 
 static void print_errors(const struct watch_summary *summary, FILE *out)
@@ -161,10 +162,10 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
                   summary->steady->wrong_bytes + summary->comers->wrong_bytes);
     (void)fprintf(out, "tcpecho itself late by        %s at most\n",
                   latency_format(summary->late_nsec, late));
-    print_side(summary, summary->steady, "messages", out);
-    print_not_begun(summary->steady, "messages", out);
+    print_side(summary, summary->steady, summary->steady->begun == 1 ? "message" : "messages", out);
+    print_not_begun(summary->steady, "message", out);
     print_side(summary, summary->comers, "begun", out);
-    print_not_begun(summary->comers, "connections", out);
+    print_not_begun(summary->comers, "connection", out);
     print_errors(summary, out);
     (void)fprintf(out, "\n%s%s%s\n", terminal_colour(terminal, clean ? COLOUR_GOOD : COLOUR_BAD),
                   clean ? "no outage"

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/streams.h"
 #include "daemon/listen_advice.h"
+#include "base/plural.h"
 #include "daemon/listener_settings.h"
 #include "daemon/notify.h"
 
@@ -35,11 +36,6 @@ static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1"
 
 /* Of an error's text, for the listeners that it names. */
 #define LISTENERS_SIZE 320
-
-static const char *plural(uint64_t count)
-{
-    return count == 1 ? "" : "s";
-}
 
 static bool starting;
 static char first_error[ERROR_SIZE];
@@ -271,8 +267,8 @@ void report_no_handover(void)
 
 void report_stopping(const char *signal, uint64_t connections)
 {
-    REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopping (%s): %" PRIu64 " connections to finish", signal,
-           connections);
+    REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopping (%s): %" PRIu64 " connection%s to finish", signal,
+           connections, plural(connections));
 }
 
 void report_stopped(uint64_t cut)
@@ -322,7 +318,8 @@ static void append_sum(struct text *text, const char *name, const uint64_t count
 
 static void append_now(struct text *text, const struct worker_pool *pool)
 {
-    append(text, "%" PRIu64 " connections, %zu queued", worker_pool_connections(pool),
+    uint64_t connections = worker_pool_connections(pool);
+    append(text, "%" PRIu64 " connection%s, %zu queued", connections, plural(connections),
            conn_queue_length(pool->queue));
 }
 
@@ -353,10 +350,13 @@ void report_counters(const struct acceptor *acceptor, const struct worker_pool *
     append_sum(&text, "closed", closed);
     append_sum(&text, "refused", acceptor->refused);
     append_sum(&text, "waits", acceptor->waits);
-    append(&text, ", %" PRIu64 " bytes in, %" PRIu64 " out, %" PRIu64 " messages lost", bytes_in, bytes_out,
-           log_lost());
+    uint64_t lost = log_lost();
+    append(&text, ", %" PRIu64 " byte%s in, %" PRIu64 " out, %" PRIu64 " message%s lost", bytes_in,
+           plural(bytes_in), bytes_out, lost, plural(lost));
     REPORT(kind_counters, LOG_LEVEL_NOTICE, "counters: %s", line);
-    for (unsigned i = 0; i < pool->count; i++)
-        REPORT(kind_counters, LOG_LEVEL_NOTICE, "counters: worker %u: %" PRIu64 " connections", i + 1,
-               worker_pool_connections_of(pool, i));
+    for (unsigned i = 0; i < pool->count; i++) {
+        uint64_t own = worker_pool_connections_of(pool, i);
+        REPORT(kind_counters, LOG_LEVEL_NOTICE, "counters: worker %u: %" PRIu64 " connection%s", i + 1, own,
+               plural(own));
+    }
 }

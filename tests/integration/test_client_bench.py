@@ -465,7 +465,7 @@ class Endings(harness.TestCase):
         with harness.Daemon() as daemon:
             result = bench("-n", 9, "-c", 9, "127.0.0.1", daemon.port, faults="connect:ECONNREFUSED:/3")
         self.assertEqual(result.status, client.WRONG)
-        self.assertIn("tcpecho: 3 of 9 connections were not made (the first: Connection refused)\n", result.stderr)
+        self.assertIn("tcpecho: 3 of 9 connections could not be made (the first: Connection refused)\n", result.stderr)
 
     def test_nobody_there(self):
         result = bench("127.0.0.1", int(harness.free_port()))

@@ -28,6 +28,15 @@ class Names(harness.TestCase):
                     self.assertEqual((result.status, result.stdout), (0, b"hello"))
                     self.assertIn(f"connected to {peer}", result.stderr)
 
+    def test_port_with_the_address(self):
+        """As both programs print it, and as others write it."""
+        with client.Server(client.echo) as server:
+            for host in ("127.0.0.1:%d", "localhost:%d", "tcp://127.0.0.1:%d", "tcp://localhost:%d/"):
+                for mode in ((), ("--ping", "-c", "1"), ("--bench", "-c", "1", "-n", "1")):
+                    with self.subTest(host=host, mode=mode):
+                        result = client.run(*mode, host % server.port, stdin=b"hello")
+                        self.assertEqual((result.status, result.stderr), (0, ""))
+
     def test_service_names_and_the_default_port(self):
         with harness.network_namespace():
             with harness.Daemon('{ address = "127.0.0.1"; port = 7; service = "echo"; },'

@@ -186,7 +186,7 @@ class Wrong(harness.TestCase):
 
     def test_repeated(self):
         self.check(each(lambda number, message: message * 2 if number == 2 else message),
-                   r"3 received, \+1 duplicates, 0 lost \(0%\)", lines=[rf"64 bytes from \S+: seq=2 time={TIME} \(DUP!\)"])
+                   r"3 received, \+1 duplicate, 0 lost \(0%\)", lines=[rf"64 bytes from \S+: seq=2 time={TIME} \(DUP!\)"])
 
     def test_the_last_one_repeated(self):
         self.check(each(lambda number, message: message * (3 if number == 3 else 1)),
@@ -268,8 +268,8 @@ class Ends(harness.TestCase):
 
     def test_usage(self):
         for arguments, pattern in (
-                (("-c", "0"), "--count 0: must be 1 to 4294967295"),
-                (("-c", "-1"), "--count -1: must be 1 to 4294967295"),
+                (("-c", "0"), "--count 0: must be 1 to 4294967295, as 100, 10k or 1M"),
+                (("-c", "-1"), "--count -1: must be 1 to 4294967295, as 100, 10k or 1M"),
                 (("-i", "0"), "--interval 0: must be 1 ms to 1 h, as 0.5, 250ms, 10s or 5m"),
                 (("-i", "2h"), "--interval 2h: must be .*"),
                 (("-i", "5parsecs"), "--interval 5parsecs: must be .*"),

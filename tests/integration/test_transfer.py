@@ -423,7 +423,7 @@ def connections_of_workers(daemon):
     daemon.send_signal(signal.SIGUSR1)
 
     def seen():
-        found = dict(re.findall(r"counters: worker (\d+): (\d+) connections$", daemon.log()[mark:], re.MULTILINE))
+        found = dict(re.findall(r"counters: worker (\d+): (\d+) connections?$", daemon.log()[mark:], re.MULTILINE))
         return {int(worker): int(count) for worker, count in found.items()} if len(found) == workers else None
 
     return harness.wait_until(seen, "the counters of every worker")

@@ -163,9 +163,10 @@ START_TEST(complaints_one_line_each)
     result.faults[0] = (struct load_fault){
         7, {.kind = FAULT_MISSING, .offset = 52428800, .length = 3, .got = 0x41, .wanted = 0x61}};
     const char *lines = complaints();
-    expect_in(lines,
-              "tcpecho: 2 of 10 connections were not made (the first: Cannot assign requested address; every "
-              "local port is taken: net.ipv4.ip_local_port_range has more)\n");
+    expect_in(
+        lines,
+        "tcpecho: 2 of 10 connections could not be made (the first: Cannot assign requested address; every "
+        "local port is taken: net.ipv4.ip_local_port_range has more)\n");
     expect_in(lines, "tcpecho: 1 connection broke (the first: Connection reset by peer)\n");
     expect_in(lines,
               "tcpecho: wrong answer on connection 7, byte 52428800: 3 bytes missing, and what follows "

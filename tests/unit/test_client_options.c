@@ -78,6 +78,12 @@ START_TEST(everything_of_ping)
     ck_assert_uint_eq(options.interval_usec, USEC_PER_SEC / 5);
     ck_assert_uint_eq(options.size, 1024);
     ck_assert(options.quiet);
+    accept_line("-p -i .5 -c 2k host");
+    ck_assert_uint_eq(options.interval_usec, USEC_PER_SEC / 2);
+    ck_assert_uint_eq(options.count, 2000);
+    accept_line("--bench --rate 10k -n 1.5k host");
+    ck_assert_uint_eq(options.rate, 10000);
+    ck_assert_uint_eq(options.connections, 1500);
     accept_line("-p host");
     ck_assert_uint_eq(options.wait_usec, 2 * USEC_PER_SEC);
     ck_assert_uint_eq(options.count, 0);

@@ -119,7 +119,7 @@ START_TEST(summary_of_nothing)
     open_text();
     print_summary(&stream, &times, 1, 0, 1000);
     expect_text_is("\n--- host ping statistics ---\n"
-                   "1 messages transmitted, 0 received, 1 under way, 0 lost (0%), time 1 ms\n");
+                   "1 message transmitted, 0 received, 1 under way, 0 lost (0%), time 1 ms\n");
 }
 END_TEST
 

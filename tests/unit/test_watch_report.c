@@ -105,7 +105,7 @@ START_TEST(could_not_look)
     ck_assert(!watch_has_outage(&summary));
     ck_assert(!watch_is_clean(&summary));
     print(false);
-    expect("  1 connections not begun: Too many open files\n");
+    expect("  1 connection not begun: Too many open files\n");
     expect("\nno outage seen, but tcpecho could not begin all that was due\n");
 }
 END_TEST
