@@ -85,22 +85,24 @@ static void read_seed(const char *path)
     seeds[seed_count++].length = (size_t)length;
 }
 
+/* In an order that is the same everywhere. */
 static void read_seeds(const char *path)
 {
     char name[4096];
-    DIR *folder = opendir(path);
+    struct dirent **entries;
+    int count = scandir(path, &entries, NULL, alphasort);
 
-    if (!folder) {
+    if (count < 0) {
         read_seed(path);
         return;
     }
-    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        if (entry->d_name[0] == '.')
-            continue;
-        (void)snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-        read_seed(name);
+    for (int i = 0; i < count; i++) {
+        (void)snprintf(name, sizeof name, "%s/%s", path, entries[i]->d_name);
+        if (entries[i]->d_name[0] != '.')
+            read_seed(name);
+        free(entries[i]);
     }
-    (void)closedir(folder);
+    free(entries);
 }
 
 static void insert(size_t at, size_t length)

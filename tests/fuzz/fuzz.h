@@ -69,42 +69,46 @@ struct fuzz_server {
 
 #define FUZZ_PIECE ((size_t)4096)
 
-/* Returns how many bytes come next; 0 at the end of the input. */
+/* One step, with room for so many bytes. Returns how many it makes. */
+static inline size_t fuzz_server_step(struct fuzz_server *server, uint8_t kind, uint8_t *out, size_t room)
+{
+    size_t length = fuzz_number(server->input, kind & 0x80 ? room : 100);
+    struct span foreign;
+
+    length = length < room ? length : room;
+    switch (kind & 7) {
+    case 0: /* they are missing */
+        server->place += length;
+        return 0;
+    case 1: /* they come again */
+        server->place -= length < server->place ? length : server->place;
+        return 0;
+    case 2:
+        foreign = fuzz_bytes(server->input, length);
+        memcpy(out, foreign.bytes, foreign.length);
+        return foreign.length;
+    case 3:
+        memset(out, fuzz_byte(server->input), length);
+        return length;
+    default:
+        pattern_answer(server->pattern, server->expect, server->place, out, length);
+        server->place += length;
+        if ((kind & 7) == 4 && length > 0)
+            out[fuzz_number(server->input, length - 1)] ^= fuzz_byte(server->input);
+        return length;
+    }
+}
+
+/* Returns how many bytes come next, all at once; 0 at the end of the input. */
 static inline size_t fuzz_server_says(struct fuzz_server *server, uint8_t out[static FUZZ_PIECE])
 {
-    while (server->input->length > 0) {
-        uint8_t kind = fuzz_byte(server->input);
-        size_t length =
-            kind & 0x80 ? fuzz_number(server->input, FUZZ_PIECE) : fuzz_number(server->input, 100);
-        struct span foreign = {0};
+    size_t length = 0;
+    bool more = true;
 
-        switch (kind & 7) {
-        case 0: /* they are missing */
-            server->place += length;
-            continue;
-        case 1: /* they come again */
-            server->place -= length < server->place ? length : server->place;
-            continue;
-        case 2:
-            foreign = fuzz_bytes(server->input, length);
-            if (foreign.length == 0)
-                continue;
-            memcpy(out, foreign.bytes, foreign.length);
-            return foreign.length;
-        case 3:
-            if (length == 0)
-                continue;
-            memset(out, fuzz_byte(server->input), length);
-            return length;
-        default:
-            if (length == 0)
-                continue;
-            pattern_answer(server->pattern, server->expect, server->place, out, length);
-            server->place += length;
-            if ((kind & 7) == 4)
-                out[fuzz_number(server->input, length - 1)] ^= fuzz_byte(server->input);
-            return length;
-        }
+    while (server->input->length > 0 && (more || length == 0) && length < FUZZ_PIECE) {
+        uint8_t kind = fuzz_byte(server->input);
+        length += fuzz_server_step(server, kind, out + length, FUZZ_PIECE - length);
+        more = kind & 0x40;
     }
-    return 0;
+    return length;
 }
