@@ -49,7 +49,7 @@ static void check_counts(const struct ping_stream *stream, const struct counts *
     FUZZ_CHECK(stream->duplicates == counts->duplicates && stream->corrupted == counts->corrupt);
     FUZZ_CHECK(stream->too_late == counts->too_late);
     FUZZ_CHECK((counts->replies + counts->duplicates) * stream->size <= counts->came);
-    /* So much that is dear to explain, and no more, whatever comes. */
+    /* What takes long to explain comes no more often than this, whatever the server does. */
     FUZZ_CHECK(counts->corrupt <= stream->sent + counts->replies + counts->duplicates + counts->too_late + 1);
 }
 
