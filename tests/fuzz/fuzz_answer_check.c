@@ -52,14 +52,6 @@ static void compare(uint64_t start, bool ended)
         FUZZ_CHECK(ended && fault.length == sent_length - good);
 }
 
-static uint8_t sum_up(struct span input)
-{
-    uint8_t sum = 0;
-    for (size_t i = 0; i < input.length; i++)
-        sum = (uint8_t)(sum + input.bytes[i]);
-    return sum;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
     struct span input = {bytes, length};
@@ -67,7 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     uint64_t start = fuzz_byte(&input);
 
     /* Around the end of the ring, too, but seldom: that takes a look at a megabyte. */
-    if (sum_up(input) == 37)
+    if (fuzz_is_seldom(input))
         start = ((uint64_t)4 << 20) - start;
 
     if (!check.ring)
