@@ -327,7 +327,7 @@ START_TEST(kinds_that_no_client_reaches)
         bool multicast, broadcast, link_local;
     } cases[] = {
         {"224.0.0.0", true, false, false},        {"239.255.255.255", true, false, false},
-        {"ff02::1", true, false, false},          {"::ffff:224.0.0.1", true, false, false},
+        {"ff02::1", true, false, true},           {"::ffff:224.0.0.1", true, false, false},
         {"255.255.255.255", false, true, false},  {"fe80::1", false, false, true},
         {"febf::1", false, false, true},          {"fec0::1", false, false, false},
         {"223.255.255.255", false, false, false}, {"240.0.0.1", false, false, false},
