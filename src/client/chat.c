@@ -173,9 +173,12 @@ static int wait_for_peer(const struct client_options *options, struct target *ta
     if (options->verbose || isatty(STDERR_FILENO) == 1)
         tell_addresses(target);
     r = accept_peer(&listeners, interrupt_fd, fd, peer);
-    if (r == 0)
-        (void)set_option(*fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails when the peer has left: the talk tells */
-    return r;
+    if (r != 0)
+        return r;
+    /* As of a socket that dials. They fail when the peer has left: the talk tells. */
+    (void)set_option(*fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    (void)set_option(*fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    return 0;
 }
 
 int chat_run(const struct client_options *options)

@@ -53,9 +53,7 @@ static int wait_until_writable(int fd, uint64_t deadline, int interrupt_fd)
     for (;;) {
         struct pollfd items[] = {{.fd = fd, .events = POLLOUT}, {.fd = interrupt_fd, .events = POLLIN}};
         uint64_t now = clock_monotonic_usec();
-        if (now >= deadline)
-            return -ETIMEDOUT;
-        uint64_t msec = (deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC;
+        uint64_t msec = now < deadline ? (deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC : 0;
         int r = poll(items, 2, msec < INT32_MAX ? (int)msec : INT32_MAX);
         if (r < 0 && errno != EINTR)
             return -errno;
@@ -63,6 +61,9 @@ static int wait_until_writable(int fd, uint64_t deadline, int interrupt_fd)
             return -EINTR;
         if (r > 0)
             return 0;
+        /* Only after a look: who was stopped meanwhile may be connected long since. */
+        if (r == 0 && now >= deadline)
+            return -ETIMEDOUT;
     }
 }
 
@@ -76,6 +77,9 @@ int dial_start(const struct endpoint *endpoint)
         return -errno;
     /* A line or a message is sent when it is written, not when the one before has been acknowledged. */
     if (family != AF_UNIX && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        return -errno;
+    /* An urgent byte (RFC 6093) is a byte of the answer like every other. */
+    if (setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) < 0)
         return -errno;
     if (connect(fd, (const struct sockaddr *)&endpoint->address, endpoint->length) < 0 &&
         errno != EINPROGRESS)

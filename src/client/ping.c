@@ -25,6 +25,7 @@ struct ping {
     struct ping_stream stream;
     struct ping_times times;
     uint64_t start, next; /* when the ping began, and when the next message is due */
+    uint64_t looked;      /* usec; what had come by then has been read */
     uint64_t noted;       /* up to this message it has been said that no answer has come in time */
     uint8_t *message;     /* the one that is being sent */
     size_t unsent;        /* of it */
@@ -137,12 +138,12 @@ static int receive(struct ping *ping)
 /* Says of each message once that its answer has not come in time. It may still come. */
 static int note_late(struct ping *ping)
 {
-    uint64_t now = clock_monotonic_usec();
     int status = 0;
 
     while (status == 0 && ping->noted < ping->stream.sent) {
         const struct ping_message *message = ping_stream_message(&ping->stream, ping->noted + 1);
-        if (message && message->state == PING_WAITING && message->sent_usec + ping->options->wait_usec > now)
+        if (message && message->state == PING_WAITING &&
+            message->sent_usec + ping->options->wait_usec > ping->looked)
             break;
         ping->noted++;
         if (!message || message->state != PING_WAITING || ping->options->quiet)
@@ -173,7 +174,7 @@ static bool is_over(const struct ping *ping)
     if (ping->interrupted || ping->reader_left || ping->ended)
         return true;
     if (ping->half_closed)
-        return clock_monotonic_usec() >= ping->deadline;
+        return ping->looked >= ping->deadline;
     return all_begun(ping) && ping->noted == ping->stream.sent;
 }
 
@@ -191,26 +192,22 @@ static uint64_t next_deadline(const struct ping *ping)
     return deadline;
 }
 
-static struct timespec time_until(uint64_t deadline)
-{
-    uint64_t now = clock_monotonic_usec();
-
-    return clock_timespec(now < deadline ? deadline - now : 0);
-}
-
 static int wait_for_events(struct ping *ping)
 {
     short interest = (short)(POLLIN | (ping->unsent > 0 ? POLLOUT : 0));
     struct pollfd items[] = {{.fd = ping->fd, .events = interest},
                              {.fd = ping->interrupt_fd, .events = POLLIN}};
-    uint64_t deadline = next_deadline(ping);
-    struct timespec timeout = time_until(deadline);
+    uint64_t deadline = next_deadline(ping), now = clock_monotonic_usec();
+    struct timespec timeout = clock_timespec(now < deadline ? deadline - now : 0);
     int count = ppoll(items, 2, deadline == USEC_NEVER ? NULL : &timeout, NULL);
 
     if (count < 0 && errno != EINTR) {
         complain("cannot wait for an answer: %s", strerror(errno));
         return EXIT_SYSTEM;
     }
+    /* Interrupted is what a stopped process wakes up, signal(7): then nothing was looked at. */
+    if (count >= 0)
+        ping->looked = now;
     if (count <= 0)
         return 0;
     ping->interrupted = items[1].revents != 0;

@@ -235,6 +235,27 @@ def wait_until(condition, what, timeout=None):
         time.sleep(0.005)
 
 
+class Frozen:
+    """A process is stopped meanwhile, by SIGSTOP, for `seconds` at least."""
+
+    def __init__(self, pid, seconds):
+        self.pid = pid
+        self.seconds = seconds
+
+    def __enter__(self):
+        os.kill(self.pid, signal.SIGSTOP)
+        wait_until(self._is_stopped, "the process to be stopped")
+        self.until = time.monotonic() + self.seconds
+
+    def __exit__(self, *_):
+        time.sleep(max(0.0, self.until - time.monotonic()))
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _is_stopped(self):
+        with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "T"
+
+
 # ---- faults: tests/support/faults.h ----
 
 

@@ -14,6 +14,14 @@ import client
 import harness
 
 
+class Stopped(harness.TestCase):
+    def test_connected_while_it_could_not_look(self):
+        """The time for connecting passes in the call that connects."""
+        with client.Server(client.echo) as server:
+            result = client.run("-t", "1s", "127.0.0.1", server.port, stdin=b"hello", faults="connect:sleep=1500:1")
+        self.assertEqual((result.status, result.stdout, result.stderr), (0, b"hello", ""))
+
+
 class Names(harness.TestCase):
     """What HOST and PORT may be."""
 

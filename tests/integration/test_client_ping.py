@@ -184,6 +184,26 @@ class Wrong(harness.TestCase):
                 self.assertRegex(process.process.stdout.readline().decode(), REPLY)
                 self.assertIn(b"2 messages transmitted, ", process.finish().stdout)
 
+    def test_what_came_while_it_was_stopped(self):
+        """It was the client who was late."""
+        heard, stopped = threading.Event(), threading.Event()
+
+        def serve(connection):
+            first = harness.receive_exactly(connection, 64)
+            heard.set()
+            stopped.wait(harness.patience())
+            connection.sendall(first)
+            client.echo(connection)
+
+        with client.Server(serve) as server, \
+                client.Client("--ping", "-c", 2, "-i", "2s", "-W", "1s", "127.0.0.1", server.port) as process:
+            self.assertTrue(heard.wait(harness.patience()))
+            with harness.Frozen(process.process.pid, 1.5):
+                stopped.set()
+            result = process.finish()
+        self.assertNotIn(b"no answer", result.stdout)
+        self.assertIn(b"2 messages transmitted, 2 received, 0 lost", result.stdout)
+
     def test_repeated(self):
         self.check(each(lambda number, message: message * 2 if number == 2 else message),
                    r"3 received, \+1 duplicate, 0 lost \(0%\)", lines=[rf"64 bytes from \S+: seq=2 time={TIME} \(DUP!\)"])

@@ -95,6 +95,26 @@ class Pipe(harness.TestCase):
             talk.process.stdout.close()
             self.assertEqual(talk.wait().status, 0)
 
+    def test_urgent_byte(self):
+        """RFC 6093: it is a byte of the answer like every other, on both sides of a talk."""
+
+        def send(connection):
+            connection.sendall(b"ab")
+            connection.send(b"X", socket.MSG_OOB)
+            connection.sendall(b"cd")
+            connection.shutdown(socket.SHUT_WR)
+
+        with tempfile.TemporaryDirectory() as directory:
+            for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_UNIX, os.path.join(directory, "socket"))):
+                with self.subTest(family=family), client.Server(send, family, address) as server:
+                    where = (address,) if server.port is None else (address, server.port)
+                    self.assertEqual(client.run(*where, stdin=b"").stdout, b"abXcd")
+        with client.Client("-v", "--listen", "127.0.0.1:0") as host:
+            port = host.wait_stderr(r"listening at \S+:(\d+)\n").group(1)
+            with socket.create_connection(("127.0.0.1", int(port)), harness.patience()) as guest:
+                send(guest)
+                self.assertEqual(host.finish().stdout, b"abXcd")
+
     def test_both_ways_at_once(self):
         """A reader that is slow does not stop what is typed: stdout may be full, and stdin still goes out."""
         seen = threading.Event()

@@ -47,27 +47,6 @@ def fill(client, request):
     return sent
 
 
-class Frozen:
-    """The daemon is stopped meanwhile, by SIGSTOP, for `seconds` at least."""
-
-    def __init__(self, daemon, seconds):
-        self.daemon = daemon
-        self.seconds = seconds
-
-    def __enter__(self):
-        self.daemon.send_signal(signal.SIGSTOP)
-        harness.wait_until(self._is_stopped, "the daemon to be stopped")
-        self.until = time.monotonic() + self.seconds
-
-    def __exit__(self, *_):
-        time.sleep(max(0.0, self.until - time.monotonic()))
-        self.daemon.send_signal(signal.SIGCONT)
-
-    def _is_stopped(self):
-        with open(f"/proc/{self.daemon.pid}/stat", encoding="ascii") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "T"
-
-
 class Freeze(harness.TestCase):
     def setUp(self):
         self.clients = []
@@ -92,7 +71,7 @@ class Freeze(harness.TestCase):
         for listener, connect in ((ECHO, harness.Daemon.connect), (PATH_ECHO, harness.Daemon.connect_path)):
             with self.subTest(listener=listener), harness.Daemon(listener, LOG + "idle_timeout = 3.0;") as daemon:
                 clients = self.connect(daemon, MANY, connect)
-                with Frozen(daemon, 5.0):
+                with harness.Frozen(daemon.pid, 5.0):
                     for client in clients:
                         client.sendall(b"second")
                 self.assert_answered(clients, b"second")
@@ -127,7 +106,7 @@ class Freeze(harness.TestCase):
             with self.subTest(listener=listener), \
                     harness.Daemon(listener, LOG + "write_timeout = 2.0;") as daemon, connect(daemon) as client:
                 self.assertEqual(len(harness.receive_exactly(client, 74)), 74)
-                with Frozen(daemon, 4.0):
+                with harness.Frozen(daemon.pid, 4.0):
                     read_slowly(client, 4.0)
                 # More than any buffer has held at the freeze.
                 harness.receive_exactly(client, 32 << 20)
@@ -139,7 +118,7 @@ class Freeze(harness.TestCase):
         with harness.Daemon(ECHO, LOG + "write_timeout = 2.0;") as daemon, daemon.connect() as client:
             sent = fill(client, request)
             self.assertLess(sent, len(request))
-            with Frozen(daemon, 4.0):
+            with harness.Frozen(daemon.pid, 4.0):
                 answer = read_slowly(client, 4.0)
             client.shutdown(socket.SHUT_WR)
             answer += harness.receive_all(client)
@@ -152,7 +131,7 @@ class Freeze(harness.TestCase):
             fill(client, request)
             daemon.send_signal(signal.SIGTERM)
             daemon.wait_log("stopping")
-            with Frozen(daemon, 4.0):
+            with harness.Frozen(daemon.pid, 4.0):
                 pass
             answer = harness.receive_all(client)
             client.close()
