@@ -77,7 +77,10 @@ START_TEST(finds_the_wrong_byte_at_every_place)
     struct pattern pattern = pattern_make(5, 6, kinds[_i].message);
 
     pattern_answer(&pattern, kinds[_i].expect, 13, bytes, sizeof bytes);
-    for (size_t place = 0; place < sizeof bytes; place += place < 20 || place > 65500 ? 1 : 997) {
+    /* Each of those at both ends and where 16 bits end, and some between. */
+    for (size_t place = 0; place < sizeof bytes; place++) {
+        if (place > 20 && place < sizeof bytes - 20 && (place < 65500 || place > 65600) && place % 997 != 0)
+            continue;
         bytes[place] ^= 0x80;
         ck_assert_uint_eq(pattern_check(&pattern, kinds[_i].expect, 13, bytes, sizeof bytes), place);
         bytes[place] ^= 0x80;
