@@ -32,6 +32,8 @@ struct socket_settings {
     int backlog;
     unsigned keepalive_sec;     /* idle before probes; 0: off (tcp(7), TCP_KEEPIDLE) */
     unsigned user_timeout_msec; /* until unread bytes break the connection; 0: the system's own (RFC 5482) */
+    int unsent_limit;           /* bytes that the kernel takes before it can send them, and a segment more
+                                   (tcp(7), TCP_NOTSENT_LOWAT); 0: the system's own */
 };
 
 struct acceptor;

@@ -39,6 +39,7 @@ static struct socket_settings socket_settings_of(const struct settings *settings
         .backlog = (int)settings->backlog,
         .keepalive_sec = (unsigned)settings->tcp_keepalive,
         .user_timeout_msec = msec_at_most_int(settings->write_timeout),
+        .unsent_limit = (int)settings->unsent_limit,
     };
 }
 

@@ -183,6 +183,11 @@ static int set_tcp_options(struct listener *listener, const struct socket_settin
     if (r == 0)
         r = set_if_known(listener, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)settings->user_timeout_msec,
                          "TCP_USER_TIMEOUT");
+    /* Not SO_SNDBUF: that bounds what is on its way to the client as well, and with it the rate of a path
+     * with delay. */
+    if (r == 0)
+        r = set_if_known(listener, IPPROTO_TCP, TCP_NOTSENT_LOWAT, settings->unsent_limit,
+                         "TCP_NOTSENT_LOWAT");
     return r;
 }
 

@@ -1,10 +1,15 @@
 """Clients that take their time: as long as they read at all nothing is cut, nothing lost, nothing reset, whatever the
 kernel's buffers hold meanwhile; those that do not read are closed."""
 
+import contextlib
 import errno
+import fcntl
 import re
 import signal
 import socket
+import struct
+import subprocess
+import termios
 import threading
 import time
 
@@ -117,6 +122,79 @@ class WriteTimeout(harness.TestCase):
                     daemon.wait_log(f"closed: write_timeout, {service} on")
                 if service == "echo":
                     self.assertIsInstance(sender.failure, (BrokenPipeError, ConnectionResetError))
+
+
+class KernelMemory(harness.TestCase):
+    """What clients that never read cost the kernel: tcpechod(8), MEMORY."""
+
+    COUNT = 20
+    SEGMENT = 65536
+
+    def stuffed(self, clients, held):
+        """Sends to `clients` until nobody takes anything any more, and held(), a list, stays the same."""
+        before, same = None, 0
+        for client in clients:
+            client.setblocking(False)
+
+        def nothing_moves():
+            nonlocal before, same
+            moved = False
+            for client in clients:
+                try:
+                    moved = client.send(bytes(65536)) > 0 or moved
+                except BlockingIOError:
+                    pass
+            now = held()
+            same = same + 1 if not moved and now == before else 0
+            before = now
+            return same >= 10
+
+        harness.wait_until(nothing_moves, "the clients to be stuffed")
+        return before
+
+    @staticmethod
+    def held_by_tcp(daemon):
+        """[(unacknowledged bytes, memory)] of each of the daemon's connections."""
+        text = subprocess.run([harness.needs("ss"), "-Htmn", "state", "established", f"sport = :{daemon.port}"],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
+        return [tuple(map(int, match)) for match in
+                re.findall(r"^\d+ +(\d+) .*?\n?.*?skmem:\([^)]*,w(\d+)", text, re.MULTILINE)]
+
+    def check_tcp(self, service, unsent_limit, sends):
+        with harness.Daemon(LISTENER % service, f"{LOG} unsent_limit = {unsent_limit};") as daemon, \
+                contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(daemon.connect()) for _ in range(self.COUNT)]
+            held = self.stuffed(clients if sends else [], lambda: self.held_by_tcp(daemon))
+            self.assertEqual(len(held), self.COUNT)
+            for unsent, memory in held:
+                self.assertGreater(unsent, 0)
+                self.assertLessEqual(unsent, unsent_limit + self.SEGMENT)
+                self.assertLessEqual(memory, (unsent_limit + self.SEGMENT) * 1.25)
+
+    def test_chargen(self):
+        for unsent_limit in (262144, 16384):
+            with self.subTest(unsent_limit=unsent_limit):
+                self.check_tcp("chargen", unsent_limit, False)
+
+    def test_echo(self):
+        for unsent_limit in (262144, 16384):
+            with self.subTest(unsent_limit=unsent_limit):
+                self.check_tcp("echo", unsent_limit, True)
+
+    def test_paths(self):
+        with open("/proc/sys/net/core/wmem_default", encoding="ascii") as file:
+            bound = int(file.read()) + self.SEGMENT
+        for service in ("chargen", "echo"):
+            with self.subTest(service=service), harness.Daemon(PATH_LISTENER % service, LOG) as daemon, \
+                    contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(connect_path(daemon)) for _ in range(self.COUNT)]
+
+                def held():
+                    return [struct.unpack("i", fcntl.ioctl(client, termios.FIONREAD, bytes(4)))[0] for client in clients]
+
+                for bytes_held in self.stuffed(clients if service == "echo" else [], held):
+                    self.assertGreater(bytes_held, 0)
+                    self.assertLessEqual(bytes_held, bound)
 
 
 class Stop(harness.TestCase):

@@ -124,7 +124,8 @@ END_TEST
 
 START_TEST(accepted_inherit_options)
 {
-    const struct socket_settings settings = {.backlog = 4, .keepalive_sec = 77, .user_timeout_msec = 4321};
+    const struct socket_settings settings = {
+        .backlog = 4, .keepalive_sec = 77, .user_timeout_msec = 4321, .unsent_limit = 54321};
     const struct socket_settings off = {.backlog = 4};
     struct endpoint endpoint = at("127.0.0.1", 0);
     struct listener *listener = NULL;
@@ -136,6 +137,7 @@ START_TEST(accepted_inherit_options)
     ck_assert_int_eq(get_socket_option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
     ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 77);
     ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 4321);
+    ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT), 54321);
     close(fd);
     close(socket_fd);
 
@@ -144,6 +146,7 @@ START_TEST(accepted_inherit_options)
     fd = accept_one(listener, &client);
     ck_assert_int_eq(get_socket_option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
     ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+    ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT), 0);
     close(fd);
     close(socket_fd);
     listener_close(listener);

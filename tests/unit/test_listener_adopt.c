@@ -8,7 +8,8 @@
 #include <linux/netlink.h>
 #include <netinet/tcp.h>
 
-static const struct socket_settings usual = {.backlog = 16, .keepalive_sec = 60, .user_timeout_msec = 60000};
+static const struct socket_settings usual = {
+    .backlog = 16, .keepalive_sec = 60, .user_timeout_msec = 60000, .unsent_limit = 262144};
 
 static struct endpoint at(const char *text, uint16_t port)
 {
@@ -81,6 +82,7 @@ START_TEST(is_served_like_our_own)
     ck_assert_int_eq(listener_accept(listener, &fd, &client), 0);
     ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
     ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 60000);
+    ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT), 262144);
     close(fd);
     close(client_fd);
     listener_close(listener);
