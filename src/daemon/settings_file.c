@@ -13,7 +13,16 @@
 
 #define EXCERPT 64
 
+/* GCC and clang say in different ways that the leak checker is there. */
 #ifdef __SANITIZE_ADDRESS__
+#define CHECKS_LEAKS
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define CHECKS_LEAKS
+#endif
+#endif
+
+#ifdef CHECKS_LEAKS
 /* libconfig 1.5 forgets to free the text that it has just read when it meets a syntax error: 64 bytes and
  * more for each broken file, which no caller can reach. The leak checker is told to expect that. */
 const char *__lsan_default_suppressions(void);
