@@ -599,7 +599,7 @@ class Stop(TestCase):
         listeners = ECHO + ', { path = "DIR/echo"; }'
         for call, error in (("ioctl", "EINVAL"), ("shutdown", "ENOTCONN"), ("setsockopt", "ENOMEM"), ("accept4", "EINVAL"),
                             ("accept4", "EMFILE"), ("unlink", "EACCES"), ("lstat", "EIO"), ("sd_notify", "EPIPE"),
-                            ("recv", "ECONNRESET"), ("epoll_ctl_mod", "ENOMEM"), ("malloc", "ENOMEM"), ("poll", "EINTR"),
+                            ("recv", "ECONNRESET"), ("epoll_ctl", "ENOMEM"), ("malloc", "ENOMEM"), ("poll", "EINTR"),
                             ("write@log", "EIO"), ("read", "EINTR:1-3")):
             with self.subTest(call), harness.Daemon(listeners, LOG, faults="") as daemon, contextlib.ExitStack() as stack:
                 clients = [stack.enter_context(daemon.connect()) for _ in range(5)]

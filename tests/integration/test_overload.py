@@ -51,10 +51,10 @@ class Overload(harness.TestCase):
         """`name` is "refused (denied" or "waits (queue_full": in SIGUSR1's line, and in STATUS as soon as it comes."""
         found = r"\d+" if count is None else str(count)
         pattern = re.escape(name.split("(")[0]) + r"\([^)]*\b" + re.escape(name.split("(")[1]) + " " + found + r"\b"
-        before = daemon.count_log(r"counters: \d+ connections")
+        before = daemon.count_log(r"counters: \d+ connections?\b")
         daemon.send_signal(signal.SIGUSR1)
-        daemon.wait_log(r"counters: \d+ connections", before + 1)
-        counters = re.findall(r"counters: (\d+ connections.*)", daemon.log())[-1]
+        daemon.wait_log(r"counters: \d+ connections?\b", before + 1)
+        counters = re.findall(r"counters: (\d+ connections?\b.*)", daemon.log())[-1]
         self.assertRegex(counters, pattern)
         daemon.notify.wait("STATUS", pattern)
 
