@@ -269,8 +269,8 @@ bool log_sink_ready(int timeout_msec)
 /* Messages that went to stderr since the journal took the last one. The writer's. */
 static uint64_t diverted;
 
-static void __attribute__((format(printf, 4, 5)))
-set_notice(struct log_record *notice, enum log_level level, uint64_t count, const char *format, ...)
+static void __attribute__((format(printf, 4, 5))) set_notice(struct log_record *notice, enum log_level level,
+                                                             uint64_t count, const char *format, ...)
 {
     static const struct log_kind kind = {.message_id = LOG_DIVERTED_MESSAGE_ID};
     const struct log_field field = LOG_NUMBER("TCPECHOD_DIVERTED", count);

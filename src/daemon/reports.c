@@ -71,8 +71,8 @@ static void keep_error(const char *error)
 }
 
 /* Who starts the daemon by hand looks at stderr, wherever the log goes. */
-static void __attribute__((format(printf, 2, 3)))
-report_error(const struct log_kind *kind, const char *format, ...)
+static void __attribute__((format(printf, 2, 3))) report_error(const struct log_kind *kind,
+                                                               const char *format, ...)
 {
     char error[ERROR_SIZE];
     va_list arguments;

@@ -216,7 +216,8 @@ static void expect_diverted(const char *why)
     for (int i = 0; i < 2; i++)
         log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to the journal");
     ck_assert(receive());
-    ck_assert_str_eq(field("MESSAGE"), "6 messages went to standard error because the journal did not take them");
+    ck_assert_str_eq(field("MESSAGE"),
+                     "6 messages went to standard error because the journal did not take them");
     ck_assert_str_eq(field("TCPECHOD_DIVERTED"), "6");
     ck_assert_str_eq(field("PRIORITY"), "5");
     for (int i = 0; i < 2; i++) {
