@@ -36,6 +36,9 @@
  * take a half-close for the end of all: so long may it be silent before ours. */
 #define HOLD_USEC (USEC_PER_SEC / 2)
 
+/* And however much it says: a server may talk on until it sees our end. */
+#define HOLD_MOST_USEC (5 * USEC_PER_SEC)
+
 /* The same under --no-half-close where only silence tells that an answer is whole. */
 #define HOLD_ON_REQUEST_USEC (5 * USEC_PER_SEC)
 
@@ -56,8 +59,10 @@ struct conversation {
     struct answer_check *check; /* NULL: anything is right */
     bool at_terminal;           /* stdin is one */
     bool half_closed;           /* we have sent our FIN */
-    bool ended_after_ours;      /* and then the other side has ended */
-    uint64_t heard;             /* when the other side was last heard, or its turn began */
+    bool hung_up;          /* a Unix socket whose other side is closed: poll(2) says so again and again */
+    bool ended_after_ours; /* and then the other side has ended */
+    uint64_t said_all;     /* when our half-close was first held back; 0: not yet */
+    uint64_t heard;        /* when the other side was last heard, or its turn began */
     uint64_t evidence_deadline; /* USEC_NEVER: nothing is wrong so far */
     char why[WHY_SIZE];         /* of an exit status; told once it is known that nothing says more */
 };
@@ -114,11 +119,12 @@ static bool is_holding(const struct conversation *c)
     return c->up.ended && is_empty(&c->up) && !c->half_closed;
 }
 
-/* How long the other side may be silent before our half-close; 0: it is due. That an answer as long as the
- * question is whole is known of those that are checked and likely of others. */
+/* How long the other side may be silent before our half-close; 0: it is due. That an answer exactly as long
+ * as the question is whole is known of those that are checked and likely of others; a longer one is no echo.
+ */
 static uint64_t hold_usec(const struct conversation *c)
 {
-    bool is_as_long = c->totals->received >= c->totals->sent;
+    bool is_as_long = c->totals->received == c->totals->sent;
 
     if (c->down.ended || (c->check && answer_check_is_wrong(c->check)))
         return 0;
@@ -127,6 +133,12 @@ static uint64_t hold_usec(const struct conversation *c)
     if (c->check)
         return is_as_long ? 0 : USEC_NEVER;
     return c->terms->wait_usec != USEC_NEVER ? c->terms->wait_usec : HOLD_ON_REQUEST_USEC;
+}
+
+/* When our half-close is due whatever the other side says. */
+static uint64_t hold_limit(const struct conversation *c)
+{
+    return c->terms->no_half_close ? USEC_NEVER : c->said_all + HOLD_MOST_USEC;
 }
 
 /* It is for the other side to say something: we have said all, or as much as may go unanswered. */
@@ -177,6 +189,8 @@ static int receive_answer(struct conversation *c)
     c->down.ended = n == 0;
     c->ended_after_ours = n == 0 && c->half_closed;
     c->totals->received += (uint64_t)n;
+    if (n > 0)
+        c->totals->received_usec = c->heard;
     if (c->check)
         answer_check_received(c->check, c->down.bytes, (size_t)n);
     if (c->check && answer_check_is_wrong(c->check) && c->evidence_deadline == USEC_NEVER)
@@ -242,7 +256,7 @@ static void choose(const struct conversation *c, struct pollfd items[static WATC
     bool wants_answer = !c->down.ended && is_empty(&c->down);
     short socket_events = (short)((wants_answer ? POLLIN : 0) | (is_empty(&c->up) ? 0 : POLLOUT));
     /* Behind its FIN the other side is still watched: a RST ends what we send. */
-    bool watched = socket_events != 0 || (c->down.ended && !c->half_closed);
+    bool watched = socket_events != 0 || (c->down.ended && !c->half_closed && !c->hung_up);
 
     items[INPUT] = (struct pollfd){.fd = may_read(c) ? STDIN_FILENO : -1, .events = POLLIN};
     items[SOCKET] = (struct pollfd){.fd = watched ? c->fd : -1, .events = socket_events};
@@ -254,9 +268,12 @@ static void choose(const struct conversation *c, struct pollfd items[static WATC
 static uint64_t silence_deadline(const struct conversation *c)
 {
     uint64_t usec = is_their_turn(c) ? c->terms->wait_usec : USEC_NEVER;
-    if (is_holding(c) && hold_usec(c) < usec)
+    /* While our own reader is slow, nobody listens to the other side. */
+    bool is_holding_on = is_holding(c) && is_empty(&c->down);
+    if (is_holding_on && hold_usec(c) < usec)
         usec = hold_usec(c);
-    return usec == USEC_NEVER ? USEC_NEVER : c->heard + usec;
+    uint64_t deadline = usec == USEC_NEVER ? USEC_NEVER : c->heard + usec;
+    return is_holding_on && hold_limit(c) < deadline ? hold_limit(c) : deadline;
 }
 
 /* In milliseconds for poll(2); -1: for ever. */
@@ -306,10 +323,17 @@ static int turn(struct conversation *c, const struct pollfd items[static WATCHED
         status = send_input(c);
     if (status == 0 && items[SOCKET].events & POLLIN && socket_events & (POLLIN | POLLERR | POLLHUP))
         status = receive_answer(c);
-    else if (status == 0 && socket_events & POLLERR)
+    else if (items[SOCKET].events == 0 && socket_events & POLLHUP)
+        c->hung_up = true;
+    if (status == 0 && items[SOCKET].events == 0 && socket_events & POLLERR)
         status = fail_connection(c, -dial_error(c->fd));
-    if (status == 0 && is_holding(c) && hold_usec(c) == 0)
-        status = half_close(c);
+    if (status == 0 && is_holding(c) && is_empty(&c->down)) {
+        uint64_t now = clock_monotonic_usec();
+        if (c->said_all == 0)
+            c->said_all = now;
+        if (hold_usec(c) == 0 || now >= hold_limit(c))
+            status = half_close(c);
+    }
     return status;
 }
 
@@ -348,7 +372,8 @@ static int exchange(struct conversation *c)
 /* Something was asked, and nothing came, also after our half-close. A server that only takes is like that. */
 static bool is_unanswered(const struct conversation *c)
 {
-    return !c->check && c->ended_after_ours && c->totals->sent > 0 && c->totals->received == 0;
+    return !c->check && !c->terms->is_peer && c->ended_after_ours && c->totals->sent > 0 &&
+           c->totals->received == 0;
 }
 
 /* A wrong answer says more than the way in which the connection ended behind it. */

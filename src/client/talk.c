@@ -31,6 +31,7 @@ int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_op
                                              .interrupt_fd = interrupt_fd,
                                              .expect = options->expect,
                                              .wait_usec = options->wait_usec,
+                                             .is_peer = options->mode == MODE_CHAT,
                                              .no_half_close = options->no_half_close};
     struct conversation_totals totals;
     uint64_t start = clock_monotonic_usec();
@@ -43,7 +44,8 @@ int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_op
     if (status == EXIT_INTERRUPTED && isatty(STDERR_FILENO) == 1)
         (void)fputc('\n', stderr);
     if (options->verbose || status == EXIT_INTERRUPTED)
-        print_summary(&totals, clock_monotonic_usec() - start,
+        print_summary(&totals,
+                      (totals.received_usec > 0 ? totals.received_usec : clock_monotonic_usec()) - start,
                       is_right && options->expect != EXPECT_ANYTHING);
     if (status == EXIT_INTERRUPTED)
         interrupt_die_of(interrupt_fd);

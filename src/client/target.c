@@ -160,7 +160,7 @@ static int look_up(const struct addrinfo *hints, struct target *target)
     }
     int error = getaddrinfo(target->host ? bare : NULL, target->port, hints, &list);
     if (error != 0)
-        return refuse_name(target->host ? target->host : "", target->port, error);
+        return refuse_name(target->host ? bare : "", target->port, error);
     return copy_addresses(list, target);
 }
 
@@ -190,6 +190,14 @@ static char *strip_scheme(char *spec)
     return spec + strlen(SCHEME);
 }
 
+/* A path may have "://" in it, too. */
+static bool has_scheme(const char *host)
+{
+    const char *slash = strchr(host, '/');
+
+    return slash && slash > host && slash[-1] == ':' && slash[1] == '/';
+}
+
 static int refuse_scheme(const char *host)
 {
     complain("%.128s: of such addresses only " SCHEME "HOST:PORT is known", host);
@@ -202,9 +210,14 @@ static int resolve(const char *port, struct target *target)
     char *host = strip_scheme(target->owned);
     bool is_url = host != target->owned;
 
-    if (strstr(host, "://"))
+    const char *slash = strchr(host, '/');
+    if (has_scheme(host))
         return refuse_scheme(host);
-    if (strchr(host, '/') && !is_url) {
+    if (slash && is_url) {
+        complain(SCHEME "%.128s: a host and a port have no path", host);
+        return EXIT_USAGE;
+    }
+    if (slash) {
         if (!port)
             return resolve_path(host, target);
         complain("%.128s: a path has no port", host);
@@ -239,8 +252,10 @@ static int resolve_local(struct target *target)
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     char *host = strip_scheme(target->owned);
-    char *port = cut_port(host);
 
+    if (has_scheme(host))
+        return refuse_scheme(host);
+    char *port = cut_port(host);
     if (!port && strchr(host, ':')) {
         complain("--listen %.128s: an IPv6 address is in brackets and followed by its port, as [::1]:7777",
                  host);

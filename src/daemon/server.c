@@ -446,11 +446,13 @@ int server_run(const struct options *options, struct settings *settings, struct 
         /* What could say more than the stage's own line has said it already. */
         if (reports_first_error()[0] == '\0')
             report_system_error(stages[started].failure, -r);
-        notify_failed(-r, reports_first_error());
         server.exit_status = is_shortage(-r) ? EXIT_STATUS_SYSTEM : stages[started].exit_status;
     }
     while (started-- > 0)
         stages[started].stop(&server);
+    /* Telling takes a descriptor, and now there is one again. */
+    if (r < 0)
+        notify_failed(-r, reports_first_error());
     settings_free(server.settings);
     return server.exit_status;
 }

@@ -225,10 +225,14 @@ class Load(harness.TestCase):
                 time.sleep(0.02)
                 connection.sendall(data)
 
-        busy = document(bench("-d", "0.5", "-r", 100000000, "127.0.0.1", self.daemon.port, "--json"))["client"]
+        def busy_client():
+            client_part = document(bench("-d", "0.5", "-r", 100000000, "127.0.0.1", self.daemon.port, "--json"))["client"]
+            return client_part if client_part["busiest_thread"] >= 90 else None
+
+        # Others may take the CPU from it for a while.
+        busy = harness.wait_until(busy_client, "a run in which the client had a CPU for itself")
         with client.Server(slow) as server:
             idle = document(bench("-d", "0.5", "-n", 1, "127.0.0.1", server.port, "--json"))["client"]
-        self.assertGreaterEqual(busy["busiest_thread"], 90)
         self.assertTrue(busy["limited"])
         self.assertLess(idle["busiest_thread"], 50)
         self.assertFalse(idle["limited"])

@@ -187,7 +187,7 @@ class KernelMemory(harness.TestCase):
         for service in ("chargen", "echo"):
             with self.subTest(service=service), harness.Daemon(PATH_LISTENER % service, LOG) as daemon, \
                     contextlib.ExitStack() as stack:
-                clients = [stack.enter_context(connect_path(daemon)) for _ in range(self.COUNT)]
+                clients = [stack.enter_context(daemon.connect_path()) for _ in range(self.COUNT)]
 
                 def held():
                     return [struct.unpack("i", fcntl.ioctl(client, termios.FIONREAD, bytes(4)))[0] for client in clients]

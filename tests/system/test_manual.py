@@ -81,7 +81,7 @@ class Manual(machine.TestCase):
         """Those of the shell that has started the daemon."""
         script = "\n".join(f"{command} || exit 99\nsleep 0.5" for command in commands)
         log = f"{DIRECTORY}/signals"
-        process = self.start_shell(f"{{ tcpechod -l 127.0.0.1:7007 2>{log} &\nuntil grep -q ready: {log}; do sleep 0.1; done\n{script}\n"
+        process = self.start_shell(f"{{ tcpechod -l 127.0.0.1:0 2>{log} &\nuntil grep -q ready: {log}; do sleep 0.1; done\n{script}\n"
                                    "wait $!; }", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output, _ = process.communicate(timeout=harness.patience())
         self.assertEqual((process.returncode, output), (0, ""))
@@ -97,6 +97,8 @@ class Manual(machine.TestCase):
                     if re.match(r"tcpechod -l|systemd-socket-activate", command):
                         stack.close()
                         stack.enter_context(self.daemon(command))
+                    elif command.startswith("setsid tcpechod"):  # goes on when the terminal is closed
+                        self.run_client(f"{{ {command} until grep -q ready: log; do sleep 0.1; done; kill $!; wait $!; }}", told)
                     elif "$!" in command:
                         signals.append(command)
                     else:
