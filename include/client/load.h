@@ -24,7 +24,7 @@ struct load_plan {
     uint64_t threads;
     uint64_t count; /* messages of all connections together; 0: no limit */
     uint64_t rate;  /* messages a second of all together; 0: the next as soon as the answer is there */
-    uint64_t duration_usec;      /* with `rate`, what is due behind it is not sent */
+    uint64_t duration_usec;      /* with `rate`, what is due after it is not sent */
     uint64_t connect_usec;       /* patience for a connection to be made */
     uint64_t first_connect_nsec; /* what the first one took, which the caller made */
     uint64_t wait_usec;          /* patience for the last answers */
