@@ -625,7 +625,8 @@ START_TEST(options_that_the_socket_has_not)
     fault_disarm();
     ck_assert_int_eq(r, 0);
     ck_assert_str_eq(listener->lacks,
-                     "SO_OOBINLINE, TCP_USER_TIMEOUT, TCP_NODELAY, SO_KEEPALIVE, TCP_KEEPIDLE");
+                     "SO_OOBINLINE, TCP_USER_TIMEOUT, TCP_NODELAY, SO_KEEPALIVE, TCP_KEEPIDLE, "
+                     "TCP_NOTSENT_LOWAT");
     listener_close(listener);
 }
 END_TEST
