@@ -90,7 +90,7 @@ def early(connection):
     send_for_ever(connection, FORGED)
 
 
-SUMMARY = {"--ping": r"ping statistics ---\n\d+ messages transmitted",
+SUMMARY = {"--ping": r"ping statistics ---\n\d+ messages? transmitted",
            "--bench": r"wrong|broken|without an answer|messages",
            "--watch": r"longest gap"}
 

@@ -105,6 +105,7 @@ class Mode(TestCase):
     def test_a_reload_without_proc(self):
         """Then the mode stays, and the log says what it takes."""
         harness.needs_root()
+        harness.needs_unsanitized("a host without /proc")  # the leak sanitizer reads it
         wrapper = [harness.needs("unshare"), "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$@"', "sh"]
         daemon = self.daemon(wrapper=wrapper)
         daemon.write_config(f"listeners = ( {self.listener('0666')} ); {LOG}")
