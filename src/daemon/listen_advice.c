@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Flags of an address in /proc/net/if_inet6: IFA_F_ of <linux/if_addr.h>, rtnetlink(7). */
+/* Flags of an address in /proc/self/net/if_inet6: IFA_F_ of <linux/if_addr.h>, rtnetlink(7). */
 #define IS_DUPLICATE 0x08
 #define IS_TENTATIVE 0x40
 
@@ -112,7 +112,7 @@ static const char *path_advice(const char *path, int error, char *out)
  * has none, or cannot be asked. */
 static bool find_ipv6(const struct address *address, unsigned *flags, char interface[static IF_NAMESIZE])
 {
-    CLEANUP(close_stream) FILE *file = fopen("/proc/net/if_inet6", "re");
+    CLEANUP(close_stream) FILE *file = fopen("/proc/self/net/if_inet6", "re");
     char wanted[2 * sizeof address->ip + 1], line[128];
     for (size_t i = 0; i < sizeof address->ip; i++)
         snprintf(wanted + 2 * i, 3, "%02x", address->ip[i]);

@@ -328,7 +328,7 @@ static int await(const struct request *request, uint64_t patience_usec)
     bool is_taken = false;
     do {
         now = clock_monotonic_usec();
-        if (!is_taken && now >= ask_again) {
+        if (!is_taken && now >= ask_again && now < give_up) {
             int status = is_ready_for_sighup(request->daemon) ? ask(request) : 0;
             if (status != 0)
                 return status;

@@ -23,6 +23,8 @@
 
 /* How long listeners that close go on taking in those who had connected. */
 #define LAST_CLIENTS_USEC (500 * USEC_PER_MSEC)
+/* Between two looks at the clock lie one client or MOMENT_USEC. */
+#define LONG_PAUSE_USEC (100 * USEC_PER_MSEC)
 /* The least that each has of it, when others have used it up. */
 #define LAST_CLIENTS_LEAST_USEC (10 * USEC_PER_MSEC)
 
@@ -235,12 +237,27 @@ int acceptor_add(struct acceptor *acceptor, struct listener *listener)
     return 0;
 }
 
+/* The time for the last clients. */
+struct last_time {
+    uint64_t until_usec, looked_usec;
+};
+
+/* A time in which this process did not run does not count: it could not take anybody in. */
+static bool is_left(struct last_time *time)
+{
+    uint64_t now = clock_monotonic_usec();
+    if (now > time->looked_usec + LONG_PAUSE_USEC)
+        time->until_usec += now - time->looked_usec;
+    time->looked_usec = now;
+    return now < time->until_usec;
+}
+
 /* The backlog may hold more clients than the queue; the workers take those out in no time, if they turn at
  * all. */
-static enum reason await_room(struct acceptor *acceptor, uint64_t until_usec)
+static enum reason await_room(struct acceptor *acceptor, struct last_time *time)
 {
     enum reason full;
-    while ((full = fullness(acceptor)) == REASON_QUEUE_FULL && clock_monotonic_usec() < until_usec) {
+    while ((full = fullness(acceptor)) == REASON_QUEUE_FULL && is_left(time)) {
         worker_pool_flush(acceptor->pool);
         clock_sleep(MOMENT_USEC);
     }
@@ -249,29 +266,29 @@ static enum reason await_room(struct acceptor *acceptor, uint64_t until_usec)
 
 /* Whoever has connected is let in like anybody else, or refused as `draining` when there is no room. Bounded,
  * since clients may come as fast as they are taken in. */
-static void empty_backlog(struct acceptor *acceptor, struct listener *listener, uint64_t until_usec)
+static void empty_backlog(struct acceptor *acceptor, struct listener *listener, struct last_time *time)
 {
     uint64_t least = clock_monotonic_usec() + LAST_CLIENTS_LEAST_USEC;
-    if (until_usec < least)
-        until_usec = least;
-    while (clock_monotonic_usec() < until_usec) {
+    if (time->until_usec < least)
+        time->until_usec = least;
+    while (is_left(time)) {
         struct address client;
         int fd;
         int r = listener_accept(listener, &fd, &client);
         if (r == 0)
             admit_or_refuse(acceptor, listener, &client, fd,
-                            await_room(acceptor, until_usec) == REASON_NONE ? REASON_NONE : REASON_DRAINING);
+                            await_room(acceptor, time) == REASON_NONE ? REASON_NONE : REASON_DRAINING);
         else if (r != -ECONNABORTED)
             return;
     }
 }
 
 /* No handshake has begun for a while. */
-static void close_listener(struct acceptor *acceptor, struct listener *listener, uint64_t until_usec)
+static void close_listener(struct acceptor *acceptor, struct listener *listener, struct last_time *time)
 {
     /* Whoever passed it keeps it open. */
     if (!listener->passed_as)
-        empty_backlog(acceptor, listener, until_usec);
+        empty_backlog(acceptor, listener, time);
     event_set_remove(acceptor->set, &listener->source);
     list_remove(&listener->link);
     acceptor->listener_count--;
@@ -290,10 +307,11 @@ void acceptor_close_retired(struct acceptor *acceptor)
     if (list_is_empty(&acceptor->retired))
         return;
     clock_sleep(HANDSHAKE_USEC);
-    uint64_t until = clock_monotonic_usec() + LAST_CLIENTS_USEC;
+    uint64_t now = clock_monotonic_usec();
+    struct last_time time = {.until_usec = now + LAST_CLIENTS_USEC, .looked_usec = now};
     LIST_FOR_EACH(link, &acceptor->retired)
     {
-        close_listener(acceptor, CONTAINER_OF(link, struct listener, link), until);
+        close_listener(acceptor, CONTAINER_OF(link, struct listener, link), &time);
     }
     worker_pool_flush(acceptor->pool);
 }

@@ -47,7 +47,7 @@ static int check_listening(int fd)
  * tell: the sandbox of a service that opens none may forbid it. */
 static bool host_has_ipv6(void)
 {
-    return access("/proc/net/if_inet6", F_OK) == 0;
+    return access("/proc/self/net/if_inet6", F_OK) == 0;
 }
 
 static int read_ip_place(struct listener *listener, int fd, const struct sockaddr *sockaddr)

@@ -142,6 +142,21 @@ class Freeze(harness.TestCase):
             self.assertEqual(daemon.wait(), 0)
             self.assertEqual(daemon.count_log("did not finish"), 0, daemon.log())
 
+    def test_a_stop_takes_in_all_who_had_connected(self):
+        # Held up twice while it empties the backlog, for longer than it gives itself.
+        with harness.Daemon(ECHO, LOG, faults="") as daemon:
+            daemon.faults.arm("accept4@main:sleep=800:100,accept4@main:sleep=800:200")
+            with harness.Frozen(daemon.pid, 0.0):
+                self.clients = [daemon.connect() for _ in range(300)]
+                for client in self.clients:
+                    client.sendall(b"last")
+                daemon.send_signal(signal.SIGTERM)
+            self.assert_answered(self.clients, b"last")
+            for client in self.clients:
+                client.close()
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual([daemon.faults.hits(0), daemon.faults.hits(1)], [1, 1])
+
 
 if __name__ == "__main__":
     harness.main()
