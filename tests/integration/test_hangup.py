@@ -31,6 +31,7 @@ class Started:
         self.terminal, line = pty.openpty()
 
         def take_terminal():
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup(1)
             os.setsid()
             fcntl.ioctl(line, termios.TIOCSCTTY, 0)
 

@@ -148,6 +148,7 @@ END_TEST
 
 int main(void)
 {
+    signal(SIGHUP, SIG_DFL); /* the tests may run under nohup(1) */
     TCase *tests = tcase_create("hangup");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, told_once);
