@@ -30,22 +30,31 @@ struct event_source {
 
 #define EVENT_BATCH 128
 
+/* What one epoll_wait(2) has told. */
+struct event_batch {
+    struct epoll_event events[EVENT_BATCH];
+    int next, count; /* those from next on are still to be handed out */
+};
+
+/* Hands the next event to its source, unless that has been removed meanwhile. There must be one. */
+void event_batch_hand_out(struct event_batch *batch);
+
+/* Takes the source out of the epoll set of `epoll_fd` and of what is left of the batch. */
+void event_batch_remove(struct event_batch *batch, int epoll_fd, const struct event_source *source);
+
 struct event_loop {
     int epoll_fd;
     struct event_source wake_source; /* an eventfd(2) */
     atomic_bool wake_pending;        /* the eventfd is set already, so that many wakes cost one write */
     void (*on_wake)(struct event_loop *loop);
     struct timer_wheel wheel;
-    uint64_t
-        now; /* usec; read once a turn, after the wait: all that was ready then comes before the timers */
+    uint64_t now;     /* usec; read once a turn, after the wait: what was ready then goes before timers */
     pthread_t thread; /* whose loop it is */
     bool quit;
     atomic_bool turned; /* since event_loop_ask */
     unsigned sources;   /* registered, the wake-up's own not counted */
 
-    struct epoll_event batch[EVENT_BATCH];
-    int batch_next, batch_count; /* those from batch_next on are still to be handed out */
-
+    struct event_batch batch;
     struct busy_poll poll;
     struct batch_work batch_work; /* begun and ended by the loop's thread, if it wants it */
 };

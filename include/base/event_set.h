@@ -17,9 +17,7 @@ struct event_set {
     struct event_loop *loop;
     struct event_source source; /* the set itself */
     bool is_polled;
-
-    struct epoll_event batch[EVENT_BATCH];
-    int batch_next, batch_count; /* those from batch_next on are still to be handed out */
+    struct event_batch batch;
 };
 
 /* Polled from the start. Returns 0 or a negative errno (EMFILE, ENOMEM, ENOSPC) with nothing left to

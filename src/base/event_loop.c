@@ -12,6 +12,23 @@
 /* A wake that is lost may leave a client waiting for ever. */
 #define WAKE_TRIES 3
 
+void event_batch_hand_out(struct event_batch *batch)
+{
+    struct epoll_event event = batch->events[batch->next++];
+    struct event_source *source = event.data.ptr;
+    if (source)
+        source->ready(source, event.events);
+}
+
+void event_batch_remove(struct event_batch *batch, int epoll_fd, const struct event_source *source)
+{
+    for (int i = batch->next; i < batch->count; i++)
+        if (batch->events[i].data.ptr == source)
+            batch->events[i].data.ptr = NULL;
+    /* Fails only for what was never added, epoll_ctl(2). Were it so, the close that follows takes it out. */
+    (void)epoll_ctl(epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+}
+
 static void assert_own_thread(const struct event_loop *loop)
 {
     assert(pthread_equal(loop->thread, pthread_self()));
@@ -100,12 +117,8 @@ int event_loop_change(struct event_loop *loop, struct event_source *source, uint
 void event_loop_remove(struct event_loop *loop, struct event_source *source)
 {
     assert_own_thread(loop);
-    for (int i = loop->batch_next; i < loop->batch_count; i++)
-        if (loop->batch[i].data.ptr == source)
-            loop->batch[i].data.ptr = NULL;
+    event_batch_remove(&loop->batch, loop->epoll_fd, source);
     loop->sources--;
-    /* Fails only for what was never added, epoll_ctl(2). Were it so, the close that follows takes it out. */
-    (void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
 }
 
 /* epoll_wait(2) counts in milliseconds; rounded up, so that the timer is due when the wait is over. */
@@ -131,11 +144,11 @@ static int poll_busily(struct event_loop *loop, uint32_t usec)
     uint64_t next_timer = timer_wheel_next_usec(&loop->wheel);
     if (next_timer < end)
         end = next_timer;
-    int count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
+    int count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, 0);
     if (count == 0)
         busy_poll_wait(&loop->poll);
     while (count == 0 && clock_monotonic_usec() < end)
-        count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
+        count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, 0);
     busy_poll_end(&loop->poll, count != 0);
     return count;
 }
@@ -145,19 +158,16 @@ static int wait_for_events(struct event_loop *loop)
     uint32_t usec = busy_poll_begin(&loop->poll);
     int count = usec > 0 ? poll_busily(loop, usec) : 0;
     if (count == 0)
-        count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, timeout_msec(loop));
+        count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, timeout_msec(loop));
     return count < 0 ? -errno : count;
 }
 
 static void hand_out_events(struct event_loop *loop, int count)
 {
-    loop->batch_count = count;
-    for (loop->batch_next = 0; loop->batch_next < loop->batch_count;) {
-        struct epoll_event event = loop->batch[loop->batch_next++];
-        struct event_source *source = event.data.ptr;
-        if (source)
-            source->ready(source, event.events);
-    }
+    loop->batch.next = 0;
+    loop->batch.count = count;
+    while (loop->batch.next < loop->batch.count)
+        event_batch_hand_out(&loop->batch);
 }
 
 /* Hands out all that was ready at loop->now. This thread may not have run since it last waited (a stopped
@@ -170,7 +180,7 @@ static int look_first(struct event_loop *loop)
     unsigned looked = 0;
     int count = EVENT_BATCH;
     while (count == EVENT_BATCH && looked <= loop->sources) {
-        count = epoll_wait(loop->epoll_fd, loop->batch, EVENT_BATCH, 0);
+        count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, 0);
         if (count < 0)
             return -errno;
         looked += (unsigned)count;

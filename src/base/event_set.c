@@ -9,10 +9,10 @@
  * would tell of the others again. */
 static void refill(struct event_set *set)
 {
-    if (set->batch_next < set->batch_count)
+    if (set->batch.next < set->batch.count)
         return;
-    set->batch_next = 0;
-    set->batch_count = epoll_wait(set->source.fd, set->batch, EVENT_BATCH, 0);
+    set->batch.next = 0;
+    set->batch.count = epoll_wait(set->source.fd, set->batch.events, EVENT_BATCH, 0);
 }
 
 static void on_ready(struct event_source *source, uint32_t events)
@@ -21,12 +21,8 @@ static void on_ready(struct event_source *source, uint32_t events)
     (void)events;
     refill(set);
     /* An epoll_wait that failed counts as none: the next turn tries again. */
-    while (set->is_polled && set->batch_next < set->batch_count) {
-        struct epoll_event event = set->batch[set->batch_next++];
-        struct event_source *ready = event.data.ptr;
-        if (ready)
-            ready->ready(ready, event.events);
-    }
+    while (set->is_polled && set->batch.next < set->batch.count)
+        event_batch_hand_out(&set->batch);
 }
 
 int event_set_init(struct event_set *set, struct event_loop *loop)
@@ -60,11 +56,7 @@ int event_set_add(struct event_set *set, struct event_source *source)
 
 void event_set_remove(struct event_set *set, struct event_source *source)
 {
-    for (int i = set->batch_next; i < set->batch_count; i++)
-        if (set->batch[i].data.ptr == source)
-            set->batch[i].data.ptr = NULL;
-    /* Fails only for what was never added, epoll_ctl(2). Were it so, the close that follows takes it out. */
-    (void)epoll_ctl(set->source.fd, EPOLL_CTL_DEL, source->fd, NULL);
+    event_batch_remove(&set->batch, set->source.fd, source);
 }
 
 int event_set_poll(struct event_set *set, bool polls)

@@ -4,10 +4,10 @@
  * without the mutex: a slot is free only once `tail` has passed it, and `tail` is the writer's. It is woken
  * only when it sleeps, so a burst costs one system call. */
 #include "base/log.h"
-#include "base/plural.h"
 
 #include "base/clock.h"
 #include "base/log_sink.h"
+#include "base/plural.h"
 
 #include <errno.h>
 #include <inttypes.h>

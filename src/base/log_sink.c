@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/datagram.h"
 #include "base/escape.h"
+#include "base/plural.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -308,7 +309,7 @@ static void report_diverted(const atomic_bool *give_up)
     struct log_record notice;
     set_notice(&notice, LOG_LEVEL_NOTICE, diverted,
                "%" PRIu64 " message%s went to standard error because the journal did not take %s", diverted,
-               diverted == 1 ? "" : "s", diverted == 1 ? "it" : "them");
+               plural(diverted), diverted == 1 ? "it" : "them");
     if (write_journal(&notice, give_up) == 0)
         diverted = 0;
 }

@@ -32,8 +32,8 @@
 /* How long to wait, after the first wrong byte, for those that say what happened to it, however many come. */
 #define EVIDENCE_USEC (USEC_PER_SEC / 2)
 
-/* A server that has answered less than it got may be about to say more, and something on the way to it may
- * take a half-close for the end of all: so long may it be silent before ours. */
+/* A server whose answer is not as long as what it got may be about to say more, and something on the way to
+ * it may take a half-close for the end of all: so long may it be silent before ours. */
 #define HOLD_USEC (USEC_PER_SEC / 2)
 
 /* And however much it says: a server may talk on until it sees our end. */
@@ -59,10 +59,10 @@ struct conversation {
     struct answer_check *check; /* NULL: anything is right */
     bool at_terminal;           /* stdin is one */
     bool half_closed;           /* we have sent our FIN */
-    bool hung_up;          /* a Unix socket whose other side is closed: poll(2) says so again and again */
-    bool ended_after_ours; /* and then the other side has ended */
-    uint64_t said_all;     /* when our half-close was first held back; 0: not yet */
-    uint64_t heard;        /* when the other side was last heard, or its turn began */
+    bool ended_after_ours;      /* and then the other side has ended */
+    bool hung_up;      /* a Unix socket whose other side is closed: poll(2) says so again and again */
+    uint64_t said_all; /* when our half-close was first held back; 0: not yet */
+    uint64_t heard;    /* when the other side was last heard, or its turn began */
     uint64_t evidence_deadline; /* USEC_NEVER: nothing is wrong so far */
     char why[WHY_SIZE];         /* of an exit status; told once it is known that nothing says more */
 };

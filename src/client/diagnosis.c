@@ -1,6 +1,7 @@
 #include "client/diagnosis.h"
 
 #include "base/cleanup.h"
+#include "base/plural.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -279,16 +280,15 @@ const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_S
     int at = snprintf(out, FAULT_TEXT_SIZE, "byte %" PRIu64, fault->offset);
     char *rest = out + at;
     size_t room = FAULT_TEXT_SIZE - (size_t)at;
-    const char *plural = fault->length == 1 ? "" : "s";
 
     switch (fault->kind) {
     case FAULT_CUT:
         snprintf(rest, room,
                  ": the connection ended, and the last %" PRIu64 " byte%s of the answer had not come",
-                 fault->length, plural);
+                 fault->length, plural(fault->length));
         return out;
     case FAULT_SURPLUS:
-        snprintf(rest, room, ": %" PRIu64 " byte%s came %s", fault->length, plural,
+        snprintf(rest, room, ": %" PRIu64 " byte%s came %s", fault->length, plural(fault->length),
                  fault->offset > 0 ? "behind the whole answer" : "before anything was sent");
         return out;
     case FAULT_CASE:
@@ -298,7 +298,8 @@ const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_S
         at = snprintf(rest, room, ": what came is no part of what was sent");
         break;
     default:
-        at = snprintf(rest, room, ": %" PRIu64 " byte%s %s", fault->length, plural, what[fault->kind]);
+        at = snprintf(rest, room, ": %" PRIu64 " byte%s %s", fault->length, plural(fault->length),
+                      what[fault->kind]);
         break;
     }
     snprintf(rest + at, room - (size_t)at, " (0x%02x instead of 0x%02x)", fault->got, fault->wanted);
