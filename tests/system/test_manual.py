@@ -17,6 +17,11 @@ PORT = "37337"
 TIME = r"^ \d{10}$"
 
 
+def until_ready(log):
+    """For a shell that has just started the daemon in the background, which makes the log when its turn comes."""
+    return f"until grep -qs ready: {log}; do sleep 0.1; done"
+
+
 def displays():
     """[[(prompt, command, its output)]] of each display with commands, as a reader sees them."""
     with open(PAGE, encoding="utf-8") as file:
@@ -81,7 +86,7 @@ class Manual(machine.TestCase):
         """Those of the shell that has started the daemon."""
         script = "\n".join(f"{command} || exit 99\nsleep 0.5" for command in commands)
         log = f"{DIRECTORY}/signals"
-        process = self.start_shell(f"{{ tcpechod -l 127.0.0.1:0 2>{log} &\nuntil grep -q ready: {log}; do sleep 0.1; done\n{script}\n"
+        process = self.start_shell(f"{{ tcpechod -l 127.0.0.1:0 2>{log} &\n{until_ready(log)}\n{script}\n"
                                    "wait $!; }", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output, _ = process.communicate(timeout=harness.patience())
         self.assertEqual((process.returncode, output), (0, ""))
@@ -98,7 +103,7 @@ class Manual(machine.TestCase):
                         stack.close()
                         stack.enter_context(self.daemon(command))
                     elif command.startswith("setsid tcpechod"):  # goes on when the terminal is closed
-                        self.run_client(f"{{ {command} until grep -q ready: log; do sleep 0.1; done; kill $!; wait $!; }}", told)
+                        self.run_client(f"{{ {command} {until_ready('log')}; kill $!; wait $!; }}", told)
                     elif "$!" in command:
                         signals.append(command)
                     else:
