@@ -1,5 +1,7 @@
 #include "base/address.h"
 
+#include "base/units.h"
+
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
@@ -7,7 +9,6 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* What log.addresses = "prefix" shows: wide enough that it names an operator's network and not a household.
@@ -50,26 +51,11 @@ static void set_ipv6(struct address *address, const struct in6_addr *ip, uint32_
     address->scope = is_link_local(address->ip) ? scope : 0;
 }
 
-/* Decimal digits and nothing else: no sign, no space, no leading zero. Returns 0 or -EINVAL. */
-static int parse_number(const char *text, unsigned long max, unsigned long *out)
-{
-    size_t digits = strspn(text, "0123456789");
-    if (digits == 0 || text[digits] != '\0' || (text[0] == '0' && digits > 1))
-        return -EINVAL;
-
-    errno = 0;
-    unsigned long value = strtoul(text, NULL, 10);
-    if (errno != 0 || value > max)
-        return -EINVAL;
-    *out = value;
-    return 0;
-}
-
 /* An interface by its name or its number. Returns 0 or -EINVAL. */
 static int parse_scope(const char *text, uint32_t *out)
 {
-    unsigned long number = if_nametoindex(text);
-    if (number == 0 && (parse_number(text, INT_MAX, &number) < 0 || number == 0))
+    uint64_t number = if_nametoindex(text);
+    if (number == 0 && (units_parse_number(text, INT_MAX, &number) < 0 || number == 0))
         return -EINVAL;
     *out = (uint32_t)number;
     return 0;
@@ -250,8 +236,8 @@ int prefix_parse(const char *text, struct prefix *out)
 
     /* The length counts in the notation that was written, which for ::ffff:a.b.c.d has 128 bits. */
     bool mapped = parsed.base.family == AF_INET && strchr(bare, ':');
-    unsigned long bits = mapped ? BITS_V6 : family_bits(&parsed.base);
-    if (text[length] == '/' && parse_number(text + length + 1, bits, &bits) < 0)
+    uint64_t bits = mapped ? BITS_V6 : family_bits(&parsed.base);
+    if (text[length] == '/' && units_parse_number(text + length + 1, bits, &bits) < 0)
         return -EINVAL;
     if (mapped && bits < BITS_MAPPED)
         return -EDOM; /* ::ffff itself lies behind the length */

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/plural.h"
-#include "client/values.h"
+#include "base/units.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -158,7 +158,7 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     char size[SIZE_TEXT_SIZE];
 
     (void)fprintf(out, "%s: %" PRIu64 " connection%s, messages of %s", summary->peer, plan->connections,
-                  plural(plan->connections), value_format_size(plan->size, size));
+                  plural(plan->connections), units_format_size(plan->size, size));
     if (plan->rate > 0)
         (void)fprintf(out, ", %" PRIu64 " a second on a schedule", plan->rate);
     (void)fprintf(out, ", %.2f s%s\n", seconds(summary->elapsed_nsec),
@@ -168,7 +168,7 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     if (result->unanswered > 0)
         (void)fprintf(out, ", %" PRIu64 " not answered", result->unanswered);
     (void)fprintf(out, "\nbytes        %" PRIu64 " came back right, %s/s\n", result->bytes,
-                  value_format_size((uint64_t)per_second(result->bytes, summary), size));
+                  units_format_size((uint64_t)per_second(result->bytes, summary), size));
     print_latency(&result->latency, out);
     print_connections(summary, out);
     print_cost(summary, out);
@@ -210,7 +210,7 @@ void bench_complain(const struct bench_summary *summary)
                  " message%s had no answer: the connection was gone, or it was %s after the end (--wait); "
                  "that is in no percentile",
                  result->unanswered, plural(result->unanswered),
-                 value_format_duration(summary->plan->wait_usec, wait));
+                 units_format_duration(summary->plan->wait_usec, wait));
     else if (result->messages == 0)
         complain("not one message was answered");
 }

@@ -3,11 +3,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/plural.h"
+#include "base/units.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
 #include "client/output.h"
 #include "client/terminal.h"
-#include "client/values.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -292,7 +292,7 @@ static int fail_silent(struct conversation *c, uint64_t usec)
 
     return fail(c, EXIT_TIMED_OUT,
                 "%s has been silent for %s (%" PRIu64 " byte%s sent, %" PRIu64 " received)", c->terms->peer,
-                value_format_duration(usec, text), c->totals->sent, plural(c->totals->sent),
+                units_format_duration(usec, text), c->totals->sent, plural(c->totals->sent),
                 c->totals->received);
 }
 

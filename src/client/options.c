@@ -1,9 +1,9 @@
 #include "client/options.h"
 
+#include "base/units.h"
 #include "base/usage.h"
 #include "client/pattern.h"
 #include "client/terminal.h"
-#include "client/values.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -60,11 +60,11 @@ static int set_number(struct client_options *options, const struct option_row *r
     int r;
 
     if (row->type == OPTION_COUNT)
-        r = value_parse_quantity(text, &number);
+        r = units_parse_quantity(text, &number);
     else if (row->type == OPTION_SIZE)
-        r = value_parse_size(text, &number);
+        r = units_parse_size(text, &number);
     else
-        r = value_parse_duration(text, &number);
+        r = units_parse_duration(text, &number);
     if (r == 0 && number >= row->minimum && number <= row->maximum) {
         memcpy(field_of(options, row), &number, sizeof number);
         return 0;
@@ -74,9 +74,9 @@ static int set_number(struct client_options *options, const struct option_row *r
                      row->minimum, row->maximum);
     if (row->type == OPTION_SIZE)
         return usage("--%s %.64s: must be %s to %s, as 512, 64k or 1M", row->name, text,
-                     value_format_size(row->minimum, low), value_format_size(row->maximum, high));
+                     units_format_size(row->minimum, low), units_format_size(row->maximum, high));
     return usage("--%s %.64s: must be %s to %s, as 0.5, 250ms, 10s or 5m", row->name, text,
-                 value_format_duration(row->minimum, low), value_format_duration(row->maximum, high));
+                 units_format_duration(row->minimum, low), units_format_duration(row->maximum, high));
 }
 
 static int set_expectation(struct client_options *options, const struct option_row *row, const char *text)

@@ -3,13 +3,13 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/plural.h"
+#include "base/units.h"
 #include "client/conversation.h"
 #include "client/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
 #include "client/terminal.h"
-#include "client/values.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static void print_summary(const struct conversation_totals *totals, uint64_t use
 
     complain("%" PRIu64 " byte%s sent, %" PRIu64 " received%s in %s (%s/s)", totals->sent,
              plural(totals->sent), totals->received, checked ? ", every one right" : "",
-             value_format_duration(usec, time), value_format_size(a_second, rate));
+             units_format_duration(usec, time), units_format_size(a_second, rate));
 }
 
 int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_options *options)

@@ -3,10 +3,10 @@
 #include "base/address.h"
 #include "base/cleanup.h"
 #include "base/escape.h"
+#include "base/units.h"
 #include "client/exit_status.h"
 #include "client/options.h"
 #include "client/terminal.h"
-#include "client/values.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -77,7 +77,7 @@ static bool is_port(const char *port, uint64_t least)
 
     if (port[strspn(port, "0123456789")] != '\0')
         return true; /* a name, which getaddrinfo looks up */
-    return value_parse_count(port, &number) == 0 && number >= least && number <= UINT16_MAX;
+    return units_parse_count(port, &number) == 0 && number >= least && number <= UINT16_MAX;
 }
 
 static int refuse_port(const char *port, const char *allowed)

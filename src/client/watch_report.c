@@ -2,8 +2,8 @@
 
 #include "base/clock.h"
 #include "base/plural.h"
+#include "base/units.h"
 #include "client/json.h"
-#include "client/values.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -148,13 +148,13 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
 
     (void)fprintf(out, "%s: watched for %.2f s, a message and a new connection every %s\n", summary->peer,
                   (double)summary->elapsed_nsec / (double)NSEC_PER_SEC,
-                  value_format_duration(summary->interval_usec, interval));
+                  units_format_duration(summary->interval_usec, interval));
     (void)fprintf(out, "longest gap                   %s", latency_format(side->gap.longest_nsec, gap));
     if (side->gap.longest_nsec > 0)
         (void)fprintf(out, ", at %s, %.2f s into the watch (%s)", clock_format(side->gap.longest_at_nsec, at),
                       into_run(summary, &side->gap), side->name);
     (void)fprintf(out, "\ngaps over %-19s %" PRIu64 "\n",
-                  value_format_duration(summary->allowed_usec, allowed),
+                  units_format_duration(summary->allowed_usec, allowed),
                   summary->steady->gap.over + summary->comers->gap.over);
     for (size_t i = 0; i < FAILURES; i++)
         (void)fprintf(out, "%-29s %" PRIu64 "\n", failures[i].text, total(summary, failures[i].end));

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/streams.h"
+#include "base/units.h"
 #include "base/usage.h"
 #include "daemon/listener_settings.h"
 #include "daemon/setting_table.h"
@@ -46,22 +47,6 @@ static int no_memory(void)
     return usage("%s", strerror(ENOMEM));
 }
 
-/* Decimal digits without a leading zero, and no sign. Returns 0 or -EINVAL. */
-static int parse_number(const char *text, int64_t maximum, int64_t *out)
-{
-    size_t length = strlen(text);
-    int64_t number;
-
-    if (length == 0 || length > 9 || text[strspn(text, "0123456789")] != '\0' ||
-        (length > 1 && text[0] == '0'))
-        return -EINVAL;
-    number = strtol(text, NULL, 10);
-    if (number > maximum)
-        return -EINVAL;
-    *out = number;
-    return 0;
-}
-
 /* `spec` stays the caller's and must live as long as the options. */
 static int add_listener(struct options *options, const char *spec, const char *option)
 {
@@ -81,11 +66,11 @@ static int add_listener(struct options *options, const char *spec, const char *o
 
 static int add_port(struct options *options, const char *text)
 {
-    int64_t port;
+    uint64_t port;
     char **grown;
     char *spec;
 
-    if (parse_number(text, UINT16_MAX, &port) < 0)
+    if (units_parse_number(text, UINT16_MAX, &port) < 0)
         return usage("--port %.64s: must be 0 to 65535", text);
     grown = reallocarray(options->owned_texts, options->owned_count + 1, sizeof *grown);
     if (!grown)
@@ -101,9 +86,11 @@ static int set_workers(struct options *options, const char *text)
 {
     const struct setting_row *row = setting_find(SCOPE_GLOBAL, "workers", strlen("workers"));
     char expectation[SETTING_EXPECTATION_SIZE];
+    uint64_t workers;
 
-    if (parse_number(text, (int64_t)row->maximum, &options->workers) < 0)
+    if (units_parse_number(text, (uint64_t)row->maximum, &workers) < 0)
         return usage("--workers %.64s: %s", text, setting_expectation(row, expectation));
+    options->workers = (int64_t)workers;
     return 0;
 }
 
@@ -138,9 +125,9 @@ static int set_action(struct options *options, enum options_action action)
 
 static int set_daemon(struct options *options, const char *text)
 {
-    int64_t daemon;
+    uint64_t daemon;
 
-    if (parse_number(text, INT32_MAX, &daemon) < 0 || daemon == 0)
+    if (units_parse_number(text, INT32_MAX, &daemon) < 0 || daemon == 0)
         return usage("--reload %.64s: must be the process id of a tcpechod", text);
     options->daemon = (pid_t)daemon;
     return set_action(options, ACTION_RELOAD);

@@ -1,4 +1,4 @@
-#include "client/values.h"
+#include "base/units.h"
 
 #include "base/clock.h"
 #include "base/plural.h"
@@ -43,7 +43,7 @@ static uint64_t unit_factor(const struct unit *units, const char *name)
     return 0;
 }
 
-/* Digits from *text on, which moves behind them. Returns 0, or -EINVAL when there are none or too many. */
+/* Digits from *text on, which moves past them. Returns 0, or -EINVAL when there are none or too many. */
 static int take_digits(const char **text, uint64_t *out)
 {
     uint64_t value = 0;
@@ -58,7 +58,7 @@ static int take_digits(const char **text, uint64_t *out)
     return 0;
 }
 
-/* The digits behind a decimal point, as a part of `factor`; those too small to count must be zero. */
+/* The digits after a decimal point, as a part of `factor`; those too small to count must be zero. */
 static int take_fraction(const char **text, uint64_t *numerator, uint64_t *denominator)
 {
     *numerator = 0;
@@ -92,7 +92,7 @@ static int parse_with_unit(const char *text, const struct unit *units, bool is_e
     return 0;
 }
 
-int value_parse_count(const char *text, uint64_t *out)
+int units_parse_count(const char *text, uint64_t *out)
 {
     uint64_t value;
 
@@ -102,22 +102,32 @@ int value_parse_count(const char *text, uint64_t *out)
     return 0;
 }
 
-int value_parse_quantity(const char *text, uint64_t *out)
+int units_parse_number(const char *text, uint64_t maximum, uint64_t *out)
+{
+    uint64_t value;
+
+    if ((text[0] == '0' && text[1] != '\0') || units_parse_count(text, &value) < 0 || value > maximum)
+        return -EINVAL;
+    *out = value;
+    return 0;
+}
+
+int units_parse_quantity(const char *text, uint64_t *out)
 {
     return parse_with_unit(text, quantity_units, true, out);
 }
 
-int value_parse_size(const char *text, uint64_t *out)
+int units_parse_size(const char *text, uint64_t *out)
 {
     return parse_with_unit(text, size_units, false, out);
 }
 
-int value_parse_duration(const char *text, uint64_t *out)
+int units_parse_duration(const char *text, uint64_t *out)
 {
     return parse_with_unit(text, duration_units, false, out);
 }
 
-const char *value_format_duration(uint64_t usec, char out[static DURATION_TEXT_SIZE])
+const char *units_format_duration(uint64_t usec, char out[static DURATION_TEXT_SIZE])
 {
     static const struct unit shown[] = {{"h", 3600 * USEC_PER_SEC},
                                         {"min", 60 * USEC_PER_SEC},
@@ -133,7 +143,7 @@ const char *value_format_duration(uint64_t usec, char out[static DURATION_TEXT_S
     return out;
 }
 
-const char *value_format_size(uint64_t bytes, char out[static SIZE_TEXT_SIZE])
+const char *units_format_size(uint64_t bytes, char out[static SIZE_TEXT_SIZE])
 {
     static const char *const names[] = {"KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes / 1024;

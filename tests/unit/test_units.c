@@ -1,4 +1,4 @@
-#include "client/values.h"
+#include "base/units.h"
 
 #include "common.h"
 
@@ -39,7 +39,30 @@ START_TEST(counts)
         {"18446744073709551616", REFUSED},
         {"99999999999999999999", REFUSED},
     };
-    check_cases(value_parse_count, cases, COUNT_OF(cases));
+    check_cases(units_parse_count, cases, COUNT_OF(cases));
+}
+END_TEST
+
+static int parse_up_to_1024(const char *text, uint64_t *out)
+{
+    return units_parse_number(text, 1024, out);
+}
+
+START_TEST(numbers)
+{
+    static const struct value_case cases[] = {
+        {"0", 0},
+        {"9", 9},
+        {"1024", 1024},
+        {"1025", REFUSED},
+        {"18446744073709551616", REFUSED},
+        {"00", REFUSED},
+        {"07", REFUSED},
+        {"", REFUSED},
+        {"-1", REFUSED},
+        {"1k", REFUSED},
+    };
+    check_cases(parse_up_to_1024, cases, COUNT_OF(cases));
 }
 END_TEST
 
@@ -50,7 +73,7 @@ START_TEST(quantities)
         {".5k", 500},  {"2G", 2000000000}, {"1.5", REFUSED}, {"1.0001k", REFUSED}, {"10ki", REFUSED},
         {"", REFUSED}, {"k", REFUSED},
     };
-    check_cases(value_parse_quantity, cases, COUNT_OF(cases));
+    check_cases(units_parse_quantity, cases, COUNT_OF(cases));
 }
 END_TEST
 
@@ -81,7 +104,7 @@ START_TEST(sizes)
         {"1.0000000001k", REFUSED},
         {"17179869184G", REFUSED},
     };
-    check_cases(value_parse_size, cases, COUNT_OF(cases));
+    check_cases(units_parse_size, cases, COUNT_OF(cases));
 }
 END_TEST
 
@@ -112,7 +135,7 @@ START_TEST(durations)
         {"5124095577h", REFUSED},
         {"1.1234567891", REFUSED},
     };
-    check_cases(value_parse_duration, cases, COUNT_OF(cases));
+    check_cases(units_parse_duration, cases, COUNT_OF(cases));
 }
 END_TEST
 
@@ -129,7 +152,7 @@ START_TEST(durations_as_text)
     char text[DURATION_TEXT_SIZE];
 
     for (size_t i = 0; i < COUNT_OF(cases); i++)
-        ck_assert_str_eq(value_format_duration(cases[i].usec, text), cases[i].text);
+        ck_assert_str_eq(units_format_duration(cases[i].usec, text), cases[i].text);
 }
 END_TEST
 
@@ -152,14 +175,15 @@ START_TEST(sizes_as_text)
     char text[SIZE_TEXT_SIZE];
 
     for (size_t i = 0; i < COUNT_OF(cases); i++)
-        ck_assert_str_eq(value_format_size(cases[i].bytes, text), cases[i].text);
+        ck_assert_str_eq(units_format_size(cases[i].bytes, text), cases[i].text);
 }
 END_TEST
 
 int main(void)
 {
-    TCase *tests = tcase_create("values");
+    TCase *tests = tcase_create("units");
     tcase_add_test(tests, counts);
+    tcase_add_test(tests, numbers);
     tcase_add_test(tests, quantities);
     tcase_add_test(tests, sizes);
     tcase_add_test(tests, durations);
