@@ -11,8 +11,7 @@
  * one. */
 #pragma once
 
-#include "base/batch_work.h"
-#include "base/busy_poll.h"
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/timer_wheel.h"
 
@@ -55,8 +54,11 @@ struct event_loop {
     unsigned sources;   /* registered, the wake-up's own not counted */
 
     struct event_batch batch;
-    struct busy_poll poll;
-    struct batch_work batch_work; /* begun and ended by the loop's thread, if it wants it */
+
+    /* How long to look for events again and again before a sleep: what comes in that time is answered without
+     * the time that waking a thread takes, for the price of CPU. 0: not at all. Any thread */
+    _Atomic uint32_t busy_poll_usec;
+    struct backoff busy_poll_backoff;
 };
 
 /* `on_wake` runs on the loop's thread after one or more event_loop_wake. Returns 0 or a negative errno

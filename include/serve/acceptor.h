@@ -12,8 +12,8 @@
 
 #include "base/event_set.h"
 #include "base/list.h"
+#include "serve/accept_coalescing.h"
 #include "serve/admission.h"
-#include "serve/gathering.h"
 #include "serve/listener.h"
 #include "serve/reason.h"
 #include "serve/vacancy.h"
@@ -41,7 +41,7 @@ struct acceptor {
     uint64_t same_stretch_usec; /* a pause before then is the same stretch of overload as the last one */
     int spare_fd; /* given up for a moment to accept and close a client when there are no descriptors */
     uint64_t last_id;
-    struct gathering gathering;
+    struct accept_coalescing coalescing;
 
     uint64_t accepted;              /* admitted */
     uint64_t refused[REASON_COUNT]; /* closed at once */

@@ -18,8 +18,7 @@ struct worker_pool {
     unsigned started; /* running */
     struct conn_queue *queue;
     uint64_t *assigned; /* for each worker, the clients it was ever given */
-    struct poll_seats poll_seats;
-    bool *waiting; /* for each worker, whether clients wait that it was not woken for */
+    bool *waiting;      /* for each worker, whether clients wait that it was not woken for */
 };
 
 /* Returns 0, or a negative errno with nothing to release. The vacancy must outlive the pool. */
@@ -29,8 +28,8 @@ int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_de
  * worker_pool_stop in either case. */
 int worker_pool_start(struct worker_pool *pool);
 
-/* How long each loop polls before it sleeps, and how many at a time: see base/busy_poll.h. */
-void worker_pool_busy_poll(struct worker_pool *pool, uint32_t usec, unsigned at_once);
+/* How long each loop polls before it sleeps, base/event_loop.h. */
+void worker_pool_busy_poll(struct worker_pool *pool, uint32_t usec);
 
 /* Puts a client into the queue. Returns false when that is full; what `accepted` owns passes to the pool on
  * success only. The worker hears of it at worker_pool_flush. */

@@ -12,6 +12,9 @@
 /* A wake that is lost may leave a client waiting for ever. */
 #define WAKE_TRIES 3
 
+/* A loop that nobody talks to polls before every 65th sleep. */
+#define MOST_POLL_LOSSES 7
+
 void event_batch_hand_out(struct event_batch *batch)
 {
     struct epoll_event event = batch->events[batch->next++];
@@ -125,9 +128,6 @@ void event_loop_remove(struct event_loop *loop, struct event_source *source)
 static int timeout_msec(const struct event_loop *loop)
 {
     uint64_t next = timer_wheel_next_usec(&loop->wheel);
-    uint64_t next_look = batch_work_next_usec(&loop->batch_work);
-    if (next_look < next)
-        next = next_look;
     if (next == USEC_NEVER)
         return -1;
     uint64_t now = clock_monotonic_usec();
@@ -137,26 +137,30 @@ static int timeout_msec(const struct event_loop *loop)
     return msec < INT_MAX ? (int)msec : INT_MAX;
 }
 
-/* Looks without sleeping for a while. Returns what epoll_wait does. */
+/* Looks without sleeping for a while. Returns what epoll_wait(2) does. */
 static int poll_busily(struct event_loop *loop, uint32_t usec)
 {
     uint64_t end = clock_monotonic_usec() + usec;
     uint64_t next_timer = timer_wheel_next_usec(&loop->wheel);
     if (next_timer < end)
         end = next_timer;
-    int count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, 0);
-    if (count == 0)
-        busy_poll_wait(&loop->poll);
-    while (count == 0 && clock_monotonic_usec() < end)
+    int count;
+    do
         count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, 0);
-    busy_poll_end(&loop->poll, count != 0);
+    while (count == 0 && clock_monotonic_usec() < end);
+    if (count == 0)
+        backoff_lost(&loop->busy_poll_backoff, 1, MOST_POLL_LOSSES);
+    else
+        backoff_won(&loop->busy_poll_backoff);
     return count;
 }
 
 static int wait_for_events(struct event_loop *loop)
 {
-    uint32_t usec = busy_poll_begin(&loop->poll);
-    int count = usec > 0 ? poll_busily(loop, usec) : 0;
+    uint32_t usec = atomic_load_explicit(&loop->busy_poll_usec, memory_order_relaxed);
+    int count = 0;
+    if (usec > 0 && !backoff_skips(&loop->busy_poll_backoff))
+        count = poll_busily(loop, usec);
     if (count == 0)
         count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, timeout_msec(loop));
     return count < 0 ? -errno : count;
@@ -226,7 +230,6 @@ int event_loop_run(struct event_loop *loop)
         /* EINTR is what a stopped process wakes up with, signal(7): nothing was looked at. */
         if (r < 0 && r != -EINTR)
             return r;
-        batch_work_turn(&loop->batch_work, loop->now);
     }
     loop->quit = false;
     return 0;

@@ -20,7 +20,7 @@ uint64_t limits_raise_descriptors(void)
 
 uint64_t limits_room(uint64_t descriptors, unsigned workers, unsigned listeners)
 {
-    uint64_t own = SUNDRY_DESCRIPTORS + 4 + 5 * (uint64_t)workers + listeners;
+    uint64_t own = SUNDRY_DESCRIPTORS + 3 + 4 * (uint64_t)workers + listeners;
     return descriptors > own ? descriptors - own : 0;
 }
 
@@ -38,9 +38,4 @@ unsigned limits_cpus(void)
 {
     unsigned cpus = count_cpus(), limit = cpu_limit("");
     return cpus < limit ? cpus : limit;
-}
-
-unsigned limits_pollers(unsigned cpus)
-{
-    return cpus > 1 ? cpus - 1 : 1;
 }

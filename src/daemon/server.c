@@ -122,7 +122,7 @@ static void apply_settings(struct server *server, const struct settings *setting
     configure_log(settings);
     server->admission.source_prefix_v4 = (unsigned)settings->source_prefix_v4;
     server->admission.source_prefix_v6 = (unsigned)settings->source_prefix_v6;
-    worker_pool_busy_poll(&server->pool, (uint32_t)settings->busy_poll_usec, limits_pollers(limits_cpus()));
+    worker_pool_busy_poll(&server->pool, (uint32_t)settings->busy_poll_usec);
 }
 
 /* Returns how many clients the descriptor limit leaves room for. */
@@ -416,10 +416,8 @@ static void become_ready(struct server *server)
 
 static void serve(struct server *server)
 {
-    batch_work_begin(&server->loop.batch_work);
     become_ready(server);
     int r = event_loop_run(&server->loop);
-    batch_work_end(&server->loop.batch_work);
     if (r < 0) {
         report_system_error("cannot wait for events", -r);
         server->exit_status = EXIT_STATUS_SYSTEM;

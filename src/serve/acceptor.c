@@ -219,10 +219,10 @@ static void on_ready(struct event_source *source, uint32_t events)
     struct listener *listener = CONTAINER_OF(source, struct listener, source);
     struct acceptor *acceptor = listener->acceptor;
     (void)events;
-    uint32_t wait_usec = gathering_begin(&acceptor->gathering, acceptor->loop->now);
+    uint32_t wait_usec = accept_coalescing_begin(&acceptor->coalescing, acceptor->loop->now);
     if (wait_usec > 0)
         clock_sleep(wait_usec);
-    gathering_end(&acceptor->gathering, accept_batch(acceptor, listener));
+    accept_coalescing_end(&acceptor->coalescing, accept_batch(acceptor, listener));
 }
 
 int acceptor_add(struct acceptor *acceptor, struct listener *listener)

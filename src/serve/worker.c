@@ -82,10 +82,8 @@ static void *run(void *argument)
 {
     struct worker *worker = argument;
     atomic_store(&worker->tid, gettid());
-    batch_work_begin(&worker->loop.batch_work);
     sem_post(&worker->started);
     int r = event_loop_run(&worker->loop);
-    batch_work_end(&worker->loop.batch_work);
     /* A worker that cannot wait for events serves nobody; the main thread must hear of it. */
     atomic_store(&worker->failure, r);
     if (r < 0)

@@ -16,7 +16,7 @@ int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_de
     while (r == 0 && pool->count < workers) {
         r = worker_init(&pool->workers[pool->count], pool->count, pool->queue, vacancy);
         if (r == 0)
-            pool->workers[pool->count++].loop.poll.seats = &pool->poll_seats;
+            pool->count++;
     }
     if (r < 0)
         worker_pool_deinit(pool);
@@ -34,11 +34,10 @@ int worker_pool_start(struct worker_pool *pool)
     return 0;
 }
 
-void worker_pool_busy_poll(struct worker_pool *pool, uint32_t usec, unsigned at_once)
+void worker_pool_busy_poll(struct worker_pool *pool, uint32_t usec)
 {
-    atomic_store(&pool->poll_seats.limit, at_once);
     for (unsigned i = 0; i < pool->count; i++)
-        atomic_store(&pool->workers[i].loop.poll.usec, usec);
+        atomic_store(&pool->workers[i].loop.busy_poll_usec, usec);
 }
 
 static unsigned idlest_worker(const struct worker_pool *pool)

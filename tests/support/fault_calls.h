@@ -56,8 +56,6 @@
     X(recv)                                                                                                  \
     X(recvmsg)                                                                                               \
     X(sched_getaffinity)                                                                                     \
-    X(sched_getscheduler)                                                                                    \
-    X(sched_setscheduler)                                                                                    \
     X(sd_journal_sendv)                                                                                      \
     X(sd_listen_fds)                                                                                         \
     X(sd_listen_fds_with_names)                                                                              \

@@ -159,9 +159,6 @@ WRAP(int, sigaction, (int number, const struct sigaction *action, struct sigacti
      (number, action, old), FAIL_ERRNO)
 WRAP(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), (how, set, old), FAIL_RETURN)
 WRAP(int, sched_getaffinity, (pid_t pid, size_t size, cpu_set_t *set), (pid, size, set), FAIL_ERRNO)
-WRAP(int, sched_getscheduler, (pid_t pid), (pid), FAIL_ERRNO)
-WRAP(int, sched_setscheduler, (pid_t pid, int policy, const struct sched_param *parameters),
-     (pid, policy, parameters), FAIL_ERRNO)
 
 WRAP(struct tm *, gmtime_r, (const time_t *time, struct tm *out), (time, out), FAIL_NULL)
 WRAP(struct tm *, localtime_r, (const time_t *time, struct tm *out), (time, out), FAIL_NULL)

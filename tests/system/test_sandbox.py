@@ -35,7 +35,7 @@ class Analyze(machine.TestCase):
             self.assertEqual(output, "")
 
     def test_variants_are_without_a_fault(self):
-        for name in ("sockets-only.conf", "container.conf", "busy-clients.conf"):
+        for name in ("sockets-only.conf", "container.conf"):
             self.machine.drop_in(self.machine.read(EXAMPLES + name))
             output = self.machine.run("systemd-analyze", "verify", "--recursive-errors=no", "tcpechod.service").stdout
             self.assertEqual(output, "", name)
@@ -52,26 +52,6 @@ class Sandbox(machine.TestCase):
         self.assertEqual({fields[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")}, {"0000000000000400"})
         self.assertEqual(fields["NoNewPrivs"], "1")
         self.assertEqual(fields["Seccomp"], "2")
-
-    def load(self):
-        """Returns the policies that threads had under it."""
-        self.machine.systemctl("start", "tcpechod")
-        tasks = f"/proc/{self.machine.main_pid()}/task"
-        seen = set()
-        with self.machine.start("tcpecho", "--bench", "-n", "20", "-d", "3", "127.0.0.1", "7", stdin=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL) as client:
-            while client.poll() is None:
-                seen |= {os.sched_getscheduler(int(thread)) for thread in os.listdir(tasks)}
-                time.sleep(0.01)
-        self.assertEqual(client.returncode, 0)
-        return seen
-
-    def test_busy_threads_are_batch_work_with_a_drop_in(self):
-        self.machine.write(machine.CONF, "workers = 2;\nlisteners = ({ port = 7; address = \"127.0.0.1\"; });\n")
-        self.assertEqual(self.load(), {os.SCHED_OTHER})
-        self.machine.systemctl("stop", "tcpechod")
-        self.machine.drop_in(self.machine.read(EXAMPLES + "busy-clients.conf"), name="busy-clients.conf")
-        self.assertEqual(self.load(), {os.SCHED_OTHER, os.SCHED_BATCH})
 
     def test_container_variant_asks_for_nothing_that_a_container_may_forbid(self):
         self.machine.drop_in(self.machine.read(EXAMPLES + "container.conf"), name="container.conf")

@@ -144,15 +144,15 @@ START_TEST(more_than_a_batch)
 }
 END_TEST
 
-START_TEST(crowd_gathers)
+START_TEST(crowd_is_accepted_together)
 {
     start(256);
     unsigned long sleeps = 0;
     for (int tries = 0; tries < 100 && sleeps == 0; tries++) { /* on a slow machine there may be no crowd */
         int client = connect_to(port);
         ck_assert(becomes_readable(listener->source.fd));
-        acceptor.gathering.interval_usec = 1;
-        acceptor.gathering.turn_usec = clock_monotonic_usec();
+        acceptor.coalescing.interval_usec = 1;
+        acceptor.coalescing.turn_usec = clock_monotonic_usec();
         event_loop_wake(&rig.main_loop);
         fault_rules("nanosleep:count");
         int r = event_loop_run(&rig.main_loop);
@@ -694,7 +694,7 @@ int main(void)
     TCase *tests = tcase_create("acceptor");
     tcase_add_test(tests, admits);
     tcase_add_test(tests, more_than_a_batch);
-    tcase_add_test(tests, crowd_gathers);
+    tcase_add_test(tests, crowd_is_accepted_together);
     tcase_add_test(tests, full_queue_waits);
     tcase_add_test(tests, the_first_wait_is_told_however_early);
     tcase_add_test(tests, connection_limit_waits);

@@ -1,15 +1,15 @@
-#include "serve/gathering.h"
+#include "serve/accept_coalescing.h"
 
 #include "base/clock.h"
 
 #include "common.h"
 
-static struct gathering own;
+static struct accept_coalescing own;
 static uint64_t now_usec, random_state;
 
 static void setup(void)
 {
-    own = (struct gathering){0};
+    own = (struct accept_coalescing){0};
     now_usec = 3 * USEC_PER_SEC;
     random_state = 3;
 }
@@ -20,12 +20,12 @@ static unsigned share(unsigned each_usec, unsigned waiting)
 {
     unsigned waits = 0, turns = 0;
     for (uint64_t end = now_usec + 4 * USEC_PER_SEC; now_usec < end; turns++) {
-        uint32_t wait = gathering_begin(&own, now_usec);
+        uint32_t wait = accept_coalescing_begin(&own, now_usec);
         uint64_t time = (each_usec + wait) * (67 + next_random(&random_state) % 67) / 100;
         unsigned clients = (unsigned)(time / each_usec);
         if (clients == 0)
             clients = 1;
-        gathering_end(&own, wait > 0 && clients < waiting ? clients : wait > 0 ? waiting : 1);
+        accept_coalescing_end(&own, wait > 0 && clients < waiting ? clients : wait > 0 ? waiting : 1);
         now_usec += time;
         waits += wait > 0;
     }
@@ -68,7 +68,7 @@ START_TEST(alone_after_a_crowd)
 {
     share(30, 100);
     now_usec += USEC_PER_SEC;
-    ck_assert_uint_eq(gathering_begin(&own, now_usec), 0);
+    ck_assert_uint_eq(accept_coalescing_begin(&own, now_usec), 0);
 }
 END_TEST
 
@@ -76,16 +76,16 @@ END_TEST
 START_TEST(one_wait_a_turn)
 {
     share(30, 100);
-    ck_assert_uint_gt(gathering_begin(&own, now_usec), 0);
-    gathering_end(&own, 9);
-    ck_assert_uint_eq(gathering_begin(&own, now_usec), 0);
-    gathering_end(&own, 0);
+    ck_assert_uint_gt(accept_coalescing_begin(&own, now_usec), 0);
+    accept_coalescing_end(&own, 9);
+    ck_assert_uint_eq(accept_coalescing_begin(&own, now_usec), 0);
+    accept_coalescing_end(&own, 0);
 }
 END_TEST
 
 int main(void)
 {
-    TCase *tests = tcase_create("gathering");
+    TCase *tests = tcase_create("accept_coalescing");
     tcase_add_checked_fixture(tests, setup, NULL);
     tcase_add_test(tests, crowd);
     tcase_add_test(tests, few_who_wait);
