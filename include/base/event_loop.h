@@ -3,7 +3,7 @@
  *     event_loop_init -> event_loop_add ... -> event_loop_run (until event_loop_quit) -> event_loop_deinit
  *
  * A loop belongs to the thread that runs it, and every function asserts that, but event_loop_wake,
- * event_loop_ask and event_loop_has_turned, which any thread may call. Before
+ * event_loop_ping and event_loop_has_responded, which any thread may call. Before
  * event_loop_run the loop belongs to whoever initialised it.
  *
  * Level-triggered, because it needs no loop until EAGAIN and no re-arming: a source is registered once, and
@@ -50,8 +50,8 @@ struct event_loop {
     uint64_t now;     /* usec; read once a turn, after the wait: what was ready then goes before timers */
     pthread_t thread; /* whose loop it is */
     bool quit;
-    atomic_bool turned; /* since event_loop_ask */
-    unsigned sources;   /* registered, the wake-up's own not counted */
+    atomic_bool responded; /* since event_loop_ping */
+    unsigned sources;      /* registered, the wake-up's own not counted */
 
     struct event_batch batch;
 
@@ -106,7 +106,7 @@ void event_loop_own(struct event_loop *loop);
 /* Makes on_wake run soon. Any thread, also a signal handler. */
 void event_loop_wake(struct event_loop *loop);
 
-/* Asks for a sign of life: event_loop_has_turned is false until the loop comes round to it. Any thread, one
- * at a time. */
-void event_loop_ask(struct event_loop *loop);
-bool event_loop_has_turned(const struct event_loop *loop);
+/* Asks for a sign of life: event_loop_has_responded is false until the loop comes round to it. Any thread,
+ * one at a time. */
+void event_loop_ping(struct event_loop *loop);
+bool event_loop_has_responded(const struct event_loop *loop);

@@ -13,7 +13,7 @@ int listeners_start(struct acceptor *acceptor, const struct settings *settings,
                     struct passed_sockets *passed);
 
 /* All or nothing: every new socket is opened and every text copied before the first listener changes. A
- * listener whose address stays keeps its socket and its backlog; connections keep the terms that they were
+ * listener whose address stays keeps its socket and its backlog; connections keep what they were
  * accepted under. Settings that have no row for a socket that was passed are refused.
  *
  * Returns 0, or a negative errno with nothing changed and every failure reported: -EADDRINUSE and the like

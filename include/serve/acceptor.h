@@ -4,8 +4,8 @@
  *                              +------refused----> closed, counted, logged
  *
  * Full, under overload = "wait": the acceptor stops polling its listeners, and the kernel's backlog holds the
- * clients; the vacancy tells it when there is room. Under "refuse" it goes on accepting and closes each
- * client at once. It never polls or retries busily in either case.
+ * clients; the capacity signal tells it when there is room. Under "refuse" it goes on accepting and closes
+ * each client at once. It never polls or retries busily in either case.
  *
  * Main thread. The acceptor owns the descriptor from accept4(2) until it gives it away or closes it. */
 #pragma once
@@ -14,9 +14,9 @@
 #include "base/list.h"
 #include "serve/accept_coalescing.h"
 #include "serve/admission.h"
+#include "serve/capacity_signal.h"
 #include "serve/listener.h"
 #include "serve/reason.h"
-#include "serve/vacancy.h"
 #include "serve/worker_pool.h"
 
 #include <stdbool.h>
@@ -27,7 +27,7 @@ struct acceptor {
     struct event_set *set; /* the listeners' */
     struct worker_pool *pool;
     struct admission *admission;
-    struct vacancy *vacancy;
+    struct capacity_signal *capacity;
     struct list listeners;
     struct list retired;     /* between acceptor_retire and acceptor_close_retired */
     unsigned listener_count; /* of both */
@@ -51,13 +51,13 @@ struct acceptor {
 /* Returns 0 or a negative errno with nothing to release. Everything it is given must outlive it; the set is
  * empty, polled, and the acceptor's alone. */
 int acceptor_init(struct acceptor *acceptor, struct event_set *set, struct worker_pool *pool,
-                  struct admission *admission, struct vacancy *vacancy);
+                  struct admission *admission, struct capacity_signal *capacity);
 
 void acceptor_limit(struct acceptor *acceptor, bool refuses, uint64_t max_connections,
                     enum reason max_reason);
 
-/* Starts to poll the listener, which has its terms. Returns 0 with the listener owned by the acceptor, or a
- * negative errno with nothing changed. */
+/* Starts to poll the listener, which has its configuration. Returns 0 with the listener owned by the
+ * acceptor, or a negative errno with nothing changed. */
 int acceptor_add(struct acceptor *acceptor, struct listener *listener);
 
 /* No handshake begins on the listener any more. Follow it, and others, with acceptor_close_retired. */
@@ -67,7 +67,7 @@ void acceptor_retire(struct acceptor *acceptor, struct listener *listener);
  * its socket was passed: they stay there for whoever has it next. */
 void acceptor_close_retired(struct acceptor *acceptor);
 
-/* Polls the listeners again when there is room. Call when the vacancy's loop was woken. */
+/* Polls the listeners again when there is room. Call when the capacity signal's loop was woken. */
 void acceptor_resume(struct acceptor *acceptor);
 
 /* The daemon stops: every listener is retired and closed. */

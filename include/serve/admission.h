@@ -5,8 +5,8 @@
 #pragma once
 
 #include "base/address.h"
+#include "serve/peer_network_table.h"
 #include "serve/reason.h"
-#include "serve/source_table.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,7 +20,7 @@ struct admission_rules {
 };
 
 struct admission {
-    struct source_table sources;
+    struct peer_network_table sources;
     unsigned source_prefix_v4; /* in bits: what is one source */
     unsigned source_prefix_v6; /* but a link-local address is one by itself, with its interface */
 };
@@ -31,8 +31,8 @@ int admission_init(struct admission *admission, unsigned source_prefix_v4, unsig
 /* No connection may be left. */
 void admission_deinit(struct admission *admission);
 
-/* Returns REASON_NONE, with *source set to what the connection must release_source when it closes (NULL for
- * clients without an address, who are always let in), or REASON_DENIED or REASON_PER_SOURCE; or REASON_ERROR
- * when memory is short. */
+/* Returns REASON_NONE, with *source set to what the connection must peer_network_release when it closes (NULL
+ * for clients without an address, who are always let in), or REASON_DENIED or REASON_PER_SOURCE; or
+ * REASON_ERROR when memory is short. */
 enum reason admission_check(struct admission *admission, const struct admission_rules *rules,
-                            const struct address *client, struct source **source);
+                            const struct address *client, struct peer_network **source);

@@ -19,7 +19,7 @@
 
 #include "base/event_loop.h"
 #include "base/list.h"
-#include "serve/accepted.h"
+#include "serve/new_client.h"
 #include "serve/reason.h"
 #include "serve/service.h"
 
@@ -38,8 +38,8 @@ struct connection {
     struct timer timer;
     struct list link; /* in its worker's list */
     struct worker *worker;
-    struct terms *terms;
-    struct source *counted_source;
+    struct service_config *config;
+    struct peer_network *network;
     uint64_t id;
     uint64_t bytes_in, bytes_out;
     uint64_t accepted_usec;
@@ -56,12 +56,12 @@ struct connection {
     bool client_closed : 1; /* its FIN has been read */
     bool draining : 1;
     bool lingering : 1;
-    bool in_bulk : 1; /* the last read says that the next is better passed through than copied */
+    bool in_bulk : 1; /* the last read says that the next is better spliced than copied */
 };
 
 /* Makes a connection of a client that came out of the queue and serves it for the first time; it may be
- * closed already when this returns. What `accepted` owns is consumed always. */
-void connection_open(struct worker *worker, const struct accepted *accepted);
+ * closed already when this returns. What `new_client` owns is consumed always. */
+void connection_open(struct worker *worker, const struct new_client *new_client);
 
 /* The daemon stops: answers what has arrived by now, half-closes and lingers. May close and free the
  * connection. */

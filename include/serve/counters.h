@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct counters {
-    _Atomic uint64_t closed; /* connections; sequentially consistent: see serve/vacancy.h */
+    _Atomic uint64_t closed; /* connections; sequentially consistent: see serve/capacity_signal.h */
     _Atomic uint64_t closed_by[REASON_COUNT];
     _Atomic uint64_t bytes_in;
     _Atomic uint64_t bytes_out;

@@ -11,7 +11,7 @@
 #include "base/event_loop.h"
 #include "base/list.h"
 #include "serve/admission.h"
-#include "serve/terms.h"
+#include "serve/service_config.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,7 +19,7 @@
 #include <sys/types.h>
 
 /* Where to listen. */
-struct endpoint {
+struct listen_address {
     bool any;          /* every address, IPv4 and IPv6; else: */
     struct address at; /* with the port; or: */
     const char *path;  /* AF_UNIX; NULL otherwise */
@@ -42,16 +42,16 @@ struct listener {
     struct event_source source;
     struct list link;
     struct acceptor *acceptor;
-    uint64_t id;              /* unique for the life of the daemon, from 1 */
-    struct endpoint endpoint; /* `path` is the listener's own copy */
-    struct stat inode;        /* of the path: socket_path.h */
-    char *passed_as;          /* the service manager's name for a socket of its own; NULL: opened here */
-    uint16_t port;            /* that it is bound to, also when the kernel picked it; 0 for a path */
-    char name[128];           /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */
-    char lacks[128];          /* "SO_OOBINLINE, TCP_USER_TIMEOUT": options that this kind of socket has not */
-    bool is_stopped;          /* see listener_stop_handshakes */
-    bool without_v6;          /* 0.0.0.0 in place of `any`, on a host that has no IPv6 */
-    struct terms *terms;
+    uint64_t id;                          /* unique for the life of the daemon, from 1 */
+    struct listen_address listen_address; /* `path` is the listener's own copy */
+    struct stat inode;                    /* of the path: socket_path.h */
+    char *passed_as; /* the service manager's name for a socket of its own; NULL: opened here */
+    uint16_t port;   /* that it is bound to, also when the kernel picked it; 0 for a path */
+    char name[128];  /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */
+    char lacks[128]; /* "SO_OOBINLINE, TCP_USER_TIMEOUT": options that this kind of socket has not */
+    bool is_stopped; /* see listener_stop_handshakes */
+    bool without_v6; /* 0.0.0.0 in place of `any`, on a host that has no IPv6 */
+    struct service_config *config;
     struct admission_rules rules; /* the lists are the listener's own */
 };
 
@@ -62,8 +62,8 @@ struct listener *listener_new(void);
  * errno: -EADDRINUSE, -EACCES (a port under 1024), -EADDRNOTAVAIL, -EAFNOSUPPORT (no IPv6), -EPFNOSUPPORT
  * (this process may make no IP sockets at all), and others of socket(2), bind(2), ip(7) and unix(7). With
  * `shares`, sockets of this process that are open with listener_share may overlap. */
-int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
-                  struct listener **out);
+int listener_open(const struct listen_address *listen_address, const struct socket_settings *settings,
+                  bool shares, struct listener **out);
 
 /* Takes over a socket that the service manager has made, named `name` there. Its place is read from the
  * socket; the options wait for listener_configure. Returns 0 with *out owned by the caller and `fd` by the
@@ -83,13 +83,14 @@ void listener_share(struct listener *listener, bool shares);
  * Returns 0 or a negative errno. */
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings);
 
-/* Takes over the terms and the rules' lists. */
-void listener_set_terms(struct listener *listener, struct terms *terms, struct admission_rules *rules);
+/* Takes over the configuration and the rules' lists. */
+void listener_set_config(struct listener *listener, struct service_config *config,
+                         struct admission_rules *rules);
 
 /* Whether its socket can serve this endpoint; the mode of a path can be changed and does not matter. A
  * listener whose path was taken away or is somebody else's by now is not there any more, unless its socket
  * was passed: then the path is none of ours, and need not even be visible from here. */
-bool listener_is_at(const struct listener *listener, const struct endpoint *endpoint);
+bool listener_is_at(const struct listener *listener, const struct listen_address *listen_address);
 
 /* No handshake begins any more: the kernel drops what would (ip(7), IP_MINTTL), and those clients
  * try again or go elsewhere; a path is removed. Those who have begun can still be accepted in a moment. A

@@ -1,15 +1,15 @@
 /* A thread, its event loop and the connections that it serves until they close.
  *
- * Clients come out of the worker's lane of the queue when its loop is woken. The main thread asks for things
- * through `wanted`, and the worker sees it at its next turn. */
+ * Clients come out of the worker's own queue when its loop is woken. The main thread asks for things
+ * through `command`, and the worker sees it at its next turn. */
 #pragma once
 
 #include "base/event_loop.h"
 #include "base/list.h"
+#include "serve/capacity_signal.h"
 #include "serve/conn_queue.h"
 #include "serve/counters.h"
-#include "serve/pass_through.h"
-#include "serve/vacancy.h"
+#include "serve/splice_pipe.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -20,41 +20,43 @@
 #include <sys/types.h>
 
 /* What the main thread wants of a worker; each state is final but for the next. */
-enum worker_wanted {
+enum worker_command {
     WORKER_SERVES,
-    WORKER_DRAINS, /* answers what has arrived, closes every connection, and wakes the vacancy's loop */
-    WORKER_RESTS,  /* stops turning, with its connections intact, and ends its thread */
+    WORKER_DRAINS, /* answers what has arrived, closes every connection, and wakes the capacity signal's loop
+                    */
+    WORKER_STOPS,  /* stops turning, with its connections intact, and ends its thread */
 };
 
 struct worker {
     struct event_loop loop;
     pthread_t thread;
     sem_t started;
-    unsigned index; /* its lane, from 0 */
+    unsigned index; /* its queue, from 0 */
     struct conn_queue *queue;
-    struct vacancy *vacancy;
+    struct capacity_signal *capacity;
     struct list connections;
     uint8_t *scratch; /* every read lands here, and every answer is made here */
     size_t scratch_size;
-    struct pass_through pass_through;
+    struct splice_pipe splice_pipe;
     struct counters counters;
-    _Atomic int wanted;  /* enum worker_wanted; written by the main thread */
+    _Atomic int command; /* enum worker_wanted; written by the main thread */
     bool draining;       /* the worker has seen WORKER_DRAINS */
     atomic_bool drained; /* and has no connection left */
-    /* 0, or the negative errno that ended the loop unasked; the vacancy's loop is woken then */
+    /* 0, or the negative errno that ended the loop unasked; the acceptor's loop is woken then */
     _Atomic int failure;
     _Atomic pid_t tid; /* for a person with a debugger; 0 before the start */
 };
 
-/* Returns 0 or a negative errno with nothing to release. The queue and the vacancy must outlive the worker.
- * Main thread, like the rest but worker_scratch. */
-int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue, struct vacancy *vacancy);
+/* Returns 0 or a negative errno with nothing to release. The queue and the capacity signal must outlive the
+ * worker. Main thread, like the rest but worker_scratch. */
+int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
+                struct capacity_signal *capacity);
 
 /* Starts the thread, and waits until it has opened what it needs. Returns 0 or a negative errno (EAGAIN,
  * pthread_create(3)). */
 int worker_start(struct worker *worker);
 
-void worker_want(struct worker *worker, enum worker_wanted wanted);
+void worker_command(struct worker *worker, enum worker_command wanted);
 
 /* Waits for the thread of a worker that was asked to rest. Its connections are the caller's now. */
 void worker_join(struct worker *worker);
@@ -70,5 +72,5 @@ uint8_t *worker_scratch(struct worker *worker, size_t size);
  * the descriptor's close. */
 void worker_count_closed(struct worker *worker, enum reason reason);
 
-/* Closes a client that never became a connection, and counts and logs it. Consumes what `accepted` owns. */
-void worker_drop(struct worker *worker, const struct accepted *accepted, enum reason reason, int error);
+/* Closes a client that never became a connection, and counts and logs it. Consumes what `new_client` owns. */
+void worker_drop(struct worker *worker, const struct new_client *new_client, enum reason reason, int error);

@@ -50,7 +50,7 @@ static void on_wake_ready(struct event_source *source, uint32_t events)
     /* Cleared before on_wake looks around, so that a wake that comes meanwhile makes it look again; an
      * exchange, so that it sees all that the threads did whose wakes were spared the write. */
     atomic_exchange(&loop->wake_pending, false);
-    atomic_store(&loop->turned, true);
+    atomic_store(&loop->responded, true);
     loop->on_wake(loop);
 }
 
@@ -258,13 +258,13 @@ void event_loop_wake(struct event_loop *loop)
     atomic_store(&loop->wake_pending, false);
 }
 
-void event_loop_ask(struct event_loop *loop)
+void event_loop_ping(struct event_loop *loop)
 {
-    atomic_store(&loop->turned, false);
+    atomic_store(&loop->responded, false);
     event_loop_wake(loop);
 }
 
-bool event_loop_has_turned(const struct event_loop *loop)
+bool event_loop_has_responded(const struct event_loop *loop)
 {
-    return atomic_load(&loop->turned);
+    return atomic_load(&loop->responded);
 }

@@ -50,7 +50,7 @@ static int direct_wait_msec = DIRECT_WAIT_MSEC; /* how long a message without a 
  * `held_back`. */
 static _Atomic unsigned rate;
 static _Atomic uint64_t window;
-static _Atomic uint64_t held_back;
+static _Atomic uint64_t suppressed;
 static _Atomic unsigned held_back_by; /* the rate that did */
 
 static uint64_t window_of(uint64_t now_usec)
@@ -112,7 +112,7 @@ static void close_window(bool now)
             continue;
         if (limit != 0 && (uint32_t)old > limit) {
             atomic_store(&held_back_by, limit);
-            atomic_fetch_add(&held_back, (uint32_t)old - limit);
+            atomic_fetch_add(&suppressed, (uint32_t)old - limit);
         }
         return;
     }
@@ -123,7 +123,7 @@ static void report_held_back(bool now)
     static const struct log_kind kind = {.message_id = LOG_HELD_BACK_MESSAGE_ID};
 
     close_window(now);
-    uint64_t count = atomic_exchange(&held_back, 0);
+    uint64_t count = atomic_exchange(&suppressed, 0);
     if (count == 0)
         return;
     if (report_lost() < 0 || write_notice(&kind, LOG_LEVEL_NOTICE, LOG_NUMBER("TCPECHOD_HELD_BACK", count),
@@ -139,7 +139,7 @@ static void sleep_until_woken(void)
     uint64_t current = atomic_load(&window);
     unsigned limit = atomic_load(&rate);
 
-    if (atomic_load(&held_back) > 0)
+    if (atomic_load(&suppressed) > 0)
         return;
     ring.sleeping = true;
     if (limit != 0 && (uint32_t)current > limit) {

@@ -2,7 +2,7 @@
 
 #include "base/cpu_limit.h"
 #include "base/descriptor_limit.h"
-#include "daemon/reports.h"
+#include "daemon/daemon_log.h"
 
 #include <sched.h>
 #include <unistd.h>
@@ -14,7 +14,7 @@ uint64_t limits_raise_descriptors(void)
     uint64_t limit;
     int r = descriptor_limit_raise(&limit);
     if (r < 0)
-        report_descriptor_limit(limit, -r);
+        daemon_log_descriptor_limit(limit, -r);
     return limit;
 }
 

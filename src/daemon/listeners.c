@@ -1,7 +1,7 @@
 #include "daemon/listeners.h"
 
 #include "base/clock.h"
-#include "daemon/reports.h"
+#include "daemon/daemon_log.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -12,7 +12,7 @@
 struct plan {
     struct listener *listener; /* NULL: left out, since the host has no IPv6 */
     bool is_new;
-    struct terms *terms;
+    struct service_config *config;
     struct admission_rules rules;
 };
 
@@ -21,9 +21,9 @@ static uint64_t usec_or_never(double seconds)
     return seconds > 0 ? (uint64_t)(seconds * (double)USEC_PER_SEC) : USEC_NEVER;
 }
 
-static struct endpoint endpoint_of(const struct listener_settings *row)
+static struct listen_address listen_address_of(const struct listener_settings *row)
 {
-    return (struct endpoint){
+    return (struct listen_address){
         .any = row->any, .at = row->at, .path = row->path, .port = row->port, .mode = row->mode};
 }
 
@@ -48,10 +48,10 @@ static size_t length_of(const char *text)
     return text ? strlen(text) : 0;
 }
 
-static struct terms *make_terms(const struct settings *settings, const struct listener_settings *row,
-                                struct listener *listener)
+static struct service_config *make_config(const struct settings *settings,
+                                          const struct listener_settings *row, struct listener *listener)
 {
-    const struct terms terms = {
+    const struct service_config config = {
         .service = row->service,
         .params =
             {
@@ -68,7 +68,7 @@ static struct terms *make_terms(const struct settings *settings, const struct li
         .unsent_limit = (size_t)settings->unsent_limit,
         .listener = listener->name,
     };
-    return terms_new(&terms);
+    return service_config_new(&config);
 }
 
 static int copy_list(struct prefix_list *to, const struct prefix_list *from)
@@ -101,13 +101,13 @@ static bool is_planned(const struct plan *plans, size_t count, const struct list
 }
 
 /* One of these listeners that is at the row's address and that no row before it has taken. */
-static struct listener *find_at(const struct list *listeners, const struct endpoint *endpoint,
+static struct listener *find_at(const struct list *listeners, const struct listen_address *listen_address,
                                 const struct plan *plans, size_t planned)
 {
     LIST_FOR_EACH(link, listeners)
     {
         struct listener *listener = CONTAINER_OF(link, struct listener, link);
-        if (listener_is_at(listener, endpoint) && !is_planned(plans, planned, listener))
+        if (listener_is_at(listener, listen_address) && !is_planned(plans, planned, listener))
             return listener;
     }
     return NULL;
@@ -116,14 +116,14 @@ static struct listener *find_at(const struct list *listeners, const struct endpo
 /* "*:7" may be bound beside a 127.0.0.1:7 that is about to go, while both are open: see listener_share. Only
  * beside such a one: two listeners on one port, or another process's, stay an error. Returns whether there is
  * one. */
-static bool share_leaving(const struct acceptor *acceptor, const struct endpoint *endpoint,
+static bool share_leaving(const struct acceptor *acceptor, const struct listen_address *listen_address,
                           const struct plan *plans, size_t count)
 {
     bool found = false;
     LIST_FOR_EACH(link, &acceptor->listeners)
     {
         struct listener *listener = CONTAINER_OF(link, struct listener, link);
-        if (endpoint->path || listener->port == 0 || listener->port != endpoint->port ||
+        if (listen_address->path || listener->port == 0 || listener->port != listen_address->port ||
             is_planned(plans, count, listener))
             continue;
         listener_share(listener, true);
@@ -134,10 +134,10 @@ static bool share_leaving(const struct acceptor *acceptor, const struct endpoint
 
 /* A host may have no IPv6 at all, or none on its loopback interface (net.ipv6.conf.lo.disable_ipv6). What
  * listens there is left out, since nobody could connect to it. */
-static bool may_be_left_out(const struct endpoint *endpoint, int error)
+static bool may_be_left_out(const struct listen_address *listen_address, int error)
 {
-    return !endpoint->path && !endpoint->any && endpoint->at.family == AF_INET6 &&
-           address_is_loopback(&endpoint->at) && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL);
+    return !listen_address->path && !listen_address->any && listen_address->at.family == AF_INET6 &&
+           address_is_loopback(&listen_address->at) && (error == EAFNOSUPPORT || error == EADDRNOTAVAIL);
 }
 
 /* Finds what is there already: open, or `adopted` and not open yet, which the plan takes over. */
@@ -145,11 +145,11 @@ static void match_rows(const struct acceptor *acceptor, const struct list *adopt
                        const struct settings *settings, struct plan *plans)
 {
     for (size_t i = 0; i < settings->listener_count; i++) {
-        const struct endpoint endpoint = endpoint_of(&settings->listeners[i]);
-        plans[i].listener = find_at(&acceptor->listeners, &endpoint, plans, i);
+        const struct listen_address listen_address = listen_address_of(&settings->listeners[i]);
+        plans[i].listener = find_at(&acceptor->listeners, &listen_address, plans, i);
         if (plans[i].listener)
             continue;
-        plans[i].listener = find_at(adopted, &endpoint, plans, i);
+        plans[i].listener = find_at(adopted, &listen_address, plans, i);
         if (plans[i].listener) {
             list_remove(&plans[i].listener->link);
             plans[i].is_new = true;
@@ -166,7 +166,7 @@ static int check_served(const struct list *listeners, const struct settings *set
         const struct listener *listener = CONTAINER_OF(link, struct listener, link);
         if (!listener->passed_as || is_planned(plans, settings->listener_count, listener))
             continue;
-        report_not_served(listener, settings);
+        daemon_log_not_served(listener, settings);
         result = -EADDRNOTAVAIL;
     }
     return result;
@@ -178,23 +178,23 @@ static int plan_row(struct acceptor *acceptor, const struct settings *settings, 
 {
     const struct listener_settings *row = &settings->listeners[index];
     struct plan *plan = &plans[index];
-    const struct endpoint endpoint = endpoint_of(row);
+    const struct listen_address listen_address = listen_address_of(row);
     const struct socket_settings socket_settings = socket_settings_of(settings);
     if (plan->is_new) {
         int r = listener_configure(plan->listener, row->mode, &socket_settings);
         if (r < 0)
             return r;
     } else if (!plan->listener) {
-        bool shares = share_leaving(acceptor, &endpoint, plans, settings->listener_count);
-        int r = listener_open(&endpoint, &socket_settings, shares, &plan->listener);
-        if (r < 0 && may_be_left_out(&endpoint, -r))
+        bool shares = share_leaving(acceptor, &listen_address, plans, settings->listener_count);
+        int r = listener_open(&listen_address, &socket_settings, shares, &plan->listener);
+        if (r < 0 && may_be_left_out(&listen_address, -r))
             return -r;
         if (r < 0)
             return r;
         plan->is_new = true;
     }
-    plan->terms = make_terms(settings, row, plan->listener);
-    return plan->terms ? make_rules(row, plan->listener, &plan->rules) : -ENOMEM;
+    plan->config = make_config(settings, row, plan->listener);
+    return plan->config ? make_rules(row, plan->listener, &plan->rules) : -ENOMEM;
 }
 
 /* Every row that fails is reported, not only the first. */
@@ -214,7 +214,7 @@ static int plan_all(struct acceptor *acceptor, const struct list *adopted, const
     for (size_t i = 0; i < settings->listener_count; i++) {
         int r = plan_row(acceptor, settings, i, plans);
         if (r < 0) {
-            report_cannot_listen(&settings->listeners[i], -r);
+            daemon_log_cannot_listen(&settings->listeners[i], -r);
             result = r;
         }
         if (r > 0)
@@ -224,11 +224,11 @@ static int plan_all(struct acceptor *acceptor, const struct list *adopted, const
         opened += r == 0;
     }
     if (result == 0 && opened == 0) {
-        report_cannot_listen(&settings->listeners[0], left_out);
+        daemon_log_cannot_listen(&settings->listeners[0], left_out);
         return -left_out;
     }
     if (result == 0 && (no_ipv6 || left_out > 0))
-        report_no_ipv6(!no_ipv6);
+        daemon_log_no_ipv6(!no_ipv6);
     return result;
 }
 
@@ -237,7 +237,7 @@ static void drop_plans(struct plan *plans, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (plans[i].is_new)
             listener_close(plans[i].listener);
-        terms_unref(plans[i].terms);
+        service_config_unref(plans[i].config);
         free(plans[i].rules.allow.items);
         free(plans[i].rules.deny.items);
     }
@@ -250,11 +250,11 @@ static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (!plans[i].is_new)
             continue;
-        listener_set_terms(plans[i].listener, plans[i].terms, &plans[i].rules);
-        plans[i].terms = NULL;
+        listener_set_config(plans[i].listener, plans[i].config, &plans[i].rules);
+        plans[i].config = NULL;
         int r = acceptor_add(acceptor, plans[i].listener);
         if (r < 0) {
-            report_system_error("cannot wait for clients", -r);
+            daemon_log_system_error("cannot wait for clients", -r);
             while (i-- > 0)
                 if (plans[i].is_new) {
                     acceptor_retire(acceptor, plans[i].listener);
@@ -273,11 +273,11 @@ static void update_kept(struct plan *plan, const struct settings *settings, mode
     size_t told = strlen(plan->listener->lacks);
     int r = listener_configure(plan->listener, mode, &socket_settings);
     if (r < 0)
-        report_cannot_configure(plan->listener, -r);
+        daemon_log_cannot_configure(plan->listener, -r);
     if (strlen(plan->listener->lacks) > told)
-        report_lacking(plan->listener);
-    listener_set_terms(plan->listener, plan->terms, &plan->rules);
-    plan->terms = NULL;
+        daemon_log_lacking(plan->listener);
+    listener_set_config(plan->listener, plan->config, &plan->rules);
+    plan->config = NULL;
 }
 
 static void commit(struct acceptor *acceptor, const struct settings *settings, struct plan *plans)
@@ -293,10 +293,10 @@ static void commit(struct acceptor *acceptor, const struct settings *settings, s
         if (!plans[i].listener)
             continue;
         if (plans[i].is_new) {
-            report_listening(plans[i].listener,
-                             !settings->listeners[i].path && settings->listeners[i].port == 0);
+            daemon_log_listening(plans[i].listener,
+                                 !settings->listeners[i].path && settings->listeners[i].port == 0);
             if (plans[i].listener->lacks[0] != '\0')
-                report_lacking(plans[i].listener);
+                daemon_log_lacking(plans[i].listener);
         } else {
             update_kept(&plans[i], settings, settings->listeners[i].mode);
         }
@@ -316,7 +316,7 @@ static int apply(struct acceptor *acceptor, const struct list *adopted, const st
 {
     struct plan *plans = calloc(settings->listener_count, sizeof *plans);
     if (!plans) {
-        report_system_error("cannot read the listeners", ENOMEM);
+        daemon_log_system_error("cannot read the listeners", ENOMEM);
         return -ENOMEM;
     }
     int r = plan_all(acceptor, adopted, settings, plans);

@@ -4,12 +4,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/streams.h"
+#include "daemon/daemon_log.h"
 #include "daemon/hangup.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/problems.h"
 #include "daemon/reload_request.h"
-#include "daemon/reports.h"
 #include "daemon/server.h"
 #include "daemon/settings.h"
 #include "daemon/signals.h"
@@ -44,7 +44,7 @@ static int refuse(const struct options *options, const struct problems *problems
     if (options->action == ACTION_RUN) {
         notify_failed(EINVAL, problems->items[0].message);
         if (log_goes_to_journal()) {
-            report_problems(problems);
+            daemon_log_problems(problems);
             return EXIT_STATUS_SETTINGS;
         }
     }

@@ -1,8 +1,8 @@
 #include "daemon/manager.h"
 
 #include "base/clock.h"
+#include "daemon/daemon_log.h"
 #include "daemon/notify.h"
-#include "daemon/reports.h"
 
 #include <stdio.h>
 #include <string.h>

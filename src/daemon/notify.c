@@ -5,7 +5,7 @@
 #include "base/datagram.h"
 #include "base/escape.h"
 #include "base/log.h"
-#include "daemon/reports.h"
+#include "daemon/daemon_log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +56,7 @@ static bool tell(const char *state, int wait_msec)
         reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     /* Once, not with every STATUS=. */
     if (r < 0 && r != last_result)
-        report_cannot_notify(-r);
+        daemon_log_cannot_notify(-r);
     last_result = r;
     pthread_mutex_unlock(&lock);
     return true;

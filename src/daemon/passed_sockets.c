@@ -1,7 +1,7 @@
 #include "daemon/passed_sockets.h"
 
 #include "base/cleanup.h"
-#include "daemon/reports.h"
+#include "daemon/daemon_log.h"
 #include "serve/listener.h"
 
 #include <errno.h>
@@ -57,7 +57,7 @@ int passed_sockets_receive(struct passed_sockets *out)
         free_names(names, (size_t)count);
     }
     if (r < 0)
-        report_system_error(receive_failure(-r), -r);
+        daemon_log_system_error(receive_failure(-r), -r);
     return r;
 }
 
@@ -125,7 +125,7 @@ int passed_sockets_adopt(struct passed_sockets *passed, struct list *listeners)
             continue;
         int r = listener_adopt(item->fd, item->name, &listener);
         if (r < 0) {
-            report_cannot_adopt(item->fd, item->name, describe(item->fd, -r), -r);
+            daemon_log_cannot_adopt(item->fd, item->name, describe(item->fd, -r), -r);
             result = r;
             continue;
         }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/event_loop.h"
 #include "base/log.h"
+#include "daemon/daemon_log.h"
 #include "daemon/limits.h"
 #include "daemon/listeners.h"
 #include "daemon/manager.h"
@@ -11,13 +12,12 @@
 #include "daemon/passed_sockets.h"
 #include "daemon/problems.h"
 #include "daemon/reload_request.h"
-#include "daemon/reports.h"
 #include "daemon/setting_table.h"
 #include "daemon/signals.h"
 #include "daemon/watchdog.h"
 #include "serve/acceptor.h"
 #include "serve/admission.h"
-#include "serve/events.h"
+#include "serve/connection_log.h"
 #include "serve/worker_pool.h"
 
 #include <errno.h>
@@ -37,7 +37,7 @@ struct server {
     uint64_t descriptors; /* the limit */
     struct passed_sockets passed;
     struct event_loop loop;
-    struct vacancy vacancy;
+    struct capacity_signal capacity;
     struct signals signals;
     struct admission admission;
     struct worker_pool pool;
@@ -74,7 +74,7 @@ static void start_stopping(struct server *server, const char *why)
 {
     server->stopping = true;
     manager_stopping(&server->manager);
-    report_stopping(why, worker_pool_connections(&server->pool));
+    daemon_log_stopping(why, worker_pool_connections(&server->pool));
     uint64_t timeout = (uint64_t)(server->settings->drain_timeout * (double)USEC_PER_SEC);
     drain_until(server, clock_monotonic_usec() + timeout);
     acceptor_stop(&server->acceptor);
@@ -88,7 +88,7 @@ static void check_workers(struct server *server)
     unsigned worker;
     int failure = worker_pool_failure(&server->pool, &worker);
     if (failure < 0 && server->exit_status == 0) {
-        report_system_error("a worker cannot wait for events", -failure);
+        daemon_log_system_error("a worker cannot wait for events", -failure);
         server->exit_status = EXIT_STATUS_SYSTEM;
         event_loop_quit(&server->loop);
     }
@@ -113,7 +113,7 @@ static void configure_log(const struct settings *settings)
         .rate = (unsigned)settings->log_rate,
     };
     log_configure(&log);
-    events_configure(settings->log_connections, (enum address_detail)settings->log_addresses);
+    connection_log_configure(settings->log_connections, (enum address_detail)settings->log_addresses);
 }
 
 /* What a reload may change, but for the listeners. */
@@ -134,7 +134,7 @@ static uint64_t apply_limits(struct server *server, const struct settings *setti
     acceptor_limit(&server->acceptor, settings->overload == OVERLOAD_REFUSE, is_bounded ? asked : room,
                    is_bounded ? REASON_MAX_CONNECTIONS : REASON_DESCRIPTOR_LIMIT);
     if (room > 0)
-        report_room(room, asked);
+        daemon_log_room(room, asked);
     return room;
 }
 
@@ -150,7 +150,7 @@ static void keep_until_restart(const struct settings *in_force, struct settings 
     while ((row = setting_next_restart(in_force, wanted, row))) {
         int64_t *value = setting_field(row, wanted);
         int64_t kept = *(const int64_t *)setting_field_const(row, in_force);
-        report_needs_restart(row->name, kept, *value);
+        daemon_log_needs_restart(row->name, kept, *value);
         *value = kept;
     }
 }
@@ -164,18 +164,18 @@ static int reload(struct server *server)
     CLEANUP(settings_freep) struct settings *settings = NULL;
     const char *file = server->options->config;
     if (settings_load(server->options, &problems, &settings) < 0) {
-        report_problems(&problems);
-        report_reload_failed(file);
+        daemon_log_problems(&problems);
+        daemon_log_reload_failed(file);
         return EXIT_STATUS_SETTINGS;
     }
     if (limits_room(server->descriptors, server->pool.count, (unsigned)settings->listener_count) == 0) {
-        report_system_error(no_room, EMFILE);
-        report_reload_failed(file);
+        daemon_log_system_error(no_room, EMFILE);
+        daemon_log_reload_failed(file);
         return EXIT_STATUS_SYSTEM;
     }
     int r = listeners_apply(&server->acceptor, settings);
     if (r < 0) {
-        report_reload_failed(file);
+        daemon_log_reload_failed(file);
         return is_shortage(-r) ? EXIT_STATUS_SYSTEM : EXIT_STATUS_CANNOT_LISTEN;
     }
     keep_until_restart(server->settings, settings);
@@ -183,7 +183,7 @@ static int reload(struct server *server)
     apply_limits(server, settings);
     settings_free(server->settings);
     server->settings = TAKE_PTR(settings);
-    report_reloaded(file, !server->settings->from_file, server->acceptor.listener_count);
+    daemon_log_reloaded(file, !server->settings->from_file, server->acceptor.listener_count);
     return 0;
 }
 
@@ -191,21 +191,21 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
 {
     int r = reload_take(info, &server->reload_reply);
     if (r < 0)
-        report_reload_unasked(-r);
+        daemon_log_reload_unasked(-r);
     if (r != 0)
         return;
     int status = EXIT_STATUS_SYSTEM;
     const char *errors = "not reloaded: the daemon is stopping\n";
     if (!server->stopping) {
-        reports_begin(false);
+        daemon_log_begin(false);
         manager_reloading(&server->manager);
         status = reload(server);
-        manager_reloaded(&server->manager, status == 0 ? "" : reports_first_error());
-        errors = reports_errors();
+        manager_reloaded(&server->manager, status == 0 ? "" : daemon_log_first_error());
+        errors = daemon_log_errors();
     }
     r = reload_answer(&server->reload_reply, status, errors);
     if (r < 0)
-        report_reload_unanswered(-r);
+        daemon_log_reload_unanswered(-r);
 }
 
 static void stop_without_terminal(struct server *server)
@@ -224,9 +224,9 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
         else
             start_stopping(server, number == SIGTERM ? "SIGTERM" : "SIGINT");
     } else if (number == SIGUSR1) {
-        report_counters(&server->acceptor, &server->pool);
+        daemon_log_counters(&server->acceptor, &server->pool);
     } else if (number == SIGUSR2) {
-        report_no_handover();
+        daemon_log_no_handover();
     } else if (number == SIGHUP) {
         if (hangup_has_come(server->hangup))
             stop_without_terminal(server);
@@ -264,7 +264,7 @@ static void stop_log(struct server *server)
 
 static int make_loop(struct server *server)
 {
-    server->vacancy.loop = &server->loop;
+    server->capacity.loop = &server->loop;
     timer_init(&server->drain_timer, on_drain_timer);
     int r = event_loop_init(&server->loop, on_wake);
     if (r < 0)
@@ -324,7 +324,7 @@ static void free_admission(struct server *server)
 static int make_pool(struct server *server)
 {
     unsigned workers = server->settings->workers > 0 ? (unsigned)server->settings->workers : limits_cpus();
-    return worker_pool_init(&server->pool, workers, (size_t)server->settings->queue_depth, &server->vacancy);
+    return worker_pool_init(&server->pool, workers, (size_t)server->settings->queue_depth, &server->capacity);
 }
 
 static void free_pool(struct server *server)
@@ -332,15 +332,15 @@ static void free_pool(struct server *server)
     uint64_t cut = worker_pool_connections(&server->pool);
     worker_pool_deinit(&server->pool);
     if (server->stopping)
-        report_stopped(cut);
+        daemon_log_stopped(cut);
 }
 
 static int make_acceptor(struct server *server)
 {
     int r = acceptor_init(&server->acceptor, &server->listener_set, &server->pool, &server->admission,
-                          &server->vacancy);
+                          &server->capacity);
     if (r < 0 && r != -EMFILE)
-        report_no_null(-r);
+        daemon_log_no_null(-r);
     return r;
 }
 
@@ -405,8 +405,8 @@ static const struct stage {
 
 static void become_ready(struct server *server)
 {
-    reports_begin(false);
-    report_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
+    daemon_log_begin(false);
+    daemon_log_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
     manager_init(&server->manager, &server->loop, &server->acceptor, &server->pool);
     manager_ready(&server->manager);
     /* Without it the service goes on, for as long as its manager lets it. */
@@ -419,7 +419,7 @@ static void serve(struct server *server)
     become_ready(server);
     int r = event_loop_run(&server->loop);
     if (r < 0) {
-        report_system_error("cannot wait for events", -r);
+        daemon_log_system_error("cannot wait for events", -r);
         server->exit_status = EXIT_STATUS_SYSTEM;
     }
     watchdog_stop(&server->watchdog);
@@ -431,7 +431,7 @@ int server_run(const struct options *options, struct settings *settings, struct 
     struct server server = {
         .options = options, .settings = settings, .hangup = hangup, .reload_reply = RELOAD_REPLY_NONE};
     configure_log(settings);
-    reports_begin(true);
+    daemon_log_begin(true);
     server.descriptors = limits_raise_descriptors();
 
     size_t started = 0;
@@ -442,15 +442,15 @@ int server_run(const struct options *options, struct settings *settings, struct 
         serve(&server);
     } else {
         /* What could say more than the stage's own line has said it already. */
-        if (reports_first_error()[0] == '\0')
-            report_system_error(stages[started].failure, -r);
+        if (daemon_log_first_error()[0] == '\0')
+            daemon_log_system_error(stages[started].failure, -r);
         server.exit_status = is_shortage(-r) ? EXIT_STATUS_SYSTEM : stages[started].exit_status;
     }
     while (started-- > 0)
         stages[started].stop(&server);
     /* Telling takes a descriptor, and now there is one again. */
     if (r < 0)
-        notify_failed(-r, reports_first_error());
+        notify_failed(-r, daemon_log_first_error());
     settings_free(server.settings);
     return server.exit_status;
 }

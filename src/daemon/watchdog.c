@@ -1,8 +1,8 @@
 #include "daemon/watchdog.h"
 
 #include "base/clock.h"
+#include "daemon/daemon_log.h"
 #include "daemon/notify.h"
-#include "daemon/reports.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -15,7 +15,7 @@
 /* The main thread is asked first: it is the one that gives the others work. Returns whether one is stuck. */
 static bool find_stuck(const struct watchdog *watchdog, char name[static NAME_SIZE], pid_t *thread)
 {
-    if (!event_loop_has_turned(watchdog->main)) {
+    if (!event_loop_has_responded(watchdog->main)) {
         snprintf(name, NAME_SIZE, "the acceptor");
         *thread = getpid();
         return true;
@@ -31,8 +31,8 @@ static bool find_stuck(const struct watchdog *watchdog, char name[static NAME_SI
 void watchdog_ask(struct watchdog *watchdog)
 {
     watchdog->asked_usec = clock_monotonic_usec();
-    event_loop_ask(watchdog->main);
-    worker_pool_ask(watchdog->pool);
+    event_loop_ping(watchdog->main);
+    worker_pool_ping(watchdog->pool);
 }
 
 /* The manager ends the process as soon as it is told, and the log has a thread of its own: without a moment
@@ -54,7 +54,7 @@ uint64_t watchdog_look(struct watchdog *watchdog)
     }
     if (is_stuck && watchdog->is_late && !watchdog->is_told) {
         watchdog->is_told = true;
-        report_stuck(name, thread, clock_monotonic_usec() - watchdog->asked_usec);
+        daemon_log_stuck(name, thread, clock_monotonic_usec() - watchdog->asked_usec);
         let_log_write();
         notify_stuck();
     }
@@ -90,7 +90,7 @@ bool watchdog_init(struct watchdog *watchdog, struct event_loop *main, struct wo
     *watchdog = (struct watchdog){.main = main, .pool = pool};
     int r = sd_watchdog_enabled(0, &watchdog->time_usec);
     if (r < 0)
-        report_watchdog_off("cannot read $WATCHDOG_USEC and $WATCHDOG_PID", -r);
+        daemon_log_watchdog_off("cannot read $WATCHDOG_USEC and $WATCHDOG_PID", -r);
     return r > 0;
 }
 
@@ -100,7 +100,7 @@ int watchdog_start(struct watchdog *watchdog)
     pthread_cond_init(&watchdog->stop, NULL);
     int r = -pthread_create(&watchdog->thread, NULL, run, watchdog);
     if (r < 0) {
-        report_watchdog_off("cannot start its thread", -r);
+        daemon_log_watchdog_off("cannot start its thread", -r);
         return r;
     }
     pthread_setname_np(watchdog->thread, "watchdog");

@@ -2,7 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "serve/events.h"
+#include "serve/connection_log.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -42,7 +42,7 @@ static void on_retry(struct timer *timer)
 }
 
 int acceptor_init(struct acceptor *acceptor, struct event_set *set, struct worker_pool *pool,
-                  struct admission *admission, struct vacancy *vacancy)
+                  struct admission *admission, struct capacity_signal *capacity)
 {
     int spare_fd = open_spare();
     if (spare_fd < 0)
@@ -52,7 +52,7 @@ int acceptor_init(struct acceptor *acceptor, struct event_set *set, struct worke
         .set = set,
         .pool = pool,
         .admission = admission,
-        .vacancy = vacancy,
+        .capacity = capacity,
         .spare_fd = spare_fd,
     };
     list_init(&acceptor->listeners);
@@ -84,7 +84,7 @@ static void poll_listeners(struct acceptor *acceptor, bool polls)
     acceptor->paused = !polls;
     int r = event_set_poll(acceptor->set, polls);
     if (r < 0) {
-        event_accept_failed("any listener", -r);
+        connection_log_accept_failed("any listener", -r);
         acceptor->paused = true; /* or the retry would find nothing to do */
         event_loop_arm(acceptor->loop, &acceptor->retry, acceptor->loop->now + RETRY_USEC);
     }
@@ -94,8 +94,8 @@ static void pause_for(struct acceptor *acceptor, enum reason reason)
 {
     acceptor->waits[reason]++;
     if (acceptor->loop->now >= acceptor->same_stretch_usec)
-        event_waiting(reason, worker_pool_connections(acceptor->pool),
-                      conn_queue_length(acceptor->pool->queue));
+        connection_log_waiting(reason, worker_pool_connections(acceptor->pool),
+                               conn_queue_length(acceptor->pool->queue));
     poll_listeners(acceptor, false);
 }
 
@@ -104,7 +104,7 @@ void acceptor_resume(struct acceptor *acceptor)
     if (!acceptor->paused)
         return;
     if (!acceptor->refuses && fullness(acceptor) != REASON_NONE) {
-        vacancy_await(acceptor->vacancy);
+        capacity_signal_await(acceptor->capacity);
         if (fullness(acceptor) != REASON_NONE)
             return;
     }
@@ -119,7 +119,7 @@ static void refuse(struct acceptor *acceptor, const struct listener *listener, c
                    int fd, enum reason reason)
 {
     acceptor->refused[reason]++;
-    event_refused(client, listener->name, listener->terms->service->name, reason);
+    connection_log_refused(client, listener->name, listener->config->service->name, reason);
     close(fd);
 }
 
@@ -127,24 +127,24 @@ static void refuse(struct acceptor *acceptor, const struct listener *listener, c
 static void admit_or_refuse(struct acceptor *acceptor, const struct listener *listener,
                             const struct address *client, int fd, enum reason full)
 {
-    struct source *source;
+    struct peer_network *source;
     enum reason reason = admission_check(acceptor->admission, &listener->rules, client, &source);
     if (reason == REASON_NONE)
         reason = full;
     if (reason != REASON_NONE) {
-        release_source(source);
+        peer_network_release(source);
         refuse(acceptor, listener, client, fd, reason);
         return;
     }
-    const struct accepted accepted = {
+    const struct new_client new_client = {
         .fd = fd,
-        .terms = terms_ref(listener->terms),
-        .source = source,
+        .config = service_config_ref(listener->config),
+        .network = source,
         .client = *client,
         .id = ++acceptor->last_id,
         .accepted_usec = acceptor->loop->now,
     };
-    bool is_given = worker_pool_give(acceptor->pool, &accepted);
+    bool is_given = worker_pool_give(acceptor->pool, &new_client);
     assert(is_given); /* there was room, and nobody else fills the queue */
     (void)is_given;
     acceptor->accepted++;
@@ -185,7 +185,7 @@ static bool accept_one(struct acceptor *acceptor, struct listener *listener, enu
     if (r == -EMFILE)
         return handle_shortage(acceptor, listener);
     if (r != -EAGAIN) {
-        event_accept_failed(listener->name, -r);
+        connection_log_accept_failed(listener->name, -r);
         poll_listeners(acceptor, false);
         event_loop_arm(acceptor->loop, &acceptor->retry, acceptor->loop->now + RETRY_USEC);
     }
@@ -201,7 +201,7 @@ static unsigned accept_batch(struct acceptor *acceptor, struct listener *listene
         if (full != REASON_NONE && !acceptor->refuses) {
             worker_pool_flush(acceptor->pool);
             pause_for(acceptor, full);
-            acceptor_resume(acceptor); /* there may be room by now; if not, the vacancy will tell */
+            acceptor_resume(acceptor); /* there may be room by now; if not, the capacity signal will tell */
             return taken;
         }
         /* The workers were not told yet of those whom this turn has taken in: let them make room first. */

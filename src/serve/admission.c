@@ -6,12 +6,12 @@ int admission_init(struct admission *admission, unsigned source_prefix_v4, unsig
 {
     *admission =
         (struct admission){.source_prefix_v4 = source_prefix_v4, .source_prefix_v6 = source_prefix_v6};
-    return source_table_init(&admission->sources);
+    return peer_network_table_init(&admission->sources);
 }
 
 void admission_deinit(struct admission *admission)
 {
-    source_table_deinit(&admission->sources);
+    peer_network_table_deinit(&admission->sources);
 }
 
 static bool is_welcome(const struct admission_rules *rules, const struct address *client)
@@ -30,7 +30,7 @@ static unsigned source_bits(const struct admission *admission, const struct addr
 }
 
 enum reason admission_check(struct admission *admission, const struct admission_rules *rules,
-                            const struct address *client, struct source **source)
+                            const struct address *client, struct peer_network **source)
 {
     *source = NULL;
     if (client->family == AF_UNIX)
@@ -38,7 +38,7 @@ enum reason admission_check(struct admission *admission, const struct admission_
     if (!is_welcome(rules, client))
         return REASON_DENIED;
     /* Counted also without a limit, so that a limit that a reload sets knows who is there. */
-    int r = source_table_take(&admission->sources, client, source_bits(admission, client), rules->scope,
-                              rules->per_source, source);
+    int r = peer_network_table_take(&admission->sources, client, source_bits(admission, client), rules->scope,
+                                    rules->per_source, source);
     return r == 0 ? REASON_NONE : r == -EUSERS ? REASON_PER_SOURCE : REASON_ERROR;
 }

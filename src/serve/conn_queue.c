@@ -10,29 +10,29 @@
 #define NONE UINT32_MAX
 
 struct node {
-    struct accepted accepted;
+    struct new_client client;
     uint32_t next;
 };
 
-struct lane {
+struct worker_queue {
     uint32_t first, last;
 };
 
-/* Every node is in one chain: the free ones', or a lane's. */
+/* Every node is in one chain: the free ones', or a worker's. */
 struct conn_queue {
     pthread_mutex_t lock;
     struct node *nodes;
     uint32_t depth;
     uint32_t free;          /* the first node of the free chain */
     _Atomic uint32_t count; /* written under the lock, read without */
-    unsigned lane_count;
-    struct lane lanes[];
+    unsigned worker_count;
+    struct worker_queue workers[];
 };
 
-int conn_queue_new(size_t depth, unsigned lanes, struct conn_queue **out)
+int conn_queue_new(size_t depth, unsigned workers, struct conn_queue **out)
 {
-    assert(depth > 0 && depth < NONE && lanes > 0);
-    struct conn_queue *queue = calloc(1, sizeof *queue + lanes * sizeof queue->lanes[0]);
+    assert(depth > 0 && depth < NONE && workers > 0);
+    struct conn_queue *queue = calloc(1, sizeof *queue + workers * sizeof queue->workers[0]);
     if (!queue)
         return -ENOMEM;
     queue->nodes = malloc(depth * sizeof *queue->nodes);
@@ -44,9 +44,9 @@ int conn_queue_new(size_t depth, unsigned lanes, struct conn_queue **out)
     queue->depth = (uint32_t)depth;
     for (uint32_t i = 0; i < queue->depth; i++)
         queue->nodes[i].next = i + 1 < queue->depth ? i + 1 : NONE;
-    queue->lane_count = lanes;
-    for (unsigned i = 0; i < lanes; i++)
-        queue->lanes[i] = (struct lane){.first = NONE, .last = NONE};
+    queue->worker_count = workers;
+    for (unsigned i = 0; i < workers; i++)
+        queue->workers[i] = (struct worker_queue){.first = NONE, .last = NONE};
     *out = queue;
     return 0;
 }
@@ -61,38 +61,38 @@ void conn_queue_free(struct conn_queue *queue)
     free(queue);
 }
 
-bool conn_queue_put(struct conn_queue *queue, unsigned lane_index, const struct accepted *accepted)
+bool conn_queue_put(struct conn_queue *queue, unsigned worker, const struct new_client *new_client)
 {
-    assert(lane_index < queue->lane_count);
-    struct lane *lane = &queue->lanes[lane_index];
+    assert(worker < queue->worker_count);
+    struct worker_queue *own = &queue->workers[worker];
     pthread_mutex_lock(&queue->lock);
     uint32_t index = queue->free;
     if (index != NONE) {
         struct node *node = &queue->nodes[index];
         queue->free = node->next;
-        *node = (struct node){.accepted = *accepted, .next = NONE};
-        if (lane->first == NONE)
-            lane->first = index;
+        *node = (struct node){.client = *new_client, .next = NONE};
+        if (own->first == NONE)
+            own->first = index;
         else
-            queue->nodes[lane->last].next = index;
-        lane->last = index;
+            queue->nodes[own->last].next = index;
+        own->last = index;
         queue->count++;
     }
     pthread_mutex_unlock(&queue->lock);
     return index != NONE;
 }
 
-size_t conn_queue_take(struct conn_queue *queue, unsigned lane_index, struct accepted *out, size_t max)
+size_t conn_queue_take(struct conn_queue *queue, unsigned worker, struct new_client *out, size_t max)
 {
-    assert(lane_index < queue->lane_count);
-    struct lane *lane = &queue->lanes[lane_index];
+    assert(worker < queue->worker_count);
+    struct worker_queue *own = &queue->workers[worker];
     size_t taken = 0;
     pthread_mutex_lock(&queue->lock);
-    while (taken < max && lane->first != NONE) {
-        uint32_t index = lane->first;
+    while (taken < max && own->first != NONE) {
+        uint32_t index = own->first;
         struct node *node = &queue->nodes[index];
-        out[taken++] = node->accepted;
-        lane->first = node->next;
+        out[taken++] = node->client;
+        own->first = node->next;
         node->next = queue->free;
         queue->free = index;
     }
@@ -103,7 +103,7 @@ size_t conn_queue_take(struct conn_queue *queue, unsigned lane_index, struct acc
 
 size_t conn_queue_length(const struct conn_queue *queue)
 {
-    return atomic_load(&queue->count); /* sequentially consistent: see serve/vacancy.h */
+    return atomic_load(&queue->count); /* sequentially consistent: see serve/capacity_signal.h */
 }
 
 size_t conn_queue_depth(const struct conn_queue *queue)

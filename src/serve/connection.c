@@ -1,9 +1,9 @@
 #include "serve/connection.h"
 
 #include "base/clock.h"
-#include "serve/events.h"
-#include "serve/source_table.h"
-#include "serve/terms.h"
+#include "serve/connection_log.h"
+#include "serve/peer_network_table.h"
+#include "serve/service_config.h"
 #include "serve/worker.h"
 
 #include <errno.h>
@@ -44,7 +44,7 @@ static struct event_loop *loop_of(const struct connection *c)
 
 static bool has_output(const struct connection *c)
 {
-    return service_has_output(c->terms->service, &c->terms->params, &c->state);
+    return service_has_output(c->config->service, &c->config->params, &c->state);
 }
 
 /* Services without an answer() throw away what they read, and may do so while they speak. What arrives behind
@@ -53,7 +53,7 @@ static bool wants_to_read(const struct connection *c)
 {
     if (c->draining && c->due == 0)
         return false;
-    return !c->unsent && !c->client_closed && (!has_output(c) || !c->terms->service->answer);
+    return !c->unsent && !c->client_closed && (!has_output(c) || !c->config->service->answer);
 }
 
 /* The client has to take bytes before anything else happens. */
@@ -67,8 +67,8 @@ static struct connection_facts facts_of(const struct connection *c)
     return (struct connection_facts){
         .id = c->id,
         .client = c->client,
-        .listener = c->terms->listener,
-        .service = c->terms->service->name,
+        .listener = c->config->listener,
+        .service = c->config->service->name,
         .worker = c->worker->index + 1,
         .bytes_in = c->bytes_in,
         .bytes_out = c->bytes_out,
@@ -78,10 +78,10 @@ static struct connection_facts facts_of(const struct connection *c)
 
 static void trace(const struct connection *c, bool is_read, const void *bytes, size_t length)
 {
-    if (!c->terms->trace || length == 0)
+    if (!c->config->trace || length == 0)
         return;
     struct connection_facts facts = facts_of(c);
-    event_trace(&facts, is_read, bytes, length);
+    connection_log_trace(&facts, is_read, bytes, length);
 }
 
 /* What the kernel knows of a TCP connection, also of one that is lost (tcp(7), TCP_INFO). Returns false for a
@@ -114,12 +114,12 @@ void connection_close(struct connection *c, enum reason reason, int error)
     timer_disarm(&c->timer);
     list_remove(&c->link);
     event_loop_remove(loop_of(c), &c->source);
-    release_source(c->counted_source);
+    peer_network_release(c->network);
     close(c->source.fd);
     worker_count_closed(c->worker, reason);
     /* Last: who reads it finds the counters and the room as it says. */
-    event_closed(&facts, reason, error, probe);
-    terms_unref(c->terms);
+    connection_log_closed(&facts, reason, error, probe);
+    service_config_unref(c->config);
     free(c->unsent);
     free(c);
 }
@@ -221,11 +221,12 @@ static uint8_t *scratch(struct connection *c, size_t size)
 
 static bool produce(struct connection *c)
 {
-    size_t size = c->terms->unsent_limit < PRODUCE_SIZE ? c->terms->unsent_limit : PRODUCE_SIZE;
+    size_t size = c->config->unsent_limit < PRODUCE_SIZE ? c->config->unsent_limit : PRODUCE_SIZE;
     uint8_t *bytes = scratch(c, size);
     if (!bytes)
         return false;
-    size_t length = service_produce(c->terms->service, &c->terms->params, &c->state, time(NULL), bytes, size);
+    size_t length =
+        service_produce(c->config->service, &c->config->params, &c->state, time(NULL), bytes, size);
     return length == 0 || send_or_keep(c, bytes, length);
 }
 
@@ -241,10 +242,10 @@ static void note_read(struct connection *c, size_t length)
 /* Like send_or_keep, with the bytes of the worker's pipe, and the scratch buffer for what is kept. */
 static bool pass_on(struct connection *c, uint8_t *bytes, size_t length)
 {
-    struct pass_through *pass_through = &c->worker->pass_through;
-    ssize_t sent = pass_through_give(pass_through, c->source.fd, length);
+    struct splice_pipe *splice_pipe = &c->worker->splice_pipe;
+    ssize_t sent = splice_pipe_give(splice_pipe, c->source.fd, length);
     size_t rest = sent < 0 ? length : length - (size_t)sent;
-    int r = pass_through_empty(pass_through, bytes, rest);
+    int r = splice_pipe_empty(splice_pipe, bytes, rest);
     if (sent > 0)
         note_sent(c, (size_t)sent);
     if (sent < 0 || r < 0) {
@@ -258,18 +259,18 @@ static bool pass_on(struct connection *c, uint8_t *bytes, size_t length)
  * could hold up the worker in splice(2). */
 static bool may_pass_through(const struct connection *c)
 {
-    return c->terms->passes_through && (c->client.family == AF_INET || c->client.family == AF_INET6);
+    return c->config->can_splice && (c->client.family == AF_INET || c->client.family == AF_INET6);
 }
 
 static bool read_and_answer(struct connection *c)
 {
-    size_t size = c->terms->unsent_limit;
+    size_t size = c->config->unsent_limit;
     uint8_t *bytes = scratch(c, size);
     if (!bytes)
         return false;
     if (c->draining && c->due < size)
         size = c->due;
-    ssize_t length = c->in_bulk ? pass_through_take(&c->worker->pass_through, c->source.fd, size) : 0;
+    ssize_t length = c->in_bulk ? splice_pipe_take(&c->worker->splice_pipe, c->source.fd, size) : 0;
     bool passes = length > 0;
     if (length == 0) {
         length = recv(c->source.fd, bytes, size, 0);
@@ -292,7 +293,7 @@ static bool read_and_answer(struct connection *c)
     c->in_bulk = length >= BULK_SIZE && may_pass_through(c);
     if (passes)
         return pass_on(c, bytes, (size_t)length);
-    size_t answer = service_answer(c->terms->service, &c->terms->params, &c->state, bytes, (size_t)length);
+    size_t answer = service_answer(c->config->service, &c->config->params, &c->state, bytes, (size_t)length);
     return answer == 0 || send_or_keep(c, bytes, answer);
 }
 
@@ -314,7 +315,7 @@ static enum reason completed(const struct connection *c)
 {
     if (has_output(c))
         return REASON_NONE;
-    if (c->state.done && c->terms->service->answer)
+    if (c->state.done && c->config->service->answer)
         return REASON_END_WORD;
     if (c->state.done)
         return c->draining ? REASON_DRAINED : REASON_SERVED;
@@ -364,9 +365,9 @@ static enum timeout timeout_of(const struct connection *c)
 static uint64_t deadline_of(const struct connection *c)
 {
     const uint64_t usec[] = {
-        [TIMEOUT_IDLE] = c->terms->idle_timeout_usec,
-        [TIMEOUT_WRITE] = c->terms->write_timeout_usec,
-        [TIMEOUT_LINGER] = c->unacknowledged > 0 ? c->terms->write_timeout_usec : LINGER_USEC,
+        [TIMEOUT_IDLE] = c->config->idle_timeout_usec,
+        [TIMEOUT_WRITE] = c->config->write_timeout_usec,
+        [TIMEOUT_LINGER] = c->unacknowledged > 0 ? c->config->write_timeout_usec : LINGER_USEC,
     };
     uint64_t timeout = usec[timeout_of(c)];
     return timeout == USEC_NEVER ? USEC_NEVER : c->active_usec + timeout;
@@ -376,7 +377,7 @@ static uint64_t deadline_of(const struct connection *c)
  * before the kernel asks for more, and nothing else tells that it is not stuck. */
 static uint64_t look_interval(const struct connection *c)
 {
-    uint64_t timeout = c->terms->write_timeout_usec;
+    uint64_t timeout = c->config->write_timeout_usec;
     return timeout / 4 < LINGER_USEC ? timeout / 4 : LINGER_USEC;
 }
 
@@ -485,32 +486,32 @@ static void on_timer(struct timer *timer)
     }
 }
 
-void connection_open(struct worker *worker, const struct accepted *accepted)
+void connection_open(struct worker *worker, const struct new_client *new_client)
 {
     struct connection *c = malloc(sizeof *c);
     int r = -ENOMEM;
     if (c) {
         *c = (struct connection){
-            .source = {.fd = accepted->fd, .ready = on_ready},
+            .source = {.fd = new_client->fd, .ready = on_ready},
             .worker = worker,
-            .terms = accepted->terms,
-            .counted_source = accepted->source,
-            .id = accepted->id,
-            .accepted_usec = accepted->accepted_usec,
+            .config = new_client->config,
+            .network = new_client->network,
+            .id = new_client->id,
+            .accepted_usec = new_client->accepted_usec,
             .active_usec = event_loop_stamp(&worker->loop),
-            .client = accepted->client,
+            .client = new_client->client,
         };
         timer_init(&c->timer, on_timer);
         r = event_loop_add(&worker->loop, &c->source, EPOLLIN);
     }
     if (r < 0) {
         free(c);
-        worker_drop(worker, accepted, REASON_ERROR, -r);
+        worker_drop(worker, new_client, REASON_ERROR, -r);
         return;
     }
     list_append(&worker->connections, &c->link);
     struct connection_facts facts = facts_of(c);
-    event_connected(&facts);
+    connection_log_connected(&facts);
     arm_timer(c);
     if (worker->draining)
         connection_drain(c);

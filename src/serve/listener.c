@@ -37,11 +37,11 @@ static int open_ip_socket(int family)
 }
 
 /* The address to bind: `any` is :: without IPV6_V6ONLY, or 0.0.0.0 on a host without IPv6. */
-static struct address bind_address(const struct endpoint *endpoint, bool without_v6)
+static struct address bind_address(const struct listen_address *listen_address, bool without_v6)
 {
-    if (!endpoint->any)
-        return endpoint->at;
-    return (struct address){.family = without_v6 ? AF_INET : AF_INET6, .port = endpoint->port};
+    if (!listen_address->any)
+        return listen_address->at;
+    return (struct address){.family = without_v6 ? AF_INET : AF_INET6, .port = listen_address->port};
 }
 
 static int bind_to(int fd, const struct address *address)
@@ -51,12 +51,13 @@ static int bind_to(int fd, const struct address *address)
     return bind(fd, (const struct sockaddr *)&sockaddr, length) < 0 ? -errno : 0;
 }
 
-static int bind_ip(int fd, const struct endpoint *endpoint, const struct address *address, bool shares)
+static int bind_ip(int fd, const struct listen_address *listen_address, const struct address *address,
+                   bool shares)
 {
     /* A restart binds at once although old connections of the port are in TIME_WAIT (socket(7)). */
     int r = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (r == 0 && address->family == AF_INET6)
-        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !endpoint->any);
+        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !listen_address->any);
     if (r == 0)
         r = bind_to(fd, address);
     if (r != -EADDRINUSE || !shares)
@@ -78,7 +79,7 @@ static int name_ip(struct listener *listener, const struct address *bound)
     struct address named;
     address_from_sockaddr((const struct sockaddr *)&sockaddr, &named);
     address.port = listener->port = named.port;
-    if (listener->endpoint.any)
+    if (listener->listen_address.any)
         snprintf(listener->name, sizeof listener->name, "*:%u", address.port);
     else
         address_format(&address, ADDRESS_FULL, listener->name);
@@ -87,18 +88,18 @@ static int name_ip(struct listener *listener, const struct address *bound)
 
 static int open_ip(struct listener *listener, bool shares)
 {
-    const struct endpoint *endpoint = &listener->endpoint;
-    struct address address = bind_address(endpoint, false);
+    const struct listen_address *listen_address = &listener->listen_address;
+    struct address address = bind_address(listen_address, false);
     int fd = open_ip_socket(address.family);
-    if (fd == -EAFNOSUPPORT && endpoint->any) {
+    if (fd == -EAFNOSUPPORT && listen_address->any) {
         listener->without_v6 = true;
-        address = bind_address(endpoint, true);
+        address = bind_address(listen_address, true);
         fd = open_ip_socket(address.family);
     }
     if (fd < 0)
         return fd;
     listener->source.fd = fd;
-    int r = bind_ip(fd, endpoint, &address, shares);
+    int r = bind_ip(fd, listen_address, &address, shares);
     return r < 0 ? r : name_ip(listener, &address);
 }
 
@@ -108,8 +109,9 @@ static int open_path(struct listener *listener, int backlog)
     if (fd < 0)
         return fd;
     listener->source.fd = fd;
-    snprintf(listener->name, sizeof listener->name, "%s", listener->endpoint.path);
-    return socket_path_bind(fd, listener->endpoint.path, listener->endpoint.mode, backlog, &listener->inode);
+    snprintf(listener->name, sizeof listener->name, "%s", listener->listen_address.path);
+    return socket_path_bind(fd, listener->listen_address.path, listener->listen_address.mode, backlog,
+                            &listener->inode);
 }
 
 struct listener *listener_new(void)
@@ -124,22 +126,22 @@ struct listener *listener_new(void)
     return listener;
 }
 
-int listener_open(const struct endpoint *endpoint, const struct socket_settings *settings, bool shares,
-                  struct listener **out)
+int listener_open(const struct listen_address *listen_address, const struct socket_settings *settings,
+                  bool shares, struct listener **out)
 {
     struct listener *listener = listener_new();
     if (!listener)
         return -ENOMEM;
-    listener->endpoint = *endpoint;
+    listener->listen_address = *listen_address;
     int r = 0;
-    if (endpoint->path) {
-        listener->endpoint.path = strdup(endpoint->path);
-        r = listener->endpoint.path ? open_path(listener, settings->backlog) : -ENOMEM;
+    if (listen_address->path) {
+        listener->listen_address.path = strdup(listen_address->path);
+        r = listener->listen_address.path ? open_path(listener, settings->backlog) : -ENOMEM;
     } else {
         r = open_ip(listener, shares);
     }
     if (r == 0)
-        r = listener_configure(listener, endpoint->mode, settings);
+        r = listener_configure(listener, listen_address->mode, settings);
     if (r < 0) {
         listener_close(listener);
         return r;
@@ -152,7 +154,7 @@ void listener_share(struct listener *listener, bool shares)
 {
     /* Without it a reload may find an overlapping address in use, and says so. A socket that was passed never
      * has to make room. */
-    if (!listener->endpoint.path && !listener->passed_as)
+    if (!listener->listen_address.path && !listener->passed_as)
         set_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT, shares);
 }
 
@@ -194,20 +196,20 @@ static int set_tcp_options(struct listener *listener, const struct socket_settin
 /* Somebody may have removed the socket, or put something else there. */
 static bool owns_path(const struct listener *listener)
 {
-    return socket_path_is(listener->endpoint.path, &listener->inode);
+    return socket_path_is(listener->listen_address.path, &listener->inode);
 }
 
 static int set_mode(const struct listener *listener, mode_t mode)
 {
     if (listener->passed_as)
         return 0;
-    return socket_path_set_mode(listener->endpoint.path, &listener->inode, mode);
+    return socket_path_set_mode(listener->listen_address.path, &listener->inode, mode);
 }
 
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings)
 {
     int fd = listener->source.fd;
-    int r = listener->endpoint.path ? set_mode(listener, mode) : set_tcp_options(listener, settings);
+    int r = listener->listen_address.path ? set_mode(listener, mode) : set_tcp_options(listener, settings);
     if (r < 0)
         return r;
     /* On a socket that listens already it changes the backlog alone. */
@@ -221,31 +223,32 @@ static void free_rules(struct admission_rules *rules)
     *rules = (struct admission_rules){0};
 }
 
-void listener_set_terms(struct listener *listener, struct terms *terms, struct admission_rules *rules)
+void listener_set_config(struct listener *listener, struct service_config *config,
+                         struct admission_rules *rules)
 {
-    terms_unref(listener->terms);
-    listener->terms = terms;
+    service_config_unref(listener->config);
+    listener->config = config;
     free_rules(&listener->rules);
     listener->rules = *rules;
     *rules = (struct admission_rules){0};
 }
 
-bool listener_is_at(const struct listener *listener, const struct endpoint *endpoint)
+bool listener_is_at(const struct listener *listener, const struct listen_address *listen_address)
 {
-    const struct endpoint *own = &listener->endpoint;
-    if (own->path || endpoint->path)
-        return own->path && endpoint->path && strcmp(own->path, endpoint->path) == 0 &&
+    const struct listen_address *own = &listener->listen_address;
+    if (own->path || listen_address->path)
+        return own->path && listen_address->path && strcmp(own->path, listen_address->path) == 0 &&
                (listener->passed_as || owns_path(listener));
-    if (own->port != endpoint->port)
+    if (own->port != listen_address->port)
         return false;
-    if (own->any || endpoint->any)
-        return endpoint->any && (own->any || listener->without_v6);
-    return address_equal_ip(&own->at, &endpoint->at);
+    if (own->any || listen_address->any)
+        return listen_address->any && (own->any || listener->without_v6);
+    return address_equal_ip(&own->at, &listen_address->at);
 }
 
 static void remove_path(struct listener *listener)
 {
-    socket_path_remove(listener->endpoint.path, &listener->inode);
+    socket_path_remove(listener->listen_address.path, &listener->inode);
     listener->inode.st_ino = 0;
 }
 
@@ -261,7 +264,7 @@ void listener_stop_handshakes(struct listener *listener)
 {
     if (listener->passed_as)
         return;
-    if (listener->endpoint.path) {
+    if (listener->listen_address.path) {
         remove_path(listener);
         return;
     }
@@ -321,12 +324,12 @@ void listener_close(struct listener *listener)
 {
     if (!listener)
         return;
-    if (listener->endpoint.path)
+    if (listener->listen_address.path)
         remove_path(listener);
     fd_close(&listener->source.fd);
-    terms_unref(listener->terms);
+    service_config_unref(listener->config);
     free_rules(&listener->rules);
     free(listener->passed_as);
-    free((char *)listener->endpoint.path);
+    free((char *)listener->listen_address.path);
     free(listener);
 }

@@ -52,22 +52,22 @@ static bool host_has_ipv6(void)
 
 static int read_ip_place(struct listener *listener, int fd, const struct sockaddr *sockaddr)
 {
-    struct endpoint *endpoint = &listener->endpoint;
+    struct listen_address *listen_address = &listener->listen_address;
     int v6_only = 1;
-    address_from_sockaddr(sockaddr, &endpoint->at);
-    endpoint->port = listener->port = endpoint->at.port;
-    if (address_is_any(&endpoint->at) && endpoint->at.family == AF_INET6) {
+    address_from_sockaddr(sockaddr, &listen_address->at);
+    listen_address->port = listener->port = listen_address->at.port;
+    if (address_is_any(&listen_address->at) && listen_address->at.family == AF_INET6) {
         int r = get_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only);
         if (r < 0)
             return r;
     }
-    endpoint->any = !v6_only;
+    listen_address->any = !v6_only;
     listener->without_v6 =
-        endpoint->at.family == AF_INET && address_is_any(&endpoint->at) && !host_has_ipv6();
-    if (endpoint->any)
-        snprintf(listener->name, sizeof listener->name, "*:%u", endpoint->port);
+        listen_address->at.family == AF_INET && address_is_any(&listen_address->at) && !host_has_ipv6();
+    if (listen_address->any)
+        snprintf(listener->name, sizeof listener->name, "*:%u", listen_address->port);
     else
-        address_format(&endpoint->at, ADDRESS_FULL, listener->name);
+        address_format(&listen_address->at, ADDRESS_FULL, listener->name);
     return 0;
 }
 
@@ -77,10 +77,10 @@ static int read_unix_place(struct listener *listener, const struct sockaddr_un *
     if (length <= head || sockaddr->sun_path[0] == '\0')
         return -EDESTADDRREQ;
     /* A path that fills the field has no NUL (unix(7)). */
-    listener->endpoint.path = strndup(sockaddr->sun_path, length - head);
-    if (!listener->endpoint.path)
+    listener->listen_address.path = strndup(sockaddr->sun_path, length - head);
+    if (!listener->listen_address.path)
         return -ENOMEM;
-    snprintf(listener->name, sizeof listener->name, "%s", listener->endpoint.path);
+    snprintf(listener->name, sizeof listener->name, "%s", listener->listen_address.path);
     return 0;
 }
 

@@ -2,9 +2,9 @@
 
 #include "base/clock.h"
 #include "serve/connection.h"
-#include "serve/events.h"
-#include "serve/source_table.h"
-#include "serve/terms.h"
+#include "serve/connection_log.h"
+#include "serve/peer_network_table.h"
+#include "serve/service_config.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,12 +19,12 @@
 
 static void take_clients(struct worker *worker)
 {
-    struct accepted batch[TAKE_BATCH];
+    struct new_client batch[TAKE_BATCH];
     size_t taken;
     do {
         taken = conn_queue_take(worker->queue, worker->index, batch, TAKE_BATCH);
         if (taken > 0)
-            vacancy_announce(worker->vacancy);
+            capacity_signal_announce(worker->capacity);
         for (size_t i = 0; i < taken; i++)
             connection_open(worker, &batch[i]);
     } while (taken == TAKE_BATCH);
@@ -35,7 +35,7 @@ static void note_drained(struct worker *worker)
     if (!worker->draining || !list_is_empty(&worker->connections))
         return;
     atomic_store(&worker->drained, true);
-    event_loop_wake(worker->vacancy->loop);
+    event_loop_wake(worker->capacity->loop);
 }
 
 static void start_draining(struct worker *worker)
@@ -51,8 +51,8 @@ static void start_draining(struct worker *worker)
 static void on_wake(struct event_loop *loop)
 {
     struct worker *worker = CONTAINER_OF(loop, struct worker, loop);
-    int wanted = atomic_load(&worker->wanted);
-    if (wanted == WORKER_RESTS) {
+    int wanted = atomic_load(&worker->command);
+    if (wanted == WORKER_STOPS) {
         event_loop_quit(loop);
         return;
     }
@@ -61,9 +61,10 @@ static void on_wake(struct event_loop *loop)
         start_draining(worker);
 }
 
-int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue, struct vacancy *vacancy)
+int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
+                struct capacity_signal *capacity)
 {
-    *worker = (struct worker){.index = index, .queue = queue, .vacancy = vacancy};
+    *worker = (struct worker){.index = index, .queue = queue, .capacity = capacity};
     list_init(&worker->connections);
     worker->scratch = malloc(FIRST_SCRATCH_SIZE);
     if (!worker->scratch)
@@ -74,7 +75,7 @@ int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
         free(worker->scratch);
         return r;
     }
-    pass_through_init(&worker->pass_through);
+    splice_pipe_init(&worker->splice_pipe);
     return 0;
 }
 
@@ -87,7 +88,7 @@ static void *run(void *argument)
     /* A worker that cannot wait for events serves nobody; the main thread must hear of it. */
     atomic_store(&worker->failure, r);
     if (r < 0)
-        event_loop_wake(worker->vacancy->loop);
+        event_loop_wake(worker->capacity->loop);
     return NULL;
 }
 
@@ -105,9 +106,9 @@ int worker_start(struct worker *worker)
     return 0;
 }
 
-void worker_want(struct worker *worker, enum worker_wanted wanted)
+void worker_command(struct worker *worker, enum worker_command wanted)
 {
-    atomic_store(&worker->wanted, (int)wanted);
+    atomic_store(&worker->command, (int)wanted);
     event_loop_wake(&worker->loop);
 }
 
@@ -123,11 +124,11 @@ void worker_deinit(struct worker *worker)
     {
         connection_close(CONTAINER_OF(link, struct connection, link), REASON_DRAINED, 0);
     }
-    struct accepted left;
+    struct new_client left;
     while (conn_queue_take(worker->queue, worker->index, &left, 1) == 1)
         worker_drop(worker, &left, REASON_DRAINED, 0);
     event_loop_deinit(&worker->loop);
-    pass_through_deinit(&worker->pass_through);
+    splice_pipe_deinit(&worker->splice_pipe);
     free(worker->scratch);
 }
 
@@ -148,23 +149,23 @@ void worker_count_closed(struct worker *worker, enum reason reason)
 {
     counter_add(&worker->counters.closed_by[reason], 1);
     atomic_fetch_add(&worker->counters.closed, 1);
-    vacancy_announce(worker->vacancy);
+    capacity_signal_announce(worker->capacity);
     note_drained(worker);
 }
 
-void worker_drop(struct worker *worker, const struct accepted *accepted, enum reason reason, int error)
+void worker_drop(struct worker *worker, const struct new_client *new_client, enum reason reason, int error)
 {
     struct connection_facts facts = {
-        .id = accepted->id,
-        .client = accepted->client,
-        .listener = accepted->terms->listener,
-        .service = accepted->terms->service->name,
+        .id = new_client->id,
+        .client = new_client->client,
+        .listener = new_client->config->listener,
+        .service = new_client->config->service->name,
         .worker = worker->index + 1,
-        .duration_usec = clock_monotonic_usec() - accepted->accepted_usec,
+        .duration_usec = clock_monotonic_usec() - new_client->accepted_usec,
     };
-    release_source(accepted->source);
-    close(accepted->fd);
+    peer_network_release(new_client->network);
+    close(new_client->fd);
     worker_count_closed(worker, reason);
-    event_closed(&facts, reason, error, false);
-    terms_unref(accepted->terms);
+    connection_log_closed(&facts, reason, error, false);
+    service_config_unref(new_client->config);
 }

@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_depth, struct vacancy *vacancy)
+int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_depth,
+                     struct capacity_signal *capacity)
 {
     *pool = (struct worker_pool){
         .workers = calloc(workers, sizeof *pool->workers),
@@ -14,7 +15,7 @@ int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_de
     if (pool->workers && pool->assigned && pool->waiting)
         r = conn_queue_new(queue_depth, workers, &pool->queue);
     while (r == 0 && pool->count < workers) {
-        r = worker_init(&pool->workers[pool->count], pool->count, pool->queue, vacancy);
+        r = worker_init(&pool->workers[pool->count], pool->count, pool->queue, capacity);
         if (r == 0)
             pool->count++;
     }
@@ -54,10 +55,10 @@ static unsigned idlest_worker(const struct worker_pool *pool)
     return idlest;
 }
 
-bool worker_pool_give(struct worker_pool *pool, const struct accepted *accepted)
+bool worker_pool_give(struct worker_pool *pool, const struct new_client *new_client)
 {
     unsigned worker = idlest_worker(pool);
-    if (!conn_queue_put(pool->queue, worker, accepted))
+    if (!conn_queue_put(pool->queue, worker, new_client))
         return false;
     pool->assigned[worker]++;
     pool->waiting[worker] = true;
@@ -81,7 +82,7 @@ bool worker_pool_queue_is_full(const struct worker_pool *pool)
 
 uint64_t worker_pool_connections_of(const struct worker_pool *pool, unsigned worker)
 {
-    /* Sequentially consistent: see serve/vacancy.h. */
+    /* Sequentially consistent: see serve/capacity_signal.h. */
     return pool->assigned[worker] - atomic_load(&pool->workers[worker].counters.closed);
 }
 
@@ -96,7 +97,7 @@ uint64_t worker_pool_connections(const struct worker_pool *pool)
 void worker_pool_drain(struct worker_pool *pool)
 {
     for (unsigned i = 0; i < pool->started; i++)
-        worker_want(&pool->workers[i], WORKER_DRAINS);
+        worker_command(&pool->workers[i], WORKER_DRAINS);
 }
 
 bool worker_pool_is_drained(const struct worker_pool *pool)
@@ -107,16 +108,16 @@ bool worker_pool_is_drained(const struct worker_pool *pool)
     return true;
 }
 
-void worker_pool_ask(struct worker_pool *pool)
+void worker_pool_ping(struct worker_pool *pool)
 {
     for (unsigned i = 0; i < pool->started; i++)
-        event_loop_ask(&pool->workers[i].loop);
+        event_loop_ping(&pool->workers[i].loop);
 }
 
 const struct worker *worker_pool_stuck(const struct worker_pool *pool)
 {
     for (unsigned i = 0; i < pool->started; i++)
-        if (!event_loop_has_turned(&pool->workers[i].loop))
+        if (!event_loop_has_responded(&pool->workers[i].loop))
             return &pool->workers[i];
     return NULL;
 }
@@ -136,7 +137,7 @@ int worker_pool_failure(const struct worker_pool *pool, unsigned *worker)
 void worker_pool_stop(struct worker_pool *pool)
 {
     for (unsigned i = 0; i < pool->started; i++)
-        worker_want(&pool->workers[i], WORKER_RESTS);
+        worker_command(&pool->workers[i], WORKER_STOPS);
     for (unsigned i = 0; i < pool->started; i++)
         worker_join(&pool->workers[i]);
     pool->started = 0;

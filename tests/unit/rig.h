@@ -8,18 +8,18 @@
 #include "faults.h"
 #include "serve/conn_queue.h"
 #include "serve/connection.h"
+#include "serve/peer_network_table.h"
+#include "serve/service_config.h"
 #include "serve/services.h"
-#include "serve/source_table.h"
-#include "serve/terms.h"
 #include "serve/worker.h"
 
 struct rig {
-    struct event_loop main_loop; /* what the vacancy wakes */
+    struct event_loop main_loop; /* what the capacity signal wakes */
     unsigned main_wakes;
-    struct vacancy vacancy;
+    struct capacity_signal capacity;
     struct conn_queue *queue;
     struct worker worker;
-    struct source source; /* every connection counts here */
+    struct peer_network source; /* every connection counts here */
     unsigned opened;
 };
 
@@ -43,9 +43,9 @@ static inline void rig_start(void)
     be_quiet();
     memset(&rig, 0, sizeof rig);
     ck_assert_int_eq(event_loop_init(&rig.main_loop, on_main_wake), 0);
-    rig.vacancy.loop = &rig.main_loop;
+    rig.capacity.loop = &rig.main_loop;
     ck_assert_int_eq(conn_queue_new(256, 1, &rig.queue), 0);
-    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.vacancy), 0);
+    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity), 0);
 }
 
 /* What was opened must have been closed, and nothing be held any more. */
@@ -61,17 +61,17 @@ static inline void rig_stop(void)
 /* One turn of the worker's loop with all that is ready now: asked to rest, it ends behind it. */
 static inline void turn(void)
 {
-    worker_want(&rig.worker, WORKER_RESTS);
+    worker_command(&rig.worker, WORKER_STOPS);
     int r = event_loop_run(&rig.worker.loop);
     if (r != 0) /* an assertion costs more than a turn */
         ck_abort_msg("event_loop_run: %s", strerror(-r));
-    atomic_store(&rig.worker.wanted, WORKER_SERVES);
+    atomic_store(&rig.worker.command, WORKER_SERVES);
 }
 
-static inline struct terms terms_for(const char *service)
+static inline struct service_config config_for(const char *service)
 {
     static char name[] = "test";
-    return (struct terms){
+    return (struct service_config){
         .service = service_find(service),
         .idle_timeout_usec = USEC_NEVER,
         .write_timeout_usec = USEC_NEVER,
@@ -80,16 +80,16 @@ static inline struct terms terms_for(const char *service)
     };
 }
 
-static inline struct accepted accepted_for(const struct terms *terms, int server)
+static inline struct new_client accepted_for(const struct service_config *config, int server)
 {
     atomic_fetch_add(&rig.source.connections, 1);
     rig.opened++;
-    struct terms *copy = terms_new(terms);
+    struct service_config *copy = service_config_new(config);
     ck_assert_ptr_nonnull(copy);
-    return (struct accepted){
+    return (struct new_client){
         .fd = server,
-        .terms = copy,
-        .source = &rig.source,
+        .config = copy,
+        .network = &rig.source,
         .client = {.family = AF_INET, .port = 4711, .ip = {192, 0, 2, 1}},
         .id = rig.opened,
         .accepted_usec = clock_monotonic_usec(),
@@ -97,18 +97,18 @@ static inline struct accepted accepted_for(const struct terms *terms, int server
 }
 
 /* Returns the client's end of a connection that the worker serves. */
-static inline int serve_small(const struct terms *terms, int sndbuf)
+static inline int serve_small(const struct service_config *config, int sndbuf)
 {
     int client, server;
     tcp_pair(sndbuf, &client, &server);
-    const struct accepted accepted = accepted_for(terms, server);
-    connection_open(&rig.worker, &accepted);
+    const struct new_client new_client = accepted_for(config, server);
+    connection_open(&rig.worker, &new_client);
     return client;
 }
 
-static inline int serve(const struct terms *terms)
+static inline int serve(const struct service_config *config)
 {
-    return serve_small(terms, 0);
+    return serve_small(config, 0);
 }
 
 /* The connection that was opened last and lives. */
@@ -123,14 +123,14 @@ static inline uint64_t closed_as(enum reason reason)
     return counter_read(&rig.worker.counters.closed_by[reason]);
 }
 
-static inline bool turned(void)
+static inline bool responded(void)
 {
     turn();
     return true;
 }
 
 /* Turns until so many connections closed for this reason. */
-#define TURN_UNTIL_CLOSED(reason, count) WAIT_FOR(turned() && closed_as(reason) == (count))
+#define TURN_UNTIL_CLOSED(reason, count) WAIT_FOR(responded() && closed_as(reason) == (count))
 
 /* Turns until so many bytes have come, and returns how many did before the end of the stream or a reset. */
 static inline size_t turn_and_receive(int client, void *bytes, size_t length)
@@ -165,7 +165,7 @@ static inline void turn_and_expect_end(int client)
 {
     char byte;
     ssize_t r = -1;
-    WAIT_FOR(turned() && ((r = recv(client, &byte, 1, MSG_DONTWAIT)) >= 0 || errno != EAGAIN));
+    WAIT_FOR(responded() && ((r = recv(client, &byte, 1, MSG_DONTWAIT)) >= 0 || errno != EAGAIN));
     ck_assert_msg(r == 0, "not the end but %s", r > 0 ? "a byte" : strerror(errno));
 }
 
@@ -173,7 +173,7 @@ static inline void turn_and_expect_reset(int client)
 {
     char byte;
     ssize_t r = -1;
-    WAIT_FOR(turned() && ((r = recv(client, &byte, 1, MSG_DONTWAIT)) >= 0 || errno != EAGAIN));
+    WAIT_FOR(responded() && ((r = recv(client, &byte, 1, MSG_DONTWAIT)) >= 0 || errno != EAGAIN));
     ck_assert_int_eq(r, -1);
     ck_assert_int_eq(errno, ECONNRESET);
 }

@@ -25,13 +25,13 @@ static void on_room(struct event_loop *loop)
 static struct listener *open_listener(const char *service)
 {
     const struct socket_settings settings = {.backlog = 64};
-    struct endpoint endpoint = {0};
+    struct listen_address listen_address = {0};
     struct listener *opened;
     struct admission_rules rules = {0};
-    struct terms terms = terms_for(service);
-    ck_assert_int_eq(address_parse("127.0.0.1", 0, &endpoint.at), 0);
-    ck_assert_int_eq(listener_open(&endpoint, &settings, false, &opened), 0);
-    listener_set_terms(opened, terms_new(&terms), &rules);
+    struct service_config config = config_for(service);
+    ck_assert_int_eq(address_parse("127.0.0.1", 0, &listen_address.at), 0);
+    ck_assert_int_eq(listener_open(&listen_address, &settings, false, &opened), 0);
+    listener_set_config(opened, service_config_new(&config), &rules);
     return opened;
 }
 
@@ -41,11 +41,11 @@ static void start(size_t queue_depth)
     be_quiet();
     memset(&rig, 0, sizeof rig);
     ck_assert_int_eq(event_loop_init(&rig.main_loop, on_room), 0);
-    rig.vacancy.loop = &rig.main_loop;
-    ck_assert_int_eq(worker_pool_init(&pool, 2, queue_depth, &rig.vacancy), 0);
+    rig.capacity.loop = &rig.main_loop;
+    ck_assert_int_eq(worker_pool_init(&pool, 2, queue_depth, &rig.capacity), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
     ck_assert_int_eq(event_set_init(&set, &rig.main_loop), 0);
-    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &rig.vacancy), 0);
+    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &rig.capacity), 0);
     acceptor_limit(&acceptor, false, 1000, REASON_MAX_CONNECTIONS);
     listener = open_listener("echo");
     port = port_of(listener->source.fd);
@@ -112,7 +112,7 @@ START_TEST(admits)
     ck_assert_uint_eq(acceptor.last_id, 2);
     ck_assert_uint_eq(worker_pool_connections(&pool), 2);
     ck_assert_uint_eq(worker_pool_connections_of(&pool, 0), 1); /* one for each */
-    ck_assert_uint_eq(atomic_load(&listener->terms->references), 3);
+    ck_assert_uint_eq(atomic_load(&listener->config->references), 3);
     ck_assert_uint_eq(all_refused(), 0);
     start_workers();
     expect_echo(one);
@@ -120,7 +120,7 @@ START_TEST(admits)
     close(one);
     close(two);
     WAIT_FOR(worker_pool_connections(&pool) == 0);
-    WAIT_FOR(atomic_load(&listener->terms->references) == 1);
+    WAIT_FOR(atomic_load(&listener->config->references) == 1);
     stop();
 }
 END_TEST
@@ -179,7 +179,7 @@ START_TEST(full_queue_waits)
     ck_assert_uint_eq(acceptor.waits[REASON_QUEUE_FULL], 1);
     ck_assert_uint_eq(all_refused(), 0);
     ck_assert(!set.is_polled);
-    ck_assert(atomic_load(&rig.vacancy.awaited));
+    ck_assert(atomic_load(&rig.capacity.awaited));
     start_workers(); /* they make room, and wake the acceptor */
     while (acceptor.accepted < 4) {
         ck_assert_int_eq(event_loop_run(&rig.main_loop), 0);
@@ -287,11 +287,11 @@ START_TEST(denied_and_per_source)
     expect_refused(two);
 
     struct admission_rules rules = {0};
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rules.deny.items = malloc(sizeof(struct prefix));
     ck_assert_int_eq(prefix_parse("127.0.0.0/8", rules.deny.items), 0);
     rules.deny.count = 1;
-    listener_set_terms(listener, terms_new(&terms), &rules);
+    listener_set_config(listener, service_config_new(&config), &rules);
     int three = connect_to(port);
     MAIN_UNTIL(acceptor.refused[REASON_DENIED] == 1);
     expect_refused(three);
@@ -464,7 +464,7 @@ START_TEST(failed_init_and_add)
     struct acceptor other;
     start(8);
     fault_arm("open", EMFILE, 1);
-    int r = acceptor_init(&other, &set, &pool, &admission, &rig.vacancy);
+    int r = acceptor_init(&other, &set, &pool, &admission, &rig.capacity);
     fault_disarm();
     ck_assert_int_eq(r, -EMFILE);
 
@@ -534,7 +534,7 @@ START_TEST(vacancies_cost_no_more_with_many_listeners)
     ck_assert_uint_eq(acceptor.accepted, MANY);
     ck_assert_uint_le(calls, 2 * MANY);
     for (int i = 0; i < MANY; i++)
-        ck_assert_uint_eq(atomic_load(&listeners[i]->terms->references), 2); /* its own, and one client's */
+        ck_assert_uint_eq(atomic_load(&listeners[i]->config->references), 2); /* its own, and one client's */
 
     for (int i = 0; i < MANY; i++)
         for (int k = 0; k < 2; k++)
@@ -570,22 +570,22 @@ END_TEST
 START_TEST(removed_listener_empties_its_backlog)
 {
     start(8);
-    struct terms *terms = terms_ref(listener->terms);
+    struct service_config *config = service_config_ref(listener->config);
     int one = connect_to(port), two = connect_to(port);
     ck_assert(becomes_readable(listener->source.fd));
     acceptor_retire(&acceptor, listener);
     acceptor_close_retired(&acceptor);
     ck_assert_uint_eq(acceptor.listener_count, 0);
     ck_assert_uint_eq(acceptor.accepted, 2);
-    ck_assert_uint_eq(atomic_load(&terms->references), 3); /* they live on with their clients */
+    ck_assert_uint_eq(atomic_load(&config->references), 3); /* they live on with their clients */
     start_workers();
     expect_echo(one);
     expect_echo(two);
     close(one);
     close(two);
     stop();
-    ck_assert_uint_eq(atomic_load(&terms->references), 1);
-    terms_unref(terms);
+    ck_assert_uint_eq(atomic_load(&config->references), 1);
+    service_config_unref(config);
 }
 END_TEST
 
@@ -644,9 +644,9 @@ static int add_passed(struct listener **out)
 {
     int managers = passed_ip("127.0.0.1", 0, false);
     struct admission_rules rules = {0};
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     ck_assert_int_eq(listener_adopt(as_passed(managers), "test.socket", out), 0);
-    listener_set_terms(*out, terms_new(&terms), &rules);
+    listener_set_config(*out, service_config_new(&config), &rules);
     ck_assert_int_eq(acceptor_add(&acceptor, *out), 0);
     return managers;
 }

@@ -12,7 +12,8 @@ static struct address address(const char *text)
     return out;
 }
 
-static enum reason check_text(const struct admission_rules *rules, const char *client, struct source **source)
+static enum reason check_text(const struct admission_rules *rules, const char *client,
+                              struct peer_network **source)
 {
     struct address from = address(client);
     return admission_check(&admission, rules, &from, source);
@@ -20,10 +21,10 @@ static enum reason check_text(const struct admission_rules *rules, const char *c
 
 static void expect(const struct admission_rules *rules, const char *client, enum reason expected)
 {
-    struct source *source = NULL;
+    struct peer_network *source = NULL;
     ck_assert_msg(check_text(rules, client, &source) == expected, "%s", client);
     ck_assert((source != NULL) == (expected == REASON_NONE));
-    release_source(source);
+    peer_network_release(source);
 }
 
 static void start(unsigned v4, unsigned v6)
@@ -68,7 +69,7 @@ END_TEST
 START_TEST(limits_per_source)
 {
     const struct admission_rules rules = {.per_source = 2};
-    struct source *held[4];
+    struct peer_network *held[4];
     start(24, 48);
     ck_assert_int_eq(check_text(&rules, "192.0.2.1", &held[0]), REASON_NONE);
     ck_assert_int_eq(check_text(&rules, "192.0.2.200", &held[1]), REASON_NONE);
@@ -78,7 +79,7 @@ START_TEST(limits_per_source)
     ck_assert_int_eq(check_text(&rules, "2001:db8:1:2::1", &held[3]), REASON_NONE);
     expect(&rules, "2001:db8:1:3::1", REASON_PER_SOURCE);
     expect(&rules, "2001:db8:2:1::1", REASON_NONE);
-    release_source(held[0]);
+    peer_network_release(held[0]);
     expect(&rules, "192.0.2.3", REASON_NONE);
     admission_deinit(&admission);
 }
@@ -90,14 +91,14 @@ START_TEST(link_local_address_is_a_source)
     static const unsigned prefixes[] = {48, 64, 128};
     const struct admission_rules rules = {.per_source = 1};
     for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
-        struct source *held;
+        struct peer_network *held;
         start(32, prefixes[i]);
         ck_assert_int_eq(check_text(&rules, "fe80::aaaa%1", &held), REASON_NONE);
         expect(&rules, "fe80::aaaa%1", REASON_PER_SOURCE);
         expect(&rules, "fe80::bbbb%1", REASON_NONE);
         expect(&rules, "fe80::aaaa%2", REASON_NONE);
         expect(&rules, "fe80:0:0:0:8000::aaaa%1", REASON_NONE);
-        release_source(held);
+        peer_network_release(held);
         expect(&rules, "fe80::aaaa%1", REASON_NONE);
         admission_deinit(&admission);
     }
@@ -121,7 +122,7 @@ END_TEST
 START_TEST(counts_without_a_limit)
 {
     const struct admission_rules none = {0}, one = {.per_source = 1}, own = {.per_source = 1, .scope = 9};
-    struct source *held;
+    struct peer_network *held;
     start(32, 64);
     ck_assert_int_eq(check_text(&none, "192.0.2.1", &held), REASON_NONE);
     expect(&one, "192.0.2.1", REASON_PER_SOURCE); /* a limit that came later knows of it */
@@ -139,7 +140,7 @@ START_TEST(local_clients_have_no_address)
     const struct address local = {.family = AF_UNIX};
     start(32, 64);
     for (int i = 0; i < 3; i++) {
-        struct source *source = (struct source *)&admission;
+        struct peer_network *source = (struct peer_network *)&admission;
         ck_assert_int_eq(admission_check(&admission, &rules, &local, &source), REASON_NONE);
         ck_assert_ptr_null(source);
     }
@@ -150,7 +151,7 @@ END_TEST
 START_TEST(short_memory)
 {
     const struct admission_rules rules = {0};
-    struct source *source;
+    struct peer_network *source;
     struct address client = address("192.0.2.1");
     fault_arm("calloc", ENOMEM, 1);
     int r = admission_init(&admission, 32, 64);

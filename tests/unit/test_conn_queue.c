@@ -8,24 +8,24 @@
 
 static struct conn_queue *queue;
 
-static void start(size_t depth, unsigned lanes)
+static void start(size_t depth, unsigned workers)
 {
     queue = NULL;
-    ck_assert_int_eq(conn_queue_new(depth, lanes, &queue), 0);
+    ck_assert_int_eq(conn_queue_new(depth, workers, &queue), 0);
     ck_assert_uint_eq(conn_queue_depth(queue), depth);
     ck_assert_uint_eq(conn_queue_length(queue), 0);
 }
 
-static bool put(unsigned lane, uint64_t id)
+static bool put(unsigned worker, uint64_t id)
 {
-    const struct accepted accepted = {.fd = (int)id + 100, .id = id, .accepted_usec = id * 3};
-    return conn_queue_put(queue, lane, &accepted);
+    const struct new_client new_client = {.fd = (int)id + 100, .id = id, .accepted_usec = id * 3};
+    return conn_queue_put(queue, worker, &new_client);
 }
 
-static uint64_t take(unsigned lane)
+static uint64_t take(unsigned worker)
 {
-    struct accepted out;
-    if (conn_queue_take(queue, lane, &out, 1) == 0)
+    struct new_client out;
+    if (conn_queue_take(queue, worker, &out, 1) == 0)
         return 0;
     ck_assert_int_eq(out.fd, (int)out.id + 100);
     ck_assert_uint_eq(out.accepted_usec, out.id * 3);
@@ -54,10 +54,10 @@ START_TEST(one_bound_for_all_lanes)
     for (uint64_t id = 1; id <= 5; id++)
         ck_assert(put((unsigned)id % 3, id));
     ck_assert_uint_eq(conn_queue_length(queue), 5);
-    for (unsigned lane = 0; lane < 3; lane++)
-        ck_assert(!put(lane, 9));
+    for (unsigned worker = 0; worker < 3; worker++)
+        ck_assert(!put(worker, 9));
     ck_assert_uint_eq(take(0), 3);
-    ck_assert(put(2, 6)); /* room that one lane gave up serves another */
+    ck_assert(put(2, 6)); /* room that one worker gave up serves another */
     ck_assert(!put(0, 7));
     ck_assert_uint_eq(take(1), 1);
     ck_assert_uint_eq(take(1), 4);
@@ -73,7 +73,7 @@ END_TEST
 
 START_TEST(takes_in_batches)
 {
-    struct accepted out[8];
+    struct new_client out[8];
     start(8, 2);
     for (uint64_t id = 1; id <= 7; id++)
         ck_assert(put(1, id));
@@ -122,18 +122,18 @@ END_TEST
 #define EACH 20000
 
 struct taker {
-    unsigned lane;
+    unsigned worker;
     uint64_t out_of_order;
 };
 
 static void *take_each(void *argument)
 {
     struct taker *taker = argument;
-    struct accepted out[5];
+    struct new_client out[5];
     for (uint64_t next = 1; next <= EACH;) {
-        size_t taken = conn_queue_take(queue, taker->lane, out, COUNT_OF(out));
+        size_t taken = conn_queue_take(queue, taker->worker, out, COUNT_OF(out));
         for (size_t i = 0; i < taken; i++, next++)
-            taker->out_of_order += out[i].id != next || out[i].fd != (int)taker->lane;
+            taker->out_of_order += out[i].id != next || out[i].fd != (int)taker->worker;
         if (taken == 0)
             sched_yield();
     }
@@ -142,15 +142,15 @@ static void *take_each(void *argument)
 
 START_TEST(two_lanes_two_threads)
 {
-    struct taker takers[LANES] = {{.lane = 0}, {.lane = 1}};
+    struct taker takers[LANES] = {{.worker = 0}, {.worker = 1}};
     pthread_t threads[LANES];
     start(7, LANES);
     for (unsigned i = 0; i < LANES; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, take_each, &takers[i]), 0);
     for (uint64_t id = 1; id <= EACH; id++)
-        for (unsigned lane = 0; lane < LANES; lane++) {
-            const struct accepted accepted = {.fd = (int)lane, .id = id};
-            while (!conn_queue_put(queue, lane, &accepted))
+        for (unsigned worker = 0; worker < LANES; worker++) {
+            const struct new_client new_client = {.fd = (int)worker, .id = id};
+            while (!conn_queue_put(queue, worker, &new_client))
                 sched_yield();
         }
     for (unsigned i = 0; i < LANES; i++) {

@@ -22,9 +22,9 @@ static void fire_after(uint64_t usec)
 
 START_TEST(echo)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     ck_assert_uint_eq(rig.worker.loop.sources, 1);
     send_text(client, "hello");
     turn_and_expect(client, "hello");
@@ -45,14 +45,14 @@ END_TEST
 
 START_TEST(traces)
 {
-    struct terms terms = terms_for("upper");
+    struct service_config config = config_for("upper");
     rig_start();
     capture(LOG_LEVEL_INFO);
-    int untraced = serve(&terms);
+    int untraced = serve(&config);
     send_text(untraced, "secret");
     turn_and_expect(untraced, "SECRET");
-    terms.trace = true;
-    int client = serve(&terms);
+    config.trace = true;
+    int client = serve(&config);
     send_text(client, "hello");
     turn_and_expect(client, "HELLO");
     const char *text = written();
@@ -70,17 +70,17 @@ END_TEST
 /* A client that leaves without a byte is for debug; one that got something is not. */
 START_TEST(probes)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
     capture(LOG_LEVEL_INFO);
-    close(serve(&terms));
-    close_hard(serve(&terms));
-    WAIT_FOR(turned() && atomic_load(&rig.worker.counters.closed) == 2);
+    close(serve(&config));
+    close_hard(serve(&config));
+    WAIT_FOR(responded() && atomic_load(&rig.worker.counters.closed) == 2);
     const char *text = written();
     ck_assert_str_eq(text, "");
     capture(LOG_LEVEL_INFO);
-    terms = terms_for("time");
-    close(serve(&terms));
+    config = config_for("time");
+    close(serve(&config));
     TURN_UNTIL_CLOSED(REASON_SERVED, 1);
     text = written();
     be_quiet();
@@ -91,9 +91,9 @@ END_TEST
 
 START_TEST(half_close_gets_the_rest)
 {
-    struct terms terms = terms_for("upper");
+    struct service_config config = config_for("upper");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     send_text(client, "bye");
     ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
     turn_and_expect(client, "BYE");
@@ -106,13 +106,13 @@ END_TEST
 
 START_TEST(local_client)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     int pair[2];
     rig_start();
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-    struct accepted accepted = accepted_for(&terms, pair[1]);
-    accepted.client = (struct address){.family = AF_UNIX};
-    connection_open(&rig.worker, &accepted);
+    struct new_client new_client = accepted_for(&config, pair[1]);
+    new_client.client = (struct address){.family = AF_UNIX};
+    connection_open(&rig.worker, &new_client);
     send_text(pair[0], "hi");
     turn_and_expect(pair[0], "hi");
     close(pair[0]);
@@ -127,14 +127,14 @@ END_TEST
 START_TEST(back_pressure)
 {
     static uint8_t sent[BULK], got[BULK];
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     uint64_t random = 7;
     size_t out = 0, in = 0;
     rig_start();
     for (size_t i = 0; i < BULK; i++)
         sent[i] = (uint8_t)next_random(&random);
-    terms.unsent_limit = 16384;
-    int client = serve_small(&terms, 16384);
+    config.unsent_limit = 16384;
+    int client = serve_small(&config, 16384);
     int stalled = 0;
     while (stalled < 20) { /* nothing moves any more */
         ssize_t r = send(client, sent + out, BULK - out, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -147,7 +147,7 @@ START_TEST(back_pressure)
     ck_assert_ptr_nonnull(c->unsent);
     ck_assert_uint_eq(c->source.interest, EPOLLOUT);
     ck_assert_uint_gt(c->bytes_in, c->bytes_out);
-    ck_assert_uint_le(c->bytes_in - c->bytes_out, terms.unsent_limit);
+    ck_assert_uint_le(c->bytes_in - c->bytes_out, config.unsent_limit);
 
     for (int idle = 0; in < BULK && idle < PATIENCE_MSEC;) {
         ssize_t w = out < BULK ? send(client, sent + out, BULK - out, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
@@ -174,15 +174,15 @@ START_TEST(short_reads_and_sends)
 {
     static const char *const rules[] = {"send:short=1", "recv:short=1", "send:short=2:/2,recv:short=3",
                                         "send:EAGAIN", "recv:EAGAIN"};
-    struct terms terms = terms_for("upper");
+    struct service_config config = config_for("upper");
     static char end_word[] = "end";
-    terms.params.end_word = end_word;
-    terms.params.end_word_length = 3;
+    config.params.end_word = end_word;
+    config.params.end_word_length = 3;
     rig_start();
     for (size_t i = 0; i < COUNT_OF(rules); i++) {
         char bytes[64] = "";
         size_t have = 0;
-        int client = serve(&terms);
+        int client = serve(&config);
         send_text(client, "one\ntwo three\nend\nnot this");
         for (int tries = 0; tries < PATIENCE_MSEC && !is_lingering(); tries++) {
             bool yields = strstr(rules[i], "EAGAIN") && tries % 2 == 1;
@@ -194,7 +194,7 @@ START_TEST(short_reads_and_sends)
         ck_assert_msg(have == 18, "%s: %zu", rules[i], have);
         ck_assert_str_eq(bytes, "ONE\nTWO THREE\nEND\n");
         close(client);
-        WAIT_FOR(turned() && list_is_empty(&rig.worker.connections));
+        WAIT_FOR(responded() && list_is_empty(&rig.worker.connections));
         ck_assert_uint_eq(closed_as(REASON_END_WORD), i + 1);
     }
     rig_stop();
@@ -203,14 +203,14 @@ END_TEST
 
 START_TEST(end_word_lingers)
 {
-    struct terms terms = terms_for("upper");
+    struct service_config config = config_for("upper");
     static char end_word[] = "end", greeting[] = "hello\n";
-    terms.params.end_word = end_word;
-    terms.params.end_word_length = 3;
-    terms.params.greeting = greeting;
-    terms.params.greeting_length = 6;
+    config.params.end_word = end_word;
+    config.params.end_word_length = 3;
+    config.params.greeting = greeting;
+    config.params.greeting_length = 6;
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     send_text(client, "a\nend\r\nrest");
     turn_and_expect(client, "hello\nA\nEND\r\n");
     turn_and_expect_end(client);
@@ -219,7 +219,7 @@ START_TEST(end_word_lingers)
         send_text(client, "more and more");
         turn();
     }
-    WAIT_FOR(turned() && counter_read(&rig.worker.counters.bytes_in) == 11 + 5 * 13);
+    WAIT_FOR(responded() && counter_read(&rig.worker.counters.bytes_in) == 11 + 5 * 13);
     ck_assert_uint_eq(counter_read(&rig.worker.counters.bytes_out), 13);
     ck_assert(is_lingering());
     expect_end(client);
@@ -235,21 +235,21 @@ START_TEST(served_and_lingering)
     static char text[] = "some text\n";
     rig_start();
     for (size_t i = 0; i < COUNT_OF(names); i++) {
-        struct terms terms = terms_for(names[i]);
+        struct service_config config = config_for(names[i]);
         char bytes[64];
-        if (terms.service->takes_text) {
-            terms.params.text = text;
-            terms.params.text_length = strlen(text);
+        if (config.service->takes_text) {
+            config.params.text = text;
+            config.params.text_length = strlen(text);
         }
-        int client = serve(&terms);
-        if (terms.service->speaks_when_asked) {
+        int client = serve(&config);
+        if (config.service->speaks_when_asked) {
             turn();
             expect_nothing_yet(client);
             send_text(client, "?");
         }
         size_t length = turn_and_receive(client, bytes, sizeof bytes);
         ck_assert_uint_eq(length, i == 1 ? 4 : i == 2 ? 26 : strlen(text));
-        if (terms.service->takes_text)
+        if (config.service->takes_text)
             ck_assert_mem_eq(bytes, text, length);
         ck_assert(is_lingering());
         close(client);
@@ -261,17 +261,17 @@ END_TEST
 
 START_TEST(no_end_of_lingering_changes_the_reason)
 {
-    struct terms terms = terms_for("time");
+    struct service_config config = config_for("time");
     char bytes[4];
     rig_start();
     /* 1: the client resets */
-    int client = serve(&terms);
+    int client = serve(&config);
     ck_assert_uint_eq(turn_and_receive(client, bytes, 4), 4);
     ck_assert(is_lingering());
     close_hard(client);
     TURN_UNTIL_CLOSED(REASON_SERVED, 1);
     /* 2: it never goes */
-    client = serve(&terms);
+    client = serve(&config);
     ck_assert(is_lingering());
     fire_after(LINGER_USEC / 2);
     ck_assert(is_lingering());
@@ -280,7 +280,7 @@ START_TEST(no_end_of_lingering_changes_the_reason)
     ck_assert_uint_eq(closed_as(REASON_SERVED), 2);
     close(client);
     /* 3: a read fails, and one that only comes to nothing */
-    client = serve(&terms);
+    client = serve(&config);
     send_text(client, "x");
     fault_arm("recv", EAGAIN, 1);
     newest()->source.ready(&newest()->source, EPOLLIN);
@@ -297,10 +297,10 @@ END_TEST
 
 START_TEST(failed_half_close_closes)
 {
-    struct terms terms = terms_for("time");
+    struct service_config config = config_for("time");
     rig_start();
     fault_arm("shutdown", ENOTCONN, 1);
-    int client = serve(&terms);
+    int client = serve(&config);
     fault_disarm();
     ck_assert_uint_eq(closed_as(REASON_SERVED), 1);
     close(client);
@@ -310,15 +310,15 @@ END_TEST
 
 START_TEST(discard_answers_nothing)
 {
-    struct terms terms = terms_for("discard");
+    struct service_config config = config_for("discard");
     static char greeting[] = "g";
-    terms.params.greeting = greeting;
-    terms.params.greeting_length = 1;
+    config.params.greeting = greeting;
+    config.params.greeting_length = 1;
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     turn_and_expect(client, "g");
     send_text(client, "into the void");
-    WAIT_FOR(turned() && newest()->bytes_in == 13);
+    WAIT_FOR(responded() && newest()->bytes_in == 13);
     expect_nothing_yet(client);
     shutdown(client, SHUT_WR);
     turn_and_expect_end(client);
@@ -348,19 +348,19 @@ static size_t chargen_until(const uint8_t *bytes, size_t length)
 START_TEST(chargen)
 {
     static uint8_t bytes[1 << 20];
-    struct terms terms = terms_for("chargen");
+    struct service_config config = config_for("chargen");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     send_text(client, "ignored");
     ck_assert_uint_eq(turn_and_receive(client, bytes, sizeof bytes), sizeof bytes);
     ck_assert_uint_eq(chargen_until(bytes, sizeof bytes), sizeof bytes);
     shutdown(client, SHUT_WR);
     static uint8_t more[1 << 18];
     ck_assert_uint_eq(turn_and_receive(client, more, sizeof more), sizeof more);
-    WAIT_FOR(turned() && turn_and_receive(client, more, sizeof more) && newest()->client_closed);
+    WAIT_FOR(responded() && turn_and_receive(client, more, sizeof more) && newest()->client_closed);
     ck_assert_uint_eq(newest()->bytes_in, 7);
     close(client); /* with bytes unread: a reset */
-    WAIT_FOR(turned() && list_is_empty(&rig.worker.connections));
+    WAIT_FOR(responded() && list_is_empty(&rig.worker.connections));
     ck_assert_uint_eq(closed_as(REASON_CLIENT_CLOSED) + closed_as(REASON_RESET), 1);
     rig_stop();
 }
@@ -368,10 +368,10 @@ END_TEST
 
 START_TEST(leaving_a_service_without_end)
 {
-    struct terms terms = terms_for("chargen");
+    struct service_config config = config_for("chargen");
     rig_start();
     /* Half-closed and nothing unsent: it has simply left. */
-    int client = serve(&terms);
+    int client = serve(&config);
     shutdown(client, SHUT_WR);
     struct connection *c = newest();
     c->client_closed = true;
@@ -386,9 +386,9 @@ END_TEST
 
 START_TEST(resets)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     send_text(client, "x");
     turn_and_expect(client, "x");
     close_hard(client);
@@ -409,11 +409,11 @@ START_TEST(failing_reads_and_sends)
         {"send", EPIPE, REASON_RESET},      {"send", ENOBUFS, REASON_ERROR},
         {"malloc", ENOMEM, REASON_ERROR},   {"epoll_ctl_mod", ENOMEM, REASON_ERROR},
     };
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         uint64_t before = closed_as(cases[i].reason);
-        int client = serve(&terms);
+        int client = serve(&config);
         send_text(client, "hello");
         ck_assert(becomes_readable(newest()->source.fd));
         char rules[128];
@@ -442,10 +442,10 @@ START_TEST(failing_send_of_unsent)
         {ECONNRESET, REASON_RESET},
         {EIO, REASON_ERROR},
     };
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        int client = serve(&terms);
+        int client = serve(&config);
         send_text(client, "hello");
         ck_assert(becomes_readable(newest()->source.fd));
         fault_rules("send:short=2");
@@ -487,20 +487,20 @@ static size_t exchange_block(int client)
 }
 
 /* Returns a client whose next block is to pass through, if its bytes may. */
-static int serve_bulk(const struct terms *terms)
+static int serve_bulk(const struct service_config *config)
 {
     for (size_t i = 0; i < sizeof block; i++)
         block[i] = (uint8_t)('A' + i * 31 % 26);
-    int client = serve(terms);
+    int client = serve(config);
     ck_assert_uint_eq(exchange_block(client), sizeof block);
     return client;
 }
 
 START_TEST(bulk_passes_through)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve_bulk(&terms);
+    int client = serve_bulk(&config);
     fault_rules("splice:count");
     size_t have = exchange_block(client);
     ck_assert_uint_ge(fault_disarm(), 2);
@@ -513,7 +513,7 @@ START_TEST(bulk_passes_through)
     }
     fault_rules("splice:count");
     send_text(client, "small");
-    WAIT_FOR(turned() && newest()->bytes_in == 2 * sizeof block + 15);
+    WAIT_FOR(responded() && newest()->bytes_in == 2 * sizeof block + 15);
     ck_assert_uint_eq(fault_disarm(), 0);
     close(client);
     rig_stop();
@@ -523,11 +523,11 @@ END_TEST
 START_TEST(bulk_that_somebody_looks_at)
 {
     static const char end_word[] = "end";
-    struct terms plain = terms_for("echo"), ended = plain, traced = plain;
+    struct service_config plain = config_for("echo"), ended = plain, traced = plain;
     ended.params.end_word = end_word;
     ended.params.end_word_length = strlen(end_word);
     traced.trace = true;
-    const struct terms cases[] = {terms_for("upper"), ended, traced, plain};
+    const struct service_config cases[] = {config_for("upper"), ended, traced, plain};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         rig_start();
         int client = serve_bulk(&cases[i]);
@@ -552,10 +552,10 @@ START_TEST(bulk_that_has_to_be_copied)
         "splice:ENOSYS",    "splice:EPERM:1", "splice:EINVAL:2",   "splice:EAGAIN:1",
         "splice:EAGAIN:/2", "splice:short:2", "splice:short=9999",
     };
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         rig_start();
-        int client = serve_bulk(&terms);
+        int client = serve_bulk(&config);
         fault_rules(cases[i]);
         size_t have = exchange_block(client);
         ck_assert_uint_ge(fault_disarm(), 1);
@@ -581,11 +581,11 @@ START_TEST(bulk_that_fails)
         {"splice:short=10:2,malloc:ENOMEM", REASON_ERROR},
         {"splice:short=10:2,read:EIO:1-2", REASON_ERROR},
     };
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         rig_start();
-        int other = serve_bulk(&terms);
-        int client = serve_bulk(&terms);
+        int other = serve_bulk(&config);
+        int client = serve_bulk(&config);
         send_all(client, block, sizeof block);
         WAIT_FOR(arrived(newest()->source.fd) == sizeof block);
         fault_rules(cases[i].rules);
@@ -602,14 +602,14 @@ END_TEST
 
 START_TEST(drain_in_bulk)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve_bulk(&terms);
+    int client = serve_bulk(&config);
     send_all(client, block, 10000);
     WAIT_FOR(arrived(newest()->source.fd) == 10000);
     connection_drain(newest());
     send_text(client, "too late");
-    WAIT_FOR(turned() && is_lingering());
+    WAIT_FOR(responded() && is_lingering());
     ck_assert_uint_eq(newest()->bytes_out, sizeof block + 10000);
     close(client);
     rig_stop();
@@ -618,15 +618,15 @@ END_TEST
 
 START_TEST(short_memory_at_the_start)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     static const char *const calls[] = {"malloc", "epoll_ctl_add"};
     rig_start();
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
         int client, server;
         tcp_pair(0, &client, &server);
-        const struct accepted accepted = accepted_for(&terms, server);
+        const struct new_client new_client = accepted_for(&config, server);
         fault_arm(calls[i], ENOMEM, 1);
-        connection_open(&rig.worker, &accepted);
+        connection_open(&rig.worker, &new_client);
         fault_disarm();
         ck_assert_uint_eq(closed_as(REASON_ERROR), i + 1);
         ck_assert(list_is_empty(&rig.worker.connections));
@@ -642,17 +642,17 @@ START_TEST(short_memory_for_scratch)
     static const char *const names[] = {"echo", "chargen"};
     rig_start();
     for (size_t i = 0; i < COUNT_OF(names); i++) {
-        struct terms terms = terms_for(names[i]);
-        terms.unsent_limit = rig.worker.scratch_size + 1;
+        struct service_config config = config_for(names[i]);
+        config.unsent_limit = rig.worker.scratch_size + 1;
         if (i == 1)
             rig.worker.scratch_size = 1; /* as if it had to grow for output, too */
         int client, server;
         tcp_pair(0, &client, &server);
-        const struct accepted accepted = accepted_for(&terms, server);
+        const struct new_client new_client = accepted_for(&config, server);
         send_text(client, "x");
         ck_assert(becomes_readable(server));
         fault_arm("malloc", ENOMEM, 2); /* behind the connection's own */
-        connection_open(&rig.worker, &accepted);
+        connection_open(&rig.worker, &new_client);
         if (i == 0)
             turn();
         ck_assert_uint_eq(fault_disarm(), 1);
@@ -665,11 +665,11 @@ END_TEST
 
 START_TEST(scratch_grows)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
     size_t size = rig.worker.scratch_size;
-    terms.unsent_limit = 4 * size;
-    int client = serve(&terms);
+    config.unsent_limit = 4 * size;
+    int client = serve(&config);
     send_text(client, "x");
     turn_and_expect(client, "x");
     ck_assert_uint_eq(rig.worker.scratch_size, 4 * size);
@@ -681,10 +681,10 @@ END_TEST
 
 START_TEST(idle_timeout)
 {
-    struct terms terms = terms_for("echo");
-    terms.idle_timeout_usec = 20 * USEC_PER_MSEC;
+    struct service_config config = config_for("echo");
+    config.idle_timeout_usec = 20 * USEC_PER_MSEC;
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     turn_and_expect_end(client); /* by the loop's own timer */
     ck_assert(is_lingering());
     close(client);
@@ -695,10 +695,10 @@ END_TEST
 
 START_TEST(bytes_put_the_idle_timeout_off)
 {
-    struct terms terms = terms_for("echo");
-    terms.idle_timeout_usec = 100 * USEC_PER_SEC;
+    struct service_config config = config_for("echo");
+    config.idle_timeout_usec = 100 * USEC_PER_SEC;
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     struct connection *c = newest();
     uint64_t armed_for = c->timer.tick;
     fire_after(60 * USEC_PER_SEC); /* moved 60 seconds ago: 40 are left */
@@ -720,9 +720,9 @@ END_TEST
 
 START_TEST(without_idle_timeout)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     ck_assert(!timer_is_armed(&newest()->timer));
     close(client);
     TURN_UNTIL_CLOSED(REASON_CLIENT_CLOSED, 1);
@@ -733,10 +733,10 @@ END_TEST
 START_TEST(write_timeout)
 {
     static char filler[1 << 16];
-    struct terms terms = terms_for("chargen");
-    terms.write_timeout_usec = 20 * USEC_PER_MSEC;
+    struct service_config config = config_for("chargen");
+    config.write_timeout_usec = 20 * USEC_PER_MSEC;
     rig_start();
-    int client = serve_small(&terms, 4096);
+    int client = serve_small(&config, 4096);
     TURN_UNTIL_CLOSED(REASON_WRITE_TIMEOUT, 1); /* by the loop's own timer: nobody reads */
     ssize_t r;
     while ((r = recv(client, filler, sizeof filler, MSG_DONTWAIT)) > 0)
@@ -750,11 +750,11 @@ END_TEST
 
 START_TEST(timers_follow_the_state)
 {
-    struct terms terms = terms_for("echo");
-    terms.idle_timeout_usec = 1000 * USEC_PER_SEC;
-    terms.write_timeout_usec = 10 * USEC_PER_SEC;
+    struct service_config config = config_for("echo");
+    config.idle_timeout_usec = 1000 * USEC_PER_SEC;
+    config.write_timeout_usec = 10 * USEC_PER_SEC;
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     struct connection *c = newest();
     uint64_t idle = c->timer.tick;
     send_text(client, "hello");
@@ -776,10 +776,10 @@ END_TEST
 
 START_TEST(drain_answers_what_has_arrived)
 {
-    struct terms terms = terms_for("upper");
-    terms.unsent_limit = 64; /* several turns */
+    struct service_config config = config_for("upper");
+    config.unsent_limit = 64; /* several turns */
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     char early[200], bytes[512];
     memset(early, 'a', sizeof early);
     send_all(client, early, sizeof early);
@@ -803,12 +803,12 @@ START_TEST(drain_of_the_idle)
     static char text[] = "text";
     rig_start();
     for (size_t i = 0; i < COUNT_OF(names); i++) {
-        struct terms terms = terms_for(names[i]);
-        if (terms.service->takes_text) {
-            terms.params.text = text;
-            terms.params.text_length = 4;
+        struct service_config config = config_for(names[i]);
+        if (config.service->takes_text) {
+            config.params.text = text;
+            config.params.text_length = 4;
         }
-        int client = serve(&terms);
+        int client = serve(&config);
         turn();
         connection_drain(newest());
         expect_end(client);
@@ -824,9 +824,9 @@ END_TEST
 
 START_TEST(drain_sends_what_is_unsent)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     send_text(client, "hello");
     ck_assert(becomes_readable(newest()->source.fd));
     fault_rules("send:short=1");
@@ -844,9 +844,9 @@ END_TEST
 
 START_TEST(drain_of_the_half_closed)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     send_text(client, "last");
     shutdown(client, SHUT_WR);
     ck_assert(becomes_readable(newest()->source.fd));
@@ -862,10 +862,10 @@ END_TEST
 START_TEST(chargen_drains_at_the_end_of_a_line)
 {
     static uint8_t bytes[1 << 16];
-    struct terms terms = terms_for("chargen");
-    terms.unsent_limit = 100; /* ends within a line */
+    struct service_config config = config_for("chargen");
+    config.unsent_limit = 100; /* ends within a line */
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     ck_assert_uint_eq(turn_and_receive(client, bytes, 250), 250);
     connection_drain(newest());
     size_t length = 250 + turn_and_receive(client, bytes + 250, sizeof bytes - 250);
@@ -882,10 +882,10 @@ END_TEST
 START_TEST(draining_chargen_is_spoken_to)
 {
     static uint8_t bytes[1 << 16];
-    struct terms terms = terms_for("chargen");
-    terms.unsent_limit = 100;
+    struct service_config config = config_for("chargen");
+    config.unsent_limit = 100;
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     connection_drain(newest());
     send_text(client, "late");
     ck_assert(becomes_readable(newest()->source.fd));
@@ -903,17 +903,17 @@ END_TEST
 START_TEST(opened_while_draining)
 {
     static char greeting[] = "hello\n";
-    struct terms terms = terms_for("upper");
-    terms.params.greeting = greeting;
-    terms.params.greeting_length = 6;
+    struct service_config config = config_for("upper");
+    config.params.greeting = greeting;
+    config.params.greeting_length = 6;
     rig_start();
     rig.worker.draining = true;
     int client, server;
     tcp_pair(0, &client, &server);
     send_text(client, "quick");
     ck_assert(becomes_readable(server));
-    const struct accepted accepted = accepted_for(&terms, server);
-    connection_open(&rig.worker, &accepted);
+    const struct new_client new_client = accepted_for(&config, server);
+    connection_open(&rig.worker, &new_client);
     turn_and_expect(client, "hello\nQUICK");
     turn_and_expect_end(client);
     close(client);
@@ -926,9 +926,9 @@ END_TEST
 /* A socket that cannot say what has arrived counts as one where nothing has. */
 START_TEST(drain_without_a_count)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     fault_arm("ioctl", EINVAL, 0);
     connection_drain(newest());
     ck_assert_uint_ge(fault_disarm(), 1);
@@ -942,13 +942,13 @@ END_TEST
 START_TEST(greeting_in_pieces)
 {
     static char greeting[1000], bytes[1001];
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     memset(greeting, 'g', sizeof greeting);
-    terms.params.greeting = greeting;
-    terms.params.greeting_length = sizeof greeting;
-    terms.unsent_limit = 64;
+    config.params.greeting = greeting;
+    config.params.greeting_length = sizeof greeting;
+    config.unsent_limit = 64;
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     send_text(client, "!"); /* not answered before the greeting is out */
     ck_assert_uint_eq(turn_and_receive(client, bytes, sizeof bytes), sizeof bytes);
     ck_assert_mem_eq(bytes, greeting, sizeof greeting);
@@ -962,16 +962,16 @@ END_TEST
 START_TEST(client_gone_before_the_greeting)
 {
     static char greeting[] = "hello\n";
-    struct terms terms = terms_for("echo");
-    terms.params.greeting = greeting;
-    terms.params.greeting_length = 6;
+    struct service_config config = config_for("echo");
+    config.params.greeting = greeting;
+    config.params.greeting_length = 6;
     rig_start();
     int client, server;
     tcp_pair(0, &client, &server);
     close_hard(client);
     ck_assert(becomes_readable(server));
-    const struct accepted accepted = accepted_for(&terms, server);
-    connection_open(&rig.worker, &accepted); /* closed when it returns */
+    const struct new_client new_client = accepted_for(&config, server);
+    connection_open(&rig.worker, &new_client); /* closed when it returns */
     ck_assert(list_is_empty(&rig.worker.connections));
     ck_assert_uint_eq(closed_as(REASON_RESET), 1);
     rig_stop();

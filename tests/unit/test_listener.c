@@ -10,32 +10,32 @@
 
 static const struct socket_settings usual = {.backlog = 16, .keepalive_sec = 60, .user_timeout_msec = 60000};
 
-static struct endpoint at(const char *text, uint16_t port)
+static struct listen_address at(const char *text, uint16_t port)
 {
-    struct endpoint endpoint = {.port = port};
-    ck_assert_int_eq(address_parse(text, port, &endpoint.at), 0);
-    return endpoint;
+    struct listen_address listen_address = {.port = port};
+    ck_assert_int_eq(address_parse(text, port, &listen_address.at), 0);
+    return listen_address;
 }
 
-static struct endpoint at_path(void)
+static struct listen_address at_path(void)
 {
-    return (struct endpoint){.path = path, .mode = 0640};
+    return (struct listen_address){.path = path, .mode = 0640};
 }
 
-static struct listener *open_or_fail(struct endpoint endpoint)
+static struct listener *open_or_fail(struct listen_address listen_address)
 {
     struct listener *listener = NULL;
-    int r = listener_open(&endpoint, &usual, false, &listener);
+    int r = listener_open(&listen_address, &usual, false, &listener);
     ck_assert_msg(r == 0, "%s", strerror(-r));
     ck_assert_ptr_nonnull(listener);
     return listener;
 }
 
-static void expect_failure(struct endpoint endpoint, int error)
+static void expect_failure(struct listen_address listen_address, int error)
 {
     unsigned before = open_descriptors();
     struct listener *listener = NULL;
-    int r = listener_open(&endpoint, &usual, false, &listener);
+    int r = listener_open(&listen_address, &usual, false, &listener);
     ck_assert_msg(r == -error, "%s and not %s", strerror(-r), strerror(error));
     ck_assert_ptr_null(listener);
     ck_assert_uint_eq(open_descriptors(), before);
@@ -94,7 +94,7 @@ START_TEST(port_zero_is_named)
     ck_assert_uint_ne(port_of(one->source.fd), port_of(two->source.fd));
     ck_assert_uint_gt(one->id, 0);
     ck_assert_uint_gt(two->id, one->id);
-    ck_assert_uint_eq(one->endpoint.port, 0); /* what was asked for stays known */
+    ck_assert_uint_eq(one->listen_address.port, 0); /* what was asked for stays known */
     ck_assert_int_eq(fcntl(one->source.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
     ck_assert_int_eq(fcntl(one->source.fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
     listener_close(one);
@@ -127,10 +127,10 @@ START_TEST(accepted_inherit_options)
     const struct socket_settings settings = {
         .backlog = 4, .keepalive_sec = 77, .user_timeout_msec = 4321, .unsent_limit = 54321};
     const struct socket_settings off = {.backlog = 4};
-    struct endpoint endpoint = at("127.0.0.1", 0);
+    struct listen_address listen_address = at("127.0.0.1", 0);
     struct listener *listener = NULL;
     struct address client;
-    ck_assert_int_eq(listener_open(&endpoint, &settings, false, &listener), 0);
+    ck_assert_int_eq(listener_open(&listen_address, &settings, false, &listener), 0);
     int socket_fd = connect_to(port_of(listener->source.fd));
     int fd = accept_one(listener, &client);
     ck_assert_int_eq(get_socket_option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
@@ -155,7 +155,7 @@ END_TEST
 
 START_TEST(wildcard_takes_both_families)
 {
-    struct listener *listener = open_or_fail((struct endpoint){.any = true});
+    struct listener *listener = open_or_fail((struct listen_address){.any = true});
     uint16_t port = port_of(listener->source.fd);
     char expected[16];
     struct address client;
@@ -180,7 +180,7 @@ END_TEST
 
 START_TEST(wildcard_without_ipv6)
 {
-    struct endpoint any = {.any = true};
+    struct listen_address any = {.any = true};
     struct listener *listener = NULL;
     struct address client;
     fault_arm("socket_inet6", EAFNOSUPPORT, 0);
@@ -195,7 +195,7 @@ START_TEST(wildcard_without_ipv6)
     listener_close(listener);
 
     fault_arm("socket_inet6", EAFNOSUPPORT, 0);
-    struct endpoint six = at("::1", 0);
+    struct listen_address six = at("::1", 0);
     r = listener_open(&six, &usual, false, &listener);
     fault_disarm();
     ck_assert_int_eq(r, -EAFNOSUPPORT);
@@ -205,7 +205,7 @@ END_TEST
 /* As RestrictAddressFamilies=AF_UNIX has it. */
 START_TEST(no_ip_socket_at_all)
 {
-    struct endpoint endpoints[] = {at("127.0.0.1", 0), at("::1", 0), {.any = true}};
+    struct listen_address endpoints[] = {at("127.0.0.1", 0), at("::1", 0), {.any = true}};
     for (size_t i = 0; i < COUNT_OF(endpoints); i++) {
         fault_rules("socket_inet:EAFNOSUPPORT,socket_inet6:EAFNOSUPPORT");
         expect_failure(endpoints[i], EPFNOSUPPORT);
@@ -239,7 +239,7 @@ START_TEST(address_in_use)
     struct listener *first = open_or_fail(at("127.0.0.1", 0));
     uint16_t port = port_of(first->source.fd);
     expect_failure(at("127.0.0.1", port), EADDRINUSE);
-    expect_failure((struct endpoint){.any = true, .port = port}, EADDRINUSE);
+    expect_failure((struct listen_address){.any = true, .port = port}, EADDRINUSE);
     listener_close(first);
     listener_close(open_or_fail(at("127.0.0.1", port)));
 }
@@ -283,15 +283,16 @@ START_TEST(failing_calls)
         for (int is_path = 0; is_path < 2; is_path++) {
             if (is_path ? !cases[i].unix_path : !cases[i].ip)
                 continue;
-            struct endpoint endpoint = is_path ? at_path() : (struct endpoint){.any = has_ipv6()};
-            if (!is_path && !endpoint.any)
-                endpoint = at("127.0.0.1", 0);
+            struct listen_address listen_address =
+                is_path ? at_path() : (struct listen_address){.any = has_ipv6()};
+            if (!is_path && !listen_address.any)
+                listen_address = at("127.0.0.1", 0);
             struct listener *listener = NULL;
             unsigned before = open_descriptors();
             unsigned long nth = 0, hits;
             do { /* each of several calls of one name */
                 fault_arm(cases[i].call, cases[i].error, ++nth);
-                int r = listener_open(&endpoint, &usual, true, &listener);
+                int r = listener_open(&listen_address, &usual, true, &listener);
                 hits = fault_disarm();
                 if (hits > 0) {
                     ck_assert_msg(r == -cases[i].error, "%s: %d", cases[i].call, r);
@@ -339,11 +340,11 @@ END_TEST
 
 START_TEST(path_that_cannot_be_looked_at)
 {
-    struct endpoint endpoint = at_path();
+    struct listen_address listen_address = at_path();
     struct listener *listener = NULL;
     make_directory();
     fault_arm("lstat", EIO, 2); /* the first looks at the lock */
-    int r = listener_open(&endpoint, &usual, false, &listener);
+    int r = listener_open(&listen_address, &usual, false, &listener);
     fault_disarm();
     ck_assert_int_eq(r, -EIO);
     ck_assert_ptr_null(listener);
@@ -355,9 +356,9 @@ START_TEST(path_mode_ignores_umask)
 {
     make_directory();
     mode_t before = umask(0777);
-    struct endpoint endpoint = at_path();
-    endpoint.mode = 0666;
-    struct listener *listener = open_or_fail(endpoint);
+    struct listen_address listen_address = at_path();
+    listen_address.mode = 0666;
+    struct listener *listener = open_or_fail(listen_address);
     umask(before);
     struct stat there;
     ck_assert_int_eq(lstat(path, &there), 0);
@@ -400,13 +401,13 @@ START_TEST(stale_socket_that_cannot_be_replaced)
         {"connect:EACCES:1", EPERM}, {"socket:EMFILE:2", EMFILE},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct endpoint endpoint = at_path();
+        struct listen_address listen_address = at_path();
         struct listener *listener = NULL;
         unlink(path);
         leave_stale_socket();
         unsigned before = open_descriptors();
         fault_rules(cases[i].rules);
-        int r = listener_open(&endpoint, &usual, false, &listener);
+        int r = listener_open(&listen_address, &usual, false, &listener);
         fault_disarm();
         ck_assert_msg(r == -cases[i].error, "%s: %s", cases[i].rules, strerror(-r));
         ck_assert_uint_eq(open_descriptors(), before);
@@ -474,11 +475,11 @@ START_TEST(path_lengths)
     char longest[sizeof((struct sockaddr_un *)0)->sun_path + 1];
     memset(longest, 'x', sizeof longest);
     memcpy(longest, path, strlen(path));
-    struct endpoint endpoint = {.path = longest, .mode = 0666};
+    struct listen_address listen_address = {.path = longest, .mode = 0666};
     longest[sizeof longest - 1] = '\0';
-    expect_failure(endpoint, ENAMETOOLONG);
+    expect_failure(listen_address, ENAMETOOLONG);
     longest[sizeof longest - 2] = '\0';
-    struct listener *listener = open_or_fail(endpoint);
+    struct listener *listener = open_or_fail(listen_address);
     ck_assert_str_eq(listener->name, longest);
     listener_close(listener);
     ck_assert_int_ne(access(longest, F_OK), 0);
@@ -512,7 +513,7 @@ START_TEST(overlap_only_while_shared)
 {
     uint16_t port = free_port();
     struct listener *first = open_or_fail(at("127.0.0.1", port)), *second = NULL;
-    struct endpoint any = {.any = true, .port = port};
+    struct listen_address any = {.any = true, .port = port};
     ck_assert_int_eq(listener_open(&any, &usual, true, &second), -EADDRINUSE);
 
     listener_share(first, true);
@@ -543,10 +544,10 @@ END_TEST
 /* A reload that needed no overlap leaves no way for others to join in, not even with SO_REUSEPORT. */
 START_TEST(nobody_joins_afterwards)
 {
-    struct endpoint endpoint = at("127.0.0.1", 0);
-    struct listener *old = open_or_fail(endpoint), *new = NULL;
+    struct listen_address listen_address = at("127.0.0.1", 0);
+    struct listener *old = open_or_fail(listen_address), *new = NULL;
     listener_share(old, true);
-    ck_assert_int_eq(listener_open(&endpoint, &usual, true, &new), 0);
+    ck_assert_int_eq(listener_open(&listen_address, &usual, true, &new), 0);
     listener_share(old, false);
     listener_share(new, false);
     ck_assert_int_eq(bind_wildcard(port_of(old->source.fd), true), EADDRINUSE);
@@ -560,8 +561,9 @@ START_TEST(knows_its_place)
 {
     make_directory();
     struct listener *v4 = open_or_fail(at("127.0.0.1", 0));
-    struct endpoint same = at("127.0.0.1", 0), other_port = at("127.0.0.1", 1), other_ip = at("127.0.0.2", 0);
-    struct endpoint any = {.any = true}, six = at("::1", 0);
+    struct listen_address same = at("127.0.0.1", 0), other_port = at("127.0.0.1", 1),
+                          other_ip = at("127.0.0.2", 0);
+    struct listen_address any = {.any = true}, six = at("::1", 0);
     ck_assert(listener_is_at(v4, &same));
     ck_assert(!listener_is_at(v4, &other_port));
     ck_assert(!listener_is_at(v4, &other_ip));
@@ -569,14 +571,14 @@ START_TEST(knows_its_place)
     ck_assert(!listener_is_at(v4, &any));
 
     struct listener *wildcard = open_or_fail(any);
-    struct endpoint any_other_port = {.any = true, .port = 1};
+    struct listen_address any_other_port = {.any = true, .port = 1};
     ck_assert(listener_is_at(wildcard, &any));
     ck_assert(!listener_is_at(wildcard, &any_other_port));
     ck_assert(!listener_is_at(wildcard, &same));
 
     struct listener *local = open_or_fail(at_path());
-    struct endpoint other_mode = {.path = path, .mode = 0600},
-                    other_path = {.path = "/run/other", .mode = 0640};
+    struct listen_address other_mode = {.path = path, .mode = 0600},
+                          other_path = {.path = "/run/other", .mode = 0640};
     ck_assert(listener_is_at(local, &other_mode));
     ck_assert(!listener_is_at(local, &other_path));
     ck_assert(!listener_is_at(local, &any));
@@ -631,30 +633,30 @@ START_TEST(options_that_the_socket_has_not)
 }
 END_TEST
 
-START_TEST(owns_terms_and_rules)
+START_TEST(owns_config_and_rules)
 {
     char name[] = "somewhere";
-    const struct terms from = {.service = &service_echo, .listener = name};
+    const struct service_config from = {.service = &service_echo, .listener = name};
     struct listener *listener = open_or_fail(at("127.0.0.1", 0));
-    struct terms *first = terms_new(&from), *second = terms_new(&from);
+    struct service_config *first = service_config_new(&from), *second = service_config_new(&from);
     struct admission_rules rules = {.per_source = 5, .scope = 3};
     rules.allow = (struct prefix_list){malloc(sizeof(struct prefix)), 1};
     rules.deny = (struct prefix_list){malloc(sizeof(struct prefix)), 1};
-    listener_set_terms(listener, terms_ref(first), &rules);
-    ck_assert_ptr_eq(listener->terms, first);
+    listener_set_config(listener, service_config_ref(first), &rules);
+    ck_assert_ptr_eq(listener->config, first);
     ck_assert_uint_eq(listener->rules.per_source, 5);
     ck_assert_uint_eq(listener->rules.allow.count, 1);
     ck_assert_ptr_null(rules.allow.items); /* taken over */
     ck_assert_ptr_null(rules.deny.items);
 
     struct admission_rules none = {0};
-    listener_set_terms(listener, terms_ref(second), &none);
+    listener_set_config(listener, service_config_ref(second), &none);
     ck_assert_uint_eq(atomic_load(&first->references), 1);
     ck_assert_uint_eq(listener->rules.deny.count, 0);
     listener_close(listener);
     ck_assert_uint_eq(atomic_load(&second->references), 1);
-    terms_unref(first);
-    terms_unref(second);
+    service_config_unref(first);
+    service_config_unref(second);
 }
 END_TEST
 
@@ -772,7 +774,7 @@ int main(void)
     tcase_add_test(tests, knows_its_place);
     tcase_add_test(tests, configure_reports_failures);
     tcase_add_test(tests, options_that_the_socket_has_not);
-    tcase_add_test(tests, owns_terms_and_rules);
+    tcase_add_test(tests, owns_config_and_rules);
     tcase_add_test(tests, accept_errors_are_classed);
     tcase_add_test(tests, stopped_handshakes);
     tcase_add_test(tests, stopped_handshakes_of_ipv6);

@@ -11,17 +11,17 @@
 static const struct socket_settings usual = {
     .backlog = 16, .keepalive_sec = 60, .user_timeout_msec = 60000, .unsent_limit = 262144};
 
-static struct endpoint at(const char *text, uint16_t port)
+static struct listen_address at(const char *text, uint16_t port)
 {
-    struct endpoint endpoint = {.port = port};
-    ck_assert_int_eq(address_parse(text, port, &endpoint.at), 0);
-    return endpoint;
+    struct listen_address listen_address = {.port = port};
+    ck_assert_int_eq(address_parse(text, port, &listen_address.at), 0);
+    return listen_address;
 }
 
 static bool is_at(const struct listener *listener, const char *text, uint16_t port)
 {
-    const struct endpoint any = {.any = true, .port = port},
-                          one = strcmp(text, "*") == 0 ? any : at(text, port);
+    const struct listen_address any = {.any = true, .port = port},
+                                one = strcmp(text, "*") == 0 ? any : at(text, port);
     return listener_is_at(listener, &one);
 }
 
@@ -208,7 +208,7 @@ START_TEST(scope_counts)
         if (name.sin6_scope_id != 0 && bind(fd, (struct sockaddr *)&name, sizeof name) == 0 &&
             listen(fd, 1) == 0) {
             struct listener *listener = adopt(fd);
-            struct endpoint same = {.port = port_of(fd)}, other;
+            struct listen_address same = {.port = port_of(fd)}, other;
             address_from_sockaddr((struct sockaddr *)&name, &same.at);
             other = same;
             other.at.scope++;
@@ -228,7 +228,7 @@ START_TEST(path_is_the_managers)
     int managers = passed_path(path);
     ck_assert_int_eq(chmod(path, 0604), 0);
     struct listener *listener = adopt(managers);
-    const struct endpoint here = {.path = path, .mode = 0660}, elsewhere = {.path = "/run/other"};
+    const struct listen_address here = {.path = path, .mode = 0660}, elsewhere = {.path = "/run/other"};
     ck_assert_str_eq(listener->name, path);
     ck_assert(listener_is_at(listener, &here));
     ck_assert(!listener_is_at(listener, &elsewhere));

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 static struct event_loop loop;
-static struct vacancy vacancy;
+static struct capacity_signal capacity;
 static struct worker_pool pool;
 static struct admission admission;
 static struct event_set set;
@@ -25,11 +25,11 @@ static void on_wake(struct event_loop *woken)
 static void setup(void)
 {
     ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
-    vacancy = (struct vacancy){.loop = &loop};
-    ck_assert_int_eq(worker_pool_init(&pool, 1, 8, &vacancy), 0);
+    capacity = (struct capacity_signal){.loop = &loop};
+    ck_assert_int_eq(worker_pool_init(&pool, 1, 8, &capacity), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
     ck_assert_int_eq(event_set_init(&set, &loop), 0);
-    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &vacancy), 0);
+    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &capacity), 0);
     acceptor_limit(&acceptor, false, 100, REASON_MAX_CONNECTIONS);
     settings = settings_new();
     ck_assert_ptr_nonnull(settings);
@@ -107,7 +107,7 @@ START_TEST(opens_every_row)
     settings->unsent_limit = 4096;
     ck_assert_int_eq(apply(), 0);
     ck_assert_uint_eq(acceptor.listener_count, 2);
-    const struct terms *first = open_listener(0)->terms, *second = open_listener(1)->terms;
+    const struct service_config *first = open_listener(0)->config, *second = open_listener(1)->config;
     ck_assert_str_eq(first->service->name, "echo");
     ck_assert_str_eq(first->params.end_word, "end");
     ck_assert_uint_eq(first->params.end_word_length, 3);
@@ -161,7 +161,7 @@ START_TEST(reload_keeps_opens_and_closes)
     struct listener *kept = open_listener(0);
     int kept_fd = kept->source.fd;
     uint16_t gone_port = port_of(open_listener(1)->source.fd);
-    struct terms *old = terms_ref(kept->terms);
+    struct service_config *old = service_config_ref(kept->config);
 
     forget_rows();
     row("upper@127.0.0.1:0");
@@ -170,11 +170,11 @@ START_TEST(reload_keeps_opens_and_closes)
     ck_assert_uint_eq(acceptor.listener_count, 2);
     ck_assert_ptr_eq(open_listener(0), kept);
     ck_assert_int_eq(kept->source.fd, kept_fd);
-    ck_assert_str_eq(kept->terms->service->name, "upper");
+    ck_assert_str_eq(kept->config->service->name, "upper");
     ck_assert_str_eq(old->service->name, "echo"); /* whoever has them keeps them */
     ck_assert_uint_eq(atomic_load(&old->references), 1);
-    terms_unref(old);
-    ck_assert_str_eq(open_listener(1)->terms->service->name, "time");
+    service_config_unref(old);
+    ck_assert_str_eq(open_listener(1)->config->service->name, "time");
     ck_assert(was_logged(open_listener(1)->name));
 
     struct sockaddr_in name = loopback(gone_port);
@@ -198,18 +198,18 @@ START_TEST(reload_to_an_overlapping_address)
     row(spec);
     ck_assert_int_eq(apply(), 0);
     ck_assert_uint_eq(acceptor.listener_count, 1);
-    ck_assert(open_listener(0)->endpoint.any);
+    ck_assert(open_listener(0)->listen_address.any);
     int fd = connect_to(port);
     close(fd);
     ck_assert_int_eq(get_socket_option(open_listener(0)->source.fd, SOL_SOCKET, SO_REUSEPORT), 0);
 }
 END_TEST
 
-static void expect_unchanged(const struct listener *listener, const struct terms *terms)
+static void expect_unchanged(const struct listener *listener, const struct service_config *config)
 {
     ck_assert_uint_eq(acceptor.listener_count, 1);
     ck_assert_ptr_eq(open_listener(0), listener);
-    ck_assert_ptr_eq(listener->terms, terms);
+    ck_assert_ptr_eq(listener->config, config);
     ck_assert_int_eq(get_socket_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT), 0);
     close(connect_to(port_of(listener->source.fd)));
 }
@@ -223,7 +223,7 @@ START_TEST(failure_changes_nothing)
     row("echo@127.0.0.1:0");
     ck_assert_int_eq(apply(), 0);
     const struct listener *listener = open_listener(0);
-    const struct terms *terms = listener->terms;
+    const struct service_config *config = listener->config;
 
     char spec[64];
     snprintf(spec, sizeof spec, "time@127.0.0.1:%u", port_of(occupied));
@@ -237,7 +237,7 @@ START_TEST(failure_changes_nothing)
     ck_assert(was_logged(strerror(EADDRINUSE)));
     ck_assert(was_logged(strerror(EADDRNOTAVAIL))); /* each of them, not only the first */
     ck_assert_uint_eq(open_descriptors(), before);
-    expect_unchanged(listener, terms);
+    expect_unchanged(listener, config);
     close(occupied);
 }
 END_TEST
@@ -252,7 +252,7 @@ START_TEST(every_failing_call_changes_nothing)
         row("echo@127.0.0.1:0");
         ck_assert_int_eq(apply(), 0);
         const struct listener *listener = open_listener(0);
-        const struct terms *terms = listener->terms;
+        const struct service_config *config = listener->config;
         for (unsigned nth = 1;; nth++) {
             char rules[64];
             forget_rows();
@@ -268,7 +268,7 @@ START_TEST(every_failing_call_changes_nothing)
                 break;
             failed++;
             ck_assert_uint_eq(open_descriptors(), before);
-            expect_unchanged(listener, terms);
+            expect_unchanged(listener, config);
             ck_assert(was_logged(strerror(ENOMEM)));
         }
     }
@@ -372,8 +372,8 @@ START_TEST(passed_sockets_serve_their_rows)
     ck_assert_uint_eq(acceptor.listener_count, 3);
     ck_assert_ptr_null(open_listener(0)->passed_as);
     ck_assert_str_eq(open_listener(1)->passed_as, "unit1");
-    ck_assert_str_eq(open_listener(1)->terms->service->name, "upper");
-    ck_assert_str_eq(open_listener(2)->terms->service->name, "echo");
+    ck_assert_str_eq(open_listener(1)->config->service->name, "upper");
+    ck_assert_str_eq(open_listener(2)->config->service->name, "echo");
     ck_assert_int_eq(get_socket_option(managers[0], SOL_SOCKET, SO_KEEPALIVE), 1);
     expect_logged("listening: upper on 127.0.0.1:%u, passed by the service manager as unit1\n", ports[1]);
     expect_logged("listening: echo on 127.0.0.1:%u, passed by the service manager as unit0\n", ports[0]);
@@ -381,7 +381,7 @@ START_TEST(passed_sockets_serve_their_rows)
     /* Their rows may change, but none may go. */
     const struct listener *kept = open_listener(1);
     int fd = kept->source.fd;
-    const struct terms *terms = kept->terms;
+    const struct service_config *config = kept->config;
     forget_rows();
     row("echo@127.0.0.1:0");
     ck_assert_int_eq(apply(), -EADDRNOTAVAIL);
@@ -392,14 +392,14 @@ START_TEST(passed_sockets_serve_their_rows)
               "has no listener; take its ListenStream= out of the socket unit, or add a listener to the "
               "settings, which have echo on 127.0.0.1:0\n");
     ck_assert_uint_eq(acceptor.listener_count, 3);
-    ck_assert_ptr_eq(kept->terms, terms);
+    ck_assert_ptr_eq(kept->config, config);
 
     forget_rows();
     row_at("time@127.0.0.1:%u", ports[0]);
     row_at("discard@127.0.0.1:%u", ports[1]);
     ck_assert_int_eq(apply(), 0);
     ck_assert_uint_eq(acceptor.listener_count, 2);
-    ck_assert_str_eq(kept->terms->service->name, "discard");
+    ck_assert_str_eq(kept->config->service->name, "discard");
     ck_assert_int_eq(kept->source.fd, fd);
     close(managers[0]);
     close(managers[1]);

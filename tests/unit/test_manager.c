@@ -6,7 +6,7 @@
 #include "serve/admission.h"
 
 static struct event_loop loop;
-static struct vacancy vacancy = {.loop = &loop};
+static struct capacity_signal capacity = {.loop = &loop};
 static struct admission admission;
 static struct worker_pool pool;
 static struct event_set set;
@@ -23,9 +23,9 @@ static void setup(void)
     manager_open();
     ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
-    ck_assert_int_eq(worker_pool_init(&pool, 1, 16, &vacancy), 0);
+    ck_assert_int_eq(worker_pool_init(&pool, 1, 16, &capacity), 0);
     ck_assert_int_eq(event_set_init(&set, &loop), 0);
-    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &vacancy), 0);
+    ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &capacity), 0);
     manager_init(&manager, &loop, &acceptor, &pool);
 }
 

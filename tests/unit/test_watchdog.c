@@ -7,7 +7,7 @@
 #include "manager_socket.h"
 
 static struct event_loop loop;
-static struct vacancy vacancy = {.loop = &loop};
+static struct capacity_signal capacity = {.loop = &loop};
 static struct worker_pool pool;
 static struct watchdog watchdog;
 
@@ -32,7 +32,7 @@ static void setup(void)
 {
     manager_open();
     ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
-    ck_assert_int_eq(worker_pool_init(&pool, 2, 16, &vacancy), 0);
+    ck_assert_int_eq(worker_pool_init(&pool, 2, 16, &capacity), 0);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
 }
 
@@ -150,10 +150,11 @@ START_TEST(stuck_worker_is_named)
     fault_rules("epoll_wait@worker-2:sleep=60000");
     watchdog_ask(&watchdog);
     turn();
-    WAIT_FOR(event_loop_has_turned(&pool.workers[0].loop) && event_loop_has_turned(&pool.workers[1].loop));
+    WAIT_FOR(event_loop_has_responded(&pool.workers[0].loop) &&
+             event_loop_has_responded(&pool.workers[1].loop));
     watchdog_ask(&watchdog);
     turn();
-    WAIT_FOR(event_loop_has_turned(&pool.workers[0].loop));
+    WAIT_FOR(event_loop_has_responded(&pool.workers[0].loop));
     expect_stuck("worker 2", pool.workers[1].tid);
     fault_disarm();
     WAIT_FOR(!worker_pool_stuck(&pool));

@@ -3,12 +3,12 @@
 #include "rig.h"
 
 /* Puts a client into the worker's lane; returns its end. */
-static int give(const struct terms *terms)
+static int give(const struct service_config *config)
 {
     int client, server;
     tcp_pair(0, &client, &server);
-    const struct accepted accepted = accepted_for(terms, server);
-    ck_assert(conn_queue_put(rig.queue, 0, &accepted));
+    const struct new_client new_client = accepted_for(config, server);
+    ck_assert(conn_queue_put(rig.queue, 0, &new_client));
     return client;
 }
 
@@ -19,7 +19,7 @@ static void start(void)
 
 static void rest(void)
 {
-    worker_want(&rig.worker, WORKER_RESTS);
+    worker_command(&rig.worker, WORKER_STOPS);
     worker_join(&rig.worker);
 }
 
@@ -31,10 +31,10 @@ static void expect_echo(int client, const char *text)
 
 START_TEST(serves_what_is_queued)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
     start();
-    int client = give(&terms);
+    int client = give(&config);
     event_loop_wake(&rig.worker.loop);
     expect_echo(client, "hello");
     shutdown(client, SHUT_WR);
@@ -53,10 +53,10 @@ END_TEST
 START_TEST(one_wake_for_more_than_a_batch)
 {
     static int clients[150];
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
     for (size_t i = 0; i < COUNT_OF(clients); i++)
-        clients[i] = give(&terms);
+        clients[i] = give(&config);
     start();
     event_loop_wake(&rig.worker.loop);
     for (size_t i = 0; i < COUNT_OF(clients); i++)
@@ -72,10 +72,10 @@ END_TEST
 
 START_TEST(resting_keeps_connections_whole)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
     start();
-    int client = give(&terms);
+    int client = give(&config);
     event_loop_wake(&rig.worker.loop);
     expect_echo(client, "before");
     for (int round = 0; round < 3; round++) {
@@ -85,7 +85,7 @@ START_TEST(resting_keeps_connections_whole)
         send_text(client, "meanwhile");
         ck_assert(becomes_readable(newest()->source.fd)); /* it waits there */
         expect_nothing_yet(client);
-        worker_want(&rig.worker, WORKER_SERVES);
+        worker_command(&rig.worker, WORKER_SERVES);
         start();
         expect_text(client, "meanwhile");
         expect_echo(client, "after");
@@ -99,19 +99,19 @@ END_TEST
 
 START_TEST(drains_and_says_so)
 {
-    struct terms terms = terms_for("upper");
+    struct service_config config = config_for("upper");
     rig_start();
     start();
-    int idle = give(&terms), busy = give(&terms);
+    int idle = give(&config), busy = give(&config);
     event_loop_wake(&rig.worker.loop);
     send_text(idle, "a");
     expect_text(idle, "A");
     send_text(busy, "b");
     expect_text(busy, "B");
     ck_assert(!atomic_load(&rig.worker.drained));
-    int late = give(&terms); /* in the queue when the drain comes */
+    int late = give(&config); /* in the queue when the drain comes */
     send_text(late, "late");
-    worker_want(&rig.worker, WORKER_DRAINS);
+    worker_command(&rig.worker, WORKER_DRAINS);
     expect_end(idle);
     expect_end(busy);
     expect_text(late, "LATE");
@@ -132,7 +132,7 @@ START_TEST(drains_at_once_without_clients)
 {
     rig_start();
     start();
-    worker_want(&rig.worker, WORKER_DRAINS);
+    worker_command(&rig.worker, WORKER_DRAINS);
     WAIT_FOR(atomic_load(&rig.worker.drained));
     ck_assert_int_eq(event_loop_run(&rig.main_loop), 0);
     rest();
@@ -142,17 +142,17 @@ END_TEST
 
 START_TEST(announces_room)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
     start();
-    int client = give(&terms);
-    vacancy_await(&rig.vacancy);
+    int client = give(&config);
+    capacity_signal_await(&rig.capacity);
     event_loop_wake(&rig.worker.loop);
     ck_assert_int_eq(event_loop_run(&rig.main_loop), 0); /* taken out of the queue */
-    ck_assert(!atomic_load(&rig.vacancy.awaited));
+    ck_assert(!atomic_load(&rig.capacity.awaited));
     ck_assert_uint_eq(rig.main_wakes, 1);
     expect_echo(client, "x");
-    vacancy_await(&rig.vacancy);
+    capacity_signal_await(&rig.capacity);
     close(client);
     ck_assert_int_eq(event_loop_run(&rig.main_loop), 0); /* closed */
     ck_assert_uint_eq(atomic_load(&rig.worker.counters.closed), 1);
@@ -163,9 +163,9 @@ END_TEST
 
 START_TEST(nobody_is_woken_unasked)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     rig_start();
-    int client = serve(&terms);
+    int client = serve(&config);
     close(client);
     TURN_UNTIL_CLOSED(REASON_CLIENT_CLOSED, 1);
     ck_assert(!atomic_load(&rig.main_loop.wake_pending));
@@ -209,7 +209,7 @@ START_TEST(failed_init_leaves_nothing)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct worker other;
         fault_arm(cases[i].call, cases[i].error, 1);
-        int r = worker_init(&other, 1, rig.queue, &rig.vacancy);
+        int r = worker_init(&other, 1, rig.queue, &rig.capacity);
         fault_disarm();
         ck_assert_int_eq(r, -cases[i].error);
         ck_assert_uint_eq(open_descriptors(), before);
@@ -220,10 +220,10 @@ END_TEST
 
 START_TEST(deinit_closes_everybody)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     unsigned before = open_descriptors();
     rig_start();
-    int open = serve(&terms), queued = give(&terms), queued_too = give(&terms);
+    int open = serve(&config), queued = give(&config), queued_too = give(&config);
     rig_stop();
     ck_assert_uint_eq(closed_as(REASON_DRAINED), 3);
     expect_end(open);

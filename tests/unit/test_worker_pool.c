@@ -9,8 +9,8 @@ static void start(unsigned workers, size_t depth)
     be_quiet();
     memset(&rig, 0, sizeof rig);
     ck_assert_int_eq(event_loop_init(&rig.main_loop, on_main_wake), 0);
-    rig.vacancy.loop = &rig.main_loop;
-    ck_assert_int_eq(worker_pool_init(&pool, workers, depth, &rig.vacancy), 0);
+    rig.capacity.loop = &rig.main_loop;
+    ck_assert_int_eq(worker_pool_init(&pool, workers, depth, &rig.capacity), 0);
     ck_assert_uint_eq(pool.count, workers);
 }
 
@@ -23,15 +23,15 @@ static void stop(void)
 }
 
 /* Returns the client's end, or -1 when there was no room. */
-static int give(const struct terms *terms)
+static int give(const struct service_config *config)
 {
     int client, server;
     tcp_pair(0, &client, &server);
-    const struct accepted accepted = accepted_for(terms, server);
-    if (worker_pool_give(&pool, &accepted))
+    const struct new_client new_client = accepted_for(config, server);
+    if (worker_pool_give(&pool, &new_client))
         return client;
-    release_source(accepted.source); /* still ours */
-    terms_unref(accepted.terms);
+    peer_network_release(new_client.network); /* still ours */
+    service_config_unref(new_client.config);
     close(server);
     close(client);
     return -1;
@@ -40,10 +40,10 @@ static int give(const struct terms *terms)
 START_TEST(spreads_evenly)
 {
     static int clients[31];
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     start(3, 64);
     for (size_t i = 0; i < COUNT_OF(clients); i++)
-        clients[i] = give(&terms);
+        clients[i] = give(&config);
     ck_assert_uint_eq(worker_pool_connections(&pool), 31);
     for (unsigned i = 0; i < 3; i++) {
         ck_assert_uint_ge(worker_pool_connections_of(&pool, i), 10);
@@ -63,7 +63,7 @@ START_TEST(spreads_evenly)
             close(clients[i]);
     WAIT_FOR(worker_pool_connections_of(&pool, 1) == 0);
     ck_assert_uint_eq(worker_pool_connections(&pool), 31 - left);
-    int next = give(&terms);
+    int next = give(&config);
     ck_assert_uint_eq(worker_pool_connections_of(&pool, 1), 1);
     worker_pool_flush(&pool);
     send_text(next, "y");
@@ -79,14 +79,14 @@ END_TEST
 
 START_TEST(full_queue_refuses)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     int clients[3];
     start(2, 3);
     ck_assert(!worker_pool_queue_is_full(&pool));
     for (int i = 0; i < 3; i++)
-        ck_assert_int_ge(clients[i] = give(&terms), 0);
+        ck_assert_int_ge(clients[i] = give(&config), 0);
     ck_assert(worker_pool_queue_is_full(&pool));
-    ck_assert_int_eq(give(&terms), -1);
+    ck_assert_int_eq(give(&config), -1);
     ck_assert_uint_eq(worker_pool_connections(&pool), 3);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
     worker_pool_flush(&pool);
@@ -100,11 +100,11 @@ END_TEST
 
 START_TEST(flush_wakes_each_once)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     int clients[4];
     start(3, 8);
     for (int i = 0; i < 4; i++)
-        clients[i] = give(&terms);
+        clients[i] = give(&config);
     fault_rules("write:count");
     worker_pool_flush(&pool);
     worker_pool_flush(&pool); /* nobody new */
@@ -119,12 +119,12 @@ END_TEST
 
 START_TEST(drains)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     int clients[4];
     start(2, 8);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
     for (int i = 0; i < 4; i++)
-        clients[i] = give(&terms);
+        clients[i] = give(&config);
     worker_pool_flush(&pool);
     for (int i = 0; i < 4; i++) {
         send_text(clients[i], "x");
@@ -162,11 +162,11 @@ END_TEST
 
 START_TEST(busy_poll_comes_and_goes)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     start(2, 8);
     worker_pool_busy_poll(&pool, 50);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
-    int client = give(&terms);
+    int client = give(&config);
     worker_pool_flush(&pool);
     for (int i = 0; i < 50; i++) {
         send_text(client, "ping");
@@ -186,13 +186,13 @@ START_TEST(asks_for_a_sign_of_life)
     ck_assert_ptr_null(worker_pool_stuck(&pool)); /* nobody works, nobody is stuck */
     ck_assert_int_eq(worker_pool_start(&pool), 0);
     for (int i = 0; i < 100; i++) {
-        worker_pool_ask(&pool);
+        worker_pool_ping(&pool);
         WAIT_FOR(!worker_pool_stuck(&pool));
     }
     fault_rules("epoll_wait@worker-2:sleep=60000");
-    worker_pool_ask(&pool); /* ends the wait that they are in */
+    worker_pool_ping(&pool); /* ends the wait that they are in */
     WAIT_FOR(!worker_pool_stuck(&pool));
-    worker_pool_ask(&pool);
+    worker_pool_ping(&pool);
     WAIT_FOR(worker_pool_stuck(&pool) == &pool.workers[1]);
     fault_disarm();
     WAIT_FOR(!worker_pool_stuck(&pool));
@@ -204,10 +204,10 @@ END_TEST
 
 START_TEST(stop_leaves_connections_whole)
 {
-    struct terms terms = terms_for("echo");
+    struct service_config config = config_for("echo");
     start(2, 8);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
-    int client = give(&terms);
+    int client = give(&config);
     worker_pool_flush(&pool);
     send_text(client, "one");
     expect_text(client, "one");
@@ -231,7 +231,7 @@ START_TEST(failed_init_leaves_nothing)
         for (unsigned long nth = 1;; nth++) {
             struct worker_pool other;
             fault_arm(calls[i], ENOMEM, nth);
-            int r = worker_pool_init(&other, 3, 16, &rig.vacancy);
+            int r = worker_pool_init(&other, 3, 16, &rig.capacity);
             unsigned long hits = fault_disarm();
             if (hits == 0) {
                 ck_assert_int_eq(r, 0);

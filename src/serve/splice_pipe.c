@@ -1,4 +1,4 @@
-#include "serve/pass_through.h"
+#include "serve/splice_pipe.h"
 
 #include "base/cleanup.h"
 
@@ -14,20 +14,20 @@
  * calls than they save copies. */
 #define LEAST_PIPE_SIZE (64 * 1024)
 
-void pass_through_init(struct pass_through *pass_through)
+void splice_pipe_init(struct splice_pipe *splice_pipe)
 {
     int fds[2] = {-1, -1};
     bool is_made = pipe2(fds, O_CLOEXEC | O_NONBLOCK) == 0;
-    *pass_through = (struct pass_through){.read_fd = fds[0], .write_fd = fds[1]};
+    *splice_pipe = (struct splice_pipe){.read_fd = fds[0], .write_fd = fds[1]};
     if (is_made && fcntl(fds[0], F_SETPIPE_SZ, PIPE_SIZE) < 0 &&
         fcntl(fds[0], F_GETPIPE_SZ) < LEAST_PIPE_SIZE)
-        pass_through_deinit(pass_through);
+        splice_pipe_deinit(splice_pipe);
 }
 
-void pass_through_deinit(struct pass_through *pass_through)
+void splice_pipe_deinit(struct splice_pipe *splice_pipe)
 {
-    fd_close(&pass_through->read_fd);
-    fd_close(&pass_through->write_fd);
+    fd_close(&splice_pipe->read_fd);
+    fd_close(&splice_pipe->write_fd);
 }
 
 /* Not an error of the connection. EINVAL: a socket without splice; ENOSYS, EPERM, EACCES: a kernel, a filter
@@ -46,24 +46,24 @@ static ssize_t move(int from, int to, size_t length)
     return moved;
 }
 
-ssize_t pass_through_take(struct pass_through *pass_through, int fd, size_t size)
+ssize_t splice_pipe_take(struct splice_pipe *splice_pipe, int fd, size_t size)
 {
-    return pass_through->write_fd < 0 ? 0 : move(fd, pass_through->write_fd, size);
+    return splice_pipe->write_fd < 0 ? 0 : move(fd, splice_pipe->write_fd, size);
 }
 
-ssize_t pass_through_give(struct pass_through *pass_through, int fd, size_t length)
+ssize_t splice_pipe_give(struct splice_pipe *splice_pipe, int fd, size_t length)
 {
-    return move(pass_through->read_fd, fd, length);
+    return move(splice_pipe->read_fd, fd, length);
 }
 
-int pass_through_empty(struct pass_through *pass_through, uint8_t *bytes, size_t length)
+int splice_pipe_empty(struct splice_pipe *splice_pipe, uint8_t *bytes, size_t length)
 {
     while (length > 0) {
-        ssize_t got = read(pass_through->read_fd, bytes, length);
+        ssize_t got = read(splice_pipe->read_fd, bytes, length);
         if (got <= 0) {
             int r = got < 0 ? -errno : -EIO;
             /* Nothing may be left to the next connection. */
-            pass_through_deinit(pass_through);
+            splice_pipe_deinit(splice_pipe);
             return r;
         }
         bytes += got;

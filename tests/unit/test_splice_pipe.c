@@ -1,24 +1,24 @@
-#include "serve/pass_through.h"
+#include "serve/splice_pipe.h"
 
 #include "common.h"
 #include "faults.h"
 
 #include <signal.h>
 
-static struct pass_through own;
+static struct splice_pipe own;
 static int client, server;
 
 static void setup(void)
 {
     signal(SIGPIPE, SIG_IGN); /* as in the daemon */
-    pass_through_init(&own);
+    splice_pipe_init(&own);
     ck_assert_int_ge(own.read_fd, 0);
     tcp_pair(0, &client, &server);
 }
 
 static void teardown(void)
 {
-    pass_through_deinit(&own);
+    splice_pipe_deinit(&own);
     close(client);
     close(server);
 }
@@ -26,7 +26,7 @@ static void teardown(void)
 static ssize_t take_when_there(size_t size)
 {
     ck_assert(becomes_readable(server));
-    return pass_through_take(&own, server, size);
+    return splice_pipe_take(&own, server, size);
 }
 
 START_TEST(there_and_back)
@@ -39,7 +39,7 @@ START_TEST(there_and_back)
         ssize_t taken = take_when_there(3000);
         ck_assert_int_gt(taken, 0);
         ck_assert_int_le(taken, 3000);
-        ck_assert_int_eq(pass_through_give(&own, server, (size_t)taken), taken);
+        ck_assert_int_eq(splice_pipe_give(&own, server, (size_t)taken), taken);
         done += (size_t)taken;
     }
     receive_all(client, got, sizeof got);
@@ -49,7 +49,7 @@ END_TEST
 
 START_TEST(nothing_there)
 {
-    ck_assert_int_eq(pass_through_take(&own, server, 100), 0);
+    ck_assert_int_eq(splice_pipe_take(&own, server, 100), 0);
 }
 END_TEST
 
@@ -87,8 +87,8 @@ START_TEST(lost_while_giving)
     send_all(client, bytes, sizeof bytes);
     ck_assert_int_eq(take_when_there(100), 100);
     shutdown(server, SHUT_WR);
-    ck_assert_int_eq(pass_through_give(&own, server, 100), -EPIPE);
-    ck_assert_int_eq(pass_through_empty(&own, (uint8_t *)bytes, 100), 0);
+    ck_assert_int_eq(splice_pipe_give(&own, server, 100), -EPIPE);
+    ck_assert_int_eq(splice_pipe_empty(&own, (uint8_t *)bytes, 100), 0);
 }
 END_TEST
 
@@ -102,12 +102,12 @@ START_TEST(full_socket)
         bytes[sizeof bytes - 1]++;
         send_all(client, bytes, sizeof bytes);
         WAIT_FOR(arrived(server) == sizeof bytes);
-        taken = pass_through_take(&own, server, sizeof bytes);
+        taken = splice_pipe_take(&own, server, sizeof bytes);
         ck_assert_int_eq(taken, sizeof bytes);
-        given = pass_through_give(&own, server, (size_t)taken);
+        given = splice_pipe_give(&own, server, (size_t)taken);
         ck_assert_int_ge(given, 0);
     } while (given == taken);
-    ck_assert_int_eq(pass_through_empty(&own, got, (size_t)(taken - given)), 0);
+    ck_assert_int_eq(splice_pipe_empty(&own, got, (size_t)(taken - given)), 0);
     ck_assert_mem_eq(got, bytes + given, (size_t)(taken - given));
 }
 END_TEST
@@ -119,7 +119,7 @@ START_TEST(kernel_without_it)
     for (size_t i = 0; i < COUNT_OF(errors); i++) {
         ck_assert(becomes_readable(server));
         fault_arm("splice", errors[i], 1);
-        ck_assert_int_eq(pass_through_take(&own, server, 100), 0);
+        ck_assert_int_eq(splice_pipe_take(&own, server, 100), 0);
         fault_disarm();
     }
     ck_assert_int_eq(take_when_there(100), 1);
@@ -133,7 +133,7 @@ START_TEST(pipe_that_cannot_be_emptied)
     send_text(client, "secret");
     ck_assert_int_eq(take_when_there(5), 5);
     fault_arm("read", EIO, 1);
-    ck_assert_int_eq(pass_through_empty(&own, bytes, 5), -EIO);
+    ck_assert_int_eq(splice_pipe_empty(&own, bytes, 5), -EIO);
     fault_disarm();
     ck_assert_int_eq(take_when_there(5), 0);
 }
@@ -147,13 +147,13 @@ START_TEST(no_pipe)
     send_text(client, "x");
     ck_assert(becomes_readable(server));
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct pass_through other;
+        struct splice_pipe other;
         fault_rules(cases[i]);
-        pass_through_init(&other);
+        splice_pipe_init(&other);
         fault_disarm();
         ck_assert_uint_eq(open_descriptors(), before);
-        ck_assert_int_eq(pass_through_take(&other, server, 100), 0);
-        pass_through_deinit(&other);
+        ck_assert_int_eq(splice_pipe_take(&other, server, 100), 0);
+        splice_pipe_deinit(&other);
     }
 }
 END_TEST
@@ -161,14 +161,14 @@ END_TEST
 /* As large as everybody's. */
 START_TEST(pipe_that_does_not_grow)
 {
-    struct pass_through other;
+    struct splice_pipe other;
     fault_arm("fcntl", EPERM, 1);
-    pass_through_init(&other);
+    splice_pipe_init(&other);
     fault_disarm();
     send_text(client, "x");
     ck_assert(becomes_readable(server));
-    ck_assert_int_eq(pass_through_take(&other, server, 100), 1);
-    pass_through_deinit(&other);
+    ck_assert_int_eq(splice_pipe_take(&other, server, 100), 1);
+    splice_pipe_deinit(&other);
 }
 END_TEST
 

@@ -1,11 +1,11 @@
-#include "serve/events.h"
+#include "serve/connection_log.h"
 
 #include "capture.h"
 #include "serve/reason.h"
 
 static void teardown(void)
 {
-    events_configure(true, ADDRESS_FULL);
+    connection_log_configure(true, ADDRESS_FULL);
 }
 
 static struct connection_facts facts(void)
@@ -26,8 +26,8 @@ START_TEST(closed_tells_everything)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_INFO);
-    event_closed(&some, REASON_IDLE_TIMEOUT, 0, false);
-    event_closed(&some, REASON_ERROR, ENOMEM, false);
+    connection_log_closed(&some, REASON_IDLE_TIMEOUT, 0, false);
+    connection_log_closed(&some, REASON_ERROR, ENOMEM, false);
     const char *text = written();
     static const char *const parts[] = {
         "connection 42", "192.0.2.77:4711", "idle_timeout", "echo on 127.0.0.1:7",          "worker 3",
@@ -41,12 +41,12 @@ START_TEST(probes_are_for_debug)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_INFO);
-    event_closed(&some, REASON_CLIENT_CLOSED, 0, true);
-    event_connected(&some);
+    connection_log_closed(&some, REASON_CLIENT_CLOSED, 0, true);
+    connection_log_connected(&some);
     ck_assert_str_eq(written(), "");
     capture(LOG_LEVEL_DEBUG);
-    event_closed(&some, REASON_CLIENT_CLOSED, 0, true);
-    event_connected(&some);
+    connection_log_closed(&some, REASON_CLIENT_CLOSED, 0, true);
+    connection_log_connected(&some);
     const char *text = written();
     expect_in(text, "client_closed");
     expect_in(text, "connection 42 from 192.0.2.77:4711: echo on 127.0.0.1:7, worker 3");
@@ -57,21 +57,21 @@ START_TEST(addresses_are_shown_as_configured)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_DEBUG);
-    events_configure(true, ADDRESS_PREFIX);
-    event_connected(&some);
-    event_refused(&some.client, some.listener, some.service, REASON_DENIED);
-    event_trace(&some, true, "x", 1);
-    event_closed(&some, REASON_RESET, 0, false);
+    connection_log_configure(true, ADDRESS_PREFIX);
+    connection_log_connected(&some);
+    connection_log_refused(&some.client, some.listener, some.service, REASON_DENIED);
+    connection_log_trace(&some, true, "x", 1);
+    connection_log_closed(&some, REASON_RESET, 0, false);
     const char *text = written();
     expect_in(text, "192.0.2.0/24");
     ck_assert_ptr_null(strstr(text, "192.0.2.77"));
 
     capture(LOG_LEVEL_DEBUG);
-    events_configure(true, ADDRESS_NONE);
-    event_connected(&some);
-    event_refused(&some.client, some.listener, some.service, REASON_DENIED);
-    event_trace(&some, true, "x", 1);
-    event_closed(&some, REASON_RESET, 0, false);
+    connection_log_configure(true, ADDRESS_NONE);
+    connection_log_connected(&some);
+    connection_log_refused(&some.client, some.listener, some.service, REASON_DENIED);
+    connection_log_trace(&some, true, "x", 1);
+    connection_log_closed(&some, REASON_RESET, 0, false);
     text = written();
     ck_assert_ptr_null(strstr(text, "192.0.2"));
     expect_in(text, "reset");
@@ -82,13 +82,13 @@ START_TEST(connections_can_be_left_out)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_DEBUG);
-    events_configure(false, ADDRESS_FULL);
-    event_connected(&some);
-    event_closed(&some, REASON_RESET, 0, false);
+    connection_log_configure(false, ADDRESS_FULL);
+    connection_log_connected(&some);
+    connection_log_closed(&some, REASON_RESET, 0, false);
     ck_assert_str_eq(written(), "");
     capture(LOG_LEVEL_DEBUG);
-    event_refused(&some.client, some.listener, some.service,
-                  REASON_DENIED); /* no connection: shown all the same */
+    connection_log_refused(&some.client, some.listener, some.service,
+                           REASON_DENIED); /* no connection: shown all the same */
     expect_in(written(), "denied");
 }
 END_TEST
@@ -97,9 +97,9 @@ START_TEST(refused_waiting_failed)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_NOTICE);
-    event_refused(&some.client, "[::1]:7", "echo", REASON_PER_SOURCE);
-    event_waiting(REASON_QUEUE_FULL, 77, 5);
-    event_accept_failed("*:7", ENOBUFS);
+    connection_log_refused(&some.client, "[::1]:7", "echo", REASON_PER_SOURCE);
+    connection_log_waiting(REASON_QUEUE_FULL, 77, 5);
+    connection_log_accept_failed("*:7", ENOBUFS);
     const char *text = written();
     expect_in(text, "192.0.2.77:4711 refused on [::1]:7: per_source");
     expect_in(text, "queue_full");
@@ -107,8 +107,8 @@ START_TEST(refused_waiting_failed)
     expect_in(text, "5 of them queued");
     expect_in(text, "cannot accept on *:7: No buffer space available");
     capture(LOG_LEVEL_WARNING);
-    event_refused(&some.client, "[::1]:7", "echo", REASON_PER_SOURCE);
-    event_waiting(REASON_QUEUE_FULL, 77, 5);
+    connection_log_refused(&some.client, "[::1]:7", "echo", REASON_PER_SOURCE);
+    connection_log_waiting(REASON_QUEUE_FULL, 77, 5);
     ck_assert_str_eq(written(), "");
 }
 END_TEST
@@ -119,8 +119,8 @@ START_TEST(trace_is_escaped_and_short)
     char many[500];
     memset(many, 'm', sizeof many);
     capture(LOG_LEVEL_INFO);
-    event_trace(&some, true, "\x1b[31m\n", 6);
-    event_trace(&some, false, many, sizeof many);
+    connection_log_trace(&some, true, "\x1b[31m\n", 6);
+    connection_log_trace(&some, false, many, sizeof many);
     const char *text = written();
     expect_in(text, "sent 6 bytes: ");
     expect_in(text, "was sent 500 bytes: ");
@@ -131,7 +131,7 @@ START_TEST(trace_is_escaped_and_short)
     many[64] = '\0';
     expect_in(text, many);
     capture(LOG_LEVEL_NOTICE);
-    event_trace(&some, true, "x", 1);
+    connection_log_trace(&some, true, "x", 1);
     ck_assert_str_eq(written(), "");
 }
 END_TEST

@@ -1,4 +1,4 @@
-#include "daemon/reports.h"
+#include "daemon/daemon_log.h"
 
 #include "base/clock.h"
 #include "base/escape.h"
@@ -41,18 +41,18 @@ static bool starting;
 static char first_error[ERROR_SIZE];
 static char errors[ERRORS_SIZE];
 
-void reports_begin(bool is_starting)
+void daemon_log_begin(bool is_starting)
 {
     starting = is_starting;
     first_error[0] = errors[0] = '\0';
 }
 
-const char *reports_first_error(void)
+const char *daemon_log_first_error(void)
 {
     return first_error;
 }
 
-const char *reports_errors(void)
+const char *daemon_log_errors(void)
 {
     return errors;
 }
@@ -86,31 +86,31 @@ static void __attribute__((format(printf, 2, 3))) report_error(const struct log_
         fprintf(stderr, "tcpechod: %s\n", error);
 }
 
-void report_problems(const struct problems *problems)
+void daemon_log_problems(const struct problems *problems)
 {
     for (size_t i = 0; i < problems->count; i++)
         report_error(&kind_settings, "%s", problems->items[i].message);
 }
 
-void report_listening(const struct listener *listener, bool is_picked)
+void daemon_log_listening(const struct listener *listener, bool is_picked)
 {
     const struct log_field fields[] = {
         LOG_TEXT("TCPECHOD_LISTENER", listener->name),
-        LOG_TEXT("TCPECHOD_SERVICE", listener->terms->service->name),
+        LOG_TEXT("TCPECHOD_SERVICE", listener->config->service->name),
     };
     log_event(is_picked ? &kind_picked_port : &kind_listening, LOG_LEVEL_INFO, fields, 2,
-              "listening: %s on %s%s%s", listener->terms->service->name, listener->name,
+              "listening: %s on %s%s%s", listener->config->service->name, listener->name,
               listener->passed_as ? ", passed by the service manager as " : "",
               listener->passed_as ? listener->passed_as : "");
 }
 
-void report_lacking(const struct listener *listener)
+void daemon_log_lacking(const struct listener *listener)
 {
     REPORT(kind_listening, LOG_LEVEL_NOTICE, "%s goes on without %s, which this kind of socket does not have",
            listener->name, listener->lacks);
 }
 
-void report_cannot_listen(const struct listener_settings *settings, int error)
+void daemon_log_cannot_listen(const struct listener_settings *settings, int error)
 {
     char where[LISTENER_PLACE_SIZE], advice[LISTEN_ADVICE_SIZE];
     report_error(&kind_cannot_listen, "cannot listen: %s on %s: %s: %s", settings->service->name,
@@ -118,7 +118,7 @@ void report_cannot_listen(const struct listener_settings *settings, int error)
                  listen_advice(settings, error, advice));
 }
 
-void report_cannot_adopt(int fd, const char *name, const char *what, int error)
+void daemon_log_cannot_adopt(int fd, const char *name, const char *what, int error)
 {
     if (what)
         report_error(
@@ -148,7 +148,7 @@ static void list_listeners(const struct settings *settings, char *out, size_t si
     }
 }
 
-void report_not_served(const struct listener *listener, const struct settings *settings)
+void daemon_log_not_served(const struct listener *listener, const struct settings *settings)
 {
     char listeners[LISTENERS_SIZE];
     list_listeners(settings, listeners, sizeof listeners);
@@ -158,7 +158,7 @@ void report_not_served(const struct listener *listener, const struct settings *s
                  listener->name, listener->passed_as, listeners);
 }
 
-void report_no_ipv6(bool is_loopback)
+void daemon_log_no_ipv6(bool is_loopback)
 {
     REPORT(kind_listening, LOG_LEVEL_NOTICE, "%s",
            is_loopback
@@ -166,7 +166,7 @@ void report_no_ipv6(bool is_loopback)
                : "this host has no IPv6: listeners on ::1 are left out, and those on * are IPv4 alone");
 }
 
-void report_room(uint64_t room, uint64_t asked)
+void daemon_log_room(uint64_t room, uint64_t asked)
 {
     if (asked > room)
         REPORT(kind_limits, LOG_LEVEL_WARNING,
@@ -175,69 +175,69 @@ void report_room(uint64_t room, uint64_t asked)
                asked, room);
 }
 
-void report_ready(unsigned listeners, unsigned workers, uint64_t room)
+void daemon_log_ready(unsigned listeners, unsigned workers, uint64_t room)
 {
     REPORT(kind_ready, LOG_LEVEL_NOTICE,
            "ready: %u listener%s, %u worker%s, room for %" PRIu64 " connection%s", listeners,
            plural(listeners), workers, plural(workers), room, plural(room));
 }
 
-void report_descriptor_limit(uint64_t limit, int error)
+void daemon_log_descriptor_limit(uint64_t limit, int error)
 {
     REPORT(kind_limits, LOG_LEVEL_WARNING, "cannot raise the descriptor limit above %" PRIu64 ": %s", limit,
            strerrordesc_np(error));
 }
 
-void report_system_error(const char *what, int error)
+void daemon_log_system_error(const char *what, int error)
 {
     report_error(&kind_system, "%s: %s%s", what, strerrordesc_np(error),
                  error == EMFILE ? "; raise the descriptor limit (LimitNOFILE=, ulimit -n)" : "");
 }
 
-void report_no_null(int error)
+void daemon_log_no_null(int error)
 {
     report_error(&kind_system, "cannot open /dev/null: %s%s", strerrordesc_np(error),
                  streams_null_advice(error));
 }
 
-void report_reloaded(const char *file, bool is_absent, unsigned listeners)
+void daemon_log_reloaded(const char *file, bool is_absent, unsigned listeners)
 {
     REPORT(kind_reload, LOG_LEVEL_NOTICE, "reloaded %s%s: %u listener%s", file,
            is_absent ? ", which is absent: the built-in defaults" : "", listeners, plural(listeners));
 }
 
-void report_reload_failed(const char *file)
+void daemon_log_reload_failed(const char *file)
 {
     report_error(&kind_reload, "not reloaded: the settings in force stay; mend %s and reload again", file);
 }
 
-void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
+void daemon_log_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING,
            "%s = %" PRId64 " needs a restart; %" PRId64 " stays in force until then", setting, wanted,
            in_force);
 }
 
-void report_cannot_configure(const struct listener *listener, int error)
+void daemon_log_cannot_configure(const struct listener *listener, int error)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING, "%s: cannot change the %s: %s%s", listener->name,
-           listener->endpoint.path ? "mode" : "socket's options", strerrordesc_np(error),
+           listener->listen_address.path ? "mode" : "socket's options", strerrordesc_np(error),
            error == EOPNOTSUPP ? "; it takes /proc" : "");
 }
 
-void report_reload_unasked(int error)
+void daemon_log_reload_unasked(int error)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING, "not reloaded: cannot answer who asked for it: %s",
            strerrordesc_np(error));
 }
 
-void report_reload_unanswered(int error)
+void daemon_log_reload_unanswered(int error)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING, "cannot tell who asked for the reload how it went: %s",
            strerrordesc_np(error));
 }
 
-void report_watchdog_off(const char *what, int error)
+void daemon_log_watchdog_off(const char *what, int error)
 {
     REPORT(kind_system, LOG_LEVEL_WARNING,
            "no watchdog: %s: %s; the service manager will restart this service if it waits for one", what,
@@ -245,7 +245,7 @@ void report_watchdog_off(const char *what, int error)
 }
 
 /* Not report_error, which is the main thread's. */
-void report_stuck(const char *who, pid_t thread, uint64_t usec)
+void daemon_log_stuck(const char *who, pid_t thread, uint64_t usec)
 {
     REPORT(
         kind_stuck, LOG_LEVEL_ERROR,
@@ -253,25 +253,25 @@ void report_stuck(const char *who, pid_t thread, uint64_t usec)
         who, (int)thread, (double)usec / (double)USEC_PER_SEC);
 }
 
-void report_cannot_notify(int error)
+void daemon_log_cannot_notify(int error)
 {
     REPORT(kind_system, LOG_LEVEL_ERROR, "cannot notify the service manager ($NOTIFY_SOCKET): %s",
            strerrordesc_np(error));
 }
 
-void report_no_handover(void)
+void daemon_log_no_handover(void)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING,
            "SIGUSR2: this version cannot hand over to a new process; nothing was done");
 }
 
-void report_stopping(const char *signal, uint64_t connections)
+void daemon_log_stopping(const char *signal, uint64_t connections)
 {
     REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopping (%s): %" PRIu64 " connection%s to finish", signal,
            connections, plural(connections));
 }
 
-void report_stopped(uint64_t cut)
+void daemon_log_stopped(uint64_t cut)
 {
     if (cut > 0)
         REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopped: %" PRIu64 " connection%s did not finish in time", cut,
@@ -332,7 +332,7 @@ void format_status(const struct acceptor *acceptor, const struct worker_pool *po
     append_sum(&text, "waits", acceptor->waits);
 }
 
-void report_counters(const struct acceptor *acceptor, const struct worker_pool *pool)
+void daemon_log_counters(const struct acceptor *acceptor, const struct worker_pool *pool)
 {
     uint64_t closed[REASON_COUNT] = {0};
     uint64_t bytes_in = 0, bytes_out = 0;

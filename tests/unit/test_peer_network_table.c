@@ -1,11 +1,11 @@
-#include "serve/source_table.h"
+#include "serve/peer_network_table.h"
 
 #include "common.h"
 #include "faults.h"
 
 #include <pthread.h>
 
-static struct source_table table;
+static struct peer_network_table table;
 
 static struct address v4(uint32_t ip)
 {
@@ -20,23 +20,23 @@ static struct address v6(uint8_t network, uint8_t host)
     return (struct address){.family = AF_INET6, .ip = {0x20, 0x01, [7] = network, [15] = host}};
 }
 
-static struct source *take(const struct address *client, unsigned bits, uint64_t scope, uint32_t limit)
+static struct peer_network *take(const struct address *client, unsigned bits, uint64_t scope, uint32_t limit)
 {
-    struct source *source = NULL;
-    ck_assert_int_eq(source_table_take(&table, client, bits, scope, limit, &source), 0);
+    struct peer_network *source = NULL;
+    ck_assert_int_eq(peer_network_table_take(&table, client, bits, scope, limit, &source), 0);
     ck_assert_ptr_nonnull(source);
     return source;
 }
 
 static void start(void)
 {
-    ck_assert_int_eq(source_table_init(&table), 0);
+    ck_assert_int_eq(peer_network_table_init(&table), 0);
 }
 
 START_TEST(counts_and_limits)
 {
     struct address client = v4(0x0a000001);
-    struct source *sources[3];
+    struct peer_network *sources[3];
     start();
     for (int i = 0; i < 3; i++)
         sources[i] = take(&client, 32, 0, 3);
@@ -44,14 +44,14 @@ START_TEST(counts_and_limits)
     ck_assert_uint_eq(atomic_load(&sources[0]->connections), 3);
     ck_assert_uint_eq(table.entries, 1);
 
-    struct source *other = sources[0];
-    ck_assert_int_eq(source_table_take(&table, &client, 32, 0, 3, &other), -EUSERS);
+    struct peer_network *other = sources[0];
+    ck_assert_int_eq(peer_network_table_take(&table, &client, 32, 0, 3, &other), -EUSERS);
     ck_assert_uint_eq(atomic_load(&sources[0]->connections), 3);
-    release_source(sources[0]);
+    peer_network_release(sources[0]);
     ck_assert_ptr_eq(take(&client, 32, 0, 3), sources[0]);
     ck_assert_ptr_eq(take(&client, 32, 0, 0), sources[0]); /* no limit */
-    release_source(NULL);
-    source_table_deinit(&table);
+    peer_network_release(NULL);
+    peer_network_table_deinit(&table);
     ck_assert_uint_eq(table.entries, 0);
     ck_assert_ptr_null(table.buckets);
 }
@@ -63,7 +63,7 @@ START_TEST(port_does_not_count)
     two.port = 9999;
     start();
     ck_assert_ptr_eq(take(&one, 32, 0, 0), take(&two, 32, 0, 0));
-    source_table_deinit(&table);
+    peer_network_table_deinit(&table);
 }
 END_TEST
 
@@ -72,32 +72,32 @@ START_TEST(source_is_a_network)
     struct address a = v4(0x0a000001), b = v4(0x0a0000fe), c = v4(0x0a000101);
     struct address d = v6(1, 1), e = v6(1, 2), f = v6(2, 1);
     start();
-    struct source *of_a = take(&a, 24, 0, 0);
+    struct peer_network *of_a = take(&a, 24, 0, 0);
     ck_assert_ptr_eq(take(&b, 24, 0, 0), of_a);
     ck_assert_ptr_ne(take(&c, 24, 0, 0), of_a);
     ck_assert_ptr_ne(take(&b, 32, 0, 0), of_a); /* another prefix length is another network */
-    struct source *of_d = take(&d, 64, 0, 0);
+    struct peer_network *of_d = take(&d, 64, 0, 0);
     ck_assert_ptr_eq(take(&e, 64, 0, 0), of_d);
     ck_assert_ptr_ne(take(&f, 64, 0, 0), of_d);
     /* 0 bits: everybody of the family, and no other family. */
     ck_assert_ptr_eq(take(&a, 0, 0, 0), take(&c, 0, 0, 0));
     ck_assert_ptr_ne(take(&a, 0, 0, 0), take(&d, 0, 0, 0));
-    source_table_deinit(&table);
+    peer_network_table_deinit(&table);
 }
 END_TEST
 
 START_TEST(scopes_count_apart)
 {
     struct address client = v4(0x7f000001);
-    struct source *refused;
+    struct peer_network *refused;
     start();
-    struct source *whole = take(&client, 32, 0, 1);
-    struct source *one = take(&client, 32, 1, 1), *two = take(&client, 32, 2, 1);
+    struct peer_network *whole = take(&client, 32, 0, 1);
+    struct peer_network *one = take(&client, 32, 1, 1), *two = take(&client, 32, 2, 1);
     ck_assert(whole != one && one != two && whole != two);
-    ck_assert_int_eq(source_table_take(&table, &client, 32, 2, 1, &refused), -EUSERS);
-    release_source(two);
+    ck_assert_int_eq(peer_network_table_take(&table, &client, 32, 2, 1, &refused), -EUSERS);
+    peer_network_release(two);
     ck_assert_ptr_eq(take(&client, 32, 2, 1), two);
-    source_table_deinit(&table);
+    peer_network_table_deinit(&table);
 }
 END_TEST
 
@@ -105,7 +105,7 @@ END_TEST
 
 START_TEST(grows_and_keeps_everybody)
 {
-    static struct source *sources[MANY];
+    static struct peer_network *sources[MANY];
     start();
     size_t buckets = table.bucket_count;
     for (uint32_t i = 0; i < MANY; i++) {
@@ -123,12 +123,12 @@ START_TEST(grows_and_keeps_everybody)
     size_t longest = 0;
     for (size_t i = 0; i < table.bucket_count; i++) {
         size_t length = 0;
-        for (const struct source *source = table.buckets[i]; source; source = source->next)
+        for (const struct peer_network *source = table.buckets[i]; source; source = source->next)
             length++;
         longest = length > longest ? length : longest;
     }
     ck_assert_uint_le(longest, 20); /* the hash spreads neighbours */
-    source_table_deinit(&table);
+    peer_network_table_deinit(&table);
 }
 END_TEST
 
@@ -137,16 +137,16 @@ START_TEST(sweeps_who_has_left)
     start();
     size_t buckets = table.bucket_count;
     struct address staying = v4(0xc0000201);
-    struct source *stays = take(&staying, 32, 0, 0);
+    struct peer_network *stays = take(&staying, 32, 0, 0);
     for (uint32_t i = 0; i < MANY; i++) {
         struct address client = v4(0x0a000000 + i);
-        release_source(take(&client, 32, 0, 0));
+        peer_network_release(take(&client, 32, 0, 0));
     }
     ck_assert_uint_eq(table.bucket_count, buckets); /* nobody but one stayed: no need to grow */
     ck_assert_uint_le(table.entries, buckets);
     ck_assert_ptr_eq(take(&staying, 32, 0, 0), stays);
     ck_assert_uint_eq(atomic_load(&stays->connections), 2);
-    source_table_deinit(&table);
+    peer_network_table_deinit(&table);
 }
 END_TEST
 
@@ -154,30 +154,30 @@ START_TEST(entry_at_zero_is_used_again)
 {
     struct address client = v4(0x0a000001);
     start();
-    struct source *source = take(&client, 32, 0, 1);
-    release_source(source);
+    struct peer_network *source = take(&client, 32, 0, 1);
+    peer_network_release(source);
     ck_assert_ptr_eq(take(&client, 32, 0, 1), source);
     ck_assert_uint_eq(table.entries, 1);
-    source_table_deinit(&table);
+    peer_network_table_deinit(&table);
 }
 END_TEST
 
 START_TEST(short_memory)
 {
     struct address client = v4(0x0a000001);
-    struct source *source = NULL;
+    struct peer_network *source = NULL;
     fault_arm("calloc", ENOMEM, 1);
-    int r = source_table_init(&table);
+    int r = peer_network_table_init(&table);
     fault_disarm();
     ck_assert_int_eq(r, -ENOMEM);
     fault_arm("getrandom", ENOSYS, 1);
-    r = source_table_init(&table);
+    r = peer_network_table_init(&table);
     fault_disarm();
     ck_assert_int_eq(r, -ENOSYS);
 
     start();
     fault_arm("malloc", ENOMEM, 1);
-    r = source_table_take(&table, &client, 32, 0, 0, &source);
+    r = peer_network_table_take(&table, &client, 32, 0, 0, &source);
     fault_disarm();
     ck_assert_int_eq(r, -ENOMEM);
     ck_assert_ptr_null(source);
@@ -188,7 +188,7 @@ START_TEST(short_memory)
     for (uint32_t i = 0; i < 300; i++) {
         client = v4(0x0a000000 + i);
         fault_arm("calloc", ENOMEM, 0);
-        r = source_table_take(&table, &client, 32, 0, 0, &source);
+        r = peer_network_table_take(&table, &client, 32, 0, 0, &source);
         fault_disarm();
         ck_assert_int_eq(r, 0);
     }
@@ -201,20 +201,20 @@ START_TEST(short_memory)
         client = v4(0x0a000000 + i);
         ck_assert_uint_eq(atomic_load(&take(&client, 32, 0, 0)->connections), 2);
     }
-    source_table_deinit(&table);
+    peer_network_table_deinit(&table);
 }
 END_TEST
 
 /* Workers count down while the main thread adds, sweeps and counts up. */
-static _Atomic(struct source *) handed;
+static _Atomic(struct peer_network *) handed;
 static atomic_bool finished;
 
 static void *release_handed(void *argument)
 {
     (void)argument;
     while (!atomic_load(&finished))
-        release_source(atomic_exchange(&handed, NULL));
-    release_source(atomic_exchange(&handed, NULL));
+        peer_network_release(atomic_exchange(&handed, NULL));
+    peer_network_release(atomic_exchange(&handed, NULL));
     return NULL;
 }
 
@@ -226,16 +226,16 @@ START_TEST(another_thread_releases)
     ck_assert_int_eq(pthread_create(&thread, NULL, release_handed, NULL), 0);
     for (uint32_t i = 0; i < 20000; i++) {
         struct address client = v4(i % 777);
-        release_source(atomic_exchange(&handed, take(&client, 32, 0, 0)));
+        peer_network_release(atomic_exchange(&handed, take(&client, 32, 0, 0)));
     }
     atomic_store(&finished, true);
     pthread_join(thread, NULL);
     size_t left = 0;
     for (size_t i = 0; i < table.bucket_count; i++)
-        for (const struct source *source = table.buckets[i]; source; source = source->next)
+        for (const struct peer_network *source = table.buckets[i]; source; source = source->next)
             left += atomic_load(&source->connections);
     ck_assert_uint_eq(left, 0);
-    source_table_deinit(&table);
+    peer_network_table_deinit(&table);
 }
 END_TEST
 

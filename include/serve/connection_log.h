@@ -21,24 +21,26 @@ struct connection_facts {
 };
 
 /* log.connections and log.addresses. Main thread, at start and on reload; the workers see it soon. */
-void events_configure(bool connections, enum address_detail detail);
+void connection_log_configure(bool connections, enum address_detail detail);
 
 /* At debug. */
-void event_connected(const struct connection_facts *facts);
+void connection_log_connected(const struct connection_facts *facts);
 
 /* At info; a probe, which left without having sent or taken a byte, at debug. `error` is a positive errno or
  * 0. */
-void event_closed(const struct connection_facts *facts, enum reason reason, int error, bool is_probe);
+void connection_log_closed(const struct connection_facts *facts, enum reason reason, int error,
+                           bool is_probe);
 
 /* A client that was accepted and closed at once. At notice, whatever log.connections says. */
-void event_refused(const struct address *client, const char *listener, const char *service,
-                   enum reason reason);
+void connection_log_refused(const struct address *client, const char *listener, const char *service,
+                            enum reason reason);
 
 /* The first of a stretch of time in which new clients wait in the backlog (overload = "wait"). At notice. */
-void event_waiting(enum reason reason, uint64_t connections, size_t queued);
+void connection_log_waiting(enum reason reason, uint64_t connections, size_t queued);
 
 /* accept4(2) failed for a cause that is not a client's. At warning. */
-void event_accept_failed(const char *listener, int error);
+void connection_log_accept_failed(const char *listener, int error);
 
 /* One read or write of a listener with `trace`. At info. */
-void event_trace(const struct connection_facts *facts, bool is_read, const void *bytes, size_t length);
+void connection_log_trace(const struct connection_facts *facts, bool is_read, const void *bytes,
+                          size_t length);

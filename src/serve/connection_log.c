@@ -1,4 +1,4 @@
-#include "serve/events.h"
+#include "serve/connection_log.h"
 
 #include "base/clock.h"
 #include "base/escape.h"
@@ -21,7 +21,7 @@ static const struct log_kind kind_trace = {"38599c3ca93b4217978aed13ce7db314", .
 static atomic_bool log_connections = true;
 static _Atomic int address_detail = ADDRESS_FULL;
 
-void events_configure(bool connections, enum address_detail detail)
+void connection_log_configure(bool connections, enum address_detail detail)
 {
     atomic_store(&log_connections, connections);
     atomic_store(&address_detail, (int)detail);
@@ -45,7 +45,7 @@ static bool connections_enabled(enum log_level level)
     return log_enabled(level) && atomic_load_explicit(&log_connections, memory_order_relaxed);
 }
 
-void event_connected(const struct connection_facts *facts)
+void connection_log_connected(const struct connection_facts *facts)
 {
     if (!connections_enabled(LOG_LEVEL_DEBUG))
         return;
@@ -57,7 +57,7 @@ void event_connected(const struct connection_facts *facts)
               facts->listener, facts->worker);
 }
 
-void event_closed(const struct connection_facts *facts, enum reason reason, int error, bool is_probe)
+void connection_log_closed(const struct connection_facts *facts, enum reason reason, int error, bool is_probe)
 {
     enum log_level level = is_probe ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
     if (!connections_enabled(level))
@@ -79,8 +79,8 @@ void event_closed(const struct connection_facts *facts, enum reason reason, int 
               facts->duration_usec / USEC_PER_SEC, facts->duration_usec % USEC_PER_SEC);
 }
 
-void event_refused(const struct address *client_address, const char *listener, const char *service,
-                   enum reason reason)
+void connection_log_refused(const struct address *client_address, const char *listener, const char *service,
+                            enum reason reason)
 {
     if (!log_enabled(LOG_LEVEL_NOTICE))
         return;
@@ -95,7 +95,7 @@ void event_refused(const struct address *client_address, const char *listener, c
               listener, reason_name(reason));
 }
 
-void event_waiting(enum reason reason, uint64_t connections, size_t queued)
+void connection_log_waiting(enum reason reason, uint64_t connections, size_t queued)
 {
     const struct log_field fields[] = {LOG_TEXT("TCPECHOD_REASON", reason_name(reason))};
     log_event(&kind_waiting, LOG_LEVEL_NOTICE, fields, 1,
@@ -105,14 +105,15 @@ void event_waiting(enum reason reason, uint64_t connections, size_t queued)
               reason_name(reason), connections, queued);
 }
 
-void event_accept_failed(const char *listener, int error)
+void connection_log_accept_failed(const char *listener, int error)
 {
     const struct log_field fields[] = {LOG_TEXT("TCPECHOD_LISTENER", listener)};
     log_event(&kind_accept_failed, LOG_LEVEL_WARNING, fields, 1, "cannot accept on %s: %s; will try again",
               listener, strerrordesc_np(error));
 }
 
-void event_trace(const struct connection_facts *facts, bool is_read, const void *bytes, size_t length)
+void connection_log_trace(const struct connection_facts *facts, bool is_read, const void *bytes,
+                          size_t length)
 {
     if (!log_enabled(LOG_LEVEL_INFO))
         return;

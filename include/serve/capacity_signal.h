@@ -8,22 +8,22 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-struct vacancy {
+struct capacity_signal {
     atomic_bool awaited;
     struct event_loop *loop; /* the acceptor's */
 };
 
 /* The acceptor's thread; look for room again behind it. */
-static inline void vacancy_await(struct vacancy *vacancy)
+static inline void capacity_signal_await(struct capacity_signal *capacity)
 {
-    atomic_store(&vacancy->awaited, true);
+    atomic_store(&capacity->awaited, true);
 }
 
 /* Any thread, behind making room. What the acceptor looks at (the queue's length, the counters of closed
  * connections) and the flag are all accessed with sequential consistency: either the acceptor's second look
  * sees the room, or this load sees the flag. */
-static inline void vacancy_announce(struct vacancy *vacancy)
+static inline void capacity_signal_announce(struct capacity_signal *capacity)
 {
-    if (atomic_load(&vacancy->awaited) && atomic_exchange(&vacancy->awaited, false))
-        event_loop_wake(vacancy->loop);
+    if (atomic_load(&capacity->awaited) && atomic_exchange(&capacity->awaited, false))
+        event_loop_wake(capacity->loop);
 }

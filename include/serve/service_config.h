@@ -1,5 +1,5 @@
-/* The terms under which a listener's clients are served. Whoever was accepted under them keeps them: a reload
- * gives the listener new terms, and the old ones live until their last connection has closed.
+/* What a listener's clients are served by. Each connection keeps what it was accepted under: a reload gives
+ * the listener a new one, and the old one lives until its last connection has closed.
  *
  * Constant once made, counted by atomic references: the listener (main thread) holds one and each connection,
  * in the queue or at its worker, another. */
@@ -12,12 +12,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct terms {
+struct service_config {
     _Atomic size_t references;
     const struct service *service;
     struct service_params params; /* the texts are this structure's own */
     bool trace;
-    bool passes_through;         /* nobody has to look at the bytes; terms_new finds out */
+    bool can_splice;             /* nobody has to look at the bytes; service_config_new sets it */
     uint64_t idle_timeout_usec;  /* USEC_NEVER: none */
     uint64_t write_timeout_usec; /* USEC_NEVER: none */
     size_t unsent_limit;         /* bytes */
@@ -26,7 +26,7 @@ struct terms {
 
 /* Copies what `from` points to; its `references` do not matter. Returns one reference, or NULL when memory is
  * short. */
-struct terms *terms_new(const struct terms *from);
+struct service_config *service_config_new(const struct service_config *from);
 
-struct terms *terms_ref(struct terms *terms);
-void terms_unref(struct terms *terms); /* NULL does nothing */
+struct service_config *service_config_ref(struct service_config *config);
+void service_config_unref(struct service_config *config); /* NULL does nothing */

@@ -1,5 +1,5 @@
-/* What happens to the daemon itself, as messages: one function a kind of event, beside serve/events.h for
- * those of connections. log.rate never holds them back. Main thread. */
+/* What happens to the daemon itself, as messages: one function a kind of event, beside serve/connection_log.h
+ * for those of connections. log.rate never holds them back. Main thread. */
 #pragma once
 
 #include "daemon/problems.h"
@@ -11,85 +11,85 @@
 
 /* From here on errors are collected for reports_first_error and reports_errors, those before are forgotten.
  * While the daemon starts they are also written to stderr when the log goes elsewhere. */
-void reports_begin(bool is_starting);
+void daemon_log_begin(bool is_starting);
 
 /* For the service manager; "" when there was none. */
-const char *reports_first_error(void);
+const char *daemon_log_first_error(void);
 
 /* A line each. */
-const char *reports_errors(void);
+const char *daemon_log_errors(void);
 
 /* Every problem of the settings, one message each, at error. */
-void report_problems(const struct problems *problems);
+void daemon_log_problems(const struct problems *problems);
 
 /* At info, one for each listening socket; whatever the level when the kernel has picked its port, which
  * nobody could know otherwise. */
-void report_listening(const struct listener *listener, bool is_picked);
+void daemon_log_listening(const struct listener *listener, bool is_picked);
 
 /* At notice: the options in `lacks` that it goes on without. */
-void report_lacking(const struct listener *listener);
+void daemon_log_lacking(const struct listener *listener);
 
 /* At error, with what to do about it. */
-void report_cannot_listen(const struct listener_settings *settings, int error);
+void daemon_log_cannot_listen(const struct listener_settings *settings, int error);
 
 /* The same for a descriptor that was passed as `name` and that is `what`, no socket to listen on; or NULL
  * when `error` kept it from being looked at. */
-void report_cannot_adopt(int fd, const char *name, const char *what, int error);
+void daemon_log_cannot_adopt(int fd, const char *name, const char *what, int error);
 
 /* The same for a socket that was passed and that these settings have no listener for. */
-void report_not_served(const struct listener *listener, const struct settings *settings);
+void daemon_log_not_served(const struct listener *listener, const struct settings *settings);
 
 /* At notice: IPv6 loopback addresses are left out, and, unless only the loopback interface has no IPv6, "*"
  * is IPv4 alone. */
-void report_no_ipv6(bool is_loopback);
+void daemon_log_no_ipv6(bool is_loopback);
 
 /* At warning, when max_connections `asked` for more than there is room for. */
-void report_room(uint64_t room, uint64_t asked);
+void daemon_log_room(uint64_t room, uint64_t asked);
 
 /* At notice. */
-void report_ready(unsigned listeners, unsigned workers, uint64_t room);
+void daemon_log_ready(unsigned listeners, unsigned workers, uint64_t room);
 
 /* At warning: the descriptor limit could not be raised to the hard limit. */
-void report_descriptor_limit(uint64_t limit, int error);
+void daemon_log_descriptor_limit(uint64_t limit, int error);
 
 /* At error: `what` could not be done at start or while serving. */
-void report_system_error(const char *what, int error);
+void daemon_log_system_error(const char *what, int error);
 
 /* At error: there is no /dev/null, whose descriptor is kept in reserve. */
-void report_no_null(int error);
+void daemon_log_no_null(int error);
 
 /* At notice. */
-void report_reloaded(const char *file, bool is_absent, unsigned listeners);
+void daemon_log_reloaded(const char *file, bool is_absent, unsigned listeners);
 
 /* At error: nothing has changed. */
-void report_reload_failed(const char *file);
+void daemon_log_reload_failed(const char *file);
 
 /* At warning: the new value waits for a restart. */
-void report_needs_restart(const char *setting, int64_t in_force, int64_t wanted);
+void daemon_log_needs_restart(const char *setting, int64_t in_force, int64_t wanted);
 
 /* At warning: an option, or the path's mode, of a socket that stays could not be changed. */
-void report_cannot_configure(const struct listener *listener, int error);
+void daemon_log_cannot_configure(const struct listener *listener, int error);
 
 /* At warning. */
-void report_reload_unasked(int error);
-void report_reload_unanswered(int error);
+void daemon_log_reload_unasked(int error);
+void daemon_log_reload_unanswered(int error);
 
 /* At warning: what it was that failed. */
-void report_watchdog_off(const char *what, int error);
+void daemon_log_watchdog_off(const char *what, int error);
 
 /* At error: `who`, with this thread id, has not given a sign of life for so long. Any thread. */
-void report_stuck(const char *who, pid_t thread, uint64_t usec);
+void daemon_log_stuck(const char *who, pid_t thread, uint64_t usec);
 
 /* At error. Any thread. */
-void report_cannot_notify(int error);
+void daemon_log_cannot_notify(int error);
 
 /* At notice. */
-void report_no_handover(void);
-void report_stopping(const char *signal, uint64_t connections);
-void report_stopped(uint64_t cut);
+void daemon_log_no_handover(void);
+void daemon_log_stopping(const char *signal, uint64_t connections);
+void daemon_log_stopped(uint64_t cut);
 
 /* At notice: the totals, and a line for each worker. SIGUSR1. */
-void report_counters(const struct acceptor *acceptor, const struct worker_pool *pool);
+void daemon_log_counters(const struct acceptor *acceptor, const struct worker_pool *pool);
 
 /* "2 connections, 0 queued, 17 served, 3 refused (denied 3)": also systemd's STATUS=. Writes at most `size`
  * bytes with the NUL. */
