@@ -71,7 +71,7 @@ void address_mask(struct address *address, unsigned bits);
 
 /* "10.0.0.0/8", "2001:db8::/32", or an address alone, which means all its bits. No scope: a list of networks
  * holds on every interface. "::ffff:10.0.0.0/104" is 10.0.0.0/8. Returns 0; -EINVAL: not CIDR; -EDOM: bits
- * are set behind the prefix length (10.0.0.1/8), so the writer meant something else. *out is untouched on
+ * are set after the prefix length (10.0.0.1/8), so the writer meant something else. *out is untouched on
  * failure. */
 int prefix_parse(const char *text, struct prefix *out);
 

@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 /* Writes at most `limit` of the bytes, escaped as in C (\n \r \t \\ \" \xNN; printable ASCII as it is), and
- * "..." behind them when some were left out. `out` holds at least 4 * limit + 4 bytes. Returns `out`. */
+ * "..." after them when some were left out. `out` holds at least 4 * limit + 4 bytes. Returns `out`. */
 const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char *out);
 
 /* A whole string between quotes as libconfig 1.5 and later read it back, byte for byte. UTF-8 stays as it is;

@@ -1,7 +1,7 @@
 /* Where the log's messages end up, and the form that they have on the way there. For log.c alone.
  *
  * A record is of fixed size, so that a ring of them needs no memory later. Its `data` holds what journald
- * wants to have, one behind the other: "MESSAGE=text" NUL "NAME=value" NUL ... */
+ * wants to have, one after the other: "MESSAGE=text" NUL "NAME=value" NUL ... */
 #pragma once
 
 #include "base/log.h"
@@ -27,7 +27,7 @@ void log_record_set(struct log_record *record, const struct log_kind *kind, enum
                     const struct log_field *fields, size_t field_count, const char *format,
                     va_list arguments);
 
-/* The bytes of the record that count; what lies behind them is not initialized. */
+/* The bytes of the record that count; what follows them is not initialized. */
 static inline size_t log_record_size(const struct log_record *record)
 {
     return offsetof(struct log_record, data) + record->used;

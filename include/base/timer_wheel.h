@@ -3,7 +3,7 @@
  * Time is cut into ticks of TIMER_TICK_USEC. Level 0 has a slot for each of the next 64 ticks, level 1 for
  * each of the next 64 spans of 64 ticks, and so on; a bit for each slot says whether it may hold timers.
  * Adding and removing cost a few instructions. When a slot of a higher level comes round its timers move down
- * a level, so a timer far away is touched once a level and fires at the tick behind its deadline, never
+ * a level, so a timer far away is touched once a level and fires at the tick after its deadline, never
  * before it.
  *
  * A timer is often pushed back: every byte of a connection moves its idle deadline. Do not move the timer

@@ -7,9 +7,11 @@
 
 #include "daemon/hangup.h"
 #include "daemon/options.h"
+#include "daemon/service_manager.h"
 #include "daemon/settings.h"
 
 /* Serves until a signal ends it, or the terminal is closed; the signals are blocked already
  * (daemon/signals.h). Takes the settings over. Returns the exit status: 0, EXIT_STATUS_CANNOT_LISTEN or
  * EXIT_STATUS_SYSTEM, with the reason logged. */
-int server_run(const struct options *options, struct settings *settings, struct hangup *hangup);
+int server_run(const struct options *options, struct settings *settings, struct hangup *hangup,
+               struct service_manager *manager);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/event_loop.h"
+#include "daemon/service_manager.h"
 #include "serve/worker_pool.h"
 
 #include <pthread.h>
@@ -16,6 +17,7 @@
 struct watchdog {
     struct event_loop *main;
     struct worker_pool *pool;
+    struct service_manager *manager;
     uint64_t time_usec;
 
     /* The watchdog's thread, between watchdog_start and watchdog_stop. */
@@ -30,9 +32,10 @@ struct watchdog {
     pthread_cond_t stop;
 };
 
-/* Returns whether a watchdog waits for this process. `main` is the main thread's loop. Main thread, like the
- * rest but watchdog_turn; both loops and pool must outlive it. */
-bool watchdog_init(struct watchdog *watchdog, struct event_loop *main, struct worker_pool *pool);
+/* Returns whether a watchdog waits for this process. `main` is the main thread's loop. Main thread, like
+ * watchdog_start and watchdog_stop; all three must outlive it. */
+bool watchdog_init(struct watchdog *watchdog, struct event_loop *main, struct worker_pool *pool,
+                   struct service_manager *manager);
 
 /* Starts the thread. Returns 0 or a negative errno (EAGAIN). */
 int watchdog_start(struct watchdog *watchdog);

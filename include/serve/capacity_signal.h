@@ -13,13 +13,13 @@ struct capacity_signal {
     struct event_loop *loop; /* the acceptor's */
 };
 
-/* The acceptor's thread; look for room again behind it. */
+/* The acceptor's thread; look for room again after it. */
 static inline void capacity_signal_await(struct capacity_signal *capacity)
 {
     atomic_store(&capacity->awaited, true);
 }
 
-/* Any thread, behind making room. What the acceptor looks at (the queue's length, the counters of closed
+/* Any thread, after making room. What the acceptor looks at (the queue's length, the counters of closed
  * connections) and the flag are all accessed with sequential consistency: either the acceptor's second look
  * sees the room, or this load sees the flag. */
 static inline void capacity_signal_announce(struct capacity_signal *capacity)

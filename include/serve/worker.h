@@ -68,7 +68,7 @@ void worker_deinit(struct worker *worker);
 /* The worker's scratch buffer, at least `size` bytes, or NULL when memory is short. The worker's thread. */
 uint8_t *worker_scratch(struct worker *worker, size_t size);
 
-/* Counts a connection of this worker as closed, and tells whoever waits for that. The worker's thread, behind
+/* Counts a connection of this worker as closed, and tells whoever waits for that. The worker's thread, after
  * the descriptor's close. */
 void worker_count_closed(struct worker *worker, enum reason reason);
 

@@ -240,7 +240,7 @@ int prefix_parse(const char *text, struct prefix *out)
     if (text[length] == '/' && units_parse_number(text + length + 1, bits, &bits) < 0)
         return -EINVAL;
     if (mapped && bits < BITS_MAPPED)
-        return -EDOM; /* ::ffff itself lies behind the length */
+        return -EDOM; /* the length ends within ::ffff itself */
     parsed.length = (unsigned)bits - (mapped ? BITS_MAPPED : 0);
 
     struct address masked = parsed.base;

@@ -51,7 +51,7 @@ const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char 
 size_t utf8_length(const void *bytes)
 {
     const uint8_t *in = bytes;
-    /* Overlong forms, surrogates, C1 controls and what lies behind U+10FFFF all show in the second byte. */
+    /* Overlong forms, surrogates, C1 controls and what lies above U+10FFFF all show in the second byte. */
     uint8_t low = 0x80, high = 0xbf;
     size_t length;
 

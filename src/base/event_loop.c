@@ -9,7 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* A wake that is lost may leave a client waiting for ever. */
+/* A wake that is lost may leave a client waiting forever. */
 #define WAKE_TRIES 3
 
 /* A loop that nobody talks to polls before every 65th sleep. */

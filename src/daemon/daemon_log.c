@@ -7,7 +7,6 @@
 #include "base/streams.h"
 #include "daemon/listen_advice.h"
 #include "daemon/listener_settings.h"
-#include "daemon/notify.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -31,7 +30,7 @@ static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1"
 
 #define REPORT(kind, level, ...) log_event(&(kind), (level), NULL, 0, __VA_ARGS__)
 
-#define ERROR_SIZE NOTIFY_STATUS_SIZE
+#define ERROR_SIZE 1536
 #define ERRORS_SIZE 8192
 
 /* Of an error's text, for the listeners that it names. */

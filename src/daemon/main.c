@@ -6,11 +6,11 @@
 #include "base/streams.h"
 #include "daemon/daemon_log.h"
 #include "daemon/hangup.h"
-#include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/problems.h"
 #include "daemon/reload_request.h"
 #include "daemon/server.h"
+#include "daemon/service_manager.h"
 #include "daemon/settings.h"
 #include "daemon/signals.h"
 
@@ -37,12 +37,13 @@ static int print_test_result(const struct options *options, const struct setting
 
 /* On stderr as they are, for people and editors; a service that cannot start says it to journald and its
  * manager. */
-static int refuse(const struct options *options, const struct problems *problems)
+static int refuse(const struct options *options, const struct problems *problems,
+                  struct service_manager *manager)
 {
     const struct log_settings log = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
     log_configure(&log);
     if (options->action == ACTION_RUN) {
-        notify_failed(EINVAL, problems->items[0].message);
+        service_manager_failed(manager, EINVAL, problems->items[0].message);
         if (log_goes_to_journal()) {
             daemon_log_problems(problems);
             return EXIT_STATUS_SETTINGS;
@@ -53,7 +54,7 @@ static int refuse(const struct options *options, const struct problems *problems
     return EXIT_STATUS_SETTINGS;
 }
 
-static int with_settings(const struct options *options)
+static int with_settings(const struct options *options, struct service_manager *manager)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
     struct settings *settings;
@@ -63,9 +64,9 @@ static int with_settings(const struct options *options)
         signals_block(); /* one that comes meanwhile waits for the loop, and ends nothing */
     }
     if (settings_load(options, &problems, &settings) < 0)
-        return refuse(options, &problems);
+        return refuse(options, &problems, manager);
     if (options->action == ACTION_RUN)
-        return server_run(options, settings, &hangup);
+        return server_run(options, settings, &hangup, manager);
 
     CLEANUP(settings_freep) struct settings *owned = settings;
     if (options->action == ACTION_TEST)
@@ -86,12 +87,14 @@ int main(int argc, char *argv[])
     CLEANUP(options_clear) struct options options = {0};
     if (options_parse(argc, argv, &options) < 0)
         return EXIT_STATUS_USAGE;
+    CLEANUP(service_manager_deinit) struct service_manager manager;
+    service_manager_init(&manager);
     int r = streams_hold_standard();
     if (r < 0) {
         static const char what[] = "cannot open /dev/null in the place of a closed stdin, stdout or stderr";
         fprintf(stderr, "tcpechod: %s: %s%s\n", what, strerrordesc_np(-r), streams_null_advice(-r));
         if (options.action == ACTION_RUN)
-            notify_failed(-r, what);
+            service_manager_failed(&manager, -r, what);
         return EXIT_STATUS_SYSTEM;
     }
     switch (options.action) {
@@ -104,7 +107,7 @@ int main(int argc, char *argv[])
     default:
         break;
     }
-    int status = with_settings(&options);
+    int status = with_settings(&options, &manager);
     if (status != 0 && options.action == ACTION_RUN)
         give_journal_time();
     return status;

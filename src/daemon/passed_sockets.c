@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
-/* Moves the names; those behind the last that found a place are freed with the array. */
+/* Moves the names; those after the last that found a place are freed with the array. */
 static int make_table(struct passed_sockets *out, char **names, size_t count)
 {
     out->items = calloc(count, sizeof *out->items);

@@ -283,7 +283,7 @@ static ssize_t receive(const struct request *request, char *answer, size_t size)
 }
 
 /* The daemon has put the same messages into the journal. */
-static int tell(const char *answer)
+static int print_answer(const char *answer)
 {
     const struct log_settings log = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
     int exit_status, head = 0;
@@ -344,7 +344,7 @@ static int await(const struct request *request, uint64_t patience_usec)
         if (length >= 0 && strcmp(answer, TAKEN) == 0)
             is_taken = true;
         else if (length >= 0)
-            return tell(answer);
+            return print_answer(answer);
         else if (length != -EAGAIN)
             return fail("cannot receive the answer: %s", strerrordesc_np((int)-length));
         else if (fds[1].revents)

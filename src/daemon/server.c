@@ -7,11 +7,10 @@
 #include "daemon/daemon_log.h"
 #include "daemon/limits.h"
 #include "daemon/listeners.h"
-#include "daemon/manager.h"
-#include "daemon/notify.h"
 #include "daemon/passed_sockets.h"
 #include "daemon/problems.h"
 #include "daemon/reload_request.h"
+#include "daemon/service_manager.h"
 #include "daemon/setting_table.h"
 #include "daemon/signals.h"
 #include "daemon/watchdog.h"
@@ -43,7 +42,7 @@ struct server {
     struct worker_pool pool;
     struct event_set listener_set;
     struct acceptor acceptor;
-    struct manager manager;
+    struct service_manager *manager;
     struct watchdog watchdog;
     struct hangup *hangup;
     struct reload_reply reload_reply;
@@ -73,7 +72,7 @@ static void on_drain_timer(struct timer *timer)
 static void start_stopping(struct server *server, const char *why)
 {
     server->stopping = true;
-    manager_stopping(&server->manager);
+    service_manager_stopping(server->manager);
     daemon_log_stopping(why, worker_pool_connections(&server->pool));
     uint64_t timeout = (uint64_t)(server->settings->drain_timeout * (double)USEC_PER_SEC);
     drain_until(server, clock_monotonic_usec() + timeout);
@@ -198,9 +197,9 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
     const char *errors = "not reloaded: the daemon is stopping\n";
     if (!server->stopping) {
         daemon_log_begin(false);
-        manager_reloading(&server->manager);
+        service_manager_reloading(server->manager);
         status = reload(server);
-        manager_reloaded(&server->manager, status == 0 ? "" : daemon_log_first_error());
+        service_manager_reloaded(server->manager, status == 0 ? "" : daemon_log_first_error());
         errors = daemon_log_errors();
     }
     r = reload_answer(&server->reload_reply, status, errors);
@@ -407,10 +406,9 @@ static void become_ready(struct server *server)
 {
     daemon_log_begin(false);
     daemon_log_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
-    manager_init(&server->manager, &server->loop, &server->acceptor, &server->pool);
-    manager_ready(&server->manager);
+    service_manager_ready(server->manager, &server->loop, &server->acceptor, &server->pool);
     /* Without it the service goes on, for as long as its manager lets it. */
-    if (watchdog_init(&server->watchdog, &server->loop, &server->pool))
+    if (watchdog_init(&server->watchdog, &server->loop, &server->pool, server->manager))
         (void)watchdog_start(&server->watchdog);
 }
 
@@ -423,13 +421,17 @@ static void serve(struct server *server)
         server->exit_status = EXIT_STATUS_SYSTEM;
     }
     watchdog_stop(&server->watchdog);
-    manager_deinit(&server->manager);
+    service_manager_detach(server->manager);
 }
 
-int server_run(const struct options *options, struct settings *settings, struct hangup *hangup)
+int server_run(const struct options *options, struct settings *settings, struct hangup *hangup,
+               struct service_manager *manager)
 {
-    struct server server = {
-        .options = options, .settings = settings, .hangup = hangup, .reload_reply = RELOAD_REPLY_NONE};
+    struct server server = {.options = options,
+                            .settings = settings,
+                            .hangup = hangup,
+                            .manager = manager,
+                            .reload_reply = RELOAD_REPLY_NONE};
     configure_log(settings);
     daemon_log_begin(true);
     server.descriptors = limits_raise_descriptors();
@@ -450,7 +452,7 @@ int server_run(const struct options *options, struct settings *settings, struct 
         stages[started].stop(&server);
     /* Telling takes a descriptor, and now there is one again. */
     if (r < 0)
-        notify_failed(-r, daemon_log_first_error());
+        service_manager_failed(manager, -r, daemon_log_first_error());
     settings_free(server.settings);
     return server.exit_status;
 }

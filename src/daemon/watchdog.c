@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "daemon/daemon_log.h"
-#include "daemon/notify.h"
+#include "daemon/service_manager.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -47,7 +47,7 @@ uint64_t watchdog_look(struct watchdog *watchdog)
     char name[NAME_SIZE];
     pid_t thread;
     bool is_stuck = find_stuck(watchdog, name, &thread);
-    if (!is_stuck && notify_alive()) {
+    if (!is_stuck && service_manager_alive(watchdog->manager)) {
         watchdog->is_late = watchdog->is_told = false;
         watchdog_ask(watchdog);
         return watchdog->time_usec / 2;
@@ -56,7 +56,7 @@ uint64_t watchdog_look(struct watchdog *watchdog)
         watchdog->is_told = true;
         daemon_log_stuck(name, thread, clock_monotonic_usec() - watchdog->asked_usec);
         let_log_write();
-        notify_stuck();
+        service_manager_stuck(watchdog->manager);
     }
     watchdog->is_late = is_stuck;
     return watchdog->time_usec / 4;
@@ -85,9 +85,10 @@ static void *run(void *argument)
     return NULL;
 }
 
-bool watchdog_init(struct watchdog *watchdog, struct event_loop *main, struct worker_pool *pool)
+bool watchdog_init(struct watchdog *watchdog, struct event_loop *main, struct worker_pool *pool,
+                   struct service_manager *manager)
 {
-    *watchdog = (struct watchdog){.main = main, .pool = pool};
+    *watchdog = (struct watchdog){.main = main, .pool = pool, .manager = manager};
     int r = sd_watchdog_enabled(0, &watchdog->time_usec);
     if (r < 0)
         daemon_log_watchdog_off("cannot read $WATCHDOG_USEC and $WATCHDOG_PID", -r);

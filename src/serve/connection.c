@@ -47,7 +47,7 @@ static bool has_output(const struct connection *c)
     return service_has_output(c->config->service, &c->config->params, &c->state);
 }
 
-/* Services without an answer() throw away what they read, and may do so while they speak. What arrives behind
+/* Services without an answer() throw away what they read, and may do so while they speak. What arrives after
  * the start of a drain is left to the lingering. */
 static bool wants_to_read(const struct connection *c)
 {
@@ -170,7 +170,7 @@ static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t leng
 }
 
 /* Returns false when memory is short and the connection is gone. */
-static bool keep(struct connection *c, const uint8_t *bytes, size_t length)
+static bool keep_unsent(struct connection *c, const uint8_t *bytes, size_t length)
 {
     c->unsent = malloc(sizeof *c->unsent + length);
     if (!c->unsent) {
@@ -192,7 +192,7 @@ static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t leng
     if (sent < 0)
         return false;
     size_t rest = length - (size_t)sent;
-    return rest == 0 || keep(c, bytes + sent, rest);
+    return rest == 0 || keep_unsent(c, bytes + sent, rest);
 }
 
 static bool send_unsent(struct connection *c)
@@ -252,7 +252,7 @@ static bool pass_on(struct connection *c, uint8_t *bytes, size_t length)
         fail(c, sent < 0 ? (int)-sent : -r);
         return false;
     }
-    return rest == 0 || keep(c, bytes, rest);
+    return rest == 0 || keep_unsent(c, bytes, rest);
 }
 
 /* Nobody looks at the bytes, and the socket is TCP's: before Linux 6.5 a local client that is slow to read
@@ -335,7 +335,7 @@ static uint32_t unacknowledged(const struct connection *c)
     return c->lingering && bytes > 0 ? (uint32_t)bytes - 1 : (uint32_t)bytes;
 }
 
-/* Our FIN behind the last byte. Returns false when the connection is closed and gone. */
+/* Our FIN after the last byte. Returns false when the connection is closed and gone. */
 static bool half_close(struct connection *c)
 {
     /* After the client's FIN closing sends ours. ENOTCONN: reset meanwhile. */

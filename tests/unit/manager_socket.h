@@ -1,12 +1,14 @@
-/* The service manager's side of sd_notify(3). */
+/* Both ends of the conversation with the service manager, sd_notify(3). */
 #pragma once
 
 #include "common.h"
+#include "daemon/service_manager.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/un.h>
 
+static struct service_manager manager;
 static int manager_fd;
 __attribute__((unused)) static struct sockaddr_un manager_name;
 __attribute__((unused)) static socklen_t manager_length;
@@ -29,10 +31,12 @@ static inline void manager_open(void)
     manager_name = name;
     manager_length = length;
     ck_assert_int_eq(setenv("NOTIFY_SOCKET", path, 1), 0);
+    service_manager_init(&manager);
 }
 
 static inline void manager_close(void)
 {
+    service_manager_deinit(&manager);
     unsetenv("NOTIFY_SOCKET");
     close(manager_fd);
 }

@@ -50,7 +50,7 @@ static void teardown(void)
 static bool init(const char *usec)
 {
     ck_assert_int_eq(setenv("WATCHDOG_USEC", usec, 1), 0);
-    return watchdog_init(&watchdog, &loop, &pool);
+    return watchdog_init(&watchdog, &loop, &pool, &manager);
 }
 
 static void start(const char *usec)
@@ -67,7 +67,7 @@ static void expect_when_told(const char *message)
 
 START_TEST(not_wanted)
 {
-    ck_assert(!watchdog_init(&watchdog, &loop, &pool));
+    ck_assert(!watchdog_init(&watchdog, &loop, &pool, &manager));
     ck_assert_int_eq(setenv("WATCHDOG_PID", "1", 1), 0); /* meant for another process */
     ck_assert(!init("100000"));
 }

@@ -1,0 +1,165 @@
+#include "daemon/service_manager.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/datagram.h"
+#include "base/escape.h"
+#include "daemon/daemon_log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+/* For a manager that is busy: what is said once is worth a moment, also when its queue is full. */
+#define WAIT_MSEC 500
+
+#define STATUS_INTERVAL_USEC USEC_PER_SEC
+
+/* Asked for anew with each STATUS=; a loop that hangs is killed after so long, whatever drain_timeout is. */
+#define EXTENSION_USEC (10 * USEC_PER_SEC)
+
+/* The service goes on when its manager does not hear it; a start that systemd waits for in vain shows there
+ * as well. Returns whether it was said, or cannot be. */
+static bool notify(struct service_manager *manager, const char *state, int wait_msec)
+{
+    if (!manager->socket)
+        return true;
+    if (!datagram_is_writable(manager->socket, wait_msec))
+        return false;
+    pthread_mutex_lock(&manager->lock);
+    int r = sd_notify(0, state);
+    if ((r == -EMFILE || r == -ENFILE) && manager->reserve_fd >= 0) {
+        fd_close(&manager->reserve_fd);
+        r = sd_notify(0, state);
+    }
+    if (manager->reserve_fd < 0)
+        manager->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    /* Once, not with every STATUS=. */
+    if (r < 0 && r != manager->last_result)
+        daemon_log_cannot_notify(-r);
+    manager->last_result = r;
+    pthread_mutex_unlock(&manager->lock);
+    return true;
+}
+
+static void notify_status(struct service_manager *manager, const char *head, const char *status,
+                          int wait_msec)
+{
+    char state[64 + SERVICE_MANAGER_STATUS_SIZE];
+    size_t size = strlen(head) + SERVICE_MANAGER_STATUS_SIZE;
+    if (snprintf(state, size, "%s%s", head, status) >= (int)size)
+        escape_cut_short(state, size - 1);
+    if (!notify(manager, state, wait_msec))
+        return;
+    manager->ready_is_due = false;
+    snprintf(manager->last_status, sizeof manager->last_status, "%s", status);
+}
+
+/* The figures, and why the last reload failed. */
+static void format(const struct service_manager *manager, char status[static SERVICE_MANAGER_STATUS_SIZE])
+{
+    format_status(manager->acceptor, manager->pool, status, SERVICE_MANAGER_STATUS_SIZE);
+    size_t length = strlen(status);
+    if (manager->reload_failure[0] != '\0' &&
+        snprintf(status + length, SERVICE_MANAGER_STATUS_SIZE - length, "; not reloaded: %s",
+                 manager->reload_failure) >= (int)(SERVICE_MANAGER_STATUS_SIZE - length))
+        escape_cut_short(status, SERVICE_MANAGER_STATUS_SIZE - 1);
+}
+
+static void notify_ready(struct service_manager *manager)
+{
+    char status[SERVICE_MANAGER_STATUS_SIZE];
+    format(manager, status);
+    manager->ready_is_due = true;
+    notify_status(manager, "READY=1\nSTATUS=", status, WAIT_MSEC);
+}
+
+static void notify_extend(struct service_manager *manager)
+{
+    char state[64];
+    snprintf(state, sizeof state, "EXTEND_TIMEOUT_USEC=%" PRIu64, EXTENSION_USEC);
+    notify(manager, state, 0);
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct service_manager *manager = CONTAINER_OF(timer, struct service_manager, timer);
+    char status[SERVICE_MANAGER_STATUS_SIZE];
+    format(manager, status);
+    if (strcmp(status, manager->last_status) != 0)
+        notify_status(manager, manager->ready_is_due ? "READY=1\nSTATUS=" : "STATUS=", status, 0);
+    if (manager->is_stopping)
+        notify_extend(manager);
+    event_loop_arm(manager->loop, timer, manager->loop->now + STATUS_INTERVAL_USEC);
+}
+
+void service_manager_init(struct service_manager *manager)
+{
+    *manager = (struct service_manager){.socket = getenv("NOTIFY_SOCKET"), .reserve_fd = -1};
+    pthread_mutex_init(&manager->lock, NULL);
+    timer_init(&manager->timer, on_timer);
+}
+
+void service_manager_deinit(struct service_manager *manager)
+{
+    pthread_mutex_destroy(&manager->lock);
+    fd_close(&manager->reserve_fd);
+}
+
+void service_manager_failed(struct service_manager *manager, int error, const char *why)
+{
+    char head[64];
+    snprintf(head, sizeof head, "ERRNO=%d\nSTATUS=", error);
+    notify_status(manager, head, why, WAIT_MSEC);
+}
+
+void service_manager_ready(struct service_manager *manager, struct event_loop *loop,
+                           const struct acceptor *acceptor, const struct worker_pool *pool)
+{
+    manager->loop = loop;
+    manager->acceptor = acceptor;
+    manager->pool = pool;
+    notify_ready(manager);
+    if (manager->socket)
+        event_loop_arm(loop, &manager->timer, clock_monotonic_usec() + STATUS_INTERVAL_USEC);
+}
+
+void service_manager_detach(struct service_manager *manager)
+{
+    timer_disarm(&manager->timer);
+}
+
+void service_manager_reloading(struct service_manager *manager)
+{
+    char state[64];
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_monotonic_usec());
+    notify(manager, state, WAIT_MSEC);
+}
+
+void service_manager_reloaded(struct service_manager *manager, const char *failure)
+{
+    snprintf(manager->reload_failure, sizeof manager->reload_failure, "%s", failure);
+    notify_ready(manager);
+}
+
+void service_manager_stopping(struct service_manager *manager)
+{
+    manager->is_stopping = true;
+    manager->ready_is_due = false;
+    notify(manager, "STOPPING=1", WAIT_MSEC);
+    notify_extend(manager);
+}
+
+bool service_manager_alive(struct service_manager *manager)
+{
+    return notify(manager, "WATCHDOG=1", 0);
+}
+
+void service_manager_stuck(struct service_manager *manager)
+{
+    notify(manager, "WATCHDOG=trigger", WAIT_MSEC);
+}
