@@ -49,6 +49,7 @@ struct server {
     struct timer drain_timer;
     uint64_t drain_deadline; /* usec */
     bool stopping;
+    const char *step; /* of the start: "cannot listen", for when it fails */
     int exit_status;
 };
 
@@ -236,173 +237,52 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
     }
 }
 
-/* The stages of a start, in their order; a stop undoes them in reverse. Each returns 0 or a negative errno
- * with nothing of its own left to undo. */
-
-static int receive_sockets(struct server *server)
-{
-    return passed_sockets_receive(&server->passed);
-}
-
-static void forget_sockets(struct server *server)
-{
-    passed_sockets_clear(&server->passed);
-}
-
-static int start_log(struct server *server)
-{
-    (void)server;
-    return log_start();
-}
-
-static void stop_log(struct server *server)
-{
-    (void)server;
-    log_stop(LOG_STOP_USEC);
-}
-
-static int make_loop(struct server *server)
-{
-    server->capacity.loop = &server->loop;
-    timer_init(&server->drain_timer, on_drain_timer);
-    int r = event_loop_init(&server->loop, on_wake);
-    if (r < 0)
-        return r;
-    r = event_set_init(&server->listener_set, &server->loop);
-    if (r < 0)
-        event_loop_deinit(&server->loop);
-    return r;
-}
-
-static void free_loop(struct server *server)
-{
-    timer_disarm(&server->drain_timer);
-    event_set_deinit(&server->listener_set);
-    event_loop_deinit(&server->loop);
-}
-
-static int receive_signals(struct server *server)
-{
-    int r = signals_init(&server->signals, &server->loop, on_signal);
-    signals_reap(); /* what ended before the signal was blocked */
-    return r;
-}
-
 static void on_terminal_gone(struct hangup *hangup)
 {
     stop_without_terminal(hangup->user);
 }
 
-static int watch_terminal(struct server *server)
+/* The loop, with what wakes it: signals, the terminal's end, and later the listeners. Returns 0 or a negative
+ * errno with server->step set. */
+static int open_loop(struct server *server)
 {
-    server->hangup->user = server;
-    return hangup_watch(server->hangup, &server->loop, on_terminal_gone);
-}
-
-static void forget_terminal(struct server *server)
-{
-    hangup_forget(server->hangup);
-}
-
-static void ignore_signals(struct server *server)
-{
-    signals_deinit(&server->signals);
-}
-
-static int make_admission(struct server *server)
-{
-    return admission_init(&server->admission, (unsigned)server->settings->source_prefix_v4,
-                          (unsigned)server->settings->source_prefix_v6);
-}
-
-static void free_admission(struct server *server)
-{
-    admission_deinit(&server->admission);
-}
-
-static int make_pool(struct server *server)
-{
-    unsigned workers = server->settings->workers > 0 ? (unsigned)server->settings->workers : limits_cpus();
-    return worker_pool_init(&server->pool, workers, (size_t)server->settings->queue_depth, &server->capacity);
-}
-
-static void free_pool(struct server *server)
-{
-    uint64_t cut = worker_pool_connections(&server->pool);
-    worker_pool_deinit(&server->pool);
-    if (server->stopping)
-        daemon_log_stopped(cut);
-}
-
-static int make_acceptor(struct server *server)
-{
-    int r = acceptor_init(&server->acceptor, &server->listener_set, &server->pool, &server->admission,
-                          &server->capacity);
-    if (r < 0 && r != -EMFILE)
-        daemon_log_no_null(-r);
-    return r;
-}
-
-static void free_acceptor(struct server *server)
-{
-    acceptor_deinit(&server->acceptor);
-}
-
-static int start_workers(struct server *server)
-{
-    int r = worker_pool_start(&server->pool);
+    server->capacity.loop = &server->loop;
+    timer_init(&server->drain_timer, on_drain_timer);
+    server->step = "cannot make the main loop";
+    int r = event_loop_init(&server->loop, on_wake);
     if (r < 0)
-        worker_pool_stop(&server->pool);
+        return r;
+    r = event_set_init(&server->listener_set, &server->loop);
+    if (r < 0)
+        goto no_set;
+    server->step = "cannot receive signals";
+    r = signals_init(&server->signals, &server->loop, on_signal);
+    if (r < 0)
+        goto no_signals;
+    signals_reap(); /* what ended before the signal was blocked */
+    server->step = "cannot watch the terminal";
+    server->hangup->user = server;
+    r = hangup_watch(server->hangup, &server->loop, on_terminal_gone);
+    if (r == 0)
+        return 0;
+    signals_deinit(&server->signals);
+no_signals:
+    event_set_deinit(&server->listener_set);
+no_set:
+    event_loop_deinit(&server->loop);
     return r;
 }
 
-static void stop_workers(struct server *server)
+static void close_loop(struct server *server)
 {
-    worker_pool_stop(&server->pool);
+    timer_disarm(&server->drain_timer);
+    hangup_forget(server->hangup);
+    signals_deinit(&server->signals);
+    event_set_deinit(&server->listener_set);
+    event_loop_deinit(&server->loop);
 }
 
-static int open_listeners(struct server *server)
-{
-    return listeners_start(&server->acceptor, server->settings, &server->passed);
-}
-
-static void close_listeners(struct server *server)
-{
-    acceptor_stop(&server->acceptor);
-}
-
-static int find_room(struct server *server)
-{
-    apply_settings(server, server->settings);
-    return apply_limits(server, server->settings) > 0 ? 0 : -EMFILE;
-}
-
-static void keep(struct server *server)
-{
-    (void)server;
-}
-
-static const struct stage {
-    int (*start)(struct server *server);
-    void (*stop)(struct server *server);
-    const char *failure;
-    int exit_status;
-} stages[] = {
-    {receive_sockets, forget_sockets, "cannot take the sockets that were passed", EXIT_STATUS_SYSTEM},
-    {start_log, stop_log, "cannot start the log's thread", EXIT_STATUS_SYSTEM},
-    {make_loop, free_loop, "cannot make the main loop", EXIT_STATUS_SYSTEM},
-    {receive_signals, ignore_signals, "cannot receive signals", EXIT_STATUS_SYSTEM},
-    {watch_terminal, forget_terminal, "cannot watch the terminal", EXIT_STATUS_SYSTEM},
-    {make_admission, free_admission, "cannot make the table of sources", EXIT_STATUS_SYSTEM},
-    {make_pool, free_pool, "cannot make the workers", EXIT_STATUS_SYSTEM},
-    {make_acceptor, free_acceptor, "cannot open /dev/null", EXIT_STATUS_SYSTEM},
-    {start_workers, stop_workers, "cannot start the workers", EXIT_STATUS_SYSTEM},
-    {open_listeners, close_listeners, "cannot listen", EXIT_STATUS_CANNOT_LISTEN},
-    {find_room, keep, no_room, EXIT_STATUS_SYSTEM},
-};
-#define STAGE_COUNT (sizeof stages / sizeof stages[0])
-
-static void become_ready(struct server *server)
+static void run_loop(struct server *server)
 {
     daemon_log_begin(false);
     daemon_log_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
@@ -410,11 +290,6 @@ static void become_ready(struct server *server)
     /* Without it the service goes on, for as long as its manager lets it. */
     if (watchdog_init(&server->watchdog, &server->loop, &server->pool, server->manager))
         (void)watchdog_start(&server->watchdog);
-}
-
-static void serve(struct server *server)
-{
-    become_ready(server);
     int r = event_loop_run(&server->loop);
     if (r < 0) {
         daemon_log_system_error("cannot wait for events", -r);
@@ -424,6 +299,78 @@ static void serve(struct server *server)
     service_manager_detach(server->manager);
 }
 
+/* From the workers to the listeners and back. Returns 0, or a negative errno when the start failed in
+ * server->step. */
+static int serve(struct server *server)
+{
+    const struct settings *settings = server->settings;
+    server->step = "cannot make the table of sources";
+    int r = admission_init(&server->admission, (unsigned)settings->source_prefix_v4,
+                           (unsigned)settings->source_prefix_v6);
+    if (r < 0)
+        return r;
+    server->step = "cannot make the workers";
+    r = worker_pool_init(&server->pool, settings->workers > 0 ? (unsigned)settings->workers : limits_cpus(),
+                         (size_t)settings->queue_depth, &server->capacity);
+    if (r < 0)
+        goto no_pool;
+    server->step = "cannot open /dev/null";
+    r = acceptor_init(&server->acceptor, &server->listener_set, &server->pool, &server->admission,
+                      &server->capacity);
+    if (r < 0 && r != -EMFILE)
+        daemon_log_no_null(-r);
+    if (r < 0)
+        goto no_acceptor;
+    server->step = "cannot start the workers";
+    r = worker_pool_start(&server->pool);
+    if (r < 0)
+        goto no_workers;
+    server->step = "cannot listen";
+    server->exit_status = EXIT_STATUS_CANNOT_LISTEN;
+    r = listeners_start(&server->acceptor, settings, &server->passed);
+    if (r < 0)
+        goto no_workers;
+    server->step = no_room;
+    server->exit_status = EXIT_STATUS_SYSTEM;
+    apply_settings(server, settings);
+    r = apply_limits(server, settings) > 0 ? 0 : -EMFILE;
+    if (r == 0) {
+        server->exit_status = 0;
+        run_loop(server);
+    }
+    acceptor_stop(&server->acceptor);
+no_workers:
+    worker_pool_stop(&server->pool);
+    acceptor_deinit(&server->acceptor);
+no_acceptor:;
+    uint64_t cut = worker_pool_connections(&server->pool);
+    worker_pool_deinit(&server->pool);
+    if (server->stopping)
+        daemon_log_stopped(cut);
+no_pool:
+    admission_deinit(&server->admission);
+    return r;
+}
+
+/* Returns what serve does. */
+static int start(struct server *server)
+{
+    server->step = "cannot take the sockets that were passed";
+    int r = passed_sockets_receive(&server->passed);
+    if (r < 0)
+        return r;
+    server->step = "cannot start the log's thread";
+    r = log_start();
+    if (r < 0)
+        return r;
+    r = open_loop(server);
+    if (r < 0)
+        return r;
+    r = serve(server);
+    close_loop(server);
+    return r;
+}
+
 int server_run(const struct options *options, struct settings *settings, struct hangup *hangup,
                struct service_manager *manager)
 {
@@ -431,25 +378,21 @@ int server_run(const struct options *options, struct settings *settings, struct 
                             .settings = settings,
                             .hangup = hangup,
                             .manager = manager,
-                            .reload_reply = RELOAD_REPLY_NONE};
+                            .reload_reply = RELOAD_REPLY_NONE,
+                            .exit_status = EXIT_STATUS_SYSTEM};
     configure_log(settings);
     daemon_log_begin(true);
     server.descriptors = limits_raise_descriptors();
-
-    size_t started = 0;
-    int r = 0;
-    while (started < STAGE_COUNT && (r = stages[started].start(&server)) == 0)
-        started++;
-    if (r == 0) {
-        serve(&server);
-    } else {
-        /* What could say more than the stage's own line has said it already. */
+    int r = start(&server);
+    if (r < 0) {
+        /* What could say more than the step's own line has said it already. */
         if (daemon_log_first_error()[0] == '\0')
-            daemon_log_system_error(stages[started].failure, -r);
-        server.exit_status = is_shortage(-r) ? EXIT_STATUS_SYSTEM : stages[started].exit_status;
+            daemon_log_system_error(server.step, -r);
+        if (is_shortage(-r))
+            server.exit_status = EXIT_STATUS_SYSTEM;
     }
-    while (started-- > 0)
-        stages[started].stop(&server);
+    log_stop(LOG_STOP_USEC);
+    passed_sockets_clear(&server.passed);
     /* Telling takes a descriptor, and now there is one again. */
     if (r < 0)
         service_manager_failed(manager, -r, daemon_log_first_error());
