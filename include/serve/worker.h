@@ -61,7 +61,7 @@ void worker_command(struct worker *worker, enum worker_command wanted);
 /* Waits for the thread of a worker that was asked to rest. Its connections are the caller's now. */
 void worker_join(struct worker *worker);
 
-/* Closes every connection that is left, with reason `drained`, and releases the worker. Behind worker_join,
+/* Closes every connection that is left, with reason `drained`, and releases the worker. After worker_join,
  * or without a start. */
 void worker_deinit(struct worker *worker);
 

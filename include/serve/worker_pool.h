@@ -63,5 +63,5 @@ int worker_pool_failure(const struct worker_pool *pool, unsigned *worker);
 /* Stops every loop with its connections intact, and joins the threads. */
 void worker_pool_stop(struct worker_pool *pool);
 
-/* Closes what connections are left. Behind worker_pool_stop. */
+/* Closes what connections are left. After worker_pool_stop. */
 void worker_pool_deinit(struct worker_pool *pool);

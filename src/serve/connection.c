@@ -240,7 +240,7 @@ static void note_read(struct connection *c, size_t length)
 }
 
 /* Like send_or_keep, with the bytes of the worker's pipe, and the scratch buffer for what is kept. */
-static bool pass_on(struct connection *c, uint8_t *bytes, size_t length)
+static bool send_spliced(struct connection *c, uint8_t *bytes, size_t length)
 {
     struct splice_pipe *splice_pipe = &c->worker->splice_pipe;
     ssize_t sent = splice_pipe_give(splice_pipe, c->source.fd, length);
@@ -257,9 +257,27 @@ static bool pass_on(struct connection *c, uint8_t *bytes, size_t length)
 
 /* Nobody looks at the bytes, and the socket is TCP's: before Linux 6.5 a local client that is slow to read
  * could hold up the worker in splice(2). */
-static bool may_pass_through(const struct connection *c)
+static bool may_splice(const struct connection *c)
 {
     return c->config->can_splice && (c->client.family == AF_INET || c->client.family == AF_INET6);
+}
+
+/* What the client has sent, to the worker's pipe when *spliced is set, else to `bytes`. Returns how many
+ * bytes, 0 at its FIN, or a negative errno. */
+static ssize_t receive(const struct connection *c, uint8_t *bytes, size_t size, bool *spliced)
+{
+    ssize_t length = c->in_bulk ? splice_pipe_take(&c->worker->splice_pipe, c->source.fd, size) : 0;
+    *spliced = length > 0;
+    if (length != 0)
+        return length;
+    length = recv(c->source.fd, bytes, size, 0);
+    return length < 0 ? -errno : length;
+}
+
+static bool answer(struct connection *c, uint8_t *bytes, size_t length)
+{
+    size_t size = service_answer(c->config->service, &c->config->params, &c->state, bytes, length);
+    return size == 0 || send_or_keep(c, bytes, size);
 }
 
 static bool read_and_answer(struct connection *c)
@@ -270,13 +288,8 @@ static bool read_and_answer(struct connection *c)
         return false;
     if (c->draining && c->due < size)
         size = c->due;
-    ssize_t length = c->in_bulk ? splice_pipe_take(&c->worker->splice_pipe, c->source.fd, size) : 0;
-    bool passes = length > 0;
-    if (length == 0) {
-        length = recv(c->source.fd, bytes, size, 0);
-        if (length < 0)
-            length = -errno;
-    }
+    bool spliced;
+    ssize_t length = receive(c, bytes, size, &spliced);
     if (length == -EAGAIN)
         return true;
     if (length < 0) {
@@ -290,11 +303,8 @@ static bool read_and_answer(struct connection *c)
     note_read(c, (size_t)length);
     if (c->draining)
         c->due -= (uint32_t)length;
-    c->in_bulk = length >= BULK_SIZE && may_pass_through(c);
-    if (passes)
-        return pass_on(c, bytes, (size_t)length);
-    size_t answer = service_answer(c->config->service, &c->config->params, &c->state, bytes, (size_t)length);
-    return answer == 0 || send_or_keep(c, bytes, answer);
+    c->in_bulk = length >= BULK_SIZE && may_splice(c);
+    return spliced ? send_spliced(c, bytes, (size_t)length) : answer(c, bytes, (size_t)length);
 }
 
 /* LINGERING: whatever arrives is thrown away until the client's FIN does. */
@@ -419,7 +429,7 @@ static uint32_t interest_of(const struct connection *c)
     return (wants_to_read(c) ? EPOLLIN : 0) | (has_output(c) ? EPOLLOUT : 0);
 }
 
-/* Behind every turn: ends what is complete, and asks the loop for what the connection waits for now. */
+/* After every turn: ends what is complete, and asks the loop for what the connection waits for now. */
 static void settle(struct connection *c)
 {
     if (c->reason == REASON_NONE)
