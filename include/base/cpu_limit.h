@@ -11,3 +11,7 @@
  * groups are mounted, or a namespace hides them. `root` is what the paths of /proc and of the mounts begin
  * with: "", but for tests. Reads a few small files each time. Any thread. */
 unsigned cpu_limit(const char *root);
+
+/* CPUs that this process may use, at least 1: those that it may run on (sched_getaffinity(2)), or as many as
+ * cpu_limit allows the time of, when that is less. Any thread. */
+unsigned cpu_count(void);

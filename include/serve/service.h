@@ -1,7 +1,4 @@
-/* The services: a table from a name to pure functions over bytes. No sockets, no logging, no clock.
- *
- * To add one: write src/serve/services/NAME.c, list it in src/serve/meson.build, and add its line to
- * serve/services.h and to the table in service.c.
+/* A service: pure functions over bytes. No sockets, no logging, no clock. To add one, see serve/services.h.
  *
  *   client's bytes -> answer() changes them in place into the answer -> client
  *   nothing        -> produce() makes bytes up                       -> client
@@ -55,12 +52,6 @@ struct service {
 
 /* Every buffer given to produce() holds at least this much, so that a short answer is made in one piece. */
 #define SERVICE_MIN_OUTPUT 64
-
-/* The table, in the order in which it is shown, ended by NULL. */
-extern const struct service *const services[];
-
-/* NULL when there is no such service. */
-const struct service *service_find(const char *name);
 
 /* True while service_produce would make bytes. */
 bool service_has_output(const struct service *service, const struct service_params *params,

@@ -1,13 +1,13 @@
-/* One line a service: what src/serve/services/ defines and the table in service.c lists. */
+/* The services by their names. To add one: write src/serve/services/NAME.c, and list it in
+ * src/serve/meson.build and twice in src/serve/services.c.
+ *
+ * Pure; any thread. */
 #pragma once
 
 #include "serve/service.h"
 
-extern const struct service service_echo;
-extern const struct service service_upper;
-extern const struct service service_discard;
-extern const struct service service_chargen;
-extern const struct service service_daytime;
-extern const struct service service_time;
-extern const struct service service_greet;
-extern const struct service service_reply;
+/* In the order in which they are shown, ended by NULL. */
+extern const struct service *const services[];
+
+/* NULL when there is no such service. */
+const struct service *service_find(const char *name);

@@ -3,12 +3,14 @@
 #include "base/cleanup.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 /* ROOT, a mount's point, a path below it and the name of a file. */
 #define FILE_PATH_MAX (3 * PATH_MAX)
@@ -174,7 +176,7 @@ static unsigned limit_of(const char *root, const struct mount *mount, const char
     char path[2 * PATH_MAX];
     size_t top = strlen(mount->point);
     unsigned least = CPU_LIMIT_NONE;
-    (void)snprintf(path, sizeof path, "%s%s", mount->point, group);
+    snprintf(path, sizeof path, "%s%s", mount->point, group);
     for (;;) {
         unsigned limit = limit_at(root, mount->is_v2, path);
         if (limit < least)
@@ -202,4 +204,20 @@ unsigned cpu_limit(const char *root)
             least = limit;
     }
     return least;
+}
+
+static unsigned count_affine(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return (unsigned)CPU_COUNT(&set);
+    /* EINVAL: more CPUs than the set has bits for. */
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (unsigned)online : 1;
+}
+
+unsigned cpu_count(void)
+{
+    unsigned cpus = count_affine(), limit = cpu_limit("");
+    return cpus < limit ? cpus : limit;
 }

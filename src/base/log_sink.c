@@ -44,27 +44,6 @@ static atomic_bool stderr_is_stream; /* journald's, when the sink was chosen */
 
 /* ---- Levels ---- */
 
-static const char *const level_names[] = {
-    [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning", [LOG_LEVEL_NOTICE] = "notice",
-    [LOG_LEVEL_INFO] = "info",   [LOG_LEVEL_DEBUG] = "debug",
-};
-
-const char *log_level_name(enum log_level level)
-{
-    return level_names[level];
-}
-
-int log_level_parse(const char *name, enum log_level *out)
-{
-    for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++) {
-        if (strcmp(name, level_names[level]) == 0) {
-            *out = (enum log_level)level;
-            return 0;
-        }
-    }
-    return -EINVAL;
-}
-
 /* ---- Records ---- */
 
 static void add_field(struct log_record *record, const struct log_field *field)
@@ -137,14 +116,14 @@ void log_sink_choose(enum log_target target)
     atomic_store(&stderr_is_stream, stream);
 }
 
-bool log_goes_to_journal(void)
+bool log_sink_is_journal(void)
 {
     return atomic_load(&chosen) == SINK_JOURNAL;
 }
 
-bool log_shows_on_stderr(void)
+bool log_sink_shows_on_stderr(void)
 {
-    return !log_goes_to_journal() || atomic_load(&stderr_is_stream) || !datagram_has_reader(JOURNAL_SOCKET);
+    return !log_sink_is_journal() || atomic_load(&stderr_is_stream) || !datagram_has_reader(JOURNAL_SOCKET);
 }
 
 static int current_sink(void)

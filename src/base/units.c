@@ -139,7 +139,7 @@ const char *units_format_duration(uint64_t usec, char out[static DURATION_TEXT_S
     /* Hours and minutes only where nothing is left over. */
     while (unit->factor > 1 && (usec < unit->factor || (unit->factor > USEC_PER_SEC && usec % unit->factor)))
         unit++;
-    (void)snprintf(out, DURATION_TEXT_SIZE, "%.6g %s", (double)usec / (double)unit->factor, unit->name);
+    snprintf(out, DURATION_TEXT_SIZE, "%.6g %s", (double)usec / (double)unit->factor, unit->name);
     return out;
 }
 
@@ -150,11 +150,11 @@ const char *units_format_size(uint64_t bytes, char out[static SIZE_TEXT_SIZE])
     size_t i = 0;
 
     if (bytes < 1024) {
-        (void)snprintf(out, SIZE_TEXT_SIZE, "%" PRIu64 " byte%s", bytes, plural(bytes));
+        snprintf(out, SIZE_TEXT_SIZE, "%" PRIu64 " byte%s", bytes, plural(bytes));
         return out;
     }
     for (; value >= 1024 && i + 1 < sizeof names / sizeof names[0]; i++)
         value /= 1024;
-    (void)snprintf(out, SIZE_TEXT_SIZE, "%.4g %s", value, names[i]);
+    snprintf(out, SIZE_TEXT_SIZE, "%.4g %s", value, names[i]);
     return out;
 }

@@ -12,7 +12,7 @@
 static const char *name_of(const char *argument, char out[static NAME_SIZE])
 {
     argument += strspn(argument, "-");
-    (void)snprintf(out, NAME_SIZE, "%.*s", (int)strcspn(argument, "="), argument);
+    snprintf(out, NAME_SIZE, "%.*s", (int)strcspn(argument, "="), argument);
     return out;
 }
 
@@ -47,13 +47,12 @@ static void describe_unknown(const char *argument, const struct option *options,
     const char *nearest = nearest_option(name_of(argument, name), options);
 
     if (find_abbreviated(name, options, found) > 1)
-        (void)snprintf(out, USAGE_PROBLEM_SIZE, "%.64s: ambiguous option, as --%s or --%s", argument,
-                       found[0], found[1]);
+        snprintf(out, USAGE_PROBLEM_SIZE, "%.64s: ambiguous option, as --%s or --%s", argument, found[0],
+                 found[1]);
     else if (nearest)
-        (void)snprintf(out, USAGE_PROBLEM_SIZE, "%.64s: unknown option; did you mean --%s?", argument,
-                       nearest);
+        snprintf(out, USAGE_PROBLEM_SIZE, "%.64s: unknown option; did you mean --%s?", argument, nearest);
     else
-        (void)snprintf(out, USAGE_PROBLEM_SIZE, "%.64s: unknown option", argument);
+        snprintf(out, USAGE_PROBLEM_SIZE, "%.64s: unknown option", argument);
 }
 
 const char *usage_problem(char *argv[], int kind, const struct option *options,
@@ -63,12 +62,12 @@ const char *usage_problem(char *argv[], int kind, const struct option *options,
 
     /* A cluster of short options has not been left while there is more of it to come. */
     if (optopt != 0 && strncmp(argument, "--", 2) != 0)
-        (void)snprintf(out, USAGE_PROBLEM_SIZE, "-%c%s", optopt,
-                       kind == ':' ? " needs an argument" : ": unknown option");
+        snprintf(out, USAGE_PROBLEM_SIZE, "-%c%s", optopt,
+                 kind == ':' ? " needs an argument" : ": unknown option");
     else if (kind != ':' && optopt == 0)
         describe_unknown(argument, options, out);
     else
-        (void)snprintf(out, USAGE_PROBLEM_SIZE, "%.64s%s", argument,
-                       kind == ':' ? " needs an argument" : " takes no argument");
+        snprintf(out, USAGE_PROBLEM_SIZE, "%.64s%s", argument,
+                 kind == ':' ? " needs an argument" : " takes no argument");
     return out;
 }

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "daemon/setting_table.h"
+#include "serve/services.h"
 
 #include <errno.h>
 #include <stdarg.h>

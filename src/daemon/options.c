@@ -6,6 +6,7 @@
 #include "base/usage.h"
 #include "daemon/listener_settings.h"
 #include "daemon/setting_table.h"
+#include "serve/services.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -46,8 +46,7 @@
 static socklen_t name_of(uint64_t value, struct sockaddr_un *name)
 {
     *name = (struct sockaddr_un){.sun_family = AF_UNIX};
-    (void)snprintf(name->sun_path + 1, NAME_LENGTH + 1, NAME_FORMAT,
-                   (unsigned)(value & ((1U << NUMBER_BITS) - 1)));
+    snprintf(name->sun_path + 1, NAME_LENGTH + 1, NAME_FORMAT, (unsigned)(value & ((1U << NUMBER_BITS) - 1)));
     return offsetof(struct sockaddr_un, sun_path) + 1 + NAME_LENGTH;
 }
 
@@ -121,7 +120,7 @@ int reload_answer(struct reload_reply *reply, int exit_status, const char *messa
     if (reply->fd < 0)
         return 0;
     char answer[ANSWER_SIZE];
-    (void)snprintf(answer, sizeof answer, STATUS_FORMAT "%s", exit_status, messages);
+    snprintf(answer, sizeof answer, STATUS_FORMAT "%s", exit_status, messages);
     int r = send_back(reply, answer);
     fd_close(&reply->fd);
     return r;
@@ -137,9 +136,9 @@ static int fail(const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    (void)fprintf(stderr, "tcpechod --reload: %s\n", text);
+    fprintf(stderr, "tcpechod --reload: %s\n", text);
     return EXIT_STATUS_SYSTEM;
 }
 
@@ -292,7 +291,7 @@ static int print_answer(const char *answer)
         return fail("cannot understand the answer '%.64s'", answer);
     log_configure(&log);
     if (!log_goes_to_journal())
-        (void)fputs(answer + head, stderr);
+        fputs(answer + head, stderr);
     return exit_status;
 }
 

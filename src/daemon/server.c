@@ -2,10 +2,11 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/cpu_limit.h"
+#include "base/descriptor_limit.h"
 #include "base/event_loop.h"
 #include "base/log.h"
 #include "daemon/daemon_log.h"
-#include "daemon/limits.h"
 #include "daemon/listeners.h"
 #include "daemon/passed_sockets.h"
 #include "daemon/problems.h"
@@ -29,6 +30,9 @@
 
 /* No scheduler that lets a process run at all holds up its timer for so long. */
 #define MUCH_TOO_LATE_USEC (USEC_PER_SEC / 2)
+
+/* Standard streams, signals, logging, the settings file, and what a parent left open. */
+#define SUNDRY_DESCRIPTORS 32
 
 struct server {
     const struct options *options;
@@ -125,10 +129,19 @@ static void apply_settings(struct server *server, const struct settings *setting
     worker_pool_busy_poll(&server->pool, (uint32_t)settings->busy_poll_usec);
 }
 
-/* Returns how many clients the descriptor limit leaves room for. */
+/* How many clients the descriptor limit leaves room for. tcpechod(8) has the formula: two for each loop
+ * (epoll and eventfd), two for each worker's pipe, one for each listener, one for the set of listeners, and
+ * the sundry. */
+static uint64_t room_for_clients(const struct server *server, size_t listeners)
+{
+    return descriptor_limit_room(server->descriptors,
+                                 SUNDRY_DESCRIPTORS + 3 + 4 * (uint64_t)server->pool.count + listeners);
+}
+
+/* Returns the room that there is. */
 static uint64_t apply_limits(struct server *server, const struct settings *settings)
 {
-    uint64_t room = limits_room(server->descriptors, server->pool.count, server->acceptor.listener_count);
+    uint64_t room = room_for_clients(server, server->acceptor.listener_count);
     uint64_t asked = (uint64_t)settings->max_connections;
     bool is_bounded = asked > 0 && asked < room;
     acceptor_limit(&server->acceptor, settings->overload == OVERLOAD_REFUSE, is_bounded ? asked : room,
@@ -168,7 +181,7 @@ static int reload(struct server *server)
         daemon_log_reload_failed(file);
         return EXIT_STATUS_SETTINGS;
     }
-    if (limits_room(server->descriptors, server->pool.count, (unsigned)settings->listener_count) == 0) {
+    if (room_for_clients(server, settings->listener_count) == 0) {
         daemon_log_system_error(no_room, EMFILE);
         daemon_log_reload_failed(file);
         return EXIT_STATUS_SYSTEM;
@@ -310,7 +323,7 @@ static int serve(struct server *server)
     if (r < 0)
         return r;
     server->step = "cannot make the workers";
-    r = worker_pool_init(&server->pool, settings->workers > 0 ? (unsigned)settings->workers : limits_cpus(),
+    r = worker_pool_init(&server->pool, settings->workers > 0 ? (unsigned)settings->workers : cpu_count(),
                          (size_t)settings->queue_depth, &server->capacity);
     if (r < 0)
         goto no_pool;
@@ -382,8 +395,10 @@ int server_run(const struct options *options, struct settings *settings, struct 
                             .exit_status = EXIT_STATUS_SYSTEM};
     configure_log(settings);
     daemon_log_begin(true);
-    server.descriptors = limits_raise_descriptors();
-    int r = start(&server);
+    int r = descriptor_limit_raise(&server.descriptors);
+    if (r < 0)
+        daemon_log_descriptor_limit(server.descriptors, -r);
+    r = start(&server);
     if (r < 0) {
         /* What could say more than the step's own line has said it already. */
         if (daemon_log_first_error()[0] == '\0')

@@ -2,6 +2,7 @@
 #include "daemon/setting_table.h"
 
 #include "base/nearest.h"
+#include "serve/services.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -7,6 +7,7 @@
 #include "daemon/problems.h"
 #include "daemon/settings_check.h"
 #include "daemon/settings_file.h"
+#include "serve/services.h"
 
 #include <errno.h>
 #include <stdlib.h>

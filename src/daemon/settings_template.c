@@ -2,6 +2,7 @@
 #include "base/cleanup.h"
 #include "base/streams.h"
 #include "daemon/settings_print.h"
+#include "serve/services.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -5,6 +5,7 @@
 #include "base/nearest.h"
 #include "daemon/listener_settings.h"
 #include "daemon/problems.h"
+#include "serve/services.h"
 
 #include <errno.h>
 #include <math.h>

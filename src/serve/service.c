@@ -1,22 +1,8 @@
-#include "serve/services.h"
+#include "serve/service.h"
 
 #include "serve/end_word.h"
 
 #include <string.h>
-
-const struct service *const services[] = {
-    &service_echo,    &service_upper,   &service_discard,
-    &service_chargen, &service_daytime, &service_time,
-    &service_greet,   &service_reply,   NULL,
-};
-
-const struct service *service_find(const char *name)
-{
-    for (const struct service *const *service = services; *service; service++)
-        if (strcmp((*service)->name, name) == 0)
-            return *service;
-    return NULL;
-}
 
 static bool is_greeting(const struct service_params *params, const struct service_state *state)
 {

@@ -4,6 +4,7 @@
 
 #include "serve/end_word.h"
 #include "serve/service.h"
+#include "serve/services.h"
 
 #define STREAM_MAX 4096
 

@@ -5,6 +5,7 @@
 #include "faults.h"
 
 #include <ftw.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 static char root[] = "/tmp/tcpechod-test-XXXXXX";
@@ -273,6 +274,26 @@ START_TEST(the_real_one)
 }
 END_TEST
 
+START_TEST(cpus_are_those_it_may_use)
+{
+    cpu_set_t all, one;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof all, &all), 0);
+    ck_assert_uint_eq(cpu_count(), (unsigned)CPU_COUNT(&all));
+    CPU_ZERO(&one);
+    for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; cpu++)
+        if (CPU_ISSET(cpu, &all))
+            CPU_SET(cpu, &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+    unsigned cpus = cpu_count();
+    ck_assert_int_eq(sched_setaffinity(0, sizeof all, &all), 0);
+    ck_assert_uint_eq(cpus, 1);
+    fault_arm("sched_getaffinity", EINVAL, 1);
+    cpus = cpu_count();
+    fault_disarm();
+    ck_assert_uint_eq(cpus, (unsigned)sysconf(_SC_NPROCESSORS_ONLN));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("cpu_limit");
@@ -288,5 +309,6 @@ int main(void)
     tcase_add_test(tests, long_paths);
     tcase_add_test(tests, unreadable_files);
     tcase_add_test(tests, the_real_one);
+    tcase_add_test(tests, cpus_are_those_it_may_use);
     return run_case(tests);
 }

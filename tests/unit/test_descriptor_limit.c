@@ -34,9 +34,18 @@ START_TEST(raised_where_that_is_allowed)
 }
 END_TEST
 
+START_TEST(room_is_what_the_own_leave)
+{
+    ck_assert_uint_eq(descriptor_limit_room(40, 39), 1);
+    ck_assert_uint_eq(descriptor_limit_room(39, 39), 0);
+    ck_assert_uint_eq(descriptor_limit_room(0, 39), 0);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("descriptor_limit");
     tcase_add_test(tests, raised_where_that_is_allowed);
+    tcase_add_test(tests, room_is_what_the_own_leave);
     return run_case(tests);
 }

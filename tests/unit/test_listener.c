@@ -636,7 +636,7 @@ END_TEST
 START_TEST(owns_config_and_rules)
 {
     char name[] = "somewhere";
-    const struct service_config from = {.service = &service_echo, .listener = name};
+    const struct service_config from = {.service = service_find("echo"), .listener = name};
     struct listener *listener = open_or_fail(at("127.0.0.1", 0));
     struct service_config *first = service_config_new(&from), *second = service_config_new(&from);
     struct admission_rules rules = {.per_source = 5, .scope = 3};

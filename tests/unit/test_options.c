@@ -4,6 +4,7 @@
 #include "common.h"
 #include "daemon/setting_table.h"
 #include "faults.h"
+#include "serve/services.h"
 
 #define ARGUMENTS_MAX 16
 

@@ -55,11 +55,12 @@ START_TEST(echo_changes_nothing)
     uint8_t bytes[1000], copy[1000];
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = copy[i] = (uint8_t)(i * 7);
-    ck_assert(!service_has_output(&service_echo, &params, &state));
-    ck_assert_uint_eq(service_answer(&service_echo, &params, &state, bytes, sizeof bytes), sizeof bytes);
+    ck_assert(!service_has_output(service_find("echo"), &params, &state));
+    ck_assert_uint_eq(service_answer(service_find("echo"), &params, &state, bytes, sizeof bytes),
+                      sizeof bytes);
     ck_assert_mem_eq(bytes, copy, sizeof bytes);
     ck_assert(state.asked && !state.done);
-    ck_assert(!service_has_output(&service_echo, &params, &state));
+    ck_assert(!service_has_output(service_find("echo"), &params, &state));
 }
 END_TEST
 
@@ -70,7 +71,8 @@ START_TEST(upper_changes_ascii_letters_alone)
         struct service_state state = {0};
         uint8_t bytes[67]; /* longer than a vector, and not a multiple of one */
         memset(bytes, byte, sizeof bytes);
-        ck_assert_uint_eq(service_answer(&service_upper, &params, &state, bytes, sizeof bytes), sizeof bytes);
+        ck_assert_uint_eq(service_answer(service_find("upper"), &params, &state, bytes, sizeof bytes),
+                          sizeof bytes);
         uint8_t expected = byte >= 'a' && byte <= 'z' ? (uint8_t)(byte - 'a' + 'A') : (uint8_t)byte;
         uint8_t all[sizeof bytes];
         memset(all, expected, sizeof all);
@@ -80,7 +82,7 @@ START_TEST(upper_changes_ascii_letters_alone)
     struct service_state state = {0};
     char text[] = "na\xc3\xafve \xe2\x82\xac stra\xc3\x9f"
                   "e";
-    service_answer(&service_upper, &params, &state, (uint8_t *)text, strlen(text));
+    service_answer(service_find("upper"), &params, &state, (uint8_t *)text, strlen(text));
     ck_assert_str_eq(text, "NA\xc3\xafVE \xe2\x82\xac STRA\xc3\x9f"
                            "E");
 }
@@ -88,7 +90,7 @@ END_TEST
 
 START_TEST(end_word_ends_the_answer)
 {
-    static const struct service *const both[] = {&service_echo, &service_upper};
+    const struct service *const both[] = {service_find("echo"), service_find("upper")};
     const struct service_params params = {.end_word = "end", .end_word_length = 3};
     for (size_t i = 0; i < COUNT_OF(both); i++) {
         const char *expected = i == 0 ? "one\nend\n" : "ONE\nEND\n";
@@ -109,15 +111,16 @@ START_TEST(end_word_ends_the_answer)
     /* Compared with what the client wrote: its capitals are another word. */
     struct service_state state = {0};
     uint8_t capitals[] = "END\n";
-    ck_assert_uint_eq(service_answer(&service_upper, &params, &state, capitals, 4), 4);
+    ck_assert_uint_eq(service_answer(service_find("upper"), &params, &state, capitals, 4), 4);
     ck_assert(!state.done);
 }
 END_TEST
 
 START_TEST(silent_services_answer_nothing)
 {
-    static const struct service *const silent[] = {&service_discard, &service_chargen, &service_daytime,
-                                                   &service_time,    &service_greet,   &service_reply};
+    const struct service *const silent[] = {service_find("discard"), service_find("chargen"),
+                                            service_find("daytime"), service_find("time"),
+                                            service_find("greet"),   service_find("reply")};
     const struct service_params params = {.text = "text", .text_length = 4};
     for (size_t i = 0; i < COUNT_OF(silent); i++) {
         struct service_state state = {0};
@@ -126,7 +129,7 @@ START_TEST(silent_services_answer_nothing)
         ck_assert(state.asked && !state.done);
     }
     struct service_state state = {.asked = true};
-    ck_assert(!service_has_output(&service_discard, &params, &state));
+    ck_assert(!service_has_output(service_find("discard"), &params, &state));
 }
 END_TEST
 
@@ -159,8 +162,8 @@ START_TEST(chargen_turns)
         struct service_state state = {0};
         for (int piece = 0; piece < 120; piece++) {
             uint64_t start = state.produced;
-            ck_assert(service_has_output(&service_chargen, &params, &state));
-            ck_assert_uint_eq(service_produce(&service_chargen, &params, &state, NOON, out, sizes[s]),
+            ck_assert(service_has_output(service_find("chargen"), &params, &state));
+            ck_assert_uint_eq(service_produce(service_find("chargen"), &params, &state, NOON, out, sizes[s]),
                               sizes[s]);
             ck_assert_uint_eq(state.produced, start + sizes[s]);
             ck_assert_uint_eq(chargen_until(out, sizes[s], start), sizes[s]);
@@ -174,7 +177,7 @@ START_TEST(chargen_first_lines_are_the_known_ones)
     const struct service_params params = {0};
     struct service_state state = {0};
     uint8_t out[148];
-    service_produce(&service_chargen, &params, &state, NOON, out, sizeof out);
+    service_produce(service_find("chargen"), &params, &state, NOON, out, sizeof out);
     ck_assert_mem_eq(out, " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefg\r\n",
                      74);
     ck_assert_mem_eq(out + 74,
@@ -192,7 +195,7 @@ START_TEST(chargen_far_on)
     uint8_t out[300];
     for (size_t p = 0; p < COUNT_OF(positions); p++) {
         struct service_state state = {.produced = positions[p]};
-        ck_assert_uint_eq(service_produce(&service_chargen, &params, &state, NOON, out, sizeof out),
+        ck_assert_uint_eq(service_produce(service_find("chargen"), &params, &state, NOON, out, sizeof out),
                           sizeof out);
         ck_assert_uint_eq(chargen_until(out, sizeof out, positions[p]), sizeof out);
     }
@@ -205,12 +208,13 @@ START_TEST(chargen_ends_with_its_line)
     for (uint64_t position = 0; position < 3 * 74; position++) {
         struct service_state state = {.produced = position, .ending = true};
         uint8_t out[4096];
-        size_t length = produce_all(&service_chargen, &params, &state, SERVICE_MIN_OUTPUT, out, sizeof out);
+        size_t length =
+            produce_all(service_find("chargen"), &params, &state, SERVICE_MIN_OUTPUT, out, sizeof out);
         ck_assert(state.done);
         ck_assert_uint_lt(length, 74);
         ck_assert_uint_eq((position + length) % 74, 0);
         ck_assert_uint_eq(chargen_until(out, length, position), length);
-        ck_assert(!service_has_output(&service_chargen, &params, &state));
+        ck_assert(!service_has_output(service_find("chargen"), &params, &state));
     }
 }
 END_TEST
@@ -232,12 +236,13 @@ START_TEST(daytime_is_what_libc_says)
             if (local.tm_year > 8099) /* strftime writes year 10000 otherwise than asctime */
                 continue;
             ck_assert_uint_gt(strftime(expected, sizeof expected, "%a %b %e %H:%M:%S %Y\r\n", &local), 0);
-            size_t length = service_produce(&service_daytime, &params, &state, times[i], out, sizeof out);
+            size_t length =
+                service_produce(service_find("daytime"), &params, &state, times[i], out, sizeof out);
             ck_assert_uint_eq(length, strlen(expected));
             ck_assert_mem_eq(out, expected, length);
             ck_assert(state.done);
             ck_assert_uint_eq(state.produced, length);
-            ck_assert(!service_has_output(&service_daytime, &params, &state));
+            ck_assert(!service_has_output(service_find("daytime"), &params, &state));
         }
     }
     unsetenv("TZ");
@@ -252,7 +257,7 @@ START_TEST(daytime_of_a_broken_clock)
     for (size_t i = 0; i < COUNT_OF(times); i++) {
         struct service_state state = {0};
         uint8_t out[SERVICE_MIN_OUTPUT];
-        size_t length = service_produce(&service_daytime, &params, &state, times[i], out, sizeof out);
+        size_t length = service_produce(service_find("daytime"), &params, &state, times[i], out, sizeof out);
         ck_assert_uint_ge(length, 2);
         ck_assert_mem_eq(out + length - 2, "\r\n", 2);
         ck_assert(state.done);
@@ -276,7 +281,8 @@ START_TEST(time_counts_from_1900)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct service_state state = {0};
         uint8_t out[SERVICE_MIN_OUTPUT];
-        ck_assert_uint_eq(service_produce(&service_time, &params, &state, cases[i].now, out, sizeof out), 4);
+        ck_assert_uint_eq(
+            service_produce(service_find("time"), &params, &state, cases[i].now, out, sizeof out), 4);
         ck_assert_mem_eq(out, cases[i].bytes, 4);
         ck_assert(state.done);
     }
@@ -289,7 +295,7 @@ START_TEST(text_comes_in_pieces)
     static uint8_t out[2 * sizeof text];
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = (char)(i % 251);
-    static const struct service *const both[] = {&service_greet, &service_reply};
+    const struct service *const both[] = {service_find("greet"), service_find("reply")};
     static const size_t sizes[] = {64, 100, 1000, 4999, 5000, 5001};
     for (size_t s = 0; s < COUNT_OF(sizes); s++)
         for (size_t i = 0; i < COUNT_OF(both); i++) {

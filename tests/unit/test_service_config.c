@@ -12,7 +12,7 @@ static struct service_config example(void)
 {
     return (struct service_config){
         .references = 77, /* does not matter */
-        .service = &service_echo,
+        .service = service_find("echo"),
         .params = {.text = text,
                    .text_length = 5,
                    .greeting = greeting,
@@ -33,7 +33,7 @@ START_TEST(copies_everything)
     struct service_config *config = service_config_new(&from);
     ck_assert_ptr_nonnull(config);
     ck_assert_uint_eq(atomic_load(&config->references), 1);
-    ck_assert_ptr_eq(config->service, &service_echo);
+    ck_assert_ptr_eq(config->service, service_find("echo"));
     ck_assert(config->trace);
     ck_assert_uint_eq(config->idle_timeout_usec, 11);
     ck_assert_uint_eq(config->write_timeout_usec, 22);
@@ -55,7 +55,7 @@ END_TEST
 
 START_TEST(without_texts)
 {
-    const struct service_config from = {.service = &service_time, .listener = listener};
+    const struct service_config from = {.service = service_find("time"), .listener = listener};
     struct service_config *config = service_config_new(&from);
     ck_assert_ptr_nonnull(config);
     ck_assert_ptr_null(config->params.text);

@@ -2,7 +2,7 @@
  * further on, for as long as the client stays. Any line can be computed, so the position is all the state
  * there is. */
 
-#include "serve/services.h"
+#include "serve/service.h"
 
 #include <string.h>
 

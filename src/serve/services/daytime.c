@@ -1,6 +1,6 @@
 /* Daytime (RFC 867): one line with the date and the local time, as inetd writes it. */
 
-#include "serve/services.h"
+#include "serve/service.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Discard (RFC 863): nothing comes back. A service without answer() throws away what it gets. */
 
-#include "serve/services.h"
+#include "serve/service.h"
 
 const struct service service_discard = {
     .name = "discard",

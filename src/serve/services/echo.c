@@ -1,6 +1,6 @@
 /* Echo (RFC 862): every byte back, unchanged and in order. */
 
-#include "serve/services.h"
+#include "serve/service.h"
 
 static size_t answer(const struct service_params *params, struct service_state *state, uint8_t *bytes,
                      size_t length)

@@ -1,6 +1,6 @@
 /* The listener's text, then a FIN: the quote of the day (RFC 865) and every kind of banner. */
 
-#include "serve/services.h"
+#include "serve/service.h"
 
 const struct service service_greet = {
     .name = "greet",

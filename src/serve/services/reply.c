@@ -1,7 +1,7 @@
 /* The listener's text after the first bytes that the client sends, then a FIN: a canned answer to a request.
  * */
 
-#include "serve/services.h"
+#include "serve/service.h"
 
 const struct service service_reply = {
     .name = "reply",

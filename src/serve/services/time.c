@@ -1,6 +1,6 @@
 /* Time (RFC 868): seconds since 1900-01-01 00:00 UTC, four bytes in network order; they wrap in 2036. */
 
-#include "serve/services.h"
+#include "serve/service.h"
 
 #define SECONDS_1900_TO_1970 UINT32_C(2208988800)
 

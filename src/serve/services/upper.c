@@ -1,7 +1,7 @@
 /* The echo in capitals: ASCII a-z become A-Z, every other byte stays, so UTF-8 text stays valid. */
 
 #include "base/ascii.h"
-#include "serve/services.h"
+#include "serve/service.h"
 
 static size_t answer(const struct service_params *params, struct service_state *state, uint8_t *bytes,
                      size_t length)

@@ -4,9 +4,10 @@
  * wants to have, one after the other: "MESSAGE=text" NUL "NAME=value" NUL ... */
 #pragma once
 
-#include "base/log.h"
+#include "base/log_kind.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 
 #define LOG_MESSAGE_MAX 767 /* bytes; longer ones end in "..." */
 #define LOG_FIELDS_MAX 16
@@ -36,6 +37,10 @@ static inline size_t log_record_size(const struct log_record *record)
 /* From now on messages go there. LOG_TARGET_AUTO looks at stderr and $JOURNAL_STREAM now. Main thread, also
  * while another writes. */
 void log_sink_choose(enum log_target target);
+
+/* What log_goes_to_journal and log_shows_on_stderr tell. */
+bool log_sink_is_journal(void);
+bool log_sink_shows_on_stderr(void);
 
 /* Waits at most `timeout_msec` until a message can be written without blocking, for a caller that must not
  * block. True also when writing will fail at once. Another process that writes to the same sink can make it
