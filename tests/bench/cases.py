@@ -43,6 +43,8 @@ class Suite:
         self.polling = daemon(command, "tcpechod, polling", workers, busy_poll_usec=100)
         self.polling_again = daemon(command, "tcpechod, polling, again", workers, busy_poll_usec=100)
         self.rivals = peers + ([daemon(command, "tcpechod, 1 worker", 1)] if workers > 1 else [])
+        # What the manual shows to an administrator; the unit does not set it.
+        self.batch = daemon(["chrt", "--batch", "0", *command], "tcpechod, batch policy", workers)
 
     def main_peers(self):
         """Without those who make a process of each client, where that would only repeat what others show."""
@@ -92,7 +94,8 @@ def ping_pong(suite):
     """One worker leaves a CPU to the client, so that no three threads share two."""
     for connections in suite.sizes.ping_pong:
         yield from suite.compare(f"ping-pong {SMALL} B, {connections} connections",
-                                 lambda server, n=connections: suite.load.bench(server, n, SMALL), ("rate", "cpu"))
+                                 lambda server, n=connections: suite.load.bench(server, n, SMALL), ("rate", "cpu"),
+                                 suite.rivals + [suite.batch])
 
 
 def floor(suite):

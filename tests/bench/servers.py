@@ -33,7 +33,7 @@ def process_clock(pid):
 
 
 def stat(pid):
-    """The fields of proc(5)'s stat behind the name; [0] is the state."""
+    """The fields of proc(5)'s stat after the name; [0] is the state."""
     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
         return file.read().rpartition(")")[2].split()
 
