@@ -10,11 +10,16 @@ import resource
 import signal
 import sys
 import tempfile
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
 
 import cases
 import charts
 import figures
+import filters
 import loads
+import machine
 import servers
 
 # Field: unit, factor.
@@ -48,12 +53,14 @@ def main():
     missing = sorted(set(arguments.peers) - {peer.name for peer in peers})
     if arguments.against:
         peers, missing = [servers.daemon([path], path, arguments.workers) for path in arguments.against], []
-    report = {"machine": machine(), "rounds": arguments.rounds, "seconds": arguments.seconds,
+    report = {"machine": describe_machine(), "rounds": arguments.rounds, "seconds": arguments.seconds,
               "workers": arguments.workers, "complete": False,
               "servers": ["tcpechod"] + [peer.name for peer in peers], "rows": []}
     print(f"{report['machine']}; {arguments.rounds} rounds of {arguments.seconds} s; ratios are medians with their 95 % "
           f"interval{'; not here: ' + ', '.join(missing) if missing else ''}")
     with tempfile.TemporaryDirectory(prefix="tcpechod-bench-") as directory:
+        report["filters"] = 0 if arguments.unfiltered else filter_daemons(arguments, os.path.join(directory, "filtered"))
+        print(f"the daemon runs under {report['filters']} system call filters of the unit")
         load = loads.Loads(arguments.client, arguments.tools, arguments.seconds)
         suite = cases.Suite([arguments.daemon], arguments.workers, load, peers, arguments.rounds, directory, log,
                             cases.QUICK if arguments.quick else cases.Sizes())
@@ -70,6 +77,26 @@ def main():
         sys.exit(f"failed: {', '.join(failed)}")
 
 
+def filter_daemons(arguments, directory):
+    """Puts the daemons under the unit's filters, which a booted systemd makes: what is measured is what is shipped. Returns
+    how many there are."""
+    try:
+        machine.needs_all()
+        package = machine.package()
+        booted = machine.Machine()
+    except unittest.SkipTest as reason:
+        sys.exit(f"the unit's filters cannot be had: {reason}; --unfiltered measures without them")
+    try:
+        booted.install(package)
+        count = filters.save(booted, directory)
+    finally:
+        booted.close()
+    arguments.daemon = filters.filtered(directory, arguments.daemon)
+    arguments.against = [filters.filtered(directory, path, f"other-{number}")
+                         for number, path in enumerate(arguments.against)]
+    return count
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--daemon", required=True, help="the tcpechod to measure")
@@ -83,6 +110,7 @@ def parse():
                         help=f"of {', '.join(sorted(servers.PEERS))} (default all)")
     parser.add_argument("--against", nargs="+", default=[], metavar="TCPECHOD",
                         help="compare with these builds of the daemon instead")
+    parser.add_argument("--unfiltered", action="store_true", help="without the system call filters of tcpechod.service")
     parser.add_argument("--quick", action="store_true", help="few connections, which shows that it works, and no more; a peer that fails is an error")
     parser.add_argument("--only", nargs="+", choices=cases.CASES, metavar="CASE",
                         help=f"of {', '.join(cases.CASES)}")
@@ -93,7 +121,7 @@ def log(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def machine():
+def describe_machine():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         models = {line.partition(":")[2].strip() for line in file if line.startswith("model name")}
     return (f"{loads.cpus()} CPUs ({', '.join(sorted(models)) or platform.machine()}), Linux {platform.release()}, "

@@ -2,8 +2,13 @@
 
 import ctypes
 import os
+import shutil
 import struct
 import unittest
+
+import machine
+
+WITH_FILTERS = os.environ.get("TCPECHOD_WITH_FILTERS") or os.path.join(machine.BUILD, "with-filters")
 
 PTRACE_DETACH = 17
 PTRACE_SEIZE = 0x4206
@@ -45,11 +50,24 @@ def read(pid):
         _ptrace(PTRACE_DETACH, pid)
 
 
-def write(path, programs):
-    """A file for with_filters.c."""
-    with open(path, "wb") as file:
+def save(booted, directory):
+    """Those that the service has on a booted machine, and its manager has not, for `filtered`. Returns how many."""
+    os.makedirs(os.path.join(directory, "command"))
+    booted.systemctl("start", "tcpechod")
+    programs = read(booted.main_pid())[count(booted.leader):]
+    booted.systemctl("stop", "tcpechod")
+    with open(os.path.join(directory, "filters"), "wb") as file:
         for program in programs:
             file.write(struct.pack("=I", len(program) // INSTRUCTION_SIZE) + program)
+    os.environ["TCPECHOD_FILTERED"] = directory
+    return len(programs)
+
+
+def filtered(directory, executable, name=None):
+    """The path of an executable that is `executable` under the filters that were saved."""
+    name = name or os.path.basename(executable)
+    shutil.copy(executable, os.path.join(directory, "command", name))
+    return shutil.copy(WITH_FILTERS, os.path.join(directory, name))
 
 
 def count(pid):

@@ -13,7 +13,6 @@ import machine
 from machine import harness
 
 EXAMPLES = "/usr/share/doc/tcpechod/examples/"
-WITH_FILTERS = os.environ.get("TCPECHOD_WITH_FILTERS") or os.path.join(machine.BUILD, "with-filters")
 INTEGRATION = os.path.join(harness.ROOT, "tests", "integration")
 
 
@@ -80,22 +79,13 @@ class Filter(machine.TestCase):
         self.addCleanup(shutil.rmtree, self.directory)
         # Some tests start the daemon as another user.
         os.chmod(self.directory, 0o755)
-        os.mkdir(os.path.join(self.directory, "command"))
-        os.environ["TCPECHOD_FILTERED"] = self.directory
-        self.addCleanup(os.environ.pop, "TCPECHOD_FILTERED")
-        self.machine.systemctl("start", "tcpechod")
-        # The container's manager has some of its own, which the service inherits.
-        programs = filters.read(self.machine.main_pid())[filters.count(self.machine.leader):]
-        self.assertGreater(len(programs), 10)
-        self.count = filters.count("self") + len(programs)
-        filters.write(os.path.join(self.directory, "filters"), programs)
-        self.machine.systemctl("stop", "tcpechod")
+        self.addCleanup(os.environ.pop, "TCPECHOD_FILTERED", None)
+        count = filters.save(self.machine, self.directory)
+        self.assertGreater(count, 10)
+        self.count = filters.count("self") + count
 
     def filtered(self, executable):
-        """The path of an executable that is `executable` under the filters."""
-        name = os.path.basename(executable)
-        shutil.copy(executable, os.path.join(self.directory, "command", name))
-        return shutil.copy(WITH_FILTERS, os.path.join(self.directory, name))
+        return filters.filtered(self.directory, executable)
 
     def test_filter_is_in_force(self):
         with harness.Daemon(executable=self.filtered(harness.TCPECHOD)) as daemon:
