@@ -12,9 +12,7 @@ import tempfile
 import client
 import harness
 
-PAGE_1 = os.path.join(harness.ROOT, "man", "tcpecho.1")
-PAGE_8 = os.path.join(harness.ROOT, "man", "tcpechod.8")
-PAGE_5 = os.path.join(harness.ROOT, "man", "tcpechod.conf.5")
+MAN = os.path.join(harness.ROOT, "man")
 INSTALLED = os.path.join(harness.ROOT, "conf", "tcpechod.conf")
 
 # The subsections of tcpechod.conf(5), and how a file has one setting of each at the end of its line.
@@ -36,6 +34,10 @@ UNKNOWN = "qqqqqqqqqqqq = 1;"
 def read(path):
     with open(path, encoding="utf-8") as file:
         return file.read()
+
+
+def read_page(name):
+    return read(os.path.join(MAN, name))
 
 
 def section(page, name, macro="Sh"):
@@ -80,7 +82,7 @@ class Settings(harness.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.page = read(PAGE_5)
+        cls.page = read_page("tcpechod.conf.5")
         cls.items = {scope: items(section(cls.page, scope, "Ss")) for scope in SCOPES}
 
     def names(self, scope):
@@ -189,11 +191,12 @@ class Settings(harness.TestCase):
 
 
 class Daemon(harness.TestCase):
-    """tcpechod(8)"""
+    """tcpechod(8) and tcpechod-messages(7)"""
 
     @classmethod
     def setUpClass(cls):
-        cls.page = read(PAGE_8)
+        cls.page = read_page("tcpechod.8")
+        cls.messages = read_page("tcpechod-messages.7")
         cls.sources = sources("base", "serve", "daemon")
         cls.help = harness.run_daemon("--help").stdout
 
@@ -232,17 +235,24 @@ class Daemon(harness.TestCase):
     def test_message_ids(self):
         used = re.findall(r'"([0-9a-f]{32})"', self.sources)
         self.assertEqual(len(used), len(set(used)), "one id for two kinds of event")
-        self.assertEqual(sorted(name for name, _ in items(section(self.page, "MESSAGES"), "Li")), sorted(used))
+        written = re.findall(r"^\.It Li ([0-9a-f]{32})$", section(self.messages, "MESSAGES"), re.MULTILINE)
+        self.assertEqual(sorted(written), sorted(used))
+
+    def test_quoted_messages_are_those_of_the_sources(self):
+        quoted = re.findall(r"^\.(?:Ql|It Li) ([a-z][a-z /]+[a-z]{3})(?: |$)", section(self.messages, "MESSAGES"),
+                            re.MULTILINE)
+        self.assertGreater(len(quoted), 10)
+        self.assertEqual([words for words in quoted if words not in self.sources], [])
 
     def test_reasons(self):
         table = read(os.path.join(harness.ROOT, "src", "serve", "reason.c"))
         names = [name for name in re.findall(r'\] = "(\w+)"', table) if name != "none"]
         self.assertGreater(len(names), 10)
-        self.assertEqual([name for name, _ in items(section(self.page, "Reasons", "Ss"), "Cm")], names)
+        self.assertEqual([name for name, _ in items(section(self.messages, "Reasons", "Ss"), "Cm")], names)
 
     def test_fields(self):
         used = set(re.findall(r'"(TCPECHOD_[A-Z_]+)"', self.sources))
-        self.assertEqual({name for name, _ in items(section(self.page, "Journal", "Ss"), "Dv")}, used)
+        self.assertEqual({name for name, _ in items(section(self.messages, "Journal", "Ss"), "Dv")}, used)
 
     def test_signals(self):
         handled = re.search(r"numbers\[\] = \{(.*?)\}", self.sources).group(1).split(", ")
@@ -263,7 +273,7 @@ class Client(harness.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.page = read(PAGE_1)
+        cls.page = read_page("tcpecho.1")
         cls.sources = sources("client")
         cls.help = client.run("--help").stdout.decode()
 
@@ -319,14 +329,27 @@ class Client(harness.TestCase):
 
 
 class Markup(harness.TestCase):
+    """Of all pages."""
+
     def test_mandoc_has_nothing_to_say(self):
         mandoc = harness.needs("mandoc")
-        result = subprocess.run([mandoc, "-T", "lint", PAGE_1, PAGE_8, PAGE_5], stdin=subprocess.DEVNULL, capture_output=True,
-                                text=True, check=False)
+        result = subprocess.run([mandoc, "-T", "lint", *glob.glob(f"{MAN}/*")], stdin=subprocess.DEVNULL,
+                                capture_output=True, text=True, check=False)
         # Which other pages are installed here is none of ours.
         told = [line for line in result.stdout.splitlines() if "referenced manual not found" not in line]
         told += [line for line in result.stderr.splitlines() if "outdated mandoc.db" not in line]
         self.assertEqual(told, [])
+
+    def test_references(self):
+        """To our pages, and to sections of the same page."""
+        names = os.listdir(MAN)
+        for name in names:
+            page = read_page(name)
+            for other, number in re.findall(r"^\.Xr (tcpecho\S*) (\d)", page, re.MULTILINE):
+                self.assertIn(f"{other}.{number}", names, name)
+            for title in re.findall(r"\bSx (.*?)(?: [.,;)]+.*)?$", page, re.MULTILINE):
+                if not re.search(rf"Sx {title}\nof\n\.Xr", page):
+                    self.assertRegex(page, rf"(?m)^\.S[hs] {title}$", name)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Journal(machine.TestCase):
         kind = f"MESSAGE_ID={entry['MESSAGE_ID']}"
         text = self.machine.journalctl("-x", "-u", "tcpechod", kind)
         self.assertRegex(text, rf"(?m)^.* Subject: {subject}$")
-        self.assertRegex(text, r"(?m)^.* Documentation: man:tcpechod(\.conf\(5\)|\(8\))$")
+        self.assertRegex(text, r"(?m)^.* Documentation: man:tcpechod(\.conf\(5\)|-messages\(7\)|(\.service)?\(8\))$")
         self.assertNotIn("@TCPECHOD_", text)
 
     # -- connections --

@@ -1,4 +1,5 @@
-"""The commands of tcpechod(8) are run in the order of the page, and answer what the page says."""
+"""The commands of every manual page are run in the order of the page, and answer what the page says; its drop-ins are
+put into force."""
 
 import contextlib
 import os
@@ -8,7 +9,7 @@ import subprocess
 import machine
 from machine import harness
 
-PAGE = os.path.join(harness.ROOT, "man", "tcpechod.8")
+MAN = os.path.join(harness.ROOT, "man")
 DIRECTORY = "/tmp/manual"
 # What the commands need on the machine, which has the host's.
 CLIENTS = ("nc", "ncat", "socat", "systemd-socket-activate")
@@ -22,14 +23,18 @@ def until_ready(log):
     return f"until grep -qs ready: {log}; do sleep 0.1; done"
 
 
-def displays():
-    """[[(prompt, command, its output)]] of each display with commands, as a reader sees them."""
-    with open(PAGE, encoding="utf-8") as file:
-        text = file.read()
+def read(page):
+    with open(os.path.join(MAN, page), encoding="utf-8") as file:
+        return file.read()
+
+
+def displays(prompt, *pages):
+    """[[(command, its output)]] of each display with commands after this prompt, as a reader sees them."""
+    text = "".join(map(read, pages or sorted(os.listdir(MAN))))
     found = re.findall(r"(?:^\.Dl [$#] [^\n]*\n)+|(?<=^\.Bd -literal -offset indent\n).*?(?=^\.Ed)", text, re.MULTILINE | re.DOTALL)
     for source in found:
         seen = source.replace("\\e\n", "\\\n").replace("\\e", "\\").replace(".Dl ", "").replace("\\\n", "")
-        commands = re.findall(r"^([$#]) (.*)\n((?:(?![$#] ).*\n)*)", seen, re.MULTILINE)
+        commands = re.findall(rf"^{re.escape(prompt)} (.*)\n((?:(?![$#] ).*\n)*)", seen, re.MULTILINE)
         if commands:
             yield commands
 
@@ -40,7 +45,8 @@ class Manual(machine.TestCase):
         for tool in CLIENTS:
             harness.needs(tool)
         self.machine.write(f"{DIRECTORY}/file", "Every byte.\n" * 10000)
-        self.machine.copy_in(os.path.join(harness.ROOT, "conf", "tcpechod.conf"), f"{DIRECTORY}/tcpechod.conf")
+        for name in ("tcpechod.conf", "FILE"):
+            self.machine.copy_in(os.path.join(harness.ROOT, "conf", "tcpechod.conf"), f"{DIRECTORY}/{name}")
         self.daemons = 0
         self.log = None
 
@@ -93,11 +99,12 @@ class Manual(machine.TestCase):
         return self.machine.read(log)
 
     def test_commands_of_users(self):
-        mine = [[each for each in display if each[0] == "$"] for display in displays()]
-        self.assertGreater(sum(map(len, mine)), 15)
+        pages = sorted(set(os.listdir(MAN)) - {"tcpecho.1"})
+        mine = [each for display in displays("$", *pages) for each in display]
+        self.assertGreater(len(mine), 15)
         signals = []
         with contextlib.ExitStack() as stack:
-            for _, command, told in [each for display in mine for each in display]:
+            for command, told in mine:
                 with self.subTest(command=command):
                     if re.match(r"tcpechod -l|systemd-socket-activate", command):
                         stack.close()
@@ -112,18 +119,49 @@ class Manual(machine.TestCase):
         for said in ("reloaded", "connections, ", "stopped"):
             self.assertIn(said, log)
 
+    def test_commands_of_the_client(self):
+        self.machine.systemctl("start", "tcpechod.service")
+        mine = [each for display in displays("$", "tcpecho.1") for each in display]
+        self.assertGreater(len(mine), 5)
+        for command, told in mine:
+            with self.subTest(command=command):
+                if "--listen" in command:
+                    self.start_shell(command)
+                    harness.wait_until(lambda: self.machine.run("ss", "-tlnH", "sport = :7777").stdout, "the other side")
+                else:
+                    short = re.sub(r" -d \d+", "", command)
+                    self.run_client(re.sub(r"--(bench|watch)", r"\g<0> -d 1", short), told)
+
     def test_commands_of_root(self):
         self.addCleanup(self.machine.systemctl, "disable", "tcpechod.socket")
         self.addCleanup(self.machine.systemctl, "enable", "tcpechod.service")
-        mine = [[each for each in display if each[0] == "#"] for display in displays()]
+        mine = list(displays("#", *filter(re.compile(r".*\.8$").match, sorted(os.listdir(MAN)))))
         self.assertGreater(sum(map(len, mine)), 10)
-        for display in filter(None, mine):
-            script = "set -e\n" + "\n".join(command for _, command, _ in display)
+        for display in mine:
+            script = "set -e\n" + "\n".join(command for command, _ in display)
             with self.subTest(script=script):
                 self.machine.run("sh", "-c", script)
                 self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
             # Sockets cannot be made anew while a daemon has those before.
             self.machine.systemctl("stop", "tcpechod.service")
+
+    def test_drop_ins(self):
+        pages = "".join(map(read, sorted(os.listdir(MAN))))
+        mine = re.findall(r"^\.Bd .*\n(\[(?:Unit|Service|Socket)\]\n(?:[A-Z].*\n)+)\.Ed$", pages, re.MULTILINE)
+        self.assertGreater(len(mine), 3)
+        for text in mine:
+            with self.subTest(text=text):
+                self.machine.reset()
+                places = re.findall(r"^ListenStream=(\S+):(\d+)$", text, re.MULTILINE)
+                unit = "tcpechod.socket" if places else "tcpechod.service"
+                if places:
+                    rows = ", ".join(f'{{ address = "{address}"; port = {port}; }}' for address, port in places)
+                    self.machine.write(machine.CONF, f"listeners = ( {rows} );\n")
+                self.machine.drop_in(text, unit)
+                self.machine.systemctl("restart", unit)
+                self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+                if "CPUSchedulingPolicy=batch" in text:
+                    self.assertEqual(os.sched_getscheduler(self.machine.main_pid()), os.SCHED_BATCH)
 
 
 if __name__ == "__main__":
