@@ -32,7 +32,7 @@ static const char active_listeners[] =
     "\n"
     "    # To serve the network, replace the six lines above by these three. Whoever can reach the host\n"
     "    # is a client then: see allow and deny below, and max_connections_per_source. With\n"
-    "    # tcpechod.socket, change its addresses as well: tcpechod(8), \"Socket unit\", says how.\n"
+    "    # tcpechod.socket, change its addresses as well: tcpechod.service(8) says how.\n"
     "    #{ address = \"*\"; port = 7; service = \"echo\"; },\n"
     "    #{ address = \"*\"; port = 7007; service = \"echo\"; },\n"
     "    #{ address = \"*\"; port = 7008; service = \"upper\"; end_word = \"end\"; }\n"
