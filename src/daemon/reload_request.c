@@ -52,7 +52,7 @@ static socklen_t name_of(uint64_t value, struct sockaddr_un *name)
 
 /* ---- The daemon's side ---- */
 
-static bool is_asked(const struct signalfd_siginfo *signal)
+static bool is_request(const struct signalfd_siginfo *signal)
 {
     return signal->ssi_code == SI_QUEUE &&
            (signal->ssi_ptr >> NUMBER_BITS & ((1U << MARK_BITS) - 1)) == VALUE_MARK;
@@ -61,11 +61,11 @@ static bool is_asked(const struct signalfd_siginfo *signal)
 /* Whoever waits holds the socket until the end of its process: while that lives, nobody else can have the
  * name. 0 is a process outside of our PID namespace, which the kernel tells nothing more of
  * (pid_namespaces(7)). Returns 0 or a negative errno. */
-static int check_asker(pid_t asker)
+static int check_requester(pid_t requester)
 {
-    if (asker == 0)
+    if (requester == 0)
         return 0;
-    CLEANUP(fd_close) int process = pidfd_open(asker, 0);
+    CLEANUP(fd_close) int process = pidfd_open(requester, 0);
     if (process < 0)
         return -errno;
     struct pollfd ended = {.fd = process, .events = POLLIN};
@@ -76,14 +76,14 @@ static int check_asker(pid_t asker)
 }
 
 /* What it returns is connected to a socket, and not to its name, which may change hands. */
-static int connect_to_asker(const struct signalfd_siginfo *signal)
+static int connect_to_requester(const struct signalfd_siginfo *signal)
 {
     struct sockaddr_un name;
     socklen_t length = name_of(signal->ssi_ptr, &name);
     CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || connect(fd, (const struct sockaddr *)&name, length) < 0)
         return -errno;
-    int r = check_asker((pid_t)signal->ssi_pid);
+    int r = check_requester((pid_t)signal->ssi_pid);
     return r < 0 ? r : TAKE_FD(fd);
 }
 
@@ -99,11 +99,11 @@ static int send_back(const struct reload_reply *reply, const char *text)
 
 int reload_take(const struct signalfd_siginfo *signal, struct reload_reply *reply)
 {
-    if (!is_asked(signal))
+    if (!is_request(signal))
         return 0;
     if (signal->ssi_ptr == reply->value)
         return RELOAD_REPEATED;
-    int fd = connect_to_asker(signal);
+    int fd = connect_to_requester(signal);
     if (fd < 0)
         return fd;
     struct reload_reply taken = {.fd = fd, .value = signal->ssi_ptr};
