@@ -81,3 +81,7 @@ const char *prefix_format(const struct prefix *prefix, char out[static ADDRESS_T
 /* Only within a family: "::/0" is every IPv6 address and no IPv4 one. */
 bool prefix_contains(const struct prefix *prefix, const struct address *address);
 bool prefix_list_contains(const struct prefix_list *list, const struct address *address);
+
+/* Returns 0 with *to, which was empty, owned by the caller; or -ENOMEM. */
+int prefix_list_copy(struct prefix_list *to, const struct prefix_list *from);
+void prefix_list_clear(struct prefix_list *list); /* also for CLEANUP() */

@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What log.addresses = "prefix" shows: wide enough that it names an operator's network and not a household.
@@ -279,4 +280,22 @@ bool prefix_list_contains(const struct prefix_list *list, const struct address *
         if (prefix_contains(&list->items[i], address))
             return true;
     return false;
+}
+
+int prefix_list_copy(struct prefix_list *to, const struct prefix_list *from)
+{
+    if (from->count == 0)
+        return 0;
+    to->items = malloc(from->count * sizeof *to->items);
+    if (!to->items)
+        return -ENOMEM;
+    memcpy(to->items, from->items, from->count * sizeof *to->items);
+    to->count = from->count;
+    return 0;
+}
+
+void prefix_list_clear(struct prefix_list *list)
+{
+    free(list->items);
+    *list = (struct prefix_list){0};
 }
