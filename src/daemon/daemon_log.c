@@ -6,7 +6,7 @@
 #include "base/plural.h"
 #include "base/streams.h"
 #include "daemon/listen_advice.h"
-#include "daemon/listener_settings.h"
+#include "settings/listener_settings.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -113,7 +113,7 @@ void daemon_log_cannot_listen(const struct listener_settings *settings, int erro
 {
     char where[LISTENER_PLACE_SIZE], advice[LISTEN_ADVICE_SIZE];
     report_error(&kind_cannot_listen, "cannot listen: %s on %s: %s: %s", settings->service->name,
-                 listener_place_text(settings, where), strerrordesc_np(error),
+                 listener_settings_place(settings, where), strerrordesc_np(error),
                  listen_advice(settings, error, advice));
 }
 
@@ -143,7 +143,7 @@ static void list_listeners(const struct settings *settings, char *out, size_t si
             return;
         }
         length += (size_t)snprintf(out + length, size - length, "%s%s on %s", i > 0 ? ", " : "",
-                                   row->service->name, listener_place_text(row, where));
+                                   row->service->name, listener_settings_place(row, where));
     }
 }
 
@@ -210,11 +210,10 @@ void daemon_log_reload_failed(const char *file)
     report_error(&kind_reload, "not reloaded: the settings in force stay; mend %s and reload again", file);
 }
 
-void daemon_log_needs_restart(const char *setting, int64_t in_force, int64_t wanted)
+void daemon_log_needs_restart(const char *setting, const char *in_force, const char *wanted)
 {
-    REPORT(kind_reload, LOG_LEVEL_WARNING,
-           "%s = %" PRId64 " needs a restart; %" PRId64 " stays in force until then", setting, wanted,
-           in_force);
+    REPORT(kind_reload, LOG_LEVEL_WARNING, "%s = %s needs a restart; %s stays in force until then", setting,
+           wanted, in_force);
 }
 
 void daemon_log_cannot_configure(const struct listener *listener, int error)

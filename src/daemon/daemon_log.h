@@ -2,10 +2,10 @@
  * for those of connections. log.rate never holds them back. Main thread. */
 #pragma once
 
-#include "daemon/problems.h"
-#include "daemon/settings.h"
 #include "serve/acceptor.h"
 #include "serve/worker_pool.h"
+#include "settings/problems.h"
+#include "settings/settings.h"
 
 #include <stdint.h>
 
@@ -65,7 +65,7 @@ void daemon_log_reloaded(const char *file, bool is_absent, unsigned listeners);
 void daemon_log_reload_failed(const char *file);
 
 /* At warning: the new value waits for a restart. */
-void daemon_log_needs_restart(const char *setting, int64_t in_force, int64_t wanted);
+void daemon_log_needs_restart(const char *setting, const char *in_force, const char *wanted);
 
 /* At warning: an option, or the path's mode, of a socket that stays could not be changed. */
 void daemon_log_cannot_configure(const struct listener *listener, int error);

@@ -1,8 +1,8 @@
 #include "daemon/listen_advice.h"
 
 #include "base/cleanup.h"
-#include "daemon/listener_settings.h"
 #include "serve/socket_path.h"
+#include "settings/listener_settings.h"
 
 #include <errno.h>
 #include <net/if.h>

@@ -2,7 +2,7 @@
  * advice is true: at the path, at the IPv6 addresses, at the ports that need a privilege. Main thread. */
 #pragma once
 
-#include "daemon/settings.h"
+#include "settings/settings.h"
 
 #define LISTEN_ADVICE_SIZE 512
 

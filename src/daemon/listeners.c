@@ -16,30 +16,26 @@ struct plan {
     struct admission_rules rules;
 };
 
-static uint64_t usec_or_never(double seconds)
-{
-    return seconds > 0 ? (uint64_t)(seconds * (double)USEC_PER_SEC) : USEC_NEVER;
-}
-
 static struct listen_address listen_address_of(const struct listener_settings *row)
 {
     return (struct listen_address){
         .any = row->any, .at = row->at, .path = row->path, .port = row->port, .mode = row->mode};
 }
 
-static unsigned msec_at_most_int(double seconds)
+/* 0: never. */
+static unsigned user_timeout_msec(uint64_t usec)
 {
-    double msec = seconds * 1000;
-    return msec < INT_MAX ? (unsigned)msec : INT_MAX;
+    uint64_t msec = usec / USEC_PER_MSEC;
+    return usec == USEC_NEVER ? 0 : msec < INT_MAX ? (unsigned)msec : INT_MAX;
 }
 
 static struct socket_settings socket_settings_of(const struct settings *settings)
 {
     return (struct socket_settings){
-        .backlog = (int)settings->backlog,
-        .keepalive_sec = (unsigned)settings->tcp_keepalive,
-        .user_timeout_msec = msec_at_most_int(settings->write_timeout),
-        .unsent_limit = (int)settings->unsent_limit,
+        .backlog = settings->backlog,
+        .keepalive_sec = settings->tcp_keepalive,
+        .user_timeout_msec = user_timeout_msec(settings->write_timeout),
+        .unsent_limit = settings->unsent_limit,
     };
 }
 
@@ -63,33 +59,21 @@ static struct service_config *make_config(const struct settings *settings,
                 .end_word_length = length_of(row->end_word),
             },
         .trace = row->trace,
-        .idle_timeout_usec = usec_or_never(row->idle_timeout),
-        .write_timeout_usec = usec_or_never(settings->write_timeout),
-        .unsent_limit = (size_t)settings->unsent_limit,
+        .idle_timeout_usec = row->idle_timeout,
+        .write_timeout_usec = settings->write_timeout,
+        .unsent_limit = settings->unsent_limit,
         .listener = listener->name,
     };
     return service_config_new(&config);
 }
 
-static int copy_list(struct prefix_list *to, const struct prefix_list *from)
-{
-    if (from->count == 0)
-        return 0;
-    to->items = malloc(from->count * sizeof *to->items);
-    if (!to->items)
-        return -ENOMEM;
-    memcpy(to->items, from->items, from->count * sizeof *to->items);
-    to->count = from->count;
-    return 0;
-}
-
 static int make_rules(const struct listener_settings *row, const struct listener *listener,
                       struct admission_rules *rules)
 {
-    rules->per_source = (uint32_t)row->max_connections_per_source;
+    rules->per_source = row->max_connections_per_source;
     rules->scope = row->own_max_connections_per_source ? listener->id : 0;
-    int r = copy_list(&rules->allow, &row->allow);
-    return r < 0 ? r : copy_list(&rules->deny, &row->deny);
+    int r = prefix_list_copy(&rules->allow, &row->allow);
+    return r < 0 ? r : prefix_list_copy(&rules->deny, &row->deny);
 }
 
 static bool is_planned(const struct plan *plans, size_t count, const struct listener *listener)

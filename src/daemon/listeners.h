@@ -3,8 +3,8 @@
 #pragma once
 
 #include "daemon/passed_sockets.h"
-#include "daemon/settings.h"
 #include "serve/acceptor.h"
+#include "settings/settings.h"
 
 /* At start: the same as listeners_apply, but a row whose address a passed socket has is served on that. A
  * socket that cannot be served or that no row is for is an error, so on success all of `passed` are in use,

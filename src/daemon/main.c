@@ -7,12 +7,12 @@
 #include "daemon/daemon_log.h"
 #include "daemon/hangup.h"
 #include "daemon/options.h"
-#include "daemon/problems.h"
 #include "daemon/reload_request.h"
 #include "daemon/server.h"
 #include "daemon/service_manager.h"
-#include "daemon/settings.h"
 #include "daemon/signals.h"
+#include "settings/problems.h"
+#include "settings/settings.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -30,8 +30,9 @@ static int printed(int r)
 static int print_test_result(const struct options *options, const struct settings *settings)
 {
     if (!settings->from_file)
-        printf("%s: absent; the built-in defaults are in force\n", options->config);
-    int r = printf("%s: configuration OK\n", options->config) < 0 || fflush(stdout) == EOF ? -errno : 0;
+        printf("%s: absent; the built-in defaults are in force\n", options->settings.file);
+    int r =
+        printf("%s: configuration OK\n", options->settings.file) < 0 || fflush(stdout) == EOF ? -errno : 0;
     return printed(r);
 }
 
@@ -63,7 +64,7 @@ static int with_settings(const struct options *options, struct service_manager *
         hangup_find(&hangup);
         signals_block(); /* one that comes meanwhile waits for the loop, and ends nothing */
     }
-    if (settings_load(options, &problems, &settings) < 0)
+    if (settings_load(&options->settings, &problems, &settings) < 0)
         return refuse(options, &problems, manager);
     if (options->action == ACTION_RUN)
         return server_run(options, settings, &hangup, manager);

@@ -4,12 +4,14 @@
 #include "base/streams.h"
 #include "base/units.h"
 #include "base/usage.h"
-#include "daemon/listener_settings.h"
-#include "daemon/setting_table.h"
 #include "serve/services.h"
+#include "settings/listener_settings.h"
+#include "settings/problems.h"
+#include "settings/table.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,19 +51,18 @@ static int no_memory(void)
 }
 
 /* `spec` stays the caller's and must live as long as the options. */
-static int add_listener(struct options *options, const char *spec, const char *option)
+static int add_listener(struct options *options, const char *spec)
 {
-    CLEANUP(listener_clear) struct listener_settings listener = {0};
-    char why[LISTENER_WHY_SIZE];
-    const char **grown;
-
-    if (listener_from_spec(spec, &listener, why) < 0)
-        return usage("%s %.128s: %s", option, spec, why);
-    grown = reallocarray(options->listen, options->listen_count + 1, sizeof *grown);
+    CLEANUP(problems_clear) struct problems problems = {0};
+    CLEANUP(listener_settings_clear) struct listener_settings listener = {0};
+    struct settings_source *source = &options->settings;
+    if (listener_settings_from_spec(spec, &problems, &listener) < 0)
+        return usage("%s", problems.items[0].text);
+    const char **grown = reallocarray(source->listen, source->listen_count + 1, sizeof *grown);
     if (!grown)
         return no_memory();
-    options->listen = grown;
-    grown[options->listen_count++] = spec;
+    source->listen = grown;
+    grown[source->listen_count++] = spec;
     return 0;
 }
 
@@ -77,33 +78,33 @@ static int add_port(struct options *options, const char *text)
     if (!grown)
         return no_memory();
     options->owned_texts = grown;
-    if (asprintf(&spec, "echo@*:%d", (int)port) < 0)
+    if (asprintf(&spec, "echo@*:%" PRIu64, port) < 0)
         return no_memory();
     grown[options->owned_count++] = spec;
-    return add_listener(options, spec, "--port");
+    return add_listener(options, spec);
 }
 
 static int set_workers(struct options *options, const char *text)
 {
-    const struct setting_row *row = setting_find(SCOPE_GLOBAL, "workers", strlen("workers"));
+    const struct setting_row *row = setting_find(SCOPE_GLOBAL, "workers");
     char expectation[SETTING_EXPECTATION_SIZE];
     uint64_t workers;
 
-    if (units_parse_number(text, (uint64_t)row->maximum, &workers) < 0)
+    if (units_parse_number(text, row->maximum, &workers) < 0)
         return usage("--workers %.64s: %s", text, setting_expectation(row, expectation));
-    options->workers = (int64_t)workers;
+    options->settings.workers = (int64_t)workers;
     return 0;
 }
 
 static int set_log_level(struct options *options, const char *text)
 {
-    const struct setting_row *row = setting_find(SCOPE_LOG, "level", strlen("level"));
+    const struct setting_row *row = setting_find(SCOPE_LOG, "level");
     char expectation[SETTING_EXPECTATION_SIZE];
     enum log_level level;
 
     if (log_level_parse(text, &level) < 0)
         return usage("--log-level %.64s: %s", text, setting_expectation(row, expectation));
-    options->log_level = (int)level;
+    options->settings.log_level = (int)level;
     return 0;
 }
 
@@ -111,8 +112,8 @@ static int set_config(struct options *options, const char *file)
 {
     if (file[0] == '\0')
         return usage("--config: the name of the file is empty");
-    options->config = file;
-    options->config_named = true;
+    options->settings.file = file;
+    options->settings.file_is_named = true;
     return 0;
 }
 
@@ -137,8 +138,9 @@ static int set_daemon(struct options *options, const char *text)
 /* The daemon reads its own file again, with its own options. */
 static int check_reload(const struct options *options)
 {
-    if (options->action == ACTION_RELOAD && (options->config_named || options->listen_count > 0 ||
-                                             options->workers >= 0 || options->log_level >= 0))
+    const struct settings_source *source = &options->settings;
+    if (options->action == ACTION_RELOAD &&
+        (source->file_is_named || source->listen_count > 0 || source->workers >= 0 || source->log_level >= 0))
         return usage("--reload goes with no other option");
     return 0;
 }
@@ -156,7 +158,7 @@ static int take_option(int option, struct options *options, char *argv[])
     case 'c':
         return set_config(options, optarg);
     case 'l':
-        return add_listener(options, optarg, "--listen");
+        return add_listener(options, optarg);
     case 'p':
         return add_port(options, optarg);
     case 'w':
@@ -183,7 +185,7 @@ static int take_option(int option, struct options *options, char *argv[])
 int options_parse(int argc, char *argv[], struct options *out)
 {
     CLEANUP(options_clear)
-    struct options options = {.config = DEFAULT_SETTINGS_FILE, .workers = -1, .log_level = -1};
+    struct options options = {.settings = {.file = DEFAULT_SETTINGS_FILE, .workers = -1, .log_level = -1}};
     int option, r = 0;
 
     opterr = 0;
@@ -206,7 +208,7 @@ void options_clear(struct options *options)
     for (size_t i = 0; i < options->owned_count; i++)
         free(options->owned_texts[i]);
     free(options->owned_texts);
-    free(options->listen);
+    free(options->settings.listen);
     *options = (struct options){0};
 }
 
@@ -217,7 +219,8 @@ static const char help_head[] =
     "  -c, --config FILE      settings file (default " DEFAULT_SETTINGS_FILE "; when that is absent,\n"
     "                         echo on port 7007 and upper on port 7008 of the loopback addresses)\n"
     "  -l, --listen SPEC      [SERVICE@]ADDRESS:PORT, [SERVICE@][IPV6ADDRESS]:PORT or [SERVICE@]/PATH,\n"
-    "                         where SERVICE is echo unless given and ADDRESS may be *; repeatable;\n"
+    "                         where SERVICE is echo unless given and ADDRESS may be *; after it may come\n"
+    "                         ,NAME=VALUE for each option that a listener of the file has; repeatable;\n"
     "                         replaces the file's listeners\n"
     "  -p, --port PORT        short for --listen echo@*:PORT\n"
     "  -w, --workers N        threads that serve connections; 0: one for each CPU\n"
@@ -242,7 +245,7 @@ static void print_settings(FILE *out)
     for (const struct setting_row *row = setting_table; row->name; row++) {
         size_t length = strlen(row->name) + (row->scope == SCOPE_LOG ? 4 : 0) + 1;
 
-        if (row->scope == SCOPE_LISTENER || row->type == SETTING_GROUP)
+        if (row->scope == SCOPE_LISTENER || row->type == &setting_group)
             continue;
         (void)fprintf(out, "%s%s%s",
                       column == 0            ? "  "

@@ -9,16 +9,15 @@
 #include "daemon/daemon_log.h"
 #include "daemon/listeners.h"
 #include "daemon/passed_sockets.h"
-#include "daemon/problems.h"
 #include "daemon/reload_request.h"
 #include "daemon/service_manager.h"
-#include "daemon/setting_table.h"
 #include "daemon/signals.h"
 #include "daemon/watchdog.h"
 #include "serve/acceptor.h"
 #include "serve/admission.h"
 #include "serve/connection_log.h"
 #include "serve/worker_pool.h"
+#include "settings/problems.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -79,8 +78,7 @@ static void start_stopping(struct server *server, const char *why)
     server->stopping = true;
     service_manager_stopping(server->manager);
     daemon_log_stopping(why, worker_pool_connections(&server->pool));
-    uint64_t timeout = (uint64_t)(server->settings->drain_timeout * (double)USEC_PER_SEC);
-    drain_until(server, clock_monotonic_usec() + timeout);
+    drain_until(server, clock_monotonic_usec() + server->settings->drain_timeout);
     acceptor_stop(&server->acceptor);
     worker_pool_drain(&server->pool);
 }
@@ -112,21 +110,21 @@ static void on_wake(struct event_loop *loop)
 static void configure_log(const struct settings *settings)
 {
     const struct log_settings log = {
-        .level = (enum log_level)settings->log_level,
-        .target = (enum log_target)settings->log_target,
-        .rate = (unsigned)settings->log_rate,
+        .level = settings->log_level,
+        .target = settings->log_target,
+        .rate = settings->log_rate,
     };
     log_configure(&log);
-    connection_log_configure(settings->log_connections, (enum address_detail)settings->log_addresses);
+    connection_log_configure(settings->log_connections, settings->log_addresses);
 }
 
 /* What a reload may change, but for the listeners. */
 static void apply_settings(struct server *server, const struct settings *settings)
 {
     configure_log(settings);
-    server->admission.source_prefix_v4 = (unsigned)settings->source_prefix_v4;
-    server->admission.source_prefix_v6 = (unsigned)settings->source_prefix_v6;
-    worker_pool_busy_poll(&server->pool, (uint32_t)settings->busy_poll_usec);
+    server->admission.source_prefix_v4 = settings->source_prefix_v4;
+    server->admission.source_prefix_v6 = settings->source_prefix_v6;
+    worker_pool_busy_poll(&server->pool, settings->busy_poll_usec);
 }
 
 /* How many clients the descriptor limit leaves room for. tcpechod(8) has the formula: two for each loop
@@ -142,7 +140,7 @@ static uint64_t room_for_clients(const struct server *server, size_t listeners)
 static uint64_t apply_limits(struct server *server, const struct settings *settings)
 {
     uint64_t room = room_for_clients(server, server->acceptor.listener_count);
-    uint64_t asked = (uint64_t)settings->max_connections;
+    uint64_t asked = settings->max_connections;
     bool is_bounded = asked > 0 && asked < room;
     acceptor_limit(&server->acceptor, settings->overload == OVERLOAD_REFUSE, is_bounded ? asked : room,
                    is_bounded ? REASON_MAX_CONNECTIONS : REASON_DESCRIPTOR_LIMIT);
@@ -157,17 +155,6 @@ static bool is_shortage(int error)
     return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
 }
 
-static void keep_until_restart(const struct settings *in_force, struct settings *wanted)
-{
-    const struct setting_row *row = NULL;
-    while ((row = setting_next_restart(in_force, wanted, row))) {
-        int64_t *value = setting_field(row, wanted);
-        int64_t kept = *(const int64_t *)setting_field_const(row, in_force);
-        daemon_log_needs_restart(row->name, kept, *value);
-        *value = kept;
-    }
-}
-
 static const char no_room[] = "the descriptor limit leaves none for clients";
 
 /* Whole or not at all. Returns what the exit status of a start with these settings would be. */
@@ -175,8 +162,8 @@ static int reload(struct server *server)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
     CLEANUP(settings_freep) struct settings *settings = NULL;
-    const char *file = server->options->config;
-    if (settings_load(server->options, &problems, &settings) < 0) {
+    const char *file = server->options->settings.file;
+    if (settings_load(&server->options->settings, &problems, &settings) < 0) {
         daemon_log_problems(&problems);
         daemon_log_reload_failed(file);
         return EXIT_STATUS_SETTINGS;
@@ -191,7 +178,7 @@ static int reload(struct server *server)
         daemon_log_reload_failed(file);
         return is_shortage(-r) ? EXIT_STATUS_SYSTEM : EXIT_STATUS_CANNOT_LISTEN;
     }
-    keep_until_restart(server->settings, settings);
+    settings_keep_until_restart(server->settings, settings, daemon_log_needs_restart);
     apply_settings(server, settings);
     apply_limits(server, settings);
     settings_free(server->settings);
@@ -318,13 +305,13 @@ static int serve(struct server *server)
 {
     const struct settings *settings = server->settings;
     server->step = "cannot make the table of sources";
-    int r = admission_init(&server->admission, (unsigned)settings->source_prefix_v4,
-                           (unsigned)settings->source_prefix_v6);
+    int r = admission_init(&server->admission, settings->source_prefix_v4,
+                           settings->source_prefix_v6);
     if (r < 0)
         return r;
     server->step = "cannot make the workers";
-    r = worker_pool_init(&server->pool, settings->workers > 0 ? (unsigned)settings->workers : cpu_count(),
-                         (size_t)settings->queue_depth, &server->capacity);
+    r = worker_pool_init(&server->pool, settings->workers > 0 ? settings->workers : cpu_count(),
+                         settings->queue_depth, &server->capacity);
     if (r < 0)
         goto no_pool;
     server->step = "cannot open /dev/null";

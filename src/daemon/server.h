@@ -8,7 +8,7 @@
 #include "daemon/hangup.h"
 #include "daemon/options.h"
 #include "daemon/service_manager.h"
-#include "daemon/settings.h"
+#include "settings/settings.h"
 
 /* Serves until a signal ends it, or the terminal is closed; the signals are blocked already
  * (daemon/signals.h). Takes the settings over. Returns the exit status: 0, EXIT_STATUS_CANNOT_LISTEN or

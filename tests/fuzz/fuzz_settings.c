@@ -2,9 +2,8 @@
  * reads the same. */
 #include "fuzz.h"
 
-#include "daemon/options.h"
-#include "daemon/problems.h"
-#include "daemon/settings.h"
+#include "settings/problems.h"
+#include "settings/settings.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,8 +21,9 @@ static struct settings *load(struct span text)
     FUZZ_CHECK(file >= 0 && ftruncate(file, 0) == 0);
     FUZZ_CHECK(pwrite(file, text.bytes, text.length, 0) == (ssize_t)text.length);
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-    const struct options options = {.workers = -1, .log_level = -1, .config = path, .config_named = true};
-    int r = settings_load(&options, &problems, &settings);
+    const struct settings_source source = {
+        .file = path, .file_is_named = true, .workers = -1, .log_level = -1};
+    int r = settings_load(&source, &problems, &settings);
     FUZZ_CHECK((r == 0) == (settings != NULL) && (r == 0) == (problems.count == 0));
     for (size_t i = 0; i < problems.count; i++)
         FUZZ_CHECK(problems.items[i].message && problems.items[i].message[0]);

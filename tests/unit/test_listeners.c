@@ -2,9 +2,10 @@
 
 #include "base/clock.h"
 #include "capture.h"
-#include "daemon/listener_settings.h"
 #include "faults.h"
 #include "passed.h"
+#include "settings/problems.h"
+#include "settings/settings.h"
 
 #include <sys/stat.h>
 
@@ -51,10 +52,11 @@ static void teardown(void)
 static struct listener_settings *row(const char *spec)
 {
     struct listener_settings made;
-    char why[LISTENER_WHY_SIZE] = "";
-    ck_assert_msg(listener_from_spec(spec, &made, why) == 0, "%s: %s", spec, why);
-    ck_assert_int_eq(listener_inherit(&made, settings), 0);
-    ck_assert_int_eq(settings_add_listener(settings, &made), 0);
+    struct problems problems = {0};
+    ck_assert_msg(listener_settings_from_spec(spec, &problems, &made) == 0, "%s: %s", spec,
+                  problems.count ? problems.items[0].text : "");
+    ck_assert_int_eq(listener_settings_inherit(&made, settings), 0);
+    ck_assert_int_eq(listener_settings_add(settings, &made), 0);
     return &settings->listeners[settings->listener_count - 1];
 }
 
@@ -101,9 +103,9 @@ START_TEST(opens_every_row)
     one->end_word = strdup("end");
     one->greeting = strdup("hello\n");
     one->trace = true;
-    one->idle_timeout = 1.5;
-    row("time@127.0.0.1:0")->idle_timeout = 0;
-    settings->write_timeout = 2;
+    one->idle_timeout = 1500000;
+    row("time@127.0.0.1:0")->idle_timeout = USEC_NEVER;
+    settings->write_timeout = 2 * USEC_PER_SEC;
     settings->unsent_limit = 4096;
     ck_assert_int_eq(apply(), 0);
     ck_assert_uint_eq(acceptor.listener_count, 2);

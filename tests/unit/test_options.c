@@ -2,9 +2,9 @@
 
 #include "base/cleanup.h"
 #include "common.h"
-#include "daemon/setting_table.h"
 #include "faults.h"
 #include "serve/services.h"
+#include "settings/table.h"
 
 #define ARGUMENTS_MAX 16
 
@@ -27,11 +27,11 @@ START_TEST(defaults)
 
     ck_assert_int_eq(parse(&options, (const char *const[]){NULL}), 0);
     ck_assert_int_eq(options.action, ACTION_RUN);
-    ck_assert_str_eq(options.config, DEFAULT_SETTINGS_FILE);
-    ck_assert(!options.config_named);
-    ck_assert_uint_eq(options.listen_count, 0);
-    ck_assert_int_eq(options.workers, -1);
-    ck_assert_int_eq(options.log_level, -1);
+    ck_assert_str_eq(options.settings.file, DEFAULT_SETTINGS_FILE);
+    ck_assert(!options.settings.file_is_named);
+    ck_assert_uint_eq(options.settings.listen_count, 0);
+    ck_assert_int_eq(options.settings.workers, -1);
+    ck_assert_int_eq(options.settings.log_level, -1);
 }
 END_TEST
 
@@ -43,14 +43,14 @@ START_TEST(every_option)
                            "-w", "4", "-L", "debug", "-t"),
                      0);
     ck_assert_int_eq(options.action, ACTION_TEST);
-    ck_assert_str_eq(options.config, "x.conf");
-    ck_assert(options.config_named);
-    ck_assert_uint_eq(options.listen_count, 3);
-    ck_assert_str_eq(options.listen[0], "upper@[::1]:7");
-    ck_assert_str_eq(options.listen[1], "echo@*:8");
-    ck_assert_str_eq(options.listen[2], "/run/x");
-    ck_assert_int_eq(options.workers, 4);
-    ck_assert_int_eq(options.log_level, LOG_LEVEL_DEBUG);
+    ck_assert_str_eq(options.settings.file, "x.conf");
+    ck_assert(options.settings.file_is_named);
+    ck_assert_uint_eq(options.settings.listen_count, 3);
+    ck_assert_str_eq(options.settings.listen[0], "upper@[::1]:7");
+    ck_assert_str_eq(options.settings.listen[1], "echo@*:8");
+    ck_assert_str_eq(options.settings.listen[2], "/run/x");
+    ck_assert_int_eq(options.settings.workers, 4);
+    ck_assert_int_eq(options.settings.log_level, LOG_LEVEL_DEBUG);
 }
 END_TEST
 
@@ -75,18 +75,46 @@ END_TEST
 START_TEST(refused_ones_leave_the_result_alone)
 {
     static const char *const refused[][3] = {
-        {"-x"},          {"--no-such"}, {"-c"},     {"-c", ""},   {"operand"},           {"-w", "1025"},
-        {"-w", "01"},    {"-w", "-1"},  {"-p", ""}, {"-p", "x"},  {"-p", "65536"},       {"-L", "loud"},
-        {"--test=1"},    {"-t", "-T"},  {"-l", ""}, {"-l", "::"}, {"-l", "greet@*:7"},   {"-l", "no@*:7"},
-        {"-l", "*:070"}, {"-p", "007"}, {"-tx"},    {"--config"}, {"-l", "localhost:7"},
+        {"-x"},
+        {"--no-such"},
+        {"-c"},
+        {"-c", ""},
+        {"operand"},
+        {"-w", "1025"},
+        {"-w", "01"},
+        {"-w", "-1"},
+        {"-p", ""},
+        {"-p", "x"},
+        {"-p", "65536"},
+        {"-L", "loud"},
+        {"--test=1"},
+        {"-t", "-T"},
+        {"-l", ""},
+        {"-l", "::"},
+        {"-l", "greet@*:7"},
+        {"-l", "no@*:7"},
+        {"-l", "*:070"},
+        {"-p", "007"},
+        {"-tx"},
+        {"--config"},
+        {"-l", "localhost:7"},
+        {"-l", "*:7,"},
+        {"-l", "*:7,x=1"},
+        {"-l", "*:7,trace=2"},
+        {"-l", "*:7,trace"},
+        {"-l", "*:7,=x"},
+        {"-l", "*:7,mode=0600"},
+        {"-l", "/x,path=/y"},
+        {"-l", "*:7,text=x"},
+        {"-l", "*:7,idle_timeout=007"},
     };
 
     for (size_t i = 0; i < COUNT_OF(refused); i++) {
-        struct options options = {.workers = 77};
+        struct options options = {.settings.workers = 77};
 
         ck_assert_int_eq(parse(&options, refused[i]), -EINVAL);
-        ck_assert_int_eq(options.workers, 77);
-        ck_assert_ptr_null(options.listen);
+        ck_assert_int_eq(options.settings.workers, 77);
+        ck_assert_ptr_null(options.settings.listen);
     }
 }
 END_TEST

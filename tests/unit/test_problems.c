@@ -1,4 +1,4 @@
-#include "daemon/problems.h"
+#include "settings/problems.h"
 
 #include "common.h"
 #include "faults.h"
@@ -14,6 +14,8 @@ START_TEST(say_where)
     ck_assert_str_eq(problems.items[0].message, "x.conf:12: workers = 5000: no");
     ck_assert_str_eq(problems.items[1].message, "x.conf: is a directory");
     ck_assert_str_eq(problems.items[2].message, "tcpechod: --port x");
+    ck_assert_str_eq(problems.items[0].text, "workers = 5000: no");
+    ck_assert_str_eq(problems.items[2].text, "--port x");
     problems_clear(&problems);
     ck_assert_uint_eq(problems.count, 0);
     ck_assert_ptr_null(problems.items);
