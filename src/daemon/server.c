@@ -305,8 +305,7 @@ static int serve(struct server *server)
 {
     const struct settings *settings = server->settings;
     server->step = "cannot make the table of sources";
-    int r = admission_init(&server->admission, settings->source_prefix_v4,
-                           settings->source_prefix_v6);
+    int r = admission_init(&server->admission, settings->source_prefix_v4, settings->source_prefix_v6);
     if (r < 0)
         return r;
     server->step = "cannot make the workers";

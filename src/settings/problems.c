@@ -14,17 +14,11 @@ static char out_of_memory[] = "tcpechod: out of memory while the settings were r
 /* What stands for the whole array when not even that could be had. */
 static struct problem last_resort[1];
 
-#define FIRST_ROOM 16
-
-/* The array is full when its count is a power of two from FIRST_ROOM on, and doubles. */
 static bool make_room(struct problems *problems)
 {
-    size_t count = problems->count;
-    if (problems->items == last_resort)
-        return false;
-    if (count > 0 && (count < FIRST_ROOM || (count & (count - 1)) != 0))
-        return true;
-    struct problem *items = reallocarray(problems->items, count ? 2 * count : FIRST_ROOM, sizeof *items);
+    struct problem *items = NULL;
+    if (problems->items != last_resort)
+        items = reallocarray(problems->items, problems->count + 1, sizeof *items);
     if (items)
         problems->items = items;
     return items != NULL;

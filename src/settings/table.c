@@ -151,7 +151,12 @@ const struct setting_row *setting_find(enum setting_scope scope, const char *nam
 
 const char *setting_expectation(const struct setting_row *row, char out[static SETTING_EXPECTATION_SIZE])
 {
-    row->type->expect(row, out);
+    size_t used = (size_t)snprintf(out, SETTING_EXPECTATION_SIZE, "must be ");
+    if (row->type->expect)
+        row->type->expect(row, out + used, SETTING_EXPECTATION_SIZE - used);
+    else
+        snprintf(out + used, SETTING_EXPECTATION_SIZE - used, row->type->expectation, row->minimum,
+                 row->maximum);
     return out;
 }
 

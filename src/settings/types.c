@@ -6,8 +6,8 @@
 #include "base/escape.h"
 #include "base/nearest.h"
 #include "base/units.h"
-#include "settings/listen_address.h"
 #include "serve/services.h"
+#include "settings/listen_address.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
-
-#define EXPECT(...) snprintf(out, SETTING_EXPECTATION_SIZE, __VA_ARGS__)
 
 /* "LABEL = VALUE: must be ...", and `more`. Returns false, what every reader returns then. */
 static bool refuse(const struct setting_value *value, const char *more)
@@ -74,35 +72,17 @@ static bool read_integer(const struct setting_value *value, void *field)
     uint64_t number = 0;
     if (!read_number(value, &number))
         return false;
-    *(unsigned *)field = (unsigned)number;
+    if (value->row->type->size == sizeof(uint16_t))
+        *(uint16_t *)field = (uint16_t)number;
+    else
+        *(unsigned *)field = (unsigned)number;
     return true;
 }
 
 static int print_integer(const struct setting_row *row, const void *field, FILE *out)
 {
-    (void)row;
-    fprintf(out, "%u", *(const unsigned *)field);
-    return 0;
-}
-
-static void expect_integer(const struct setting_row *row, char *out)
-{
-    EXPECT("must be %" PRIu64 " to %" PRIu64, row->minimum, row->maximum);
-}
-
-static bool read_port(const struct setting_value *value, void *field)
-{
-    uint64_t number = 0;
-    if (!read_number(value, &number))
-        return false;
-    *(uint16_t *)field = (uint16_t)number;
-    return true;
-}
-
-static int print_port(const struct setting_row *row, const void *field, FILE *out)
-{
-    (void)row;
-    fprintf(out, "%u", *(const uint16_t *)field);
+    fprintf(out, "%u",
+            row->type->size == sizeof(uint16_t) ? *(const uint16_t *)field : *(const unsigned *)field);
     return 0;
 }
 
@@ -161,11 +141,11 @@ static int print_duration(const struct setting_row *row, const void *field, FILE
     return 0;
 }
 
-static void expect_duration(const struct setting_row *row, char *out)
+static void expect_duration(const struct setting_row *row, char *out, size_t size)
 {
     double minimum = (double)row->minimum / (double)USEC_PER_SEC;
-    EXPECT("must be %s%s%s%g to %" PRIu64 " seconds", row->zero ? "0 (" : "", row->zero ? row->zero : "",
-           row->zero ? ") or " : "", minimum, row->maximum / USEC_PER_SEC);
+    snprintf(out, size, "%s%s%s%g to %" PRIu64 " seconds", row->zero ? "0 (" : "", row->zero ? row->zero : "",
+             row->zero ? ") or " : "", minimum, row->maximum / USEC_PER_SEC);
 }
 
 static bool read_seconds(const struct setting_value *value, void *field)
@@ -179,11 +159,6 @@ static bool read_seconds(const struct setting_value *value, void *field)
         return refuse(value, ", whole ones");
     *(unsigned *)field = (unsigned)(usec / USEC_PER_SEC);
     return true;
-}
-
-static void expect_seconds(const struct setting_row *row, char *out)
-{
-    EXPECT("must be %" PRIu64 " to %" PRIu64 " seconds", row->minimum, row->maximum);
 }
 
 /* ---- Words of a list ---- */
@@ -201,12 +176,6 @@ static int print_boolean(const struct setting_row *row, const void *field, FILE 
     (void)row;
     fputs(*(const bool *)field ? "true" : "false", out);
     return 0;
-}
-
-static void expect_boolean(const struct setting_row *row, char *out)
-{
-    (void)row;
-    EXPECT("must be true or false");
 }
 
 /* "; did you mean "info"?" when a name is near. */
@@ -244,19 +213,19 @@ static int print_choice(const struct setting_row *row, const void *field, FILE *
     return 0;
 }
 
-/* Puts one more name at the end of "must be one of". */
-static void expect_name(const char *name, char *out)
+/* Puts one more name at the end of "one of". */
+static void expect_name(const char *name, char *out, size_t size)
 {
     size_t used = strlen(out);
     const char *before = strchr(out, '"') ? "," : "";
-    snprintf(out + used, SETTING_EXPECTATION_SIZE - used, "%s \"%s\"", before, name);
+    snprintf(out + used, size - used, "%s \"%s\"", before, name);
 }
 
-static void expect_choice(const struct setting_row *row, char *out)
+static void expect_choice(const struct setting_row *row, char *out, size_t size)
 {
-    EXPECT("must be one of");
+    snprintf(out, size, "one of");
     for (const struct setting_choice *choice = row->choices; choice->name; choice++)
-        expect_name(choice->name, out);
+        expect_name(choice->name, out, size);
 }
 
 static bool read_service(const struct setting_value *value, void *field)
@@ -281,12 +250,12 @@ static int print_service(const struct setting_row *row, const void *field, FILE 
     return 0;
 }
 
-static void expect_service(const struct setting_row *row, char *out)
+static void expect_service(const struct setting_row *row, char *out, size_t size)
 {
     (void)row;
-    EXPECT("must be one of");
+    snprintf(out, size, "one of");
     for (size_t i = 0; services[i]; i++)
-        expect_name(services[i]->name, out);
+        expect_name(services[i]->name, out, size);
 }
 
 /* ---- Texts ---- */
@@ -323,21 +292,10 @@ static bool read_text(const struct setting_value *value, void *field)
     return text && is_within(value->row, strlen(text)) ? store_text(value, text, field) : refuse(value, "");
 }
 
-static void expect_text(const struct setting_row *row, char *out)
-{
-    EXPECT("must be text of %" PRIu64 " to %" PRIu64 " bytes in quotes", row->minimum, row->maximum);
-}
-
 static bool read_word(const struct setting_value *value, void *field)
 {
     const char *text = text_of(value);
     return text && strpbrk(text, "\r\n") ? refuse(value, "") : read_text(value, field);
-}
-
-static void expect_word(const struct setting_row *row, char *out)
-{
-    EXPECT("must be text of %" PRIu64 " to %" PRIu64 " bytes in quotes, without line breaks", row->minimum,
-           row->maximum);
 }
 
 /* An address is parsed with its port once the listener is whole; what is no address is found here. */
@@ -349,23 +307,12 @@ static bool read_address(const struct setting_value *value, void *field)
     return problem ? refuse(value, problem) : store_text(value, text, field);
 }
 
-static void expect_address(const struct setting_row *row, char *out)
-{
-    (void)row;
-    EXPECT("must be a numeric IPv4 or IPv6 address in quotes, or \"*\" for every address");
-}
-
 static bool read_path(const struct setting_value *value, void *field)
 {
     const char *text = text_of(value);
     if (!text || text[0] != '/' || strlen(text) > value->row->maximum)
         return refuse(value, text && text[0] == '@' ? "; abstract sockets are not supported" : "");
     return store_text(value, text, field);
-}
-
-static void expect_path(const struct setting_row *row, char *out)
-{
-    EXPECT("must be an absolute path of at most %" PRIu64 " bytes in quotes", row->maximum);
 }
 
 static bool read_mode(const struct setting_value *value, void *field)
@@ -386,12 +333,6 @@ static int print_mode(const struct setting_row *row, const void *field, FILE *ou
     (void)row;
     fprintf(out, "\"%04o\"", *(const mode_t *)field);
     return 0;
-}
-
-static void expect_mode(const struct setting_row *row, char *out)
-{
-    (void)row;
-    EXPECT("must be text of octal digits, \"0000\" to \"0777\"");
 }
 
 /* ---- Networks ---- */
@@ -465,12 +406,6 @@ static int print_networks(const struct setting_row *row, const void *field, FILE
     return 0;
 }
 
-static void expect_networks(const struct setting_row *row, char *out)
-{
-    (void)row;
-    EXPECT("must be a list of networks, such as [ \"192.0.2.0/24\", \"2001:db8::/32\" ]");
-}
-
 static int copy_networks(void *to, const void *from)
 {
     return prefix_list_copy(to, from);
@@ -489,45 +424,46 @@ static bool read_group(const struct setting_value *value, void *field)
     return config_setting_type(value->setting) == CONFIG_TYPE_GROUP || refuse(value, "");
 }
 
-static void expect_group(const struct setting_row *row, char *out)
-{
-    (void)row;
-    EXPECT("must be a group, such as { level = \"info\"; }");
-}
-
 static bool read_listeners(const struct setting_value *value, void *field)
 {
     (void)field;
     return config_setting_type(value->setting) == CONFIG_TYPE_LIST || refuse(value, "");
 }
 
-static void expect_listeners(const struct setting_row *row, char *out)
-{
-    (void)row;
-    EXPECT("must be a list of groups, such as ( { address = \"127.0.0.1\"; port = 7; } )");
-}
-
 /* ---- The table of types ---- */
 
-#define PLAIN(type, name)                                                                                    \
-    .size = sizeof(type), .read = read_##name, .print = print_##name, .expect = expect_##name
+#define PLAIN(type, name) .size = sizeof(type), .read = read_##name, .print = print_##name
 #define TEXT .size = sizeof(char *), .is_text = true, .print = print_text, .clear = clear_text
 
-const struct setting_type setting_integer = {PLAIN(unsigned, integer)};
-const struct setting_type setting_port = {
-    .size = sizeof(uint16_t), .read = read_port, .print = print_port, .expect = expect_integer};
-const struct setting_type setting_duration = {PLAIN(uint64_t, duration)};
-const struct setting_type setting_seconds = {
-    .size = sizeof(unsigned), .read = read_seconds, .print = print_integer, .expect = expect_seconds};
-const struct setting_type setting_boolean = {PLAIN(bool, boolean)};
-const struct setting_type setting_choice = {PLAIN(int, choice), .is_text = true};
-const struct setting_type setting_text = {TEXT, .read = read_text, .expect = expect_text};
-const struct setting_type setting_word = {TEXT, .read = read_word, .expect = expect_word};
-const struct setting_type setting_address = {TEXT, .read = read_address, .expect = expect_address};
-const struct setting_type setting_path = {TEXT, .read = read_path, .expect = expect_path};
-const struct setting_type setting_mode = {PLAIN(mode_t, mode), .is_text = true};
-const struct setting_type setting_service = {PLAIN(const struct service *, service), .is_text = true};
-const struct setting_type setting_networks = {PLAIN(struct prefix_list, networks), .copy = copy_networks,
-                                              .clear = clear_networks};
-const struct setting_type setting_group = {.read = read_group, .expect = expect_group};
-const struct setting_type setting_listeners = {.read = read_listeners, .expect = expect_listeners};
+const struct setting_type setting_integer = {PLAIN(unsigned, integer),
+                                             .expectation = "%" PRIu64 " to %" PRIu64};
+const struct setting_type setting_port = {PLAIN(uint16_t, integer), .expectation = "%" PRIu64 " to %" PRIu64};
+const struct setting_type setting_duration = {PLAIN(uint64_t, duration), .expect = expect_duration};
+const struct setting_type setting_seconds = {.size = sizeof(unsigned),
+                                             .read = read_seconds,
+                                             .print = print_integer,
+                                             .expectation = "%" PRIu64 " to %" PRIu64 " seconds"};
+const struct setting_type setting_boolean = {PLAIN(bool, boolean), .expectation = "true or false"};
+const struct setting_type setting_choice = {PLAIN(int, choice), .is_text = true, .expect = expect_choice};
+const struct setting_type setting_text = {
+    TEXT, .read = read_text, .expectation = "text of %" PRIu64 " to %" PRIu64 " bytes in quotes"};
+const struct setting_type setting_word = {TEXT, .read = read_word,
+                                          .expectation = "text of %" PRIu64 " to %" PRIu64
+                                                         " bytes in quotes, without line breaks"};
+const struct setting_type setting_address = {
+    TEXT, .read = read_address,
+    .expectation = "a numeric IPv4 or IPv6 address in quotes, or \"*\" for every address"};
+const struct setting_type setting_path = {TEXT, .read = read_path,
+                                          .expectation = "an absolute path of at most 107 bytes in quotes"};
+const struct setting_type setting_mode = {PLAIN(mode_t, mode), .is_text = true,
+                                          .expectation = "text of octal digits, \"0000\" to \"0777\""};
+const struct setting_type setting_service = {PLAIN(const struct service *, service), .is_text = true,
+                                             .expect = expect_service};
+const struct setting_type setting_networks = {
+    PLAIN(struct prefix_list, networks), .copy = copy_networks, .clear = clear_networks,
+    .expectation = "a list of networks, such as [ \"192.0.2.0/24\", \"2001:db8::/32\" ]"};
+const struct setting_type setting_group = {.read = read_group,
+                                           .expectation = "a group, such as { level = \"info\"; }"};
+const struct setting_type setting_listeners = {
+    .read = read_listeners,
+    .expectation = "a list of groups, such as ( { address = \"127.0.0.1\"; port = 7; } )"};

@@ -22,8 +22,10 @@ struct setting_type {
     /* The way back. Returns 0 or -ENOMEM. */
     int (*print)(const struct setting_row *row, const void *field, FILE *out);
 
-    /* "must be ...", into SETTING_EXPECTATION_SIZE bytes. */
-    void (*expect)(const struct setting_row *row, char *out);
+    /* What is allowed, after "must be": a format for the row's minimum and maximum, or a function that writes
+     * at most `size` bytes. */
+    const char *expectation;
+    void (*expect)(const struct setting_row *row, char *out, size_t size);
 
     /* Of fields that own memory; NULL: they are plain bytes. `to` is empty. Returns 0 or -ENOMEM. */
     int (*copy)(void *to, const void *from);

@@ -37,6 +37,8 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TCPECHOD = os.environ.get("TCPECHOD") or os.path.join(ROOT, "build", "tcpechod")
 TCPECHOD_FAULTS = os.environ.get("TCPECHOD_FAULTS") or os.path.join(ROOT, "build", "tests", "support", "tcpechod-faults")
+os.environ.setdefault("LSAN_OPTIONS", "print_suppressions=0:suppressions="
+                      + os.path.join(ROOT, "tests", "support", "leaks.txt"))
 
 # Exit statuses of tcpechod(8).
 USAGE, CANNOT_LISTEN, SYSTEM_ERROR, BAD_SETTINGS = 64, 69, 71, 78
