@@ -30,65 +30,30 @@ static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1"
 
 #define REPORT(kind, level, ...) log_event(&(kind), (level), NULL, 0, __VA_ARGS__)
 
-#define ERROR_SIZE 1536
-#define ERRORS_SIZE 8192
+#define PROBLEM_SIZE 1536
 
 /* Of an error's text, for the listeners that it names. */
 #define LISTENERS_SIZE 320
 
-static bool starting;
-static char first_error[ERROR_SIZE];
-static char errors[ERRORS_SIZE];
-
-void daemon_log_begin(bool is_starting)
+/* Logs an error, and adds it to the problems that the caller hands on (NULL: nobody reads them). */
+static void __attribute__((format(printf, 3, 4)))
+log_problem(const struct log_kind *kind, struct problems *problems, const char *format, ...)
 {
-    starting = is_starting;
-    first_error[0] = errors[0] = '\0';
-}
-
-const char *daemon_log_first_error(void)
-{
-    return first_error;
-}
-
-const char *daemon_log_errors(void)
-{
-    return errors;
-}
-
-static void keep_error(const char *error)
-{
-    static const char more[] = "and more; the log has them all\n";
-
-    if (first_error[0] == '\0')
-        snprintf(first_error, sizeof first_error, "%s", error);
-    size_t length = strlen(errors);
-    if (length + strlen(error) + 1 + sizeof more <= sizeof errors)
-        snprintf(errors + length, sizeof errors - length, "%s\n", error);
-    else if (length < sizeof more || strcmp(errors + length + 1 - sizeof more, more) != 0)
-        snprintf(errors + length, sizeof errors - length, "%s", more);
-}
-
-/* Who starts the daemon by hand looks at stderr, wherever the log goes. */
-static void __attribute__((format(printf, 2, 3))) report_error(const struct log_kind *kind,
-                                                               const char *format, ...)
-{
-    char error[ERROR_SIZE];
+    char text[PROBLEM_SIZE];
     va_list arguments;
     va_start(arguments, format);
-    if (vsnprintf(error, sizeof error, format, arguments) >= (int)sizeof error)
-        escape_cut_short(error, sizeof error - 1);
+    if (vsnprintf(text, sizeof text, format, arguments) >= (int)sizeof text)
+        escape_cut_short(text, sizeof text - 1);
     va_end(arguments);
-    keep_error(error);
-    log_event(kind, LOG_LEVEL_ERROR, NULL, 0, "%s", error);
-    if (starting && !log_shows_on_stderr())
-        fprintf(stderr, "tcpechod: %s\n", error);
+    log_event(kind, LOG_LEVEL_ERROR, NULL, 0, "%s", text);
+    if (problems)
+        problems_add(problems, NULL, 0, "%s", text);
 }
 
 void daemon_log_problems(const struct problems *problems)
 {
     for (size_t i = 0; i < problems->count; i++)
-        report_error(&kind_settings, "%s", problems->items[i].message);
+        REPORT(kind_settings, LOG_LEVEL_ERROR, "%s", problems->items[i].message);
 }
 
 void daemon_log_listening(const struct listener *listener, bool is_picked)
@@ -109,26 +74,26 @@ void daemon_log_lacking(const struct listener *listener)
            listener->name, listener->lacks);
 }
 
-void daemon_log_cannot_listen(const struct listener_settings *settings, int error)
+void daemon_log_cannot_listen(struct problems *problems, const struct listener_settings *settings, int error)
 {
     char where[LISTENER_PLACE_SIZE], advice[LISTEN_ADVICE_SIZE];
-    report_error(&kind_cannot_listen, "cannot listen: %s on %s: %s: %s", settings->service->name,
-                 listener_settings_place(settings, where), strerrordesc_np(error),
-                 listen_advice(settings, error, advice));
+    log_problem(&kind_cannot_listen, problems, "cannot listen: %s on %s: %s: %s", settings->service->name,
+                listener_settings_place(settings, where), strerrordesc_np(error),
+                listen_advice(settings, error, advice));
 }
 
-void daemon_log_cannot_adopt(int fd, const char *name, const char *what, int error)
+void daemon_log_cannot_adopt(struct problems *problems, int fd, const char *name, const char *what, int error)
 {
     if (what)
-        report_error(
-            &kind_cannot_listen,
+        log_problem(
+            &kind_cannot_listen, problems,
             "cannot listen: descriptor %d, passed by the service manager as %s, is %s; the socket unit must "
             "have ListenStream= with an address or a path, Accept=no, and nothing else to listen on",
             fd, name, what);
     else
-        report_error(&kind_cannot_listen,
-                     "cannot listen: descriptor %d, passed by the service manager as %s: %s", fd, name,
-                     strerrordesc_np(error));
+        log_problem(&kind_cannot_listen, problems,
+                    "cannot listen: descriptor %d, passed by the service manager as %s: %s", fd, name,
+                    strerrordesc_np(error));
 }
 
 /* "echo on 127.0.0.1:7, upper on *:7008", and how many more there are when there is no room for all. */
@@ -147,14 +112,15 @@ static void list_listeners(const struct settings *settings, char *out, size_t si
     }
 }
 
-void daemon_log_not_served(const struct listener *listener, const struct settings *settings)
+void daemon_log_not_served(struct problems *problems, const struct listener *listener,
+                           const struct settings *settings)
 {
     char listeners[LISTENERS_SIZE];
     list_listeners(settings, listeners, sizeof listeners);
-    report_error(&kind_cannot_listen,
-                 "cannot listen: socket %s, passed by the service manager as %s, has no listener; take its "
-                 "ListenStream= out of the socket unit, or add a listener to the settings, which have %s",
-                 listener->name, listener->passed_as, listeners);
+    log_problem(&kind_cannot_listen, problems,
+                "cannot listen: socket %s, passed by the service manager as %s, has no listener; take its "
+                "ListenStream= out of the socket unit, or add a listener to the settings, which have %s",
+                listener->name, listener->passed_as, listeners);
 }
 
 void daemon_log_no_ipv6(bool is_loopback)
@@ -187,16 +153,16 @@ void daemon_log_descriptor_limit(uint64_t limit, int error)
            strerrordesc_np(error));
 }
 
-void daemon_log_system_error(const char *what, int error)
+void daemon_log_system_error(struct problems *problems, const char *what, int error)
 {
-    report_error(&kind_system, "%s: %s%s", what, strerrordesc_np(error),
-                 error == EMFILE ? "; raise the descriptor limit (LimitNOFILE=, ulimit -n)" : "");
+    log_problem(&kind_system, problems, "%s: %s%s", what, strerrordesc_np(error),
+                error == EMFILE ? "; raise the descriptor limit (LimitNOFILE=, ulimit -n)" : "");
 }
 
-void daemon_log_no_null(int error)
+void daemon_log_no_null(struct problems *problems, int error)
 {
-    report_error(&kind_system, "cannot open /dev/null: %s%s", strerrordesc_np(error),
-                 streams_null_advice(error));
+    log_problem(&kind_system, problems, "cannot open /dev/null: %s%s", strerrordesc_np(error),
+                streams_null_advice(error));
 }
 
 void daemon_log_reloaded(const char *file, bool is_absent, unsigned listeners)
@@ -205,9 +171,10 @@ void daemon_log_reloaded(const char *file, bool is_absent, unsigned listeners)
            is_absent ? ", which is absent: the built-in defaults" : "", listeners, plural(listeners));
 }
 
-void daemon_log_reload_failed(const char *file)
+void daemon_log_reload_failed(struct problems *problems, const char *file)
 {
-    report_error(&kind_reload, "not reloaded: the settings in force stay; mend %s and reload again", file);
+    log_problem(&kind_reload, problems, "not reloaded: the settings in force stay; mend %s and reload again",
+                file);
 }
 
 void daemon_log_needs_restart(const char *setting, const char *in_force, const char *wanted)
@@ -242,7 +209,6 @@ void daemon_log_watchdog_off(const char *what, int error)
            strerrordesc_np(error));
 }
 
-/* Not report_error, which is the main thread's. */
 void daemon_log_stuck(const char *who, pid_t thread, uint64_t usec)
 {
     REPORT(

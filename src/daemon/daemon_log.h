@@ -9,15 +9,8 @@
 
 #include <stdint.h>
 
-/* From here on errors are collected for reports_first_error and reports_errors, those before are forgotten.
- * While the daemon starts they are also written to stderr when the log goes elsewhere. */
-void daemon_log_begin(bool is_starting);
-
-/* For the service manager; "" when there was none. */
-const char *daemon_log_first_error(void);
-
-/* A line each. */
-const char *daemon_log_errors(void);
+/* Those that say what failed take the problems that the caller hands on, and add it there; NULL: nobody reads
+ * them. */
 
 /* Every problem of the settings, one message each, at error. */
 void daemon_log_problems(const struct problems *problems);
@@ -30,14 +23,16 @@ void daemon_log_listening(const struct listener *listener, bool is_picked);
 void daemon_log_lacking(const struct listener *listener);
 
 /* At error, with what to do about it. */
-void daemon_log_cannot_listen(const struct listener_settings *settings, int error);
+void daemon_log_cannot_listen(struct problems *problems, const struct listener_settings *settings, int error);
 
 /* The same for a descriptor that was passed as `name` and that is `what`, no socket to listen on; or NULL
  * when `error` kept it from being looked at. */
-void daemon_log_cannot_adopt(int fd, const char *name, const char *what, int error);
+void daemon_log_cannot_adopt(struct problems *problems, int fd, const char *name, const char *what,
+                             int error);
 
 /* The same for a socket that was passed and that these settings have no listener for. */
-void daemon_log_not_served(const struct listener *listener, const struct settings *settings);
+void daemon_log_not_served(struct problems *problems, const struct listener *listener,
+                           const struct settings *settings);
 
 /* At notice: IPv6 loopback addresses are left out, and, unless only the loopback interface has no IPv6, "*"
  * is IPv4 alone. */
@@ -53,16 +48,16 @@ void daemon_log_ready(unsigned listeners, unsigned workers, uint64_t room);
 void daemon_log_descriptor_limit(uint64_t limit, int error);
 
 /* At error: `what` could not be done at start or while serving. */
-void daemon_log_system_error(const char *what, int error);
+void daemon_log_system_error(struct problems *problems, const char *what, int error);
 
 /* At error: there is no /dev/null, whose descriptor is kept in reserve. */
-void daemon_log_no_null(int error);
+void daemon_log_no_null(struct problems *problems, int error);
 
 /* At notice. */
 void daemon_log_reloaded(const char *file, bool is_absent, unsigned listeners);
 
 /* At error: nothing has changed. */
-void daemon_log_reload_failed(const char *file);
+void daemon_log_reload_failed(struct problems *problems, const char *file);
 
 /* At warning: the new value waits for a restart. */
 void daemon_log_needs_restart(const char *setting, const char *in_force, const char *wanted);

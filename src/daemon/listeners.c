@@ -142,7 +142,7 @@ static void match_rows(const struct acceptor *acceptor, const struct list *adopt
 }
 
 static int check_served(const struct list *listeners, const struct settings *settings,
-                        const struct plan *plans)
+                        const struct plan *plans, struct problems *problems)
 {
     int result = 0;
     LIST_FOR_EACH(link, listeners)
@@ -150,7 +150,7 @@ static int check_served(const struct list *listeners, const struct settings *set
         const struct listener *listener = CONTAINER_OF(link, struct listener, link);
         if (!listener->passed_as || is_planned(plans, settings->listener_count, listener))
             continue;
-        daemon_log_not_served(listener, settings);
+        daemon_log_not_served(problems, listener, settings);
         result = -EADDRNOTAVAIL;
     }
     return result;
@@ -183,22 +183,22 @@ static int plan_row(struct acceptor *acceptor, const struct settings *settings, 
 
 /* Every row that fails is reported, not only the first. */
 static int plan_all(struct acceptor *acceptor, const struct list *adopted, const struct settings *settings,
-                    struct plan *plans)
+                    struct plan *plans, struct problems *problems)
 {
     int left_out = 0; /* why */
     bool no_ipv6 = false;
     size_t opened = 0;
     match_rows(acceptor, adopted, settings, plans);
-    int result = check_served(&acceptor->listeners, settings, plans);
+    int result = check_served(&acceptor->listeners, settings, plans, problems);
     if (result == 0)
-        result = check_served(adopted, settings, plans);
+        result = check_served(adopted, settings, plans, problems);
     /* A row that overlaps with such a socket would be told that its address is in use. */
     if (result < 0)
         return result;
     for (size_t i = 0; i < settings->listener_count; i++) {
         int r = plan_row(acceptor, settings, i, plans);
         if (r < 0) {
-            daemon_log_cannot_listen(&settings->listeners[i], -r);
+            daemon_log_cannot_listen(problems, &settings->listeners[i], -r);
             result = r;
         }
         if (r > 0)
@@ -208,7 +208,7 @@ static int plan_all(struct acceptor *acceptor, const struct list *adopted, const
         opened += r == 0;
     }
     if (result == 0 && opened == 0) {
-        daemon_log_cannot_listen(&settings->listeners[0], left_out);
+        daemon_log_cannot_listen(problems, &settings->listeners[0], left_out);
         return -left_out;
     }
     if (result == 0 && (no_ipv6 || left_out > 0))
@@ -229,7 +229,7 @@ static void drop_plans(struct plan *plans, size_t count)
 }
 
 /* Puts the new listeners into the loop: the last step that can fail. */
-static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count)
+static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count, struct problems *problems)
 {
     for (size_t i = 0; i < count; i++) {
         if (!plans[i].is_new)
@@ -238,7 +238,7 @@ static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count)
         plans[i].config = NULL;
         int r = acceptor_add(acceptor, plans[i].listener);
         if (r < 0) {
-            daemon_log_system_error("cannot wait for clients", -r);
+            daemon_log_system_error(problems, "cannot wait for clients", -r);
             while (i-- > 0)
                 if (plans[i].is_new) {
                     acceptor_retire(acceptor, plans[i].listener);
@@ -296,16 +296,17 @@ static void share_none(struct acceptor *acceptor)
     }
 }
 
-static int apply(struct acceptor *acceptor, const struct list *adopted, const struct settings *settings)
+static int apply(struct acceptor *acceptor, const struct list *adopted, const struct settings *settings,
+                 struct problems *problems)
 {
     struct plan *plans = calloc(settings->listener_count, sizeof *plans);
     if (!plans) {
-        daemon_log_system_error("cannot read the listeners", ENOMEM);
+        daemon_log_system_error(problems, "cannot read the listeners", ENOMEM);
         return -ENOMEM;
     }
-    int r = plan_all(acceptor, adopted, settings, plans);
+    int r = plan_all(acceptor, adopted, settings, plans, problems);
     if (r == 0)
-        r = add_new(acceptor, plans, settings->listener_count);
+        r = add_new(acceptor, plans, settings->listener_count, problems);
     if (r == 0)
         commit(acceptor, settings, plans);
     share_none(acceptor);
@@ -313,20 +314,21 @@ static int apply(struct acceptor *acceptor, const struct list *adopted, const st
     return r;
 }
 
-int listeners_apply(struct acceptor *acceptor, const struct settings *settings)
+int listeners_apply(struct acceptor *acceptor, const struct settings *settings, struct problems *problems)
 {
     struct list none;
     list_init(&none);
-    return apply(acceptor, &none, settings);
+    return apply(acceptor, &none, settings, problems);
 }
 
-int listeners_start(struct acceptor *acceptor, const struct settings *settings, struct passed_sockets *passed)
+int listeners_start(struct acceptor *acceptor, const struct settings *settings, struct passed_sockets *passed,
+                    struct problems *problems)
 {
     struct list adopted;
     list_init(&adopted);
-    int r = passed_sockets_adopt(passed, &adopted);
+    int r = passed_sockets_adopt(passed, &adopted, problems);
     if (r == 0)
-        r = apply(acceptor, &adopted, settings);
+        r = apply(acceptor, &adopted, settings, problems);
     LIST_FOR_EACH(link, &adopted)
     {
         list_remove(link);

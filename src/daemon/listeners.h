@@ -9,8 +9,8 @@
 /* At start: the same as listeners_apply, but a row whose address a passed socket has is served on that. A
  * socket that cannot be served or that no row is for is an error, so on success all of `passed` are in use,
  * and stay so: what was passed listens as long as the service manager wants it to. */
-int listeners_start(struct acceptor *acceptor, const struct settings *settings,
-                    struct passed_sockets *passed);
+int listeners_start(struct acceptor *acceptor, const struct settings *settings, struct passed_sockets *passed,
+                    struct problems *problems);
 
 /* All or nothing: every new socket is opened and every text copied before the first listener changes. A
  * listener whose address stays keeps its socket and its backlog; connections keep what they were
@@ -18,4 +18,4 @@ int listeners_start(struct acceptor *acceptor, const struct settings *settings,
  *
  * Returns 0, or a negative errno with nothing changed and every failure reported: -EADDRINUSE and the like
  * when some address cannot be had. Main thread. */
-int listeners_apply(struct acceptor *acceptor, const struct settings *settings);
+int listeners_apply(struct acceptor *acceptor, const struct settings *settings, struct problems *problems);

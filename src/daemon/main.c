@@ -44,14 +44,13 @@ static int refuse(const struct options *options, const struct problems *problems
     const struct log_settings log = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
     log_configure(&log);
     if (options->action == ACTION_RUN) {
-        service_manager_failed(manager, EINVAL, problems->items[0].message);
+        service_manager_failed(manager, EINVAL, problems_first(problems));
         if (log_goes_to_journal()) {
             daemon_log_problems(problems);
             return EXIT_STATUS_SETTINGS;
         }
     }
-    for (size_t i = 0; i < problems->count; i++)
-        fprintf(stderr, "%s\n", problems->items[i].message);
+    problems_print(problems, stderr);
     return EXIT_STATUS_SETTINGS;
 }
 

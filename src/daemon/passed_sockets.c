@@ -46,7 +46,7 @@ static const char *receive_failure(int error)
     }
 }
 
-int passed_sockets_receive(struct passed_sockets *out)
+int passed_sockets_receive(struct passed_sockets *out, struct problems *problems)
 {
     char **names = NULL;
     *out = (struct passed_sockets){0};
@@ -57,7 +57,7 @@ int passed_sockets_receive(struct passed_sockets *out)
         free_names(names, (size_t)count);
     }
     if (r < 0)
-        daemon_log_system_error(receive_failure(-r), -r);
+        daemon_log_system_error(problems, receive_failure(-r), -r);
     return r;
 }
 
@@ -115,7 +115,7 @@ static const char *describe(int fd, int error)
     }
 }
 
-int passed_sockets_adopt(struct passed_sockets *passed, struct list *listeners)
+int passed_sockets_adopt(struct passed_sockets *passed, struct list *listeners, struct problems *problems)
 {
     int result = 0;
     for (size_t i = 0; i < passed->count; i++) {
@@ -125,7 +125,7 @@ int passed_sockets_adopt(struct passed_sockets *passed, struct list *listeners)
             continue;
         int r = listener_adopt(item->fd, item->name, &listener);
         if (r < 0) {
-            daemon_log_cannot_adopt(item->fd, item->name, describe(item->fd, -r), -r);
+            daemon_log_cannot_adopt(problems, item->fd, item->name, describe(item->fd, -r), -r);
             result = r;
             continue;
         }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "settings/problems.h"
 
 #include <stddef.h>
 
@@ -23,11 +24,11 @@ struct passed_sockets {
  * own. To be called before threads start, and before anything that stays open is opened: that could get the
  * number of a descriptor that was promised and not passed. Returns 0, also when there are none, or a negative
  * errno with a message and nothing to clear. */
-int passed_sockets_receive(struct passed_sockets *out);
+int passed_sockets_receive(struct passed_sockets *out, struct problems *problems);
 
 /* Makes a listener of each and adds it to `listeners`. Returns 0, or a negative errno when one is no socket
  * that can be served, with a message for each such one; those that could be had are in `listeners` then. */
-int passed_sockets_adopt(struct passed_sockets *passed, struct list *listeners);
+int passed_sockets_adopt(struct passed_sockets *passed, struct list *listeners, struct problems *problems);
 
 /* Closes what nobody has taken. */
 void passed_sockets_clear(struct passed_sockets *passed);

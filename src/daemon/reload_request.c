@@ -39,7 +39,7 @@
 
 #define TAKEN "taken\n"
 #define STATUS_FORMAT "%d\n"
-#define ANSWER_SIZE (8192 + 64)
+#define ANSWER_SIZE (RELOAD_MESSAGES_SIZE + 64)
 
 #define COMMAND "tcpechod"
 

@@ -30,6 +30,9 @@ struct reload_reply {
 
 #define RELOAD_REPEATED 1
 
+/* Of the messages that reload_answer takes, with their NUL. */
+#define RELOAD_MESSAGES_SIZE 8192
+
 /* The daemon's side, before the reload: says that it has the signal, if that came from reload_request; what
  * it says can be read by the process that sent the signal alone. Returns 0; RELOAD_REPEATED when this very
  * request has been taken before, and there is nothing to do; or a negative errno when the requester

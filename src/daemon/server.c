@@ -52,7 +52,8 @@ struct server {
     struct timer drain_timer;
     uint64_t drain_deadline; /* usec */
     bool stopping;
-    const char *step; /* of the start: "cannot listen", for when it fails */
+    struct problems problems; /* of the start */
+    const char *step;         /* of the start: "cannot listen", for when it fails */
     int exit_status;
 };
 
@@ -90,7 +91,7 @@ static void check_workers(struct server *server)
     unsigned worker;
     int failure = worker_pool_failure(&server->pool, &worker);
     if (failure < 0 && server->exit_status == 0) {
-        daemon_log_system_error("a worker cannot wait for events", -failure);
+        daemon_log_system_error(NULL, "a worker cannot wait for events", -failure);
         server->exit_status = EXIT_STATUS_SYSTEM;
         event_loop_quit(&server->loop);
     }
@@ -158,24 +159,23 @@ static bool is_shortage(int error)
 static const char no_room[] = "the descriptor limit leaves none for clients";
 
 /* Whole or not at all. Returns what the exit status of a start with these settings would be. */
-static int reload(struct server *server)
+static int reload(struct server *server, struct problems *problems)
 {
-    CLEANUP(problems_clear) struct problems problems = {0};
     CLEANUP(settings_freep) struct settings *settings = NULL;
     const char *file = server->options->settings.file;
-    if (settings_load(&server->options->settings, &problems, &settings) < 0) {
-        daemon_log_problems(&problems);
-        daemon_log_reload_failed(file);
+    if (settings_load(&server->options->settings, problems, &settings) < 0) {
+        daemon_log_problems(problems);
+        daemon_log_reload_failed(problems, file);
         return EXIT_STATUS_SETTINGS;
     }
     if (room_for_clients(server, settings->listener_count) == 0) {
-        daemon_log_system_error(no_room, EMFILE);
-        daemon_log_reload_failed(file);
+        daemon_log_system_error(problems, no_room, EMFILE);
+        daemon_log_reload_failed(problems, file);
         return EXIT_STATUS_SYSTEM;
     }
-    int r = listeners_apply(&server->acceptor, settings);
+    int r = listeners_apply(&server->acceptor, settings, problems);
     if (r < 0) {
-        daemon_log_reload_failed(file);
+        daemon_log_reload_failed(problems, file);
         return is_shortage(-r) ? EXIT_STATUS_SYSTEM : EXIT_STATUS_CANNOT_LISTEN;
     }
     settings_keep_until_restart(server->settings, settings, daemon_log_needs_restart);
@@ -194,16 +194,17 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
         daemon_log_reload_unasked(-r);
     if (r != 0)
         return;
+    CLEANUP(problems_clear) struct problems problems = {0};
+    char answer[RELOAD_MESSAGES_SIZE];
     int status = EXIT_STATUS_SYSTEM;
-    const char *errors = "not reloaded: the daemon is stopping\n";
-    if (!server->stopping) {
-        daemon_log_begin(false);
+    if (server->stopping) {
+        problems_add(&problems, NULL, 0, "not reloaded: the daemon is stopping");
+    } else {
         service_manager_reloading(server->manager);
-        status = reload(server);
-        service_manager_reloaded(server->manager, status == 0 ? "" : daemon_log_first_error());
-        errors = daemon_log_errors();
+        status = reload(server, &problems);
+        service_manager_reloaded(server->manager, problems_first(&problems));
     }
-    r = reload_answer(&server->reload_reply, status, errors);
+    r = reload_answer(&server->reload_reply, status, problems_join(&problems, answer, sizeof answer));
     if (r < 0)
         daemon_log_reload_unanswered(-r);
 }
@@ -284,7 +285,6 @@ static void close_loop(struct server *server)
 
 static void run_loop(struct server *server)
 {
-    daemon_log_begin(false);
     daemon_log_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
     service_manager_ready(server->manager, &server->loop, &server->acceptor, &server->pool);
     /* Without it the service goes on, for as long as its manager lets it. */
@@ -292,7 +292,7 @@ static void run_loop(struct server *server)
         (void)watchdog_start(&server->watchdog);
     int r = event_loop_run(&server->loop);
     if (r < 0) {
-        daemon_log_system_error("cannot wait for events", -r);
+        daemon_log_system_error(NULL, "cannot wait for events", -r);
         server->exit_status = EXIT_STATUS_SYSTEM;
     }
     watchdog_stop(&server->watchdog);
@@ -317,7 +317,7 @@ static int serve(struct server *server)
     r = acceptor_init(&server->acceptor, &server->listener_set, &server->pool, &server->admission,
                       &server->capacity);
     if (r < 0 && r != -EMFILE)
-        daemon_log_no_null(-r);
+        daemon_log_no_null(&server->problems, -r);
     if (r < 0)
         goto no_acceptor;
     server->step = "cannot start the workers";
@@ -326,7 +326,7 @@ static int serve(struct server *server)
         goto no_workers;
     server->step = "cannot listen";
     server->exit_status = EXIT_STATUS_CANNOT_LISTEN;
-    r = listeners_start(&server->acceptor, settings, &server->passed);
+    r = listeners_start(&server->acceptor, settings, &server->passed, &server->problems);
     if (r < 0)
         goto no_workers;
     server->step = no_room;
@@ -355,7 +355,7 @@ no_pool:
 static int start(struct server *server)
 {
     server->step = "cannot take the sockets that were passed";
-    int r = passed_sockets_receive(&server->passed);
+    int r = passed_sockets_receive(&server->passed, &server->problems);
     if (r < 0)
         return r;
     server->step = "cannot start the log's thread";
@@ -380,23 +380,27 @@ int server_run(const struct options *options, struct settings *settings, struct 
                             .reload_reply = RELOAD_REPLY_NONE,
                             .exit_status = EXIT_STATUS_SYSTEM};
     configure_log(settings);
-    daemon_log_begin(true);
     int r = descriptor_limit_raise(&server.descriptors);
     if (r < 0)
         daemon_log_descriptor_limit(server.descriptors, -r);
     r = start(&server);
     if (r < 0) {
         /* What could say more than the step's own line has said it already. */
-        if (daemon_log_first_error()[0] == '\0')
-            daemon_log_system_error(server.step, -r);
+        if (server.problems.count == 0)
+            daemon_log_system_error(&server.problems, server.step, -r);
         if (is_shortage(-r))
             server.exit_status = EXIT_STATUS_SYSTEM;
     }
     log_stop(LOG_STOP_USEC);
     passed_sockets_clear(&server.passed);
     /* Telling takes a descriptor, and now there is one again. */
-    if (r < 0)
-        service_manager_failed(manager, -r, daemon_log_first_error());
+    if (r < 0) {
+        service_manager_failed(manager, -r, problems_first(&server.problems));
+        /* Who starts the daemon by hand looks at stderr, wherever the log goes. */
+        if (!log_shows_on_stderr())
+            problems_print(&server.problems, stderr);
+    }
+    problems_clear(&server.problems);
     settings_free(server.settings);
     return server.exit_status;
 }

@@ -8,8 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char out_of_memory[] = "tcpechod: out of memory while the settings were read";
-#define OUT_OF_MEMORY (struct problem){.message = out_of_memory, .text = strchr(out_of_memory, ' ') + 1}
+static char out_of_memory[] = "out of memory";
+#define OUT_OF_MEMORY                                                                                        \
+    (struct problem)                                                                                         \
+    {                                                                                                        \
+        .message = out_of_memory, .text = out_of_memory                                                      \
+    }
 
 /* What stands for the whole array when not even that could be had. */
 static struct problem last_resort[1];
@@ -44,7 +48,7 @@ static void add_last_resort(struct problems *problems)
 static int compose(const char *file, int line, const char *text, char **out)
 {
     if (!file)
-        return asprintf(out, "tcpechod: %s", text);
+        return asprintf(out, "%s", text);
     if (line > 0)
         return asprintf(out, "%s:%d: %s", file, line, text);
     return asprintf(out, "%s: %s", file, text);
@@ -90,6 +94,37 @@ void problems_sort(struct problems *problems)
 {
     if (problems->count > 1)
         qsort(problems->items, problems->count, sizeof *problems->items, compare);
+}
+
+const char *problems_first(const struct problems *problems)
+{
+    return problems->count > 0 ? problems->items[0].message : "";
+}
+
+void problems_print(const struct problems *problems, FILE *out)
+{
+    for (size_t i = 0; i < problems->count; i++) {
+        const struct problem *problem = &problems->items[i];
+        fprintf(out, "%s%s\n", problem->text == problem->message ? "tcpechod: " : "", problem->message);
+    }
+}
+
+const char *problems_join(const struct problems *problems, char *out, size_t size)
+{
+    static const char more[] = "and more; the log has them all\n";
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < problems->count; i++) {
+        const char *message = problems->items[i].message;
+        size_t length = strlen(message) + 1;
+        bool is_last = i + 1 == problems->count;
+        if (used + length + (is_last ? 1 : sizeof more) > size) {
+            snprintf(out + used, size - used, "%s", more);
+            break;
+        }
+        used += (size_t)snprintf(out + used, size - used, "%s\n", message);
+    }
+    return out;
 }
 
 void problems_clear(struct problems *problems)

@@ -71,7 +71,7 @@ static int apply_under(const char *rules)
 {
     capture(LOG_LEVEL_DEBUG);
     fault_rules(rules);
-    int r = listeners_apply(&acceptor, settings);
+    int r = listeners_apply(&acceptor, settings, NULL);
     fault_disarm();
     logged = written();
     return r;
@@ -339,7 +339,7 @@ static int start_under(const char *rules)
 {
     capture(LOG_LEVEL_DEBUG);
     fault_rules(rules);
-    int r = listeners_start(&acceptor, settings, &passed);
+    int r = listeners_start(&acceptor, settings, &passed, NULL);
     fault_disarm();
     logged = written();
     passed_sockets_clear(&passed);

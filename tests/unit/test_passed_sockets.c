@@ -28,7 +28,7 @@ static int receive(const char *rules)
     memset(&passed, 0xff, sizeof passed);
     capture(LOG_LEVEL_DEBUG);
     fault_rules(rules);
-    int r = passed_sockets_receive(&passed);
+    int r = passed_sockets_receive(&passed, NULL);
     fault_disarm();
     logged = written();
     ck_assert_ptr_null(getenv("LISTEN_PID"));
@@ -44,7 +44,7 @@ static const char *receive_two(const char *names, const char *first, const char 
     if (dup2(one, 3) != 3 || dup2(one, 4) != 4)
         return "dup2";
     set_environment("2", names);
-    if (passed_sockets_receive(&passed) != 0)
+    if (passed_sockets_receive(&passed, NULL) != 0)
         return "receive";
     if (passed.count != 2 || passed.items[0].fd != 3 || passed.items[1].fd != 4)
         return "descriptors";
@@ -87,7 +87,7 @@ START_TEST(none)
     ck_assert_int_eq(receive(""), 0);
     ck_assert_uint_eq(passed.count, 0);
     list_init(&listeners);
-    ck_assert_int_eq(passed_sockets_adopt(&passed, &listeners), 0);
+    ck_assert_int_eq(passed_sockets_adopt(&passed, &listeners, NULL), 0);
     passed_sockets_clear(&passed);
 }
 END_TEST
@@ -134,7 +134,7 @@ static int adopt(const char *rules)
 {
     capture(LOG_LEVEL_DEBUG);
     fault_rules(rules);
-    int r = passed_sockets_adopt(&passed, &listeners);
+    int r = passed_sockets_adopt(&passed, &listeners, NULL);
     fault_disarm();
     logged = written();
     return r;

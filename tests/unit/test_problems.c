@@ -13,12 +13,40 @@ START_TEST(say_where)
     ck_assert_uint_eq(problems.count, 3);
     ck_assert_str_eq(problems.items[0].message, "x.conf:12: workers = 5000: no");
     ck_assert_str_eq(problems.items[1].message, "x.conf: is a directory");
-    ck_assert_str_eq(problems.items[2].message, "tcpechod: --port x");
+    ck_assert_str_eq(problems.items[2].message, "--port x");
     ck_assert_str_eq(problems.items[0].text, "workers = 5000: no");
     ck_assert_str_eq(problems.items[2].text, "--port x");
     problems_clear(&problems);
     ck_assert_uint_eq(problems.count, 0);
     ck_assert_ptr_null(problems.items);
+}
+END_TEST
+
+START_TEST(as_text)
+{
+    struct problems problems = {0};
+    char text[64], *printed;
+    size_t size;
+    ck_assert_str_eq(problems_first(&problems), "");
+    ck_assert_str_eq(problems_join(&problems, text, sizeof text), "");
+    problems_add(&problems, "x.conf", 12, "no");
+    problems_add(&problems, NULL, 0, "nor this");
+    ck_assert_str_eq(problems_first(&problems), "x.conf:12: no");
+    ck_assert_str_eq(problems_join(&problems, text, sizeof text), "x.conf:12: no\nnor this\n");
+    FILE *out = open_memstream(&printed, &size);
+    problems_print(&problems, out);
+    fclose(out);
+    ck_assert_str_eq(printed, "x.conf:12: no\ntcpechod: nor this\n");
+    free(printed);
+
+    for (int i = 0; i < 9; i++)
+        problems_add(&problems, NULL, 0, "one more");
+    for (size_t room = 48; room <= sizeof text; room++) {
+        problems_join(&problems, text, room);
+        ck_assert_uint_lt(strlen(text), room);
+        ck_assert_ptr_nonnull(strstr(text, "\nand more; the log has them all\n"));
+    }
+    problems_clear(&problems);
 }
 END_TEST
 
@@ -76,6 +104,7 @@ int main(void)
     TCase *tests = tcase_create("problems");
 
     tcase_add_test(tests, say_where);
+    tcase_add_test(tests, as_text);
     tcase_add_test(tests, sort_by_line_and_stay_in_order);
     tcase_add_test(tests, out_of_memory_is_a_problem);
     return run_case(tests);
