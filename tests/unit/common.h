@@ -1,8 +1,9 @@
 /* What several unit tests share: running a case, waiting with a bound, connected sockets. */
 #pragma once
 
+#include "unit.h"
+
 #include <arpa/inet.h>
-#include <check.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,17 +19,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
-
 /* No test waits for a time to pass; this is only how long one waits before it calls something broken. */
 #define PATIENCE_MSEC 20000
 
 #define WAIT_FOR(condition)                                                                                  \
     do {                                                                                                     \
-        int rest_ = PATIENCE_MSEC;                                                                           \
-        while (!(condition) && rest_-- > 0)                                                                  \
+        bool is_met_;                                                                                        \
+        for (int rest_ = PATIENCE_MSEC; !(is_met_ = (condition)) && rest_ > 0; rest_--)                      \
             nap();                                                                                           \
-        ck_assert_msg((condition), "waited in vain for: " #condition);                                       \
+        ck_assert_msg(is_met_, "waited in vain for: " #condition);                                           \
     } while (0)
 
 static inline void nap(void)

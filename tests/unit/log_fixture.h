@@ -4,16 +4,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "common.h"
 #include "faults.h"
 
-#include <check.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 __attribute__((unused)) static const struct log_kind own = {.message_id = "00000000000000000000000000000001"};
 __attribute__((unused)) static const struct log_kind clients = {
@@ -73,9 +67,7 @@ static inline const char *output(void)
 
 static inline void wait_for(const char *part)
 {
-    for (int i = 0; i < 5000 && !strstr(output(), part); i++)
-        usleep(1000);
-    ck_assert_msg(strstr(text, part) != NULL, "'%s' in:\n%s", part, text);
+    WAIT_FOR(strstr(output(), part));
 }
 
 static inline unsigned lines_with(const char *part)
@@ -111,25 +103,7 @@ static inline uint64_t since(uint64_t start)
 }
 
 /* Rate tests begin with a second, so that all of it is theirs. */
-static inline void await_new_second(void)
+static inline void begin_second(void)
 {
-    usleep((useconds_t)(USEC_PER_SEC - clock_monotonic_usec() % USEC_PER_SEC));
-}
-
-static inline int run_tests(const char *name, SFun before, SFun after, const TTest *const tests[],
-                            size_t count)
-{
-    TCase *cases = tcase_create(name);
-    tcase_add_checked_fixture(cases, before, after);
-    tcase_set_timeout(cases, 30);
-    for (size_t i = 0; i < count; i++)
-        tcase_add_test(cases, tests[i]);
-
-    Suite *suite = suite_create(name);
-    suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    clock_move(USEC_PER_SEC - clock_monotonic_usec() % USEC_PER_SEC);
 }

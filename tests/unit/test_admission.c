@@ -32,18 +32,23 @@ static void start(unsigned v4, unsigned v6)
     ck_assert_int_eq(admission_init(&admission, v4, v6), 0);
 }
 
-START_TEST(empty_rules_admit_everyone)
+static void stop(void)
+{
+    admission_deinit(&admission);
+}
+
+FIXTURE(NULL, stop)
+
+TEST(empty_rules_admit_everyone)
 {
     const struct admission_rules rules = {0};
     start(32, 64);
     expect(&rules, "192.0.2.1", REASON_NONE);
     expect(&rules, "2001:db8::1", REASON_NONE);
     expect(&rules, "::1", REASON_NONE);
-    admission_deinit(&admission);
 }
-END_TEST
 
-START_TEST(lists)
+TEST(lists)
 {
     struct prefix allow[2], deny[2];
     ck_assert_int_eq(prefix_parse("10.0.0.0/8", &allow[0]), 0);
@@ -62,11 +67,9 @@ START_TEST(lists)
     expect(&both, "2001:db9::1", REASON_DENIED);
     expect(&only_deny, "10.6.6.6", REASON_DENIED);
     expect(&only_deny, "11.0.0.1", REASON_NONE);
-    admission_deinit(&admission);
 }
-END_TEST
 
-START_TEST(limits_per_source)
+TEST(limits_per_source)
 {
     const struct admission_rules rules = {.per_source = 2};
     struct peer_network *held[4];
@@ -81,32 +84,27 @@ START_TEST(limits_per_source)
     expect(&rules, "2001:db8:2:1::1", REASON_NONE);
     peer_network_release(held[0]);
     expect(&rules, "192.0.2.3", REASON_NONE);
-    admission_deinit(&admission);
 }
-END_TEST
+
+static const unsigned prefixes[] = {48, 64, 128};
 
 /* All of a link share their first 64 bits, and two links may have the same address. */
-START_TEST(link_local_address_is_a_source)
+TEST_EACH(link_local_address_is_a_source, prefixes)
 {
-    static const unsigned prefixes[] = {48, 64, 128};
     const struct admission_rules rules = {.per_source = 1};
-    for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
-        struct peer_network *held;
-        start(32, prefixes[i]);
-        ck_assert_int_eq(check_text(&rules, "fe80::aaaa%1", &held), REASON_NONE);
-        expect(&rules, "fe80::aaaa%1", REASON_PER_SOURCE);
-        expect(&rules, "fe80::bbbb%1", REASON_NONE);
-        expect(&rules, "fe80::aaaa%2", REASON_NONE);
-        expect(&rules, "fe80:0:0:0:8000::aaaa%1", REASON_NONE);
-        peer_network_release(held);
-        expect(&rules, "fe80::aaaa%1", REASON_NONE);
-        admission_deinit(&admission);
-    }
+    struct peer_network *held;
+    start(32, *c);
+    ck_assert_int_eq(check_text(&rules, "fe80::aaaa%1", &held), REASON_NONE);
+    expect(&rules, "fe80::aaaa%1", REASON_PER_SOURCE);
+    expect(&rules, "fe80::bbbb%1", REASON_NONE);
+    expect(&rules, "fe80::aaaa%2", REASON_NONE);
+    expect(&rules, "fe80:0:0:0:8000::aaaa%1", REASON_NONE);
+    peer_network_release(held);
+    expect(&rules, "fe80::aaaa%1", REASON_NONE);
 }
-END_TEST
 
 /* A list of networks holds on every interface. */
-START_TEST(lists_hold_link_local_clients)
+TEST(lists_hold_link_local_clients)
 {
     struct prefix deny[1];
     ck_assert_int_eq(prefix_parse("fe80::aaaa", &deny[0]), 0);
@@ -115,11 +113,9 @@ START_TEST(lists_hold_link_local_clients)
     expect(&rules, "fe80::aaaa%1", REASON_DENIED);
     expect(&rules, "fe80::aaaa%2", REASON_DENIED);
     expect(&rules, "fe80::bbbb%1", REASON_NONE);
-    admission_deinit(&admission);
 }
-END_TEST
 
-START_TEST(counts_without_a_limit)
+TEST(counts_without_a_limit)
 {
     const struct admission_rules none = {0}, one = {.per_source = 1}, own = {.per_source = 1, .scope = 9};
     struct peer_network *held;
@@ -127,11 +123,9 @@ START_TEST(counts_without_a_limit)
     ck_assert_int_eq(check_text(&none, "192.0.2.1", &held), REASON_NONE);
     expect(&one, "192.0.2.1", REASON_PER_SOURCE); /* a limit that came later knows of it */
     expect(&own, "192.0.2.1", REASON_NONE);       /* a listener that counts for itself does not */
-    admission_deinit(&admission);
 }
-END_TEST
 
-START_TEST(local_clients_have_no_address)
+TEST(local_clients_have_no_address)
 {
     struct prefix everything[2];
     ck_assert_int_eq(prefix_parse("0.0.0.0/0", &everything[0]), 0);
@@ -144,11 +138,9 @@ START_TEST(local_clients_have_no_address)
         ck_assert_int_eq(admission_check(&admission, &rules, &local, &source), REASON_NONE);
         ck_assert_ptr_null(source);
     }
-    admission_deinit(&admission);
 }
-END_TEST
 
-START_TEST(short_memory)
+TEST(short_memory)
 {
     const struct admission_rules rules = {0};
     struct peer_network *source;
@@ -164,20 +156,4 @@ START_TEST(short_memory)
     fault_disarm();
     ck_assert_int_eq(reason, REASON_ERROR);
     ck_assert_ptr_null(source);
-    admission_deinit(&admission);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("admission");
-    tcase_add_test(tests, empty_rules_admit_everyone);
-    tcase_add_test(tests, lists);
-    tcase_add_test(tests, limits_per_source);
-    tcase_add_test(tests, link_local_address_is_a_source);
-    tcase_add_test(tests, lists_hold_link_local_clients);
-    tcase_add_test(tests, counts_without_a_limit);
-    tcase_add_test(tests, local_clients_have_no_address);
-    tcase_add_test(tests, short_memory);
-    return run_case(tests);
 }

@@ -2,7 +2,7 @@
 
 #include "common.h"
 
-START_TEST(every_byte_at_every_place)
+TEST(every_byte_at_every_place)
 {
     /* Longer than what is made at a time, and not a multiple of it. */
     for (size_t before = 0; before < 40; before++) {
@@ -16,22 +16,12 @@ START_TEST(every_byte_at_every_place)
         ck_assert_mem_eq(bytes, expected, sizeof bytes);
     }
 }
-END_TEST
 
-START_TEST(only_so_many_bytes)
+TEST(only_so_many_bytes)
 {
     char text[] = "abcd";
     ascii_to_upper(text, 0);
     ck_assert_str_eq(text, "abcd");
     ascii_to_upper(text, 2);
     ck_assert_str_eq(text, "ABcd");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("ascii");
-    tcase_add_test(tests, every_byte_at_every_place);
-    tcase_add_test(tests, only_so_many_bytes);
-    return run_case(tests);
 }

@@ -10,11 +10,17 @@ static struct conn_queue *queue;
 
 static void start(size_t depth, unsigned workers)
 {
-    queue = NULL;
     ck_assert_int_eq(conn_queue_new(depth, workers, &queue), 0);
     ck_assert_uint_eq(conn_queue_depth(queue), depth);
     ck_assert_uint_eq(conn_queue_length(queue), 0);
 }
+
+static void stop(void)
+{
+    conn_queue_free(queue);
+}
+
+FIXTURE(NULL, stop)
 
 static bool put(unsigned worker, uint64_t id)
 {
@@ -32,7 +38,7 @@ static uint64_t take(unsigned worker)
     return out.id;
 }
 
-START_TEST(keeps_order)
+TEST(keeps_order)
 {
     start(4, 1);
     ck_assert_uint_eq(take(0), 0);
@@ -44,11 +50,9 @@ START_TEST(keeps_order)
             ck_assert_uint_eq(take(0), round * 10 + id);
         ck_assert_uint_eq(take(0), 0);
     }
-    conn_queue_free(queue);
 }
-END_TEST
 
-START_TEST(one_bound_for_all_lanes)
+TEST(one_bound_for_all_lanes)
 {
     start(5, 3);
     for (uint64_t id = 1; id <= 5; id++)
@@ -67,11 +71,9 @@ START_TEST(one_bound_for_all_lanes)
     ck_assert_uint_eq(take(2), 6);
     ck_assert_uint_eq(take(0), 0);
     ck_assert_uint_eq(conn_queue_length(queue), 0);
-    conn_queue_free(queue);
 }
-END_TEST
 
-START_TEST(takes_in_batches)
+TEST(takes_in_batches)
 {
     struct new_client out[8];
     start(8, 2);
@@ -86,11 +88,9 @@ START_TEST(takes_in_batches)
     ck_assert_uint_eq(conn_queue_take(queue, 1, out, 8), 4);
     for (uint64_t i = 0; i < 4; i++)
         ck_assert_uint_eq(out[i].id, i + 4);
-    conn_queue_free(queue);
 }
-END_TEST
 
-START_TEST(depth_of_one)
+TEST(depth_of_one)
 {
     start(1, 2);
     for (uint64_t id = 1; id < 5; id++) {
@@ -99,24 +99,18 @@ START_TEST(depth_of_one)
         ck_assert_uint_eq(take(1 - id % 2), 0);
         ck_assert_uint_eq(take(id % 2), id);
     }
-    conn_queue_free(queue);
 }
-END_TEST
 
-START_TEST(short_memory)
+static const char *const rules[] = {"calloc:ENOMEM:1", "malloc:ENOMEM:1"};
+
+TEST_EACH(short_memory, rules)
 {
-    static const char *const calls[] = {"calloc", "malloc"};
-    for (size_t i = 0; i < COUNT_OF(calls); i++) {
-        queue = NULL;
-        fault_arm(calls[i], ENOMEM, 1);
-        int r = conn_queue_new(16, 2, &queue);
-        ck_assert_uint_eq(fault_disarm(), 1);
-        ck_assert_int_eq(r, -ENOMEM);
-        ck_assert_ptr_null(queue);
-    }
-    conn_queue_free(NULL);
+    fault_rules(*c);
+    int r = conn_queue_new(16, 2, &queue);
+    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert_int_eq(r, -ENOMEM);
+    ck_assert_ptr_null(queue);
 }
-END_TEST
 
 #define LANES 2
 #define EACH 20000
@@ -140,7 +134,7 @@ static void *take_each(void *argument)
     return NULL;
 }
 
-START_TEST(two_lanes_two_threads)
+TEST(two_lanes_two_threads)
 {
     struct taker takers[LANES] = {{.worker = 0}, {.worker = 1}};
     pthread_t threads[LANES];
@@ -158,18 +152,4 @@ START_TEST(two_lanes_two_threads)
         ck_assert_uint_eq(takers[i].out_of_order, 0);
     }
     ck_assert_uint_eq(conn_queue_length(queue), 0);
-    conn_queue_free(queue);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("conn_queue");
-    tcase_add_test(tests, keeps_order);
-    tcase_add_test(tests, one_bound_for_all_lanes);
-    tcase_add_test(tests, takes_in_batches);
-    tcase_add_test(tests, depth_of_one);
-    tcase_add_test(tests, short_memory);
-    tcase_add_test(tests, two_lanes_two_threads);
-    return run_case(tests);
 }

@@ -22,7 +22,9 @@ static struct connection_facts facts(void)
     };
 }
 
-START_TEST(closed_tells_everything)
+FIXTURE(NULL, teardown)
+
+TEST(closed_tells_everything)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_INFO);
@@ -35,9 +37,8 @@ START_TEST(closed_tells_everything)
     for (size_t i = 0; i < COUNT_OF(parts); i++)
         expect_in(text, parts[i]);
 }
-END_TEST
 
-START_TEST(probes_are_for_debug)
+TEST(probes_are_for_debug)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_INFO);
@@ -51,9 +52,8 @@ START_TEST(probes_are_for_debug)
     expect_in(text, "client_closed");
     expect_in(text, "connection 42 from 192.0.2.77:4711: echo on 127.0.0.1:7, worker 3");
 }
-END_TEST
 
-START_TEST(addresses_are_shown_as_configured)
+TEST(addresses_are_shown_as_configured)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_DEBUG);
@@ -76,9 +76,8 @@ START_TEST(addresses_are_shown_as_configured)
     ck_assert_ptr_null(strstr(text, "192.0.2"));
     expect_in(text, "reset");
 }
-END_TEST
 
-START_TEST(connections_can_be_left_out)
+TEST(connections_can_be_left_out)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_DEBUG);
@@ -91,9 +90,8 @@ START_TEST(connections_can_be_left_out)
                            REASON_DENIED); /* no connection: shown all the same */
     expect_in(written(), "denied");
 }
-END_TEST
 
-START_TEST(refused_waiting_failed)
+TEST(refused_waiting_failed)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_NOTICE);
@@ -111,9 +109,8 @@ START_TEST(refused_waiting_failed)
     connection_log_waiting(REASON_QUEUE_FULL, 77, 5);
     ck_assert_str_eq(written(), "");
 }
-END_TEST
 
-START_TEST(trace_is_escaped_and_short)
+TEST(trace_is_escaped_and_short)
 {
     const struct connection_facts some = facts();
     char many[500];
@@ -133,18 +130,4 @@ START_TEST(trace_is_escaped_and_short)
     capture(LOG_LEVEL_NOTICE);
     connection_log_trace(&some, true, "x", 1);
     ck_assert_str_eq(written(), "");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("events");
-    tcase_add_checked_fixture(tests, NULL, teardown);
-    tcase_add_test(tests, closed_tells_everything);
-    tcase_add_test(tests, probes_are_for_debug);
-    tcase_add_test(tests, addresses_are_shown_as_configured);
-    tcase_add_test(tests, connections_can_be_left_out);
-    tcase_add_test(tests, refused_waiting_failed);
-    tcase_add_test(tests, trace_is_escaped_and_short);
-    return run_case(tests);
 }

@@ -64,63 +64,59 @@ static void quota_v1(const char *group, const char *quota, const char *period)
     put(path, period);
 }
 
-START_TEST(version_2)
-{
-    static const struct {
-        const char *text;
-        unsigned cpus;
-    } cases[] = {
-        {"max 100000\n", CPU_LIMIT_NONE},
-        {"50000 100000\n", 1},
-        {"100000 100000\n", 1},
-        {"100001 100000\n", 2},
-        {"150000 100000\n", 2},
-        {"400000 100000\n", 4},
-        {"1000 1000000\n", 1},
-        {"350000 100000", 4},
-        {"9000000000000000000 1\n", CPU_LIMIT_NONE},
-        {"", CPU_LIMIT_NONE},
-        {"\n", CPU_LIMIT_NONE},
-        {"50000\n", CPU_LIMIT_NONE},
-        {"50000 0\n", CPU_LIMIT_NONE},
-        {"0 50000\n", CPU_LIMIT_NONE},
-        {"-1 50000\n", CPU_LIMIT_NONE},
-        {"50000 -1\n", CPU_LIMIT_NONE},
-        {"half a CPU\n", CPU_LIMIT_NONE},
-    };
-    machine("21 1 8:1 / / rw - ext4 /dev/root rw\n" V2, "0::/system.slice/tcpechod.service\n");
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        put("/sys/fs/cgroup/system.slice/tcpechod.service/cpu.max", cases[i].text);
-        unsigned cpus = cpu_limit(root);
-        ck_assert_msg(cpus == cases[i].cpus, "'%s': %u", cases[i].text, cpus);
-    }
-}
-END_TEST
+FIXTURE(setup, teardown)
 
-START_TEST(version_1)
+static const struct {
+    const char *text;
+    unsigned cpus;
+} quotas[] = {
+    {"max 100000\n", CPU_LIMIT_NONE},
+    {"50000 100000\n", 1},
+    {"100000 100000\n", 1},
+    {"100001 100000\n", 2},
+    {"150000 100000\n", 2},
+    {"400000 100000\n", 4},
+    {"1000 1000000\n", 1},
+    {"350000 100000", 4},
+    {"9000000000000000000 1\n", CPU_LIMIT_NONE},
+    {"", CPU_LIMIT_NONE},
+    {"\n", CPU_LIMIT_NONE},
+    {"50000\n", CPU_LIMIT_NONE},
+    {"50000 0\n", CPU_LIMIT_NONE},
+    {"0 50000\n", CPU_LIMIT_NONE},
+    {"-1 50000\n", CPU_LIMIT_NONE},
+    {"50000 -1\n", CPU_LIMIT_NONE},
+    {"half a CPU\n", CPU_LIMIT_NONE},
+};
+
+TEST_EACH(version_2, quotas)
+{
+    machine("21 1 8:1 / / rw - ext4 /dev/root rw\n" V2, "0::/system.slice/tcpechod.service\n");
+    put("/sys/fs/cgroup/system.slice/tcpechod.service/cpu.max", c->text);
+    ck_assert_uint_eq(cpu_limit(root), c->cpus);
+}
+
+static const struct {
+    const char *quota, *period;
+    unsigned cpus;
+} quotas_v1[] = {
+    {"50000\n", "100000\n", 1},           {"250000\n", "100000\n", 3},
+    {"-1\n", "100000\n", CPU_LIMIT_NONE}, {"many\n", "100000\n", CPU_LIMIT_NONE},
+    {"50000\n", "\n", CPU_LIMIT_NONE},    {"50000\n", "0\n", CPU_LIMIT_NONE},
+};
+
+TEST_EACH(version_1, quotas_v1)
 {
     machine(V1_SET V1_CPU,
             "4:memory:/other\n3:cpuset:/other\n2:cpu,cpuacct:/docker/abc\n1:name=systemd:/x\n0::/\n");
     quota_v1("", "-1\n", "100000\n");
     quota_v1("/docker", "-1\n", "100000\n");
-    quota_v1("/docker/abc", "50000\n", "100000\n");
-    ck_assert_uint_eq(cpu_limit(root), 1);
-    quota_v1("/docker/abc", "250000\n", "100000\n");
-    ck_assert_uint_eq(cpu_limit(root), 3);
-    quota_v1("/docker/abc", "-1\n", "100000\n");
-    ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
-    quota_v1("/docker/abc", "many\n", "100000\n");
-    ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
-    quota_v1("/docker/abc", "50000\n", "\n");
-    ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
-    quota_v1("/docker/abc", "50000\n", "0\n");
-    ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
+    quota_v1("/docker/abc", c->quota, c->period);
     put("/sys/fs/cgroup/cpuset/other/cpu.max", "100000 100000\n"); /* of no hierarchy that has quotas */
-    ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
+    ck_assert_uint_eq(cpu_limit(root), c->cpus);
 }
-END_TEST
 
-START_TEST(the_lowest_of_those_above_counts)
+TEST(the_lowest_of_those_above_counts)
 {
     machine(V2, "0::/a/b/c\n");
     put("/sys/fs/cgroup/a/b/c/cpu.max", "800000 100000\n");
@@ -137,9 +133,8 @@ START_TEST(the_lowest_of_those_above_counts)
     put("/sys/fs/cgroup/a/b/c/cpu.max", "max 100000\n");
     ck_assert_uint_eq(cpu_limit(root), 2);
 }
-END_TEST
 
-START_TEST(both_versions)
+TEST(both_versions)
 {
     machine("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n" V1_CPU
             "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
@@ -150,10 +145,9 @@ START_TEST(both_versions)
     put("/sys/fs/cgroup/unified/x/cpu.max", "200000 100000");
     ck_assert_uint_eq(cpu_limit(root), 2);
 }
-END_TEST
 
 /* As a container's runtime mounts the group alone, without a namespace. */
-START_TEST(mount_of_a_group)
+TEST(mount_of_a_group)
 {
     machine("9 8 0:30 /docker/abc /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n",
             "2:cpuacct,cpu:/docker/abc/d\n");
@@ -168,10 +162,9 @@ START_TEST(mount_of_a_group)
     put("/proc/self/cgroup", "2:cpu,cpuacct:/\n");
     ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
 }
-END_TEST
 
 /* cgroup_namespaces(7): the root of a mount that was made outside is above the namespace's. */
-START_TEST(namespaces)
+TEST(namespaces)
 {
     machine("9 8 0:30 /../.. /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n", "0::/\n");
     put("/sys/fs/cgroup/cpu.max", "300000 100000\n");
@@ -190,50 +183,51 @@ START_TEST(namespaces)
     put("/sys/fs/cgroup/..a/cpu.max", "200000 100000\n");
     ck_assert_uint_eq(cpu_limit(root), 2);
 }
-END_TEST
 
-START_TEST(escaped_paths)
+TEST(escaped_paths)
 {
     machine("9 8 0:30 /a\\040b /mnt/c\\011d\\134e ro - cgroup2 my\\040groups rw\n", "0::/a b/c\n");
     put("/mnt/c\td\\e/c/cpu.max", "200000 100000\n");
     ck_assert_uint_eq(cpu_limit(root), 2);
 }
-END_TEST
 
-START_TEST(nothing_to_be_seen)
+static const struct {
+    const char *mounts, *groups;
+} unseen[] = {
+    {"", "0::/a\n"},
+    {"\n", "0::/a\n"},
+    {" - ", "0::/a\n"},
+    {"9 8 0:30 - cgroup2 cgroup2 rw\n", "0::/a\n"},
+    {"9 8 0:30 / /sys/fs/cgroup ro cgroup2 cgroup2 rw\n", "0::/a\n"},
+    {"9 8 0:30 / /sys/fs/cgroup ro - cgroup2\n", "0::/a\n"},
+    {"9 8 0:30 / /sys/fs/cgroup ro - cgroup cgroup rw,cpuset\n", "0::/a\n"},
+    {"9 8 0:30 / /elsewhere ro - cgroup2 cgroup2 rw\n", "0::/a\n"},
+    {"9 8 0:30 / /sys/fs/cgroup ro - tmpfs tmpfs rw,cpu\n", "0::/a\n"},
+    {V2, ""},
+    {V2, "\n"},
+    {V2, "0"},
+    {V2, "0:"},
+    {V2, "0:x\n"},
+    {V2, "::\n"},
+    {V2, "1:cpu:/a\n"},
+    {V2, "0::b\n"},
+    {V2, "0::/b\n"},
+};
+
+TEST_EACH(nothing_to_be_seen, unseen)
 {
-    static const char *const mounts[] = {
-        "",
-        "\n",
-        " - ",
-        "9 8 0:30 - cgroup2 cgroup2 rw\n",
-        "9 8 0:30 / /sys/fs/cgroup ro cgroup2 cgroup2 rw\n",
-        "9 8 0:30 / /sys/fs/cgroup ro - cgroup2\n",
-        "9 8 0:30 / /sys/fs/cgroup ro - cgroup cgroup rw,cpuset\n",
-        "9 8 0:30 / /elsewhere ro - cgroup2 cgroup2 rw\n",
-        "9 8 0:30 / /sys/fs/cgroup ro - tmpfs tmpfs rw,cpu\n",
-    };
-    static const char *const groups[] = {"",     "\n",         "0",      "0:",     "0:x\n",
-                                         "::\n", "1:cpu:/a\n", "0::b\n", "0::/b\n"};
     ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE); /* no /proc */
     put("/sys/fs/cgroup/a/cpu.max", "100000 100000\n");
-    put("/proc/self/mountinfo", V2);
+    put("/proc/self/mountinfo", c->mounts);
     ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE); /* half of it */
-    for (size_t i = 0; i < COUNT_OF(mounts); i++) {
-        machine(mounts[i], "0::/a\n");
-        ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
-    }
-    for (size_t i = 0; i < COUNT_OF(groups); i++) {
-        machine(V2, groups[i]);
-        ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
-    }
+    put("/proc/self/cgroup", c->groups);
+    ck_assert_uint_eq(cpu_limit(root), CPU_LIMIT_NONE);
     machine(V2, "0::/a\n");
     ck_assert_uint_eq(cpu_limit(root), 1);
 }
-END_TEST
 
 /* As long as paths may be, and longer. */
-START_TEST(long_paths)
+TEST(long_paths)
 {
     char name[4096], groups[3 * sizeof name], mounts[3 * sizeof name];
     memset(name, 'x', sizeof name - 1);
@@ -249,9 +243,8 @@ START_TEST(long_paths)
         name[length] = 'x';
     }
 }
-END_TEST
 
-START_TEST(unreadable_files)
+TEST(unreadable_files)
 {
     unsigned before = open_descriptors();
     machine(V2, "0::/a\n");
@@ -265,16 +258,14 @@ START_TEST(unreadable_files)
     }
     ck_assert_uint_eq(cpu_limit(root), 2);
 }
-END_TEST
 
 /* Of this process, whatever it is: it is one. */
-START_TEST(the_real_one)
+TEST(the_real_one)
 {
     ck_assert_uint_ge(cpu_limit(""), 1);
 }
-END_TEST
 
-START_TEST(cpus_are_those_it_may_use)
+TEST(cpus_are_those_it_may_use)
 {
     cpu_set_t all, one;
     ck_assert_int_eq(sched_getaffinity(0, sizeof all, &all), 0);
@@ -291,24 +282,4 @@ START_TEST(cpus_are_those_it_may_use)
     cpus = cpu_count();
     fault_disarm();
     ck_assert_uint_eq(cpus, (unsigned)sysconf(_SC_NPROCESSORS_ONLN));
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("cpu_limit");
-    tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, version_2);
-    tcase_add_test(tests, version_1);
-    tcase_add_test(tests, the_lowest_of_those_above_counts);
-    tcase_add_test(tests, both_versions);
-    tcase_add_test(tests, mount_of_a_group);
-    tcase_add_test(tests, namespaces);
-    tcase_add_test(tests, escaped_paths);
-    tcase_add_test(tests, nothing_to_be_seen);
-    tcase_add_test(tests, long_paths);
-    tcase_add_test(tests, unreadable_files);
-    tcase_add_test(tests, the_real_one);
-    tcase_add_test(tests, cpus_are_those_it_may_use);
-    return run_case(tests);
 }

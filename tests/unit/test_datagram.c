@@ -60,7 +60,9 @@ static void receive_at_abstract_name(void)
 
 static void (*const receive[])(void) = {receive_at_path, receive_at_abstract_name};
 
-START_TEST(absent_receiver_makes_nobody_wait)
+FIXTURE(setup, teardown)
+
+TEST(absent_receiver_makes_nobody_wait)
 {
     snprintf(path, sizeof path, "%s/socket", directory);
     ck_assert(datagram_is_writable(path, -1));
@@ -73,22 +75,20 @@ START_TEST(absent_receiver_makes_nobody_wait)
     close(receiver); /* and its path stays */
     ck_assert(datagram_is_writable(path, -1));
 }
-END_TEST
 
-START_TEST(queue_with_room)
+TEST_EACH(queue_with_room, receive)
 {
-    receive[_i]();
+    (*c)();
     unsigned before = open_descriptors();
     ck_assert(datagram_is_writable(path, 0));
     ck_assert_int_eq(empty_queue(receiver), 0);
     ck_assert_uint_eq(open_descriptors(), before);
     close(receiver);
 }
-END_TEST
 
-START_TEST(full_queue)
+TEST_EACH(full_queue, receive)
 {
-    receive[_i]();
+    (*c)();
     fill_queue(&name, name_length);
     unsigned before = open_descriptors();
     ck_assert(!datagram_is_writable(path, 0));
@@ -101,7 +101,6 @@ START_TEST(full_queue)
     ck_assert(datagram_is_writable(path, 0));
     close(receiver);
 }
-END_TEST
 
 static void *read_later(void *argument)
 {
@@ -111,32 +110,32 @@ static void *read_later(void *argument)
     return NULL;
 }
 
-START_TEST(room_ends_the_wait)
+TEST_EACH(room_ends_the_wait, receive)
 {
     pthread_t reader;
-    receive[_i]();
+    (*c)();
     fill_queue(&name, name_length);
     ck_assert_int_eq(pthread_create(&reader, NULL, read_later, &receiver), 0);
     ck_assert(datagram_is_writable(path, PATIENCE_MSEC));
     pthread_join(reader, NULL);
     close(receiver);
 }
-END_TEST
 
-START_TEST(overlong_path)
+static const char first_bytes[] = {'/', '@'};
+
+TEST_EACH(overlong_path, first_bytes)
 {
     char longest[sizeof name.sun_path + 2] = "";
     for (size_t length = sizeof name.sun_path - 2; length < sizeof longest; length++) {
         memset(longest, 'x', length);
-        longest[0] = _i == 0 ? '/' : '@';
+        longest[0] = *c;
         longest[length] = '\0';
         ck_assert(datagram_is_writable(longest, -1));
     }
 }
-END_TEST
 
 /* What sends then finds out itself. */
-START_TEST(without_a_free_descriptor)
+TEST(without_a_free_descriptor)
 {
     receive_at_path();
     fill_queue(&name, name_length);
@@ -145,19 +144,4 @@ START_TEST(without_a_free_descriptor)
     ck_assert_uint_eq(fault_disarm(), 1);
     ck_assert(writable);
     close(receiver);
-}
-END_TEST
-
-int main(void)
-{
-    const int kinds = COUNT_OF(receive);
-    TCase *tests = tcase_create("datagram");
-    tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, absent_receiver_makes_nobody_wait);
-    tcase_add_loop_test(tests, queue_with_room, 0, kinds);
-    tcase_add_loop_test(tests, full_queue, 0, kinds);
-    tcase_add_loop_test(tests, room_ends_the_wait, 0, kinds);
-    tcase_add_loop_test(tests, overlong_path, 0, 2);
-    tcase_add_test(tests, without_a_free_descriptor);
-    return run_case(tests);
 }

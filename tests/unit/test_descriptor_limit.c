@@ -24,7 +24,7 @@ static void expect_raise(const char *rules, int wanted, uint64_t wanted_limit, r
     ck_assert_uint_eq(now.rlim_cur, in_force);
 }
 
-START_TEST(raised_where_that_is_allowed)
+TEST(raised_where_that_is_allowed)
 {
     set_limits(64, 200);
     expect_raise("setrlimit:EPERM", -EPERM, 64, 64);
@@ -32,20 +32,10 @@ START_TEST(raised_where_that_is_allowed)
     expect_raise("getrlimit:count", 0, 200, 200);
     expect_raise("setrlimit:EPERM", 0, 200, 200); /* nothing to raise any more */
 }
-END_TEST
 
-START_TEST(room_is_what_the_own_leave)
+TEST(room_is_what_the_own_leave)
 {
     ck_assert_uint_eq(descriptor_limit_room(40, 39), 1);
     ck_assert_uint_eq(descriptor_limit_room(39, 39), 0);
     ck_assert_uint_eq(descriptor_limit_room(0, 39), 0);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("descriptor_limit");
-    tcase_add_test(tests, raised_where_that_is_allowed);
-    tcase_add_test(tests, room_is_what_the_own_leave);
-    return run_case(tests);
 }

@@ -40,7 +40,7 @@ static size_t find(const char *word, const char *stream)
     return end_word_find(word, strlen(word), &line, (const uint8_t *)stream, strlen(stream));
 }
 
-START_TEST(whole_pieces)
+TEST(whole_pieces)
 {
     static const struct {
         const char *stream;
@@ -77,9 +77,8 @@ START_TEST(whole_pieces)
         ck_assert_msg(find("end", cases[i].stream) == cases[i].end, "%zu: %zu", i,
                       find("end", cases[i].stream));
 }
-END_TEST
 
-START_TEST(byte_by_byte)
+TEST(byte_by_byte)
 {
     static const char stream[] = "send\nthe end\nend\r\nend\n";
     uint16_t line = 0;
@@ -92,9 +91,8 @@ START_TEST(byte_by_byte)
     }
     ck_assert_uint_eq(ended, strlen("send\nthe end\nend\r\n"));
 }
-END_TEST
 
-START_TEST(state_is_of_the_line_under_way)
+TEST(state_is_of_the_line_under_way)
 {
     uint16_t line = 0;
     ck_assert_uint_eq(end_word_find("end", 3, &line, (const uint8_t *)"x\nen", 4), 0);
@@ -108,9 +106,8 @@ START_TEST(state_is_of_the_line_under_way)
     ck_assert_uint_eq(end_word_find("end", 3, &line, (const uint8_t *)"z", 1), 0);
     ck_assert_uint_eq(line, END_WORD_NO_MATCH);
 }
-END_TEST
 
-START_TEST(longest_word)
+TEST(longest_word)
 {
     char word[END_WORD_MAX + 1];
     uint8_t stream[END_WORD_MAX + 3];
@@ -122,19 +119,17 @@ START_TEST(longest_word)
         ck_assert_uint_eq(feed(word, END_WORD_MAX, stream, END_WORD_MAX + 2, &cut, 1), END_WORD_MAX + 2);
     ck_assert_uint_eq(feed(word, END_WORD_MAX - 1, stream, END_WORD_MAX + 2, NULL, 0), 0);
 }
-END_TEST
 
 /* Bytes over 127, NUL and a CR of its own are bytes like others. */
-START_TEST(any_bytes)
+TEST(any_bytes)
 {
     static const char word[] = {'\xff', '\0', '\r', '\xc3'};
     static const uint8_t stream[] = {0xff, 0, '\r', 0xc3, 'x', '\n', 0xff, 0, '\r', 0xc3, '\r', '\n'};
     for (size_t cut = 0; cut <= sizeof stream; cut++)
         ck_assert_uint_eq(feed(word, sizeof word, stream, sizeof stream, &cut, 1), sizeof stream);
 }
-END_TEST
 
-START_TEST(random_streams_at_every_split)
+TEST(random_streams_at_every_split)
 {
     static const char *const words[] = {"end", "e", "ee", "ene", "e\r", "\r"};
     static const char letters[] = "een\r\n\nd";
@@ -158,17 +153,4 @@ START_TEST(random_streams_at_every_split)
         ck_assert_uint_eq(wrong, 0);
     }
     ck_assert_uint_gt(found, 300); /* or the streams prove little */
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("end_word");
-    tcase_add_test(tests, whole_pieces);
-    tcase_add_test(tests, byte_by_byte);
-    tcase_add_test(tests, state_is_of_the_line_under_way);
-    tcase_add_test(tests, longest_word);
-    tcase_add_test(tests, any_bytes);
-    tcase_add_test(tests, random_streams_at_every_split);
-    return run_case(tests);
 }

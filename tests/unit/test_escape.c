@@ -26,41 +26,37 @@ static void expect_quoted(const char *text, const char *expected)
     free(out);
 }
 
-START_TEST(excerpt_keeps_printable_ascii)
+TEST(excerpt_keeps_printable_ascii)
 {
     expect_excerpt("Hello, world! ~", 15, 64, "Hello, world! ~");
     expect_excerpt("", 0, 64, "");
     expect_excerpt(NULL, 0, 0, "");
 }
-END_TEST
 
-START_TEST(excerpt_escapes_the_rest)
+TEST(excerpt_escapes_the_rest)
 {
     expect_excerpt("a\r\n\t\\\"b", 7, 64, "a\\r\\n\\t\\\\\\\"b");
     expect_excerpt("\0\x1b[2J\x7f", 6, 64, "\\x00\\x1b[2J\\x7f");
     expect_excerpt("\xc3\xa4\xff", 3, 64, "\\xc3\\xa4\\xff");
 }
-END_TEST
 
-START_TEST(excerpt_says_when_it_is_one)
+TEST(excerpt_says_when_it_is_one)
 {
     expect_excerpt("abcdef", 6, 6, "abcdef");
     expect_excerpt("abcdef", 6, 5, "abcde...");
     expect_excerpt("\xff\xff\xff", 3, 2, "\\xff\\xff...");
     expect_excerpt("abc", 3, 0, "...");
 }
-END_TEST
 
-START_TEST(quoted_reads_back)
+TEST(quoted_reads_back)
 {
     expect_quoted("", "\"\"");
     expect_quoted("hello\n", "\"hello\\n\"");
     expect_quoted("say \"hi\"\\", "\"say \\\"hi\\\"\\\\\"");
     expect_quoted("\x01\f\v\x1b[0m\x7f", "\"\\x01\\x0c\\x0b\\x1b[0m\\x7f\"");
 }
-END_TEST
 
-START_TEST(quoted_keeps_utf8)
+TEST(quoted_keeps_utf8)
 {
     expect_quoted("Grüße – 日本 🚀", "\"Grüße – 日本 🚀\"");
     /* The first and the last character of each length, and both sides of the surrogates. */
@@ -69,9 +65,8 @@ START_TEST(quoted_keeps_utf8)
                   "\"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\"");
     expect_quoted("\xf0\x90\x80\x80\xf4\x8f\xbf\xbf", "\"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\"");
 }
-END_TEST
 
-START_TEST(quoted_escapes_what_is_not_utf8)
+TEST(quoted_escapes_what_is_not_utf8)
 {
     static const struct {
         const char *text, *expected;
@@ -93,9 +88,8 @@ START_TEST(quoted_escapes_what_is_not_utf8)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_quoted(cases[i].text, cases[i].expected);
 }
-END_TEST
 
-START_TEST(controls)
+TEST(controls)
 {
     char out[16];
 
@@ -110,27 +104,11 @@ START_TEST(controls)
     ck_assert_uint_eq(escape_controls("a", out, 1), 0);
     ck_assert_str_eq(out, "");
 }
-END_TEST
 
-START_TEST(quoted_without_memory)
+TEST(quoted_without_memory)
 {
     fault_arm("malloc", ENOMEM, 1);
     char *out = escape_quoted("text");
     fault_disarm();
     ck_assert_ptr_null(out);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("escape");
-    tcase_add_test(tests, excerpt_keeps_printable_ascii);
-    tcase_add_test(tests, excerpt_escapes_the_rest);
-    tcase_add_test(tests, excerpt_says_when_it_is_one);
-    tcase_add_test(tests, quoted_reads_back);
-    tcase_add_test(tests, quoted_keeps_utf8);
-    tcase_add_test(tests, quoted_escapes_what_is_not_utf8);
-    tcase_add_test(tests, controls);
-    tcase_add_test(tests, quoted_without_memory);
-    return run_case(tests);
 }

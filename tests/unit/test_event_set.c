@@ -1,72 +1,40 @@
 #include "base/event_set.h"
 
-#include "common.h"
-#include "faults.h"
-
-#include <sys/eventfd.h>
-#include <unistd.h>
+#include "loop_fixture.h"
 
 #define COUNT 5
 
-static struct event_loop loop;
 static struct event_set set;
-
-/* A source that is always ready. */
-struct probe {
-    struct event_source source;
-    unsigned calls;
-    bool pauses;           /* the set, when it is called */
-    struct probe *removes; /* another, when it is called */
-};
-
 static struct probe probes[COUNT];
-
-static void on_ready(struct event_source *source, uint32_t events)
-{
-    struct probe *probe = CONTAINER_OF(source, struct probe, source);
-    ck_assert_uint_eq(events, EPOLLIN);
-    probe->calls++;
-    if (probe->pauses)
-        ck_assert_int_eq(event_set_poll(&set, false), 0);
-    if (probe->removes) {
-        event_set_remove(&set, &probe->removes->source);
-        close(probe->removes->source.fd);
-        probe->removes->source.fd = -1;
-        for (int i = 0; i < COUNT; i++)
-            probes[i].removes = NULL;
-    }
-}
 
 static void start(void)
 {
-    ck_assert_int_eq(event_loop_init(&loop, event_loop_quit), 0);
+    start_loop();
     ck_assert_int_eq(event_set_init(&set, &loop), 0);
     for (int i = 0; i < COUNT; i++) {
-        probes[i] =
-            (struct probe){.source = {.fd = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC), .ready = on_ready}};
-        ck_assert_int_ge(probes[i].source.fd, 0);
+        probe_open(&probes[i], 1);
         ck_assert_int_eq(event_set_add(&set, &probes[i].source), 0);
     }
 }
 
-static void stop(void)
+static void remove_probe(struct probe *probe)
 {
-    for (int i = 0; i < COUNT; i++) {
-        if (probes[i].source.fd < 0)
-            continue;
-        event_set_remove(&set, &probes[i].source);
-        close(probes[i].source.fd);
-    }
-    event_set_deinit(&set);
-    event_loop_deinit(&loop);
+    if (probe->source.fd < 0)
+        return;
+    event_set_remove(&set, &probe->source);
+    close(probe->source.fd);
+    probe->source.fd = -1;
 }
 
-/* One turn of the loop, with whatever is ready now. */
-static void turn(void)
+static void stop(void)
 {
-    event_loop_wake(&loop);
-    ck_assert_int_eq(event_loop_run(&loop), 0);
+    for (int i = 0; i < COUNT; i++)
+        remove_probe(&probes[i]);
+    event_set_deinit(&set);
+    stop_loop();
 }
+
+FIXTURE(start, stop)
 
 static unsigned all_calls(void)
 {
@@ -76,47 +44,53 @@ static unsigned all_calls(void)
     return sum;
 }
 
-START_TEST(every_ready_source_has_a_turn)
+TEST(every_ready_source_has_a_turn)
 {
-    start();
     for (unsigned turns = 1; turns <= 3; turns++) {
         turn();
-        for (int i = 0; i < COUNT; i++)
+        for (int i = 0; i < COUNT; i++) {
             ck_assert_uint_eq(probes[i].calls, turns);
+            ck_assert_uint_eq(probes[i].events, EPOLLIN);
+        }
     }
     uint64_t count;
     ck_assert_int_eq(read(probes[0].source.fd, &count, sizeof count), sizeof count);
     turn();
     ck_assert_uint_eq(probes[0].calls, 3);
     ck_assert_uint_eq(probes[1].calls, 4);
-    stop();
 }
-END_TEST
 
-START_TEST(pause_costs_one_call)
+TEST(pause_costs_one_call)
 {
-    start();
     fault_rules("epoll_ctl:count");
     int off = event_set_poll(&set, false), again = event_set_poll(&set, false);
     unsigned long calls = fault_disarm();
     ck_assert_int_eq(off, 0);
     ck_assert_int_eq(again, 0);
     ck_assert_uint_eq(calls, 1);
+    struct probe late;
+    probe_open(&late, 1);
+    ck_assert_int_eq(event_set_add(&set, &late.source), 0);
     turn();
-    ck_assert_uint_eq(all_calls(), 0);
+    ck_assert_uint_eq(all_calls() + late.calls, 0);
     ck_assert_int_eq(event_set_poll(&set, true), 0);
     turn();
     ck_assert_uint_eq(all_calls(), COUNT);
-    stop();
+    ck_assert_uint_eq(late.calls, 1);
+    remove_probe(&late);
 }
-END_TEST
+
+static void pause_set(struct probe *probe)
+{
+    (void)probe;
+    ck_assert_int_eq(event_set_poll(&set, false), 0);
+}
 
 /* Each call pauses the set: nobody is called twice before all have been. */
-START_TEST(pauses_are_fair)
+TEST(pauses_are_fair)
 {
-    start();
     for (int i = 0; i < COUNT; i++)
-        probes[i].pauses = true;
+        probes[i].also = pause_set;
     for (unsigned turns = 1; turns <= 3 * COUNT; turns++) {
         ck_assert_int_eq(event_set_poll(&set, true), 0);
         turn();
@@ -124,44 +98,29 @@ START_TEST(pauses_are_fair)
         for (int i = 0; i < COUNT; i++)
             ck_assert_uint_le(probes[i].calls, (turns + COUNT - 1) / COUNT);
     }
-    stop();
 }
-END_TEST
 
-START_TEST(removed_source_hears_nothing_more)
+/* Whoever is called first takes its neighbour out. */
+static void remove_next(struct probe *probe)
 {
-    start();
-    for (int i = 0; i < COUNT; i++) /* whoever is called first takes its neighbour out */
-        probes[i].removes = &probes[(i + 1) % COUNT];
+    remove_probe(&probes[(probe - probes + 1) % COUNT]);
+    for (int i = 0; i < COUNT; i++)
+        probes[i].also = NULL;
+}
+
+TEST(removed_source_hears_nothing_more)
+{
+    for (int i = 0; i < COUNT; i++)
+        probes[i].also = remove_next;
     turn();
     ck_assert_uint_eq(all_calls(), COUNT - 1);
     turn();
     ck_assert_uint_eq(all_calls(), 2 * (COUNT - 1));
-    stop();
 }
-END_TEST
 
-START_TEST(source_added_to_a_paused_set)
-{
-    start();
-    ck_assert_int_eq(event_set_poll(&set, false), 0);
-    struct probe late = {.source = {.fd = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC), .ready = on_ready}};
-    ck_assert_int_eq(event_set_add(&set, &late.source), 0);
-    turn();
-    ck_assert_uint_eq(late.calls, 0);
-    ck_assert_int_eq(event_set_poll(&set, true), 0);
-    turn();
-    ck_assert_uint_eq(late.calls, 1);
-    event_set_remove(&set, &late.source);
-    close(late.source.fd);
-    stop();
-}
-END_TEST
-
-START_TEST(errors)
+TEST(failing_calls)
 {
     struct event_set other;
-    start();
     fault_arm("epoll_create1", EMFILE, 1);
     int created = event_set_init(&other, &loop);
     fault_arm("epoll_ctl_add", ENOSPC, 1);
@@ -178,26 +137,9 @@ START_TEST(errors)
     turn(); /* polled as before */
     ck_assert_uint_eq(all_calls(), COUNT);
 
-    event_loop_wake(&loop);
-    fault_arm("epoll_wait", EINTR, 2); /* the first is the loop's */
-    int r = event_loop_run(&loop);
-    fault_disarm();
-    ck_assert_int_eq(r, 0);
+    unsigned long hits;
+    ck_assert_int_eq(turn_under("epoll_wait:EINTR:2", &hits), 0); /* the first is the loop's */
     ck_assert_uint_eq(all_calls(), COUNT);
     turn();
     ck_assert_uint_eq(all_calls(), 2 * COUNT);
-    stop();
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("event_set");
-    tcase_add_test(tests, every_ready_source_has_a_turn);
-    tcase_add_test(tests, pause_costs_one_call);
-    tcase_add_test(tests, pauses_are_fair);
-    tcase_add_test(tests, removed_source_hears_nothing_more);
-    tcase_add_test(tests, source_added_to_a_paused_set);
-    tcase_add_test(tests, errors);
-    return run_case(tests);
 }

@@ -1,20 +1,13 @@
 #include "daemon/hangup.h"
 
-#include "common.h"
-#include "faults.h"
+#include "loop_fixture.h"
 
 #include <signal.h>
 
 /* fd 2 is a terminal for the time of a test; a controlling one there is not. */
-static struct event_loop loop;
 static struct hangup hangup;
 static int saved_stderr, master;
 static unsigned gone;
-
-static void on_wake(struct event_loop *woken)
-{
-    event_loop_quit(woken);
-}
 
 static void on_gone(struct hangup *of)
 {
@@ -22,22 +15,17 @@ static void on_gone(struct hangup *of)
     gone++;
 }
 
-static void turn(void)
-{
-    event_loop_wake(&loop);
-    ck_assert_int_eq(event_loop_run(&loop), 0);
-}
-
 static void setup(void)
 {
     gone = 0;
+    signal(SIGHUP, SIG_DFL); /* the tests may run under nohup(1) */
     saved_stderr = dup(STDERR_FILENO);
     master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     ck_assert(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
     int line = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
     ck_assert_int_eq(dup2(line, STDERR_FILENO), STDERR_FILENO);
     close(line);
-    ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
+    start_loop();
     fault_arm("open", ENXIO, 0);
     hangup_find(&hangup);
     fault_disarm();
@@ -46,7 +34,7 @@ static void setup(void)
 static void teardown(void)
 {
     hangup_forget(&hangup);
-    event_loop_deinit(&loop);
+    stop_loop();
     dup2(saved_stderr, STDERR_FILENO);
     close(saved_stderr);
     close(master);
@@ -59,7 +47,9 @@ static void close_terminal(void)
     master = -1;
 }
 
-START_TEST(told_once)
+FIXTURE(setup, teardown)
+
+TEST(told_once)
 {
     ck_assert_int_eq(hangup_watch(&hangup, &loop, on_gone), 0);
     turn();
@@ -75,18 +65,16 @@ START_TEST(told_once)
     turn();
     ck_assert_uint_eq(gone, 1);
 }
-END_TEST
 
-START_TEST(gone_before_it_is_watched)
+TEST(gone_before_it_is_watched)
 {
     close_terminal();
     ck_assert(hangup_has_come(&hangup));
     ck_assert_int_eq(hangup_watch(&hangup, &loop, on_gone), 0);
     WAIT_FOR((turn(), gone == 1));
 }
-END_TEST
 
-START_TEST(forgotten)
+TEST(forgotten)
 {
     unsigned before = open_descriptors();
     ck_assert_int_eq(hangup_watch(&hangup, &loop, on_gone), 0);
@@ -98,7 +86,6 @@ START_TEST(forgotten)
     ck_assert_uint_eq(open_descriptors(), before - 1); /* the master */
     ck_assert_int_ge(fcntl(STDERR_FILENO, F_GETFD), 0);
 }
-END_TEST
 
 static void expect_none(void)
 {
@@ -113,23 +100,21 @@ static void expect_none(void)
 }
 
 /* nohup(1) */
-START_TEST(started_to_go_on)
+TEST(started_to_go_on)
 {
     signal(SIGHUP, SIG_IGN);
     expect_none();
 }
-END_TEST
 
-START_TEST(no_terminal)
+TEST(no_terminal)
 {
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     ck_assert_int_eq(dup2(null, STDERR_FILENO), STDERR_FILENO);
     close(null);
     expect_none();
 }
-END_TEST
 
-START_TEST(failed_watch_leaves_nothing)
+TEST(failed_watch_leaves_nothing)
 {
     hangup.sources[0].fd =
         open(ptsname(master), O_RDONLY | O_NOCTTY | O_CLOEXEC); /* as if it were the controlling one */
@@ -143,19 +128,4 @@ START_TEST(failed_watch_leaves_nothing)
     ck_assert_int_eq(hangup_watch(&hangup, &loop, on_gone), 0); /* each is free to be added */
     close_terminal();
     WAIT_FOR((turn(), gone == 2));
-}
-END_TEST
-
-int main(void)
-{
-    signal(SIGHUP, SIG_DFL); /* the tests may run under nohup(1) */
-    TCase *tests = tcase_create("hangup");
-    tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, told_once);
-    tcase_add_test(tests, gone_before_it_is_watched);
-    tcase_add_test(tests, forgotten);
-    tcase_add_test(tests, started_to_go_on);
-    tcase_add_test(tests, no_terminal);
-    tcase_add_test(tests, failed_watch_leaves_nothing);
-    return run_case(tests);
 }

@@ -1,15 +1,13 @@
 #include "daemon/listeners.h"
 
-#include "base/clock.h"
 #include "capture.h"
-#include "faults.h"
+#include "loop_fixture.h"
 #include "passed.h"
 #include "settings/problems.h"
 #include "settings/settings.h"
 
 #include <sys/stat.h>
 
-static struct event_loop loop;
 static struct capacity_signal capacity;
 static struct worker_pool pool;
 static struct admission admission;
@@ -18,14 +16,9 @@ static struct acceptor acceptor;
 static struct settings *settings;
 static const char *logged; /* by the last apply */
 
-static void on_wake(struct event_loop *woken)
-{
-    event_loop_quit(woken);
-}
-
 static void setup(void)
 {
-    ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
+    start_loop();
     capacity = (struct capacity_signal){.loop = &loop};
     ck_assert_int_eq(worker_pool_init(&pool, 1, 8, &capacity), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
@@ -45,7 +38,7 @@ static void teardown(void)
     event_set_deinit(&set);
     worker_pool_deinit(&pool);
     admission_deinit(&admission);
-    event_loop_deinit(&loop);
+    stop_loop();
 }
 
 /* Adds a row as --listen would; returns it until the next is added. */
@@ -54,7 +47,7 @@ static struct listener_settings *row(const char *spec)
     struct listener_settings made;
     struct problems problems = {0};
     ck_assert_msg(listener_settings_from_spec(spec, &problems, &made) == 0, "%s: %s", spec,
-                  problems.count ? problems.items[0].text : "");
+                  problems_first(&problems));
     ck_assert_int_eq(listener_settings_inherit(&made, settings), 0);
     ck_assert_int_eq(listener_settings_add(settings, &made), 0);
     return &settings->listeners[settings->listener_count - 1];
@@ -96,7 +89,9 @@ static bool was_logged(const char *part)
     return strstr(logged, part) != NULL;
 }
 
-START_TEST(opens_every_row)
+FIXTURE(setup, teardown)
+
+TEST(opens_every_row)
 {
     struct listener_settings *one = row("echo@127.0.0.1:0");
     free(one->end_word);
@@ -125,9 +120,8 @@ START_TEST(opens_every_row)
     ck_assert(was_logged(open_listener(0)->name)); /* with the port that the kernel picked */
     ck_assert(was_logged(open_listener(1)->name));
 }
-END_TEST
 
-START_TEST(rules_of_a_row)
+TEST(rules_of_a_row)
 {
     struct prefix *deny = malloc(sizeof *deny), *allow = malloc(2 * sizeof *allow);
     ck_assert_int_eq(prefix_parse("10.0.0.0/8", deny), 0);
@@ -153,9 +147,8 @@ START_TEST(rules_of_a_row)
     ck_assert_uint_eq(shared->scope, 0);
     ck_assert_uint_eq(shared->deny.count, 0);
 }
-END_TEST
 
-START_TEST(reload_keeps_opens_and_closes)
+TEST(reload_keeps_opens_and_closes)
 {
     row("echo@127.0.0.1:0");
     row("echo@127.0.0.2:0");
@@ -186,9 +179,8 @@ START_TEST(reload_keeps_opens_and_closes)
     ck_assert_int_eq(errno, ECONNREFUSED);
     close(fd);
 }
-END_TEST
 
-START_TEST(reload_to_an_overlapping_address)
+TEST(reload_to_an_overlapping_address)
 {
     uint16_t port = free_port();
     char spec[64];
@@ -205,7 +197,6 @@ START_TEST(reload_to_an_overlapping_address)
     close(fd);
     ck_assert_int_eq(get_socket_option(open_listener(0)->source.fd, SOL_SOCKET, SO_REUSEPORT), 0);
 }
-END_TEST
 
 static void expect_unchanged(const struct listener *listener, const struct service_config *config)
 {
@@ -216,7 +207,7 @@ static void expect_unchanged(const struct listener *listener, const struct servi
     close(connect_to(port_of(listener->source.fd)));
 }
 
-START_TEST(failure_changes_nothing)
+TEST(failure_changes_nothing)
 {
     int occupied = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in name = loopback(0);
@@ -242,43 +233,39 @@ START_TEST(failure_changes_nothing)
     expect_unchanged(listener, config);
     close(occupied);
 }
-END_TEST
 
-START_TEST(every_failing_call_changes_nothing)
+static const char *const calls[] = {"calloc", "malloc", "strdup", "epoll_ctl_add", "socket", "listen"};
+
+/* What fails while what stays is brought up to date is reported, and the rest goes on. */
+TEST_EACH(every_failing_call_changes_nothing, calls)
 {
-    static const char *const calls[] = {"calloc", "malloc", "strdup", "epoll_ctl_add", "socket", "listen"};
-    unsigned failed = 0;
-
-    for (size_t i = 0; i < COUNT_OF(calls); i++) {
+    char rules[64];
+    unsigned nth = 0;
+    int r;
+    row("echo@127.0.0.1:0");
+    ck_assert_int_eq(apply(), 0);
+    const struct listener *listener = open_listener(0);
+    const struct service_config *config = listener->config;
+    do {
         forget_rows();
-        row("echo@127.0.0.1:0");
-        ck_assert_int_eq(apply(), 0);
-        const struct listener *listener = open_listener(0);
-        const struct service_config *config = listener->config;
-        for (unsigned nth = 1;; nth++) {
-            char rules[64];
-            forget_rows();
-            struct listener_settings *kept = row("upper@127.0.0.1:0");
-            kept->deny = (struct prefix_list){calloc(1, sizeof(struct prefix)), 1};
-            kept = row("echo@127.0.0.5:0");
-            kept->allow = (struct prefix_list){calloc(1, sizeof(struct prefix)), 1};
-            row("time@127.0.0.6:0");
-            unsigned before = open_descriptors();
-            /* What fails while what stays is brought up to date is reported, and the rest goes on. */
-            snprintf(rules, sizeof rules, "%s:ENOMEM:%u", calls[i], nth);
-            if (apply_under(rules) == 0)
-                break;
-            failed++;
+        struct listener_settings *kept = row("upper@127.0.0.1:0");
+        kept->deny = (struct prefix_list){calloc(1, sizeof(struct prefix)), 1};
+        kept = row("echo@127.0.0.5:0");
+        kept->allow = (struct prefix_list){calloc(1, sizeof(struct prefix)), 1};
+        row("time@127.0.0.6:0");
+        unsigned before = open_descriptors();
+        snprintf(rules, sizeof rules, "%s:ENOMEM:%u", *c, ++nth);
+        r = apply_under(rules);
+        if (r < 0) {
             ck_assert_uint_eq(open_descriptors(), before);
             expect_unchanged(listener, config);
             ck_assert(was_logged(strerror(ENOMEM)));
         }
-    }
-    ck_assert_uint_ge(failed, 8);
+    } while (r < 0);
+    ck_assert_uint_ge(nth, 2);
 }
-END_TEST
 
-START_TEST(host_without_ipv6)
+TEST(host_without_ipv6)
 {
     row("echo@127.0.0.1:0");
     row("echo@[::1]:0");
@@ -296,9 +283,8 @@ START_TEST(host_without_ipv6)
     row("echo@127.0.0.1:0");
     ck_assert_int_eq(apply_under("socket_inet6:EAFNOSUPPORT"), -EAFNOSUPPORT);
 }
-END_TEST
 
-START_TEST(path_that_stays_gets_its_new_mode)
+TEST(path_that_stays_gets_its_new_mode)
 {
     char directory[] = "/tmp/tcpechod-unit-XXXXXX", spec[96];
     const char *path = spec + strlen("echo@");
@@ -319,7 +305,6 @@ START_TEST(path_that_stays_gets_its_new_mode)
     acceptor_stop(&acceptor);
     ck_assert_int_eq(rmdir(directory), 0);
 }
-END_TEST
 
 /* Sockets of the service manager, in their order, and the daemon's part of them. */
 static int managers[4];
@@ -360,7 +345,7 @@ static void expect_logged(const char *format, uint16_t port)
     expect_in(logged, text);
 }
 
-START_TEST(passed_sockets_serve_their_rows)
+TEST(passed_sockets_serve_their_rows)
 {
     managers[0] = passed_ip("127.0.0.1", 0, false);
     managers[1] = passed_ip("127.0.0.1", 0, false);
@@ -406,9 +391,8 @@ START_TEST(passed_sockets_serve_their_rows)
     close(managers[0]);
     close(managers[1]);
 }
-END_TEST
 
-START_TEST(passed_sockets_without_rows_are_all_named)
+TEST(passed_sockets_without_rows_are_all_named)
 {
     managers[0] = passed_ip("127.0.0.1", 0, false);
     managers[1] = passed_ip("127.0.0.1", 0, false);
@@ -432,10 +416,9 @@ START_TEST(passed_sockets_without_rows_are_all_named)
     for (int i = 0; i < 4; i++)
         close(managers[i]);
 }
-END_TEST
 
 /* Not that another process has the port. */
-START_TEST(overlap_with_a_passed_socket)
+TEST(overlap_with_a_passed_socket)
 {
     managers[0] = passed_ip("127.0.0.1", 0, false);
     uint16_t port = port_of(managers[0]);
@@ -447,86 +430,51 @@ START_TEST(overlap_with_a_passed_socket)
     ck_assert(!was_logged("another process"));
     close(managers[0]);
 }
-END_TEST
 
-START_TEST(passed_wildcard_without_ipv6)
+static const char *const wildcards[] = {"echo@*:%u", "echo@0.0.0.0:%u"};
+
+TEST_EACH(passed_wildcard_without_ipv6, wildcards)
 {
     managers[0] = passed_ip("0.0.0.0", 0, false);
-    for (int named = 0; named < 2; named++) {
-        uint16_t port = port_of(managers[0]);
-        forget_rows();
-        pass(1);
-        row_at(named ? "echo@0.0.0.0:%u" : "echo@*:%u", port);
-        ck_assert_int_eq(start_under("access:ENOENT"), 0);
-        ck_assert(was_logged("this host has no IPv6") == !named);
-        expect_logged("listening: echo on 0.0.0.0:%u, passed", port);
-        acceptor_stop(&acceptor);
-    }
-    close(managers[0]);
+    uint16_t port = port_of(managers[0]);
+    pass(1);
+    row_at(*c, port);
+    ck_assert_int_eq(start_under("access:ENOENT"), 0);
+    ck_assert(was_logged("this host has no IPv6") == (strchr(*c, '*') != NULL));
+    expect_logged("listening: echo on 0.0.0.0:%u, passed", port);
 }
-END_TEST
+
+static const char *const specs[] = {"echo@127.0.0.1:0", "echo@[::1]:0", "echo@*:0"};
 
 /* What no socket was passed for is never left out. */
-START_TEST(no_ip_socket_at_all)
+TEST_EACH(no_ip_socket_at_all, specs)
 {
-    static const char *const specs[] = {"echo@127.0.0.1:0", "echo@[::1]:0", "echo@*:0"};
-    for (size_t i = 0; i < COUNT_OF(specs); i++) {
-        managers[0] = passed_ip("127.0.0.1", 0, false);
-        forget_rows();
-        pass(1);
-        row_at("echo@127.0.0.1:%u", port_of(managers[0]));
-        row(specs[i]);
-        ck_assert_int_eq(start_under("socket_inet:EAFNOSUPPORT,socket_inet6:EAFNOSUPPORT"), -EPFNOSUPPORT);
-        ck_assert(was_logged("RestrictAddressFamilies="));
-        ck_assert(!was_logged("IPv6"));
-        ck_assert_uint_eq(acceptor.listener_count, 0);
-        close(managers[0]);
-    }
+    managers[0] = passed_ip("127.0.0.1", 0, false);
+    pass(1);
+    row_at("echo@127.0.0.1:%u", port_of(managers[0]));
+    row(*c);
+    ck_assert_int_eq(start_under("socket_inet:EAFNOSUPPORT,socket_inet6:EAFNOSUPPORT"), -EPFNOSUPPORT);
+    ck_assert(was_logged("RestrictAddressFamilies="));
+    ck_assert(!was_logged("IPv6"));
+    ck_assert_uint_eq(acceptor.listener_count, 0);
 }
-END_TEST
 
-START_TEST(failing_calls_of_a_start_leave_nothing)
+static const char *const start_rules[] = {
+    "setsockopt:ENOMEM:1", "listen:EADDRINUSE:1", "epoll_ctl_add:ENOSPC:2", "calloc:ENOMEM:1",
+    "calloc:ENOMEM:2",     "malloc:ENOMEM:1",     "getsockname:ENOBUFS:1"};
+
+TEST_EACH(failing_calls_of_a_start_leave_nothing, start_rules)
 {
-    static const char *const rules[] = {
-        "setsockopt:ENOMEM:1", "listen:EADDRINUSE:1", "epoll_ctl_add:ENOSPC:2", "calloc:ENOMEM:1",
-        "calloc:ENOMEM:2",     "malloc:ENOMEM:1",     "getsockname:ENOBUFS:1"};
     managers[0] = passed_ip("127.0.0.1", 0, false);
     uint16_t port = port_of(managers[0]);
     unsigned before = open_descriptors();
-    for (size_t i = 0; i < COUNT_OF(rules); i++) {
-        forget_rows();
-        pass(1);
-        row_at("echo@127.0.0.1:%u", port);
-        row("echo@127.0.0.7:0");
-        ck_assert_msg(start_under(rules[i]) < 0, "%s", rules[i]);
-        ck_assert(was_logged("error: "));
-        ck_assert_uint_eq(acceptor.listener_count, 0);
-        ck_assert_uint_eq(open_descriptors(), before);
-        int client = connect_to(port);
-        expect_in_backlog(managers[0], client);
-        close(client);
-    }
-    close(managers[0]);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("listeners");
-    tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, opens_every_row);
-    tcase_add_test(tests, rules_of_a_row);
-    tcase_add_test(tests, reload_keeps_opens_and_closes);
-    tcase_add_test(tests, reload_to_an_overlapping_address);
-    tcase_add_test(tests, failure_changes_nothing);
-    tcase_add_test(tests, every_failing_call_changes_nothing);
-    tcase_add_test(tests, host_without_ipv6);
-    tcase_add_test(tests, path_that_stays_gets_its_new_mode);
-    tcase_add_test(tests, passed_sockets_serve_their_rows);
-    tcase_add_test(tests, passed_sockets_without_rows_are_all_named);
-    tcase_add_test(tests, overlap_with_a_passed_socket);
-    tcase_add_test(tests, passed_wildcard_without_ipv6);
-    tcase_add_test(tests, no_ip_socket_at_all);
-    tcase_add_test(tests, failing_calls_of_a_start_leave_nothing);
-    return run_case(tests);
+    pass(1);
+    row_at("echo@127.0.0.1:%u", port);
+    row("echo@127.0.0.7:0");
+    ck_assert_int_lt(start_under(*c), 0);
+    ck_assert(was_logged("error: "));
+    ck_assert_uint_eq(acceptor.listener_count, 0);
+    ck_assert_uint_eq(open_descriptors(), before);
+    int client = connect_to(port);
+    expect_in_backlog(managers[0], client);
 }

@@ -3,9 +3,12 @@
 #include "log_fixture.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
-START_TEST(levels)
+FIXTURE(setup, teardown)
+
+TEST(levels)
 {
     static const char *const names[] = {"error", "warning", "notice", "info", "debug"};
     for (int i = 0; i < 5; i++) {
@@ -30,9 +33,8 @@ START_TEST(levels)
     ck_assert_uint_eq(lines_with("shown"), 1);
     ck_assert_uint_eq(lines_with("hidden"), 0);
 }
-END_TEST
 
-START_TEST(order_is_kept)
+TEST(order_is_kept)
 {
     ck_assert_int_eq(log_start(), 0);
     ck_assert_int_eq(log_start(), -EBUSY);
@@ -52,7 +54,6 @@ START_TEST(order_is_kept)
     }
     ck_assert_uint_eq(lost(), 0);
 }
-END_TEST
 
 static void *shout(void *number)
 {
@@ -61,14 +62,14 @@ static void *shout(void *number)
     return NULL;
 }
 
-START_TEST(any_thread_may_log)
+TEST(any_thread_may_log)
 {
     pthread_t threads[4];
     int numbers[4];
 
     ck_assert_int_eq(fcntl(STDERR_FILENO, F_SETPIPE_SZ, 1 << 20), 1 << 20);
     configure(LOG_LEVEL_INFO, 100);
-    await_new_second();
+    begin_second();
     ck_assert_int_eq(log_start(), 0);
     for (int i = 0; i < 4; i++) {
         numbers[i] = i;
@@ -86,9 +87,8 @@ START_TEST(any_thread_may_log)
     ck_assert_uint_ge(held, 1);
     ck_assert_uint_eq(lost(), 0);
 }
-END_TEST
 
-START_TEST(full_pipe_loses_and_counts)
+TEST(full_pipe_loses_and_counts)
 {
     fill_pipe();
     ck_assert_int_eq(log_start(), 0);
@@ -110,9 +110,8 @@ START_TEST(full_pipe_loses_and_counts)
     ck_assert_uint_eq(lines_with("lost"), 1);
     ck_assert_uint_eq(lost(), dropped);
 }
-END_TEST
 
-START_TEST(loss_is_told_in_its_place)
+TEST(loss_is_told_in_its_place)
 {
     fill_pipe();
     ck_assert_int_eq(log_start(), 0);
@@ -129,9 +128,8 @@ START_TEST(loss_is_told_in_its_place)
     ck_assert(notice < strstr(text, "late"));
     ck_assert_ptr_null(strstr(notice, "early"));
 }
-END_TEST
 
-START_TEST(frozen_reader_does_not_hold_up_a_stop)
+TEST(frozen_reader_does_not_hold_up_a_stop)
 {
     fill_pipe();
     ck_assert_int_eq(log_start(), 0);
@@ -154,9 +152,8 @@ START_TEST(frozen_reader_does_not_hold_up_a_stop)
     ck_assert_ptr_nonnull(strstr(text, "11 messages were lost"));
     ck_assert_ptr_nonnull(strstr(text, "error: but this"));
 }
-END_TEST
 
-START_TEST(rate_bounds_clients)
+TEST(rate_bounds_clients)
 {
     configure(LOG_LEVEL_INFO, 5);
     for (int i = 0; i < 7; i++)
@@ -164,7 +161,7 @@ START_TEST(rate_bounds_clients)
     ck_assert_uint_eq(lines_with("unbounded"), 7);
 
     ck_assert_int_eq(log_start(), 0);
-    await_new_second();
+    begin_second();
     for (int i = 0; i < 20; i++) {
         log_event(&clients, LOG_LEVEL_INFO, NULL, 0, "client %d.", i);
         log_event(&own, LOG_LEVEL_INFO, NULL, 0, "own %d.", i);
@@ -174,7 +171,7 @@ START_TEST(rate_bounds_clients)
     ck_assert_uint_eq(lines_with("own"), 20);
 
     /* What is held back when the rate changes, or at the stop, is not forgotten. */
-    await_new_second();
+    begin_second();
     for (int i = 0; i < 6; i++)
         log_event(&clients, LOG_LEVEL_INFO, NULL, 0, "again");
     configure(LOG_LEVEL_INFO, 2);
@@ -185,13 +182,12 @@ START_TEST(rate_bounds_clients)
     ck_assert_ptr_nonnull(strstr(output(), "messages held back by log.rate = 2 a second\n"));
     ck_assert_uint_eq(lost(), 0);
 }
-END_TEST
 
-START_TEST(held_back_notice_can_be_lost)
+TEST(held_back_notice_can_be_lost)
 {
     configure(LOG_LEVEL_INFO, 1);
     ck_assert_int_eq(log_start(), 0);
-    await_new_second();
+    begin_second();
     log_event(&clients, LOG_LEVEL_INFO, NULL, 0, "first");
     wait_for("first");
     fd_close(&reader);
@@ -200,9 +196,8 @@ START_TEST(held_back_notice_can_be_lost)
     log_stop(USEC_PER_SEC);
     ck_assert_uint_eq(lost(), 1);
 }
-END_TEST
 
-START_TEST(start_can_fail)
+TEST(start_can_fail)
 {
     fault_arm("pthread_create", EAGAIN, 1);
     int r = log_start();
@@ -219,9 +214,8 @@ START_TEST(start_can_fail)
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "still here");
     ck_assert_uint_eq(lines_with("still here"), 1);
 }
-END_TEST
 
-START_TEST(writer_takes_no_signal)
+TEST(writer_takes_no_signal)
 {
     sigset_t set, former;
     sigemptyset(&set);
@@ -235,7 +229,12 @@ START_TEST(writer_takes_no_signal)
     ck_assert_int_eq(sigtimedwait(&set, NULL, &(struct timespec){0}), SIGUSR1);
     ck_assert_int_eq(pthread_sigmask(SIG_SETMASK, &former, NULL), 0);
 }
-END_TEST
+
+static bool is_alone(void)
+{
+    struct stat tasks;
+    return stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink == 2 + 1; /* a directory for each thread */
+}
 
 /* In a process of its own: a writer left behind stays. Returns the exit status, the number of the check that
  * failed. */
@@ -257,11 +256,12 @@ static int leave_writer_behind(void)
     if (log_start() != -EBUSY)
         return 4;
     fault_disarm(); /* the disk is back: the thread goes its way */
-    usleep(100000);
-    return 0;
+    for (int i = 0; i < PATIENCE_MSEC && !is_alone(); i++)
+        nap();
+    return is_alone() ? 0 : 5;
 }
 
-START_TEST(uninterruptible_writer_is_left_behind)
+TEST(uninterruptible_writer_is_left_behind)
 {
     int status;
     fflush(NULL);
@@ -270,23 +270,4 @@ START_TEST(uninterruptible_writer_is_left_behind)
         exit(leave_writer_behind());
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", (unsigned)status);
-}
-END_TEST
-
-int main(void)
-{
-    const TTest *const tests[] = {
-        levels,
-        order_is_kept,
-        any_thread_may_log,
-        full_pipe_loses_and_counts,
-        loss_is_told_in_its_place,
-        frozen_reader_does_not_hold_up_a_stop,
-        rate_bounds_clients,
-        held_back_notice_can_be_lost,
-        start_can_fail,
-        writer_takes_no_signal,
-        uninterruptible_writer_is_left_behind,
-    };
-    return run_tests("log", setup, teardown, tests, sizeof tests / sizeof *tests);
 }

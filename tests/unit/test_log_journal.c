@@ -46,18 +46,13 @@ static void journal_teardown(void)
     unlink(SOCKET_PATH);
 }
 
-/* The next message, within five seconds. */
-static bool receive(void)
+/* The next message. */
+static void receive(void)
 {
-    for (int i = 0; i < 5000; i++) {
-        ssize_t n = recv(journald, datagram, sizeof datagram, 0);
-        if (n > 0) {
-            datagram_length = (size_t)n;
-            return true;
-        }
-        usleep(1000);
-    }
-    return false;
+    ck_assert(becomes_readable(journald));
+    ssize_t n = recv(journald, datagram, sizeof datagram, 0);
+    ck_assert_int_gt(n, 0);
+    datagram_length = (size_t)n;
 }
 
 /* A field of the message received, as systemd's native protocol has it: "NAME=value" LF, or NAME LF and eight
@@ -89,13 +84,15 @@ static const char *field(const char *name)
     return NULL;
 }
 
-START_TEST(fields_arrive)
+FIXTURE(journal_setup, journal_teardown)
+
+TEST(fields_arrive)
 {
     const struct log_field fields[] = {LOG_TEXT("TCPECHOD_CLIENT", "[2001:db8::1]:4711"),
                                        LOG_NUMBER("TCPECHOD_BYTES_IN", UINT64_MAX)};
     ck_assert_int_eq(log_start(), 0);
     log_event(&own, LOG_LEVEL_WARNING, fields, 2, "two\n%s", "lines");
-    ck_assert(receive());
+    receive();
     ck_assert_str_eq(field("MESSAGE"), "two\nlines");
     ck_assert_str_eq(field("PRIORITY"), "4");
     ck_assert_str_eq(field("MESSAGE_ID"), own.message_id);
@@ -105,15 +102,14 @@ START_TEST(fields_arrive)
     ck_assert_ptr_null(field("CODE_FILE"));
 
     log_event(NULL, LOG_LEVEL_ERROR, NULL, 0, "no kind");
-    ck_assert(receive());
+    receive();
     ck_assert_ptr_null(field("MESSAGE_ID"));
     log_stop(USEC_PER_SEC);
     ck_assert_uint_eq(lost(), 0);
     ck_assert_str_eq(output(), "");
 }
-END_TEST
 
-START_TEST(fields_that_do_not_fit_are_left_out)
+TEST(fields_that_do_not_fit_are_left_out)
 {
     char big[LOG_DATA_SIZE];
     struct log_field fields[LOG_FIELDS_MAX + 1];
@@ -124,14 +120,13 @@ START_TEST(fields_that_do_not_fit_are_left_out)
         fields[i] = LOG_NUMBER("LAST", i);
     fields[0] = LOG_TEXT("BIG", big);
     log_event(&own, LOG_LEVEL_INFO, fields, LOG_FIELDS_MAX + 1, "%s", big);
-    ck_assert(receive());
+    receive();
     ck_assert_uint_eq(strlen(field("MESSAGE")), LOG_MESSAGE_MAX);
     ck_assert_ptr_null(field("BIG"));
     ck_assert_str_eq(field("LAST"), "1");
     ck_assert_ptr_nonnull(memmem(datagram, datagram_length, "LAST=15\n", 8));
     ck_assert_ptr_null(memmem(datagram, datagram_length, "LAST=16\n", 8));
 }
-END_TEST
 
 /* What systemd says of a service whose stderr is journald's. */
 static void stderr_becomes_the_stream(void)
@@ -144,7 +139,7 @@ static void stderr_becomes_the_stream(void)
     setenv("JOURNAL_STREAM", stream, 1);
 }
 
-START_TEST(auto_follows_the_journal_stream)
+TEST(auto_follows_the_journal_stream)
 {
     const struct log_settings automatic = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
 
@@ -155,23 +150,22 @@ START_TEST(auto_follows_the_journal_stream)
     stderr_becomes_the_stream();
     log_configure(&automatic);
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to the journal");
-    ck_assert(receive());
+    receive();
     ck_assert_str_eq(field("MESSAGE"), "to the journal");
     ck_assert_ptr_null(strstr(output(), "journal"));
     unsetenv("JOURNAL_STREAM");
 }
-END_TEST
 
-START_TEST(held_back_and_lost_have_their_fields)
+TEST(held_back_and_lost_have_their_fields)
 {
     to_journal(LOG_LEVEL_ERROR, 1); /* whatever the level */
     ck_assert_int_eq(log_start(), 0);
-    await_new_second();
+    begin_second();
     for (int i = 0; i < 3; i++)
         log_event(&clients, LOG_LEVEL_ERROR, NULL, 0, "client");
-    ck_assert(receive());
+    receive();
     ck_assert_str_eq(field("MESSAGE_ID"), clients.message_id);
-    ck_assert(receive());
+    receive();
     ck_assert_str_eq(field("MESSAGE_ID"), LOG_HELD_BACK_MESSAGE_ID);
     ck_assert_str_eq(field("TCPECHOD_HELD_BACK"), "2");
     ck_assert_str_eq(field("PRIORITY"), "5");
@@ -179,20 +173,18 @@ START_TEST(held_back_and_lost_have_their_fields)
     fault_rules("sd_journal_sendv:EIO,write:EIO"); /* neither journald nor stderr takes any, then they do */
     for (int i = 0; i < 2; i++)
         log_event(&own, LOG_LEVEL_ERROR, NULL, 0, "nobody");
-    while (lost() < 2)
-        usleep(1000);
+    WAIT_FOR(lost() == 2);
     fault_disarm();
     log_event(&own, LOG_LEVEL_ERROR, NULL, 0, "afterwards");
-    ck_assert(receive());
+    receive();
     ck_assert_str_eq(field("MESSAGE_ID"), LOG_LOST_MESSAGE_ID);
     ck_assert_str_eq(field("TCPECHOD_LOST"), "2");
     ck_assert_str_eq(field("PRIORITY"), "4");
-    ck_assert(receive());
+    receive();
     ck_assert_str_eq(field("MESSAGE"), "afterwards");
     log_stop(USEC_PER_SEC);
     ck_assert_uint_eq(lost(), 2);
 }
-END_TEST
 
 /* Without a journald messages go to stderr, and it says so once. */
 static void expect_diverted(const char *why)
@@ -203,9 +195,7 @@ static void expect_diverted(const char *why)
     ck_assert_int_eq(log_start(), 0);
     for (int i = 0; i < 5; i++)
         log_event(&own, LOG_LEVEL_INFO, NULL, 0, "queued");
-    for (int i = 0; i < 20000 && lines_with("queued") < 5; i++)
-        usleep(1000);
-    ck_assert_uint_eq(lines_with("queued"), 5);
+    WAIT_FOR(lines_with("queued") == 5);
     ck_assert_uint_eq(lines_with(" info: directly"), 1);
     ck_assert_uint_eq(lines_with(" warning: the journal takes no messages (" SOCKET_PATH ": "), 1);
     ck_assert_uint_eq(lines_with(why), 1);
@@ -215,13 +205,13 @@ static void expect_diverted(const char *why)
     ck_assert(!log_shows_on_stderr());
     for (int i = 0; i < 2; i++)
         log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to the journal");
-    ck_assert(receive());
+    receive();
     ck_assert_str_eq(field("MESSAGE"),
                      "6 messages went to standard error because the journal did not take them");
     ck_assert_str_eq(field("TCPECHOD_DIVERTED"), "6");
     ck_assert_str_eq(field("PRIORITY"), "5");
     for (int i = 0; i < 2; i++) {
-        ck_assert(receive());
+        receive();
         ck_assert_str_eq(field("MESSAGE"), "to the journal");
     }
     log_stop(USEC_PER_SEC);
@@ -229,15 +219,14 @@ static void expect_diverted(const char *why)
     ck_assert_uint_eq(lost(), 0);
 }
 
-START_TEST(absent)
+TEST(absent)
 {
     unlink(SOCKET_PATH);
     expect_diverted("No such file or directory");
 }
-END_TEST
 
 /* Neither it nor a stderr that takes messages. */
-START_TEST(absent_and_no_stderr)
+TEST(absent_and_no_stderr)
 {
     unlink(SOCKET_PATH);
     fd_close(&reader);
@@ -248,10 +237,9 @@ START_TEST(absent_and_no_stderr)
     log_stop(USEC_PER_SEC);
     ck_assert_uint_eq(lost(), 6);
 }
-END_TEST
 
 /* A service in a root directory of its own has journald's stream, and not its socket. */
-START_TEST(absent_behind_the_stream)
+TEST(absent_behind_the_stream)
 {
     const struct log_settings automatic = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
 
@@ -267,26 +255,24 @@ START_TEST(absent_behind_the_stream)
     fd_close(&journald); /* it is there again, and gets the next one */
     journald_begins();
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to the journal");
-    ck_assert(receive());
+    receive();
     ck_assert_str_eq(field("MESSAGE"), "to the journal");
     log_stop(USEC_PER_SEC);
     ck_assert_ptr_null(strstr(output(), "to the journal"));
     ck_assert_uint_eq(lost(), 0);
     unsetenv("JOURNAL_STREAM");
 }
-END_TEST
 
-START_TEST(nobody_listens)
+TEST(nobody_listens)
 {
     fd_close(&journald); /* and its name stays */
     expect_diverted("Connection refused");
 }
-END_TEST
 
 /* More than the socket's own queue (net.unix.max_dgram_qlen) and the ring together hold. */
 #define FLOOD 3000
 
-START_TEST(frozen)
+TEST(frozen)
 {
     ck_assert_int_eq(log_start(), 0);
     uint64_t start = clock_monotonic_usec();
@@ -308,12 +294,11 @@ START_TEST(frozen)
         received++;
     ck_assert_uint_eq(received + lost(), FLOOD + 1);
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "thawed");
-    ck_assert(receive());
+    receive();
     ck_assert_uint_eq((uint64_t)atoll(field("TCPECHOD_LOST")), lost());
 }
-END_TEST
 
-START_TEST(frozen_before_the_start)
+TEST(frozen_before_the_start)
 {
     uint64_t start = clock_monotonic_usec();
     for (int i = 0; i < FLOOD; i++)
@@ -322,17 +307,15 @@ START_TEST(frozen_before_the_start)
     ck_assert_uint_lt(since(start), 2 * USEC_PER_SEC); /* one second for all of them */
     ck_assert_uint_ge(lost(), 1);
 }
-END_TEST
 
-START_TEST(interrupted)
+TEST(interrupted)
 {
     fault_rules("sd_journal_sendv:EINTR:1-2");
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "at the third try");
     ck_assert_uint_eq(fault_disarm(), 2);
-    ck_assert(receive());
+    receive();
     ck_assert_uint_eq(lost(), 0);
 }
-END_TEST
 
 static int write_file(const char *path, const char *content)
 {
@@ -376,23 +359,10 @@ static int enter_namespace(void)
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        fields_arrive,
-        fields_that_do_not_fit_are_left_out,
-        auto_follows_the_journal_stream,
-        held_back_and_lost_have_their_fields,
-        absent,
-        absent_and_no_stderr,
-        absent_behind_the_stream,
-        nobody_listens,
-        frozen,
-        frozen_before_the_start,
-        interrupted,
-    };
     int r = enter_namespace();
     if (r < 0) {
         printf("1..0 # SKIP no mount namespace to play journald in: %s\n", strerror(-r));
         return EXIT_SUCCESS;
     }
-    return run_tests("log_journal", journal_setup, journal_teardown, tests, sizeof tests / sizeof *tests);
+    return unit_run();
 }

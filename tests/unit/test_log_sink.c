@@ -4,7 +4,9 @@
 
 #include <sys/stat.h>
 
-START_TEST(direct_line)
+FIXTURE(setup, teardown)
+
+TEST(direct_line)
 {
     log_event(&own, LOG_LEVEL_WARNING, NULL, 0, "one %s", "thing");
     output();
@@ -13,16 +15,14 @@ START_TEST(direct_line)
     ck_assert_msg(matched == 46 && strcmp(text + matched, "\n") == 0, "%s", text);
     ck_assert_uint_eq(lost(), 0);
 }
-END_TEST
 
-START_TEST(one_event_is_one_line)
+TEST(one_event_is_one_line)
 {
     log_event(NULL, LOG_LEVEL_INFO, NULL, 0, "a\nb\tc\x1b[2J\x7f \\n Grüße");
     ck_assert_ptr_nonnull(strstr(output(), " info: a\\nb\\x09c\\x1b[2J\\x7f \\n Grüße\n"));
 }
-END_TEST
 
-START_TEST(overlong_is_cut)
+TEST(overlong_is_cut)
 {
     char longest[LOG_MESSAGE_MAX + 2];
 
@@ -46,16 +46,14 @@ START_TEST(overlong_is_cut)
     ck_assert_ptr_nonnull(strstr(output(), "\\x01...\n"));
     ck_assert_uint_eq(lines_with("\\x01"), LOG_MESSAGE_MAX - 3);
 }
-END_TEST
 
-START_TEST(unprintable_is_said)
+TEST(unprintable_is_said)
 {
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "%ls", L"\x20ac"); /* not in the C locale */
     ck_assert_ptr_nonnull(strstr(output(), "cannot be shown"));
 }
-END_TEST
 
-START_TEST(keeps_errno)
+TEST(keeps_errno)
 {
     errno = ENOTTY;
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "kept");
@@ -67,9 +65,8 @@ START_TEST(keeps_errno)
     ck_assert_int_eq(errno, ENOTTY);
     ck_assert_uint_eq(lost(), 1);
 }
-END_TEST
 
-START_TEST(journal_stream_gets_levels)
+TEST(journal_stream_gets_levels)
 {
     char stream[64];
     struct stat status;
@@ -86,9 +83,8 @@ START_TEST(journal_stream_gets_levels)
     ck_assert_ptr_nonnull(strstr(output(), "Z error: redirected\n"));
     unsetenv("JOURNAL_STREAM");
 }
-END_TEST
 
-START_TEST(reader_gone)
+TEST(reader_gone)
 {
     ck_assert_int_eq(log_start(), 0);
     fd_close(&reader);
@@ -97,9 +93,8 @@ START_TEST(reader_gone)
     log_stop(USEC_PER_SEC);
     ck_assert_uint_eq(lost(), 3);
 }
-END_TEST
 
-START_TEST(disk_full)
+TEST(disk_full)
 {
     int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
     ck_assert_int_ge(full, 0);
@@ -109,8 +104,7 @@ START_TEST(disk_full)
     ck_assert_int_eq(log_start(), 0);
     for (int i = 0; i < 3; i++)
         log_event(&own, LOG_LEVEL_INFO, NULL, 0, "ENOSPC");
-    while (lost() < 3)
-        usleep(1000);
+    WAIT_FOR(lost() == 3);
     dup2(pipe_end, STDERR_FILENO); /* room again */
     close(pipe_end);
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "afterwards");
@@ -119,26 +113,23 @@ START_TEST(disk_full)
     ck_assert_ptr_nonnull(strstr(text, "3 messages were lost"));
     ck_assert(strstr(text, "3 messages were lost") < strstr(text, "afterwards"));
 }
-END_TEST
 
-START_TEST(waits_for_a_nonblocking_stderr)
+TEST(waits_for_a_nonblocking_stderr)
 {
-    fill_pipe();
     ck_assert_int_eq(fcntl(STDERR_FILENO, F_SETFL, O_NONBLOCK), 0); /* as another process may */
     ck_assert_int_eq(log_start(), 0);
+    fault_rules("write@other:EAGAIN:1-3");
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "patience");
-    usleep(20000);
-    ck_assert_uint_eq(lost(), 0);
-    drain_junk();
     wait_for("patience");
+    ck_assert_uint_eq(fault_disarm(), 3);
+    ck_assert_uint_eq(lost(), 0);
     fill_pipe();
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "too late");
     log_stop(20 * USEC_PER_MSEC);
     ck_assert_uint_eq(lost(), 1);
 }
-END_TEST
 
-START_TEST(short_and_interrupted_writes)
+TEST(short_and_interrupted_writes)
 {
     ck_assert_int_eq(log_start(), 0);
     fault_rules("write@other:short=3:1-5 write@other:EINTR:6");
@@ -149,9 +140,8 @@ START_TEST(short_and_interrupted_writes)
     ck_assert_uint_eq(lines_with("\n"), 1);
     ck_assert_uint_eq(lost(), 0);
 }
-END_TEST
 
-START_TEST(direct_waits_once)
+TEST(direct_waits_once)
 {
     fill_pipe();
     uint64_t start = clock_monotonic_usec();
@@ -163,18 +153,16 @@ START_TEST(direct_waits_once)
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "read");
     ck_assert_uint_eq(lines_with("10 messages were lost"), 1);
 }
-END_TEST
 
-START_TEST(impossible_clock)
+TEST(impossible_clock)
 {
     fault_arm("gmtime_r", EOVERFLOW, 1);
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "timeless");
     fault_disarm();
     ck_assert_ptr_nonnull(strstr(output(), "Z info: timeless\n"));
 }
-END_TEST
 
-START_TEST(stderr_that_cannot_be_looked_at)
+TEST(stderr_that_cannot_be_looked_at)
 {
     setenv("JOURNAL_STREAM", "1:2", 1);
     fault_arm("fstat", EBADF, 1);
@@ -183,25 +171,4 @@ START_TEST(stderr_that_cannot_be_looked_at)
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "plain");
     ck_assert_ptr_nonnull(strstr(output(), "Z info: plain\n"));
     unsetenv("JOURNAL_STREAM");
-}
-END_TEST
-
-int main(void)
-{
-    const TTest *const tests[] = {
-        direct_line,
-        one_event_is_one_line,
-        overlong_is_cut,
-        unprintable_is_said,
-        keeps_errno,
-        journal_stream_gets_levels,
-        reader_gone,
-        disk_full,
-        waits_for_a_nonblocking_stderr,
-        short_and_interrupted_writes,
-        direct_waits_once,
-        impossible_clock,
-        stderr_that_cannot_be_looked_at,
-    };
-    return run_tests("log_sink", setup, teardown, tests, sizeof tests / sizeof *tests);
 }

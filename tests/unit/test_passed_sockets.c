@@ -75,7 +75,7 @@ static void expect_two(const char *names, const char *first, const char *second)
     ck_assert_int_eq(status, 0);
 }
 
-START_TEST(none)
+TEST(none)
 {
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
@@ -90,16 +90,14 @@ START_TEST(none)
     ck_assert_int_eq(passed_sockets_adopt(&passed, &listeners, NULL), 0);
     passed_sockets_clear(&passed);
 }
-END_TEST
 
-START_TEST(descriptors_and_names)
+TEST(descriptors_and_names)
 {
     expect_two("echo.socket:other", "echo.socket", "other");
     expect_two(NULL, "unknown", "unknown");
 }
-END_TEST
 
-START_TEST(what_cannot_be_received)
+TEST(what_cannot_be_received)
 {
     static const char *const counts[] = {"abc", "", "-1", "0", "2147483647", "99999999999999999999", "1 "};
     for (size_t i = 0; i < COUNT_OF(counts); i++) {
@@ -117,7 +115,6 @@ START_TEST(what_cannot_be_received)
     ck_assert_int_eq(receive("sd_listen_fds_with_names:ENOMEM"), -ENOMEM);
     expect_in(logged, "error: cannot take the passed sockets: Cannot allocate memory");
 }
-END_TEST
 
 static void table_of(const int *fds, size_t count)
 {
@@ -152,7 +149,7 @@ static unsigned close_listeners(void)
     return count;
 }
 
-START_TEST(listeners_of_all)
+TEST(listeners_of_all)
 {
     unsigned before = open_descriptors();
     const int fds[] = {passed_ip("127.0.0.1", 0, false), passed_ip("127.0.0.1", 0, false)};
@@ -167,9 +164,8 @@ START_TEST(listeners_of_all)
     ck_assert_uint_eq(close_listeners(), 2);
     ck_assert_uint_eq(open_descriptors(), before);
 }
-END_TEST
 
-START_TEST(every_wrong_one_is_named)
+TEST(every_wrong_one_is_named)
 {
     unsigned before = open_descriptors();
     int pipe_ends[2], client, server;
@@ -216,9 +212,8 @@ START_TEST(every_wrong_one_is_named)
     ck_assert_uint_eq(close_listeners(), 1);
     ck_assert_uint_eq(open_descriptors(), before);
 }
-END_TEST
 
-START_TEST(failing_calls)
+TEST(failing_calls)
 {
     const int fds[] = {passed_ip("127.0.0.1", 0, false)};
     table_of(fds, COUNT_OF(fds));
@@ -236,17 +231,4 @@ START_TEST(failing_calls)
     expect_in(logged, "as unit0, is no socket");
     expect_in(logged, "as unit1, is no stream socket");
     passed_sockets_clear(&passed);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("passed_sockets");
-    tcase_add_test(tests, none);
-    tcase_add_test(tests, descriptors_and_names);
-    tcase_add_test(tests, what_cannot_be_received);
-    tcase_add_test(tests, listeners_of_all);
-    tcase_add_test(tests, every_wrong_one_is_named);
-    tcase_add_test(tests, failing_calls);
-    return run_case(tests);
 }

@@ -2,7 +2,7 @@
 
 #include "common.h"
 
-START_TEST(names_are_the_documented_ones)
+TEST(names_are_the_documented_ones)
 {
     static const struct {
         enum reason reason;
@@ -28,22 +28,12 @@ START_TEST(names_are_the_documented_ones)
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         ck_assert_str_eq(reason_name(cases[i].reason), cases[i].name);
 }
-END_TEST
 
-START_TEST(each_has_a_name_of_its_own)
+TEST(each_has_a_name_of_its_own)
 {
     for (int a = 0; a < REASON_COUNT; a++) {
         ck_assert_ptr_nonnull(reason_name((enum reason)a));
         for (int b = 0; b < a; b++)
             ck_assert_str_ne(reason_name((enum reason)a), reason_name((enum reason)b));
     }
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("reason");
-    tcase_add_test(tests, names_are_the_documented_ones);
-    tcase_add_test(tests, each_has_a_name_of_its_own);
-    return run_case(tests);
 }

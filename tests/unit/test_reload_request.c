@@ -13,7 +13,6 @@
 /* ---- a daemon: a process that does as it is told with each SIGHUP ---- */
 
 static pid_t daemon_process;
-static bool started_blocked = true; /* SIGHUP */
 
 static struct signalfd_siginfo next_signal(void)
 {
@@ -28,14 +27,14 @@ static struct signalfd_siginfo next_signal(void)
     return info;
 }
 
-static void start_daemon(const char *name, void (*act)(void))
+static void start_daemon(const char *name, void (*act)(void), bool blocks /* SIGHUP */)
 {
     int ready[2];
     char byte;
     sigset_t set, before;
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
-    sigprocmask(started_blocked ? SIG_BLOCK : SIG_UNBLOCK, &set, &before);
+    sigprocmask(blocks ? SIG_BLOCK : SIG_UNBLOCK, &set, &before);
     ck_assert_int_eq(pipe2(ready, O_CLOEXEC), 0);
     daemon_process = fork();
     ck_assert_int_ge(daemon_process, 0);
@@ -64,22 +63,18 @@ static void end_daemon(void)
 }
 
 /* Asks it; returns what was written to stderr. */
-static const char *ask_for(pid_t process, uint64_t patience_usec, int expected)
+static const char *ask(pid_t process, uint64_t patience_usec, const char *rules, int expected)
 {
     unsigned before = open_descriptors();
     unsetenv("JOURNAL_STREAM");
     capture(LOG_LEVEL_INFO);
+    fault_rules(rules);
     int status = reload_request(process, patience_usec);
     fault_disarm();
     const char *text = written();
     ck_assert_msg(status == expected, "exit status %d: %s", status, text);
     ck_assert_uint_eq(open_descriptors(), before);
     return text;
-}
-
-static const char *ask(pid_t process, int expected)
-{
-    return ask_for(process, RELOAD_PATIENCE_USEC, expected);
 }
 
 static void answer(struct reload_reply *reply, int status, const char *messages)
@@ -106,13 +101,13 @@ static void succeed(void)
 /* Whoever has been told that the daemon has the signal does not send another. */
 static void take_a_while(void)
 {
-    const struct timespec while_ = {.tv_sec = 1, .tv_nsec = 200000000};
+    const struct timespec while_ = {.tv_nsec = 700000000};
     sigset_t pending;
     struct signalfd_siginfo info = next_signal();
     struct reload_reply reply = take(&info);
     nanosleep(&while_, NULL);
     sigpending(&pending);
-    answer(&reply, sigismember(&pending, SIGHUP) ? EXIT_STATUS_SYSTEM : 0, "asked again\n");
+    answer(&reply, 0, sigismember(&pending, SIGHUP) ? "asked again\n" : "");
 }
 
 static void start_slowly(void)
@@ -218,150 +213,82 @@ static void answer_nonsense(void)
     send_to(info.ssi_ptr, answer, sizeof answer);
 }
 
-START_TEST(in_force)
-{
-    start_daemon("tcpechod", succeed);
-    ck_assert_str_eq(ask(daemon_process, 0), "");
-}
-END_TEST
+static const struct {
+    const char *name;
+    void (*act)(void);
+    int status;
+    const char *told; /* all that is written, or, where it has no end of line, a part of it */
+    const char *rules;
+    int error; /* that is told with it */
+    bool unready;
+} requests[] = {
+    {"tcpechod", succeed, 0, ""},
+    {"tcpechod-faults", refuse, EXIT_STATUS_SETTINGS, "FILE:1: one\nFILE:2: another\n"},
+    {"tcpechod", answer_the_second, 0, ""},
+    {"tcpechod", take_a_while, 0, ""},
+    {"tcpechod", start_slowly, 0, "", .unready = true}, /* SIGHUP would end it */
+    {"tcpechod", be_impersonated, 0, ""},
+    {"tcpechod", be_flooded, 0, ""},
+    {"tcpechod", answer_nonsense, EXIT_STATUS_SYSTEM, "cannot understand the answer 'hello'"},
+    {"tcpechod", leave, EXIT_STATUS_SYSTEM, "ended before it answered"},
+    {"innocent", leave, EXIT_STATUS_SYSTEM, "is 'innocent' and not tcpechod"},
+    {"tcpechod", succeed, 0, "", "fopen:ENOENT:1"}, /* hidden by ProtectProc= of the unit */
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot read /proc/", "fopen:EACCES:1", EACCES},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot read /proc/", "fgets:ESRCH:1", ESRCH},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot make a socket", "socket:EMFILE:1", EMFILE},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot make a socket", "getrandom:ENOSYS:1", ENOSYS},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot make a socket", "setsockopt:ENOMEM:1", ENOMEM},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot make a socket", "setsockopt:ENOMEM:2", ENOMEM},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot make a socket", "bind:ENOMEM:1", ENOMEM},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot make a socket", "getsockname:ENOBUFS:1", ENOBUFS},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot watch process", "pidfd_open:EMFILE:1", EMFILE},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot send SIGHUP to process", "pidfd_send_signal:EPERM:1",
+     EPERM},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot wait for the answer", "ppoll:ENOMEM:1", ENOMEM},
+    {"tcpechod", succeed, EXIT_STATUS_SYSTEM, "cannot receive the answer", "recvmsg:EIO:1", EIO},
+};
 
-/* By ProtectProc= of the unit. */
-START_TEST(hidden_process)
-{
-    start_daemon("tcpechod", succeed);
-    fault_arm("fopen", ENOENT, 1);
-    ck_assert_str_eq(ask(daemon_process, 0), "");
-}
-END_TEST
+FIXTURE(NULL, end_daemon)
 
-START_TEST(refused_with_all_messages)
+TEST_EACH(request, requests)
 {
-    start_daemon("tcpechod-faults", refuse);
-    ck_assert_str_eq(ask(daemon_process, EXIT_STATUS_SETTINGS), "FILE:1: one\nFILE:2: another\n");
+    start_daemon(c->name, c->act, !c->unready);
+    const char *text = ask(daemon_process, RELOAD_PATIENCE_USEC, c->rules ? c->rules : "", c->status);
+    if (c->told[0] == '\0' || strchr(c->told, '\n'))
+        ck_assert_str_eq(text, c->told);
+    else
+        expect_in(text, c->told);
+    if (c->error)
+        expect_in(text, strerror(c->error));
+    if (strcmp(c->name, "innocent") == 0)
+        ck_assert_int_eq(waitpid(daemon_process, NULL, WNOHANG), 0); /* and it lives */
 }
-END_TEST
 
-START_TEST(asks_again)
+TEST(no_answer)
 {
-    start_daemon("tcpechod", answer_the_second);
-    ck_assert_str_eq(ask(daemon_process, 0), "");
-}
-END_TEST
-
-START_TEST(asks_once)
-{
-    start_daemon("tcpechod", take_a_while);
-    ask(daemon_process, 0);
-}
-END_TEST
-
-/* SIGHUP would end it. */
-START_TEST(daemon_that_is_not_ready_yet)
-{
-    started_blocked = false;
-    start_daemon("tcpechod", start_slowly);
-    started_blocked = true;
-    ck_assert_str_eq(ask(daemon_process, 0), "");
-}
-END_TEST
-
-START_TEST(answers_of_others_are_not_heard)
-{
-    start_daemon("tcpechod", be_impersonated);
-    ck_assert_str_eq(ask(daemon_process, 0), "");
-}
-END_TEST
-
-START_TEST(others_take_no_room)
-{
-    start_daemon("tcpechod", be_flooded);
-    ck_assert_str_eq(ask(daemon_process, 0), "");
-}
-END_TEST
-
-START_TEST(no_answer)
-{
-    start_daemon("tcpechod", never_answer);
+    start_daemon("tcpechod", never_answer, true);
     uint64_t before = clock_monotonic_usec();
-    const char *text = ask_for(daemon_process, 1200 * USEC_PER_MSEC, EXIT_STATUS_SYSTEM);
+    const char *text = ask(daemon_process, 1200 * USEC_PER_MSEC, "", EXIT_STATUS_SYSTEM);
     expect_in(text, "no answer from process");
     expect_in(text, "in 1.2 s;");
     ck_assert_uint_ge(clock_monotonic_usec() - before, 1200 * USEC_PER_MSEC);
 }
-END_TEST
 
 /* A wait that is over late looks once more: the answer was in time. */
-START_TEST(answer_is_read_after_the_time_is_up)
+TEST(answer_is_read_after_the_time_is_up)
 {
-    start_daemon("tcpechod", succeed);
-    fault_rules("ppoll:sleep=700:1");
-    ck_assert_str_eq(ask_for(daemon_process, 100 * USEC_PER_MSEC, 0), "");
+    start_daemon("tcpechod", succeed, true);
+    ck_assert_str_eq(ask(daemon_process, 100 * USEC_PER_MSEC, "ppoll:sleep=150:1", 0), "");
 }
-END_TEST
 
-START_TEST(nonsense)
-{
-    start_daemon("tcpechod", answer_nonsense);
-    expect_in(ask(daemon_process, EXIT_STATUS_SYSTEM), "cannot understand the answer 'hello'");
-}
-END_TEST
-
-START_TEST(ends_instead)
-{
-    start_daemon("tcpechod", leave);
-    expect_in(ask(daemon_process, EXIT_STATUS_SYSTEM), "ended before it answered");
-}
-END_TEST
-
-START_TEST(some_other_process)
-{
-    start_daemon("innocent", leave);
-    expect_in(ask(daemon_process, EXIT_STATUS_SYSTEM), "is 'innocent' and not tcpechod");
-    ck_assert_int_eq(waitpid(daemon_process, NULL, WNOHANG), 0); /* and it lives */
-    end_daemon();
-}
-END_TEST
-
-START_TEST(no_such_process)
+TEST(no_such_process)
 {
     pid_t gone = fork();
     if (gone == 0)
         _exit(0);
     waitpid(gone, NULL, 0);
-    expect_in(ask(gone, EXIT_STATUS_SYSTEM), "there is no process");
+    expect_in(ask(gone, RELOAD_PATIENCE_USEC, "", EXIT_STATUS_SYSTEM), "there is no process");
 }
-END_TEST
-
-START_TEST(every_call_may_fail)
-{
-    static const struct {
-        const char *rule;
-        int error;
-        const char *message;
-    } calls[] = {
-        {"fopen:EACCES:1", EACCES, "cannot read /proc/"},
-        {"fgets:ESRCH:1", ESRCH, "cannot read /proc/"},
-        {"socket:EMFILE:1", EMFILE, "cannot make a socket"},
-        {"getrandom:ENOSYS:1", ENOSYS, "cannot make a socket"},
-        {"setsockopt:ENOMEM:1", ENOMEM, "cannot make a socket"},
-        {"setsockopt:ENOMEM:2", ENOMEM, "cannot make a socket"},
-        {"bind:ENOMEM:1", ENOMEM, "cannot make a socket"},
-        {"getsockname:ENOBUFS:1", ENOBUFS, "cannot make a socket"},
-        {"pidfd_open:EMFILE:1", EMFILE, "cannot watch process"},
-        {"pidfd_send_signal:EPERM:1", EPERM, "cannot send SIGHUP to process"},
-        {"ppoll:ENOMEM:1", ENOMEM, "cannot wait for the answer"},
-        {"recvmsg:EIO:1", EIO, "cannot receive the answer"},
-    };
-    for (size_t i = 0; i < COUNT_OF(calls); i++) {
-        start_daemon("tcpechod", succeed);
-        fault_rules(calls[i].rule);
-        const char *text = ask(daemon_process, EXIT_STATUS_SYSTEM);
-        expect_in(text, calls[i].message);
-        expect_in(text, strerror(calls[i].error));
-        end_daemon();
-    }
-}
-END_TEST
 
 /* ---- the daemon's side ---- */
 
@@ -372,21 +299,26 @@ static struct signalfd_siginfo asked(uint64_t value)
         .ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_pid = (uint32_t)getpid(), .ssi_ptr = value};
 }
 
-/* Returns the socket of one that waits, and the value that names it. */
-static int open_mailbox(uint64_t *value)
+/* One that waits: its socket, the value that names it, and the signal that it sends. */
+static int mailbox;
+static uint64_t value;
+static struct signalfd_siginfo info;
+static struct reload_reply reply = {.fd = -1};
+
+static void open_mailbox(void)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     socklen_t length = sizeof name;
     unsigned number;
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof name.sun_family), 0);
-    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&name, &length), 0);
+    mailbox = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(bind(mailbox, (struct sockaddr *)&name, sizeof name.sun_family), 0);
+    ck_assert_int_eq(getsockname(mailbox, (struct sockaddr *)&name, &length), 0);
     ck_assert_int_eq(sscanf(name.sun_path + 1, "%5x", &number), 1);
-    *value = 0xabcd01235ecULL << 20 | number;
-    return fd;
+    value = 0xabcd01235ecULL << 20 | number;
+    info = asked(value);
 }
 
-static void expect_message(int mailbox, uint64_t value, const char *text)
+static void expect_message(const char *text)
 {
     char bytes[64] = "";
     ssize_t length = recv(mailbox, bytes, sizeof bytes - 1, 0);
@@ -395,53 +327,42 @@ static void expect_message(int mailbox, uint64_t value, const char *text)
     ck_assert_str_eq(bytes + sizeof value, text);
 }
 
-START_TEST(only_who_asked_is_answered)
+static const struct signalfd_siginfo others[] = {
+    {.ssi_signo = SIGHUP, .ssi_code = SI_USER, .ssi_ptr = 0x5ec00000},
+    {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_ptr = 1},
+    {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_ptr = UINT64_MAX},
+};
+
+TEST_EACH(only_who_asked_is_answered, others)
 {
-    const struct signalfd_siginfo others[] = {
-        {.ssi_signo = SIGHUP, .ssi_code = SI_USER, .ssi_ptr = 0x5ec00000},
-        {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_ptr = 1},
-        {.ssi_signo = SIGHUP, .ssi_code = SI_QUEUE, .ssi_ptr = UINT64_MAX},
-    };
-    for (size_t i = 0; i < COUNT_OF(others); i++) {
-        struct reload_reply reply = RELOAD_REPLY_NONE;
-        ck_assert_int_eq(reload_take(&others[i], &reply), 0);
-        ck_assert_int_eq(reply.fd, -1);
-        ck_assert_int_eq(reload_answer(&reply, 0, "never\n"), 0);
-    }
+    ck_assert_int_eq(reload_take(c, &reply), 0);
+    ck_assert_int_eq(reply.fd, -1);
+    ck_assert_int_eq(reload_answer(&reply, 0, "never\n"), 0);
 }
-END_TEST
 
 /* A second signal, sent when the first had not been taken yet, is the same request. */
-START_TEST(repeated_request_is_taken_once)
+TEST(repeated_request_is_taken_once)
 {
+    open_mailbox();
     unsigned before = open_descriptors();
-    uint64_t value;
-    int mailbox = open_mailbox(&value);
-    struct reload_reply reply = RELOAD_REPLY_NONE;
-    struct signalfd_siginfo info = asked(value);
     ck_assert_int_eq(reload_take(&info, &reply), 0);
     ck_assert_int_eq(reload_answer(&reply, 0, "done\n"), 0);
     ck_assert_int_eq(reload_take(&info, &reply), RELOAD_REPEATED);
-    expect_message(mailbox, value, "taken\n");
-    expect_message(mailbox, value, "0\ndone\n");
-    ck_assert_int_eq(recv(mailbox, &value, sizeof value, 0), -1);
+    expect_message("taken\n");
+    expect_message("0\ndone\n");
+    expect_nothing_yet(mailbox);
 
     info.ssi_ptr ^= 1ULL << 40; /* another one, by the same name */
     ck_assert_int_eq(reload_take(&info, &reply), 0);
     ck_assert_int_eq(reload_answer(&reply, 0, ""), 0);
-    close(mailbox);
     ck_assert_uint_eq(open_descriptors(), before);
 }
-END_TEST
 
 /* Its name may be another's by now, who would read what is wrong with the settings. */
-START_TEST(who_asked_and_has_ended_is_told_nothing)
+TEST(who_asked_and_has_ended_is_told_nothing)
 {
-    uint64_t value;
-    int mailbox = open_mailbox(&value);
-    struct reload_reply reply = RELOAD_REPLY_NONE;
-    struct signalfd_siginfo info = asked(value);
     siginfo_t ended;
+    open_mailbox();
     pid_t asker = fork();
     if (asker == 0)
         _exit(0);
@@ -451,81 +372,51 @@ START_TEST(who_asked_and_has_ended_is_told_nothing)
     waitpid(asker, NULL, 0);
     ck_assert_int_eq(reload_take(&info, &reply), -ESRCH);
     ck_assert_int_eq(reply.fd, -1);
-    ck_assert_int_eq(recv(mailbox, &value, sizeof value, 0), -1);
-    close(mailbox);
+    expect_nothing_yet(mailbox);
 }
-END_TEST
 
-START_TEST(who_asks_from_an_outer_pid_namespace)
+TEST(who_asks_from_an_outer_pid_namespace)
 {
-    uint64_t value;
-    int mailbox = open_mailbox(&value);
-    struct reload_reply reply = RELOAD_REPLY_NONE;
-    struct signalfd_siginfo info = asked(value);
+    open_mailbox();
     info.ssi_pid = 0;
     ck_assert_int_eq(reload_take(&info, &reply), 0);
     ck_assert_int_eq(reload_answer(&reply, 0, ""), 0);
-    expect_message(mailbox, value, "taken\n");
-    close(mailbox);
+    expect_message("taken\n");
 }
-END_TEST
 
-START_TEST(answer_that_does_not_arrive)
+static const struct {
+    const char *rule;
+    int error;
+} failures[] = {{"socket:EMFILE:1", EMFILE},
+                {"connect:ECONNREFUSED:1", ECONNREFUSED},
+                {"pidfd_open:EMFILE:1", EMFILE},
+                {"poll:ENOMEM:1", ENOMEM},
+                {"sendmsg:EAGAIN:1", EAGAIN}};
+
+/* It has not been taken, so what comes next is no repetition. */
+TEST_EACH(failing_calls, failures)
 {
-    static const struct {
-        const char *rule;
-        int error;
-    } cases[] = {{"socket:EMFILE:1", EMFILE},
-                 {"connect:ECONNREFUSED:1", ECONNREFUSED},
-                 {"pidfd_open:EMFILE:1", EMFILE},
-                 {"poll:ENOMEM:1", ENOMEM},
-                 {"sendmsg:EAGAIN:1", EAGAIN}};
+    open_mailbox();
     unsigned before = open_descriptors();
-    uint64_t value;
-    int mailbox = open_mailbox(&value);
-    struct reload_reply reply = RELOAD_REPLY_NONE;
-    struct signalfd_siginfo info = asked(value);
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        fault_rules(cases[i].rule);
-        int r = reload_take(&info, &reply);
-        fault_disarm();
-        ck_assert_int_eq(r, -cases[i].error);
-        ck_assert_int_eq(reply.fd, -1);
-    }
-    /* It has not been taken, so it is no repetition. */
+    fault_rules(c->rule);
+    int r = reload_take(&info, &reply);
+    fault_disarm();
+    ck_assert_int_eq(r, -c->error);
+    ck_assert_int_eq(reply.fd, -1);
+    ck_assert_uint_eq(open_descriptors(), before);
+    ck_assert_int_eq(reload_take(&info, &reply), 0);
+    ck_assert_int_eq(reload_answer(&reply, 0, ""), 0);
+}
+
+TEST(who_asked_has_closed_its_socket)
+{
+    open_mailbox();
+    unsigned before = open_descriptors();
     ck_assert_int_eq(reload_take(&info, &reply), 0);
     close(mailbox);
     ck_assert_int_eq(reload_answer(&reply, 0, ""), -ECONNREFUSED);
     ck_assert_int_eq(reply.fd, -1);
     info.ssi_ptr ^= 1ULL << 40;
     ck_assert_int_eq(reload_take(&info, &reply), -ECONNREFUSED); /* nobody is there */
-    ck_assert_uint_eq(open_descriptors(), before);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("reload_request");
-    tcase_add_checked_fixture(tests, NULL, end_daemon);
-    tcase_add_test(tests, in_force);
-    tcase_add_test(tests, hidden_process);
-    tcase_add_test(tests, refused_with_all_messages);
-    tcase_add_test(tests, asks_again);
-    tcase_add_test(tests, asks_once);
-    tcase_add_test(tests, daemon_that_is_not_ready_yet);
-    tcase_add_test(tests, answers_of_others_are_not_heard);
-    tcase_add_test(tests, others_take_no_room);
-    tcase_add_test(tests, no_answer);
-    tcase_add_test(tests, answer_is_read_after_the_time_is_up);
-    tcase_add_test(tests, nonsense);
-    tcase_add_test(tests, ends_instead);
-    tcase_add_test(tests, some_other_process);
-    tcase_add_test(tests, no_such_process);
-    tcase_add_test(tests, every_call_may_fail);
-    tcase_add_test(tests, only_who_asked_is_answered);
-    tcase_add_test(tests, repeated_request_is_taken_once);
-    tcase_add_test(tests, who_asked_and_has_ended_is_told_nothing);
-    tcase_add_test(tests, who_asks_from_an_outer_pid_namespace);
-    tcase_add_test(tests, answer_that_does_not_arrive);
-    return run_case(tests);
+    ck_assert_uint_eq(open_descriptors(), before - 1);
 }

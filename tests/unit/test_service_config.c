@@ -27,7 +27,7 @@ static struct service_config example(void)
     };
 }
 
-START_TEST(copies_everything)
+TEST(copies_everything)
 {
     const struct service_config from = example();
     struct service_config *config = service_config_new(&from);
@@ -51,9 +51,8 @@ START_TEST(copies_everything)
     ck_assert_str_eq(config->listener, "127.0.0.1:7");
     service_config_unref(config);
 }
-END_TEST
 
-START_TEST(without_texts)
+TEST(without_texts)
 {
     const struct service_config from = {.service = service_find("time"), .listener = listener};
     struct service_config *config = service_config_new(&from);
@@ -64,9 +63,8 @@ START_TEST(without_texts)
     service_config_unref(config);
     service_config_unref(NULL);
 }
-END_TEST
 
-START_TEST(lives_until_the_last_reference)
+TEST(lives_until_the_last_reference)
 {
     const struct service_config from = example();
     struct service_config *config = service_config_new(&from);
@@ -78,9 +76,8 @@ START_TEST(lives_until_the_last_reference)
     ck_assert_uint_eq(atomic_load(&config->references), 1);
     service_config_unref(config);
 }
-END_TEST
 
-START_TEST(short_memory_leaves_nothing)
+TEST(short_memory_leaves_nothing)
 {
     static const char *const calls[] = {"malloc", "strdup"};
     const struct service_config from = example();
@@ -99,7 +96,6 @@ START_TEST(short_memory_leaves_nothing)
     }
     ck_assert_uint_ge(failed, 5);
 }
-END_TEST
 
 static void *ref_and_unref(void *argument)
 {
@@ -109,7 +105,7 @@ static void *ref_and_unref(void *argument)
     return NULL;
 }
 
-START_TEST(counted_by_several_threads)
+TEST(counted_by_several_threads)
 {
     const struct service_config from = example();
     struct service_config *config = service_config_new(&from);
@@ -120,16 +116,4 @@ START_TEST(counted_by_several_threads)
         pthread_join(threads[i], NULL);
     ck_assert_uint_eq(atomic_load(&config->references), 1);
     service_config_unref(config);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("service_config");
-    tcase_add_test(tests, copies_everything);
-    tcase_add_test(tests, without_texts);
-    tcase_add_test(tests, lives_until_the_last_reference);
-    tcase_add_test(tests, short_memory_leaves_nothing);
-    tcase_add_test(tests, counted_by_several_threads);
-    return run_case(tests);
 }

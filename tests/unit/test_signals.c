@@ -1,21 +1,14 @@
 #include "daemon/signals.h"
 
-#include "common.h"
-#include "faults.h"
+#include "loop_fixture.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 
-static struct event_loop loop;
 static struct signals signals;
 static int seen[8];
 static size_t seen_count;
-
-static void on_wake(struct event_loop *woken)
-{
-    event_loop_quit(woken);
-}
 
 static void on_signal(struct signals *from, const struct signalfd_siginfo *info)
 {
@@ -24,31 +17,27 @@ static void on_signal(struct signals *from, const struct signalfd_siginfo *info)
     seen[seen_count++] = (int)info->ssi_signo;
 }
 
-static void turn(void)
-{
-    event_loop_wake(&loop);
-    ck_assert_int_eq(event_loop_run(&loop), 0);
-}
-
 static sigset_t mask_before;
 
 static void setup(void)
 {
     pthread_sigmask(SIG_BLOCK, NULL, &mask_before);
     seen_count = 0;
-    ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
+    start_loop();
     signals_block();
 }
 
 static void teardown(void)
 {
-    event_loop_deinit(&loop);
+    stop_loop();
     pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
     signal(SIGPIPE, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
 }
 
-START_TEST(blocks_its_own)
+FIXTURE(setup, teardown)
+
+TEST(blocks_its_own)
 {
     static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
     static const int others[] = {SIGSEGV, SIGALRM, SIGPIPE};
@@ -62,9 +51,8 @@ START_TEST(blocks_its_own)
     ck_assert_int_eq(sigaction(SIGPIPE, NULL, &action), 0);
     ck_assert(action.sa_handler == SIG_IGN);
 }
-END_TEST
 
-START_TEST(reports_each)
+TEST(reports_each)
 {
     static const int sent[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
     ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
@@ -84,7 +72,6 @@ START_TEST(reports_each)
     signals_deinit(&signals);
     ck_assert_int_eq(signals.source.fd, -1);
 }
-END_TEST
 
 static pid_t start_child(void)
 {
@@ -95,7 +82,7 @@ static pid_t start_child(void)
 }
 
 /* Also when whoever started us ignored SIGCHLD: then no child could be waited for. */
-START_TEST(children_do_not_stay_zombies)
+TEST(children_do_not_stay_zombies)
 {
     siginfo_t info;
     signal(SIGCHLD, SIG_IGN);
@@ -112,9 +99,8 @@ START_TEST(children_do_not_stay_zombies)
     signals_reap(); /* nothing to do */
     signals_deinit(&signals);
 }
-END_TEST
 
-START_TEST(reaping_does_not_wait_for_one_that_runs)
+TEST(reaping_does_not_wait_for_one_that_runs)
 {
     pid_t child = fork();
     if (child == 0) {
@@ -125,45 +111,28 @@ START_TEST(reaping_does_not_wait_for_one_that_runs)
     ck_assert_int_eq(kill(child, SIGKILL), 0);
     ck_assert_int_eq(waitpid(child, NULL, 0), child);
 }
-END_TEST
 
-START_TEST(unreadable_comes_again)
+TEST(unreadable_comes_again)
 {
+    unsigned long hits;
     ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
     ck_assert_int_eq(kill(getpid(), SIGHUP), 0);
     ck_assert(becomes_readable(signals.source.fd));
-    fault_arm("read", EINTR, 1);
-    signals.source.ready(&signals.source, EPOLLIN);
-    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert_int_eq(turn_under("read:EINTR:1", &hits), 0); /* the signal was ready before the wake */
+    ck_assert_uint_eq(hits, 1);
     ck_assert_uint_eq(seen_count, 0);
     WAIT_FOR((turn(), seen_count == 1));
     signals_deinit(&signals);
 }
-END_TEST
 
-START_TEST(failed_init_leaves_nothing)
+static const char *const init_rules[] = {"signalfd:ENOMEM:1", "epoll_ctl_add:ENOMEM:1"};
+
+TEST_EACH(failed_init_leaves_nothing, init_rules)
 {
-    static const char *const calls[] = {"signalfd", "epoll_ctl_add"};
     unsigned before = open_descriptors();
-    for (size_t i = 0; i < COUNT_OF(calls); i++) {
-        fault_arm(calls[i], ENOMEM, 1);
-        int r = signals_init(&signals, &loop, on_signal);
-        fault_disarm();
-        ck_assert_int_eq(r, -ENOMEM);
-        ck_assert_uint_eq(open_descriptors(), before);
-    }
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("signals");
-    tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, blocks_its_own);
-    tcase_add_test(tests, reports_each);
-    tcase_add_test(tests, children_do_not_stay_zombies);
-    tcase_add_test(tests, reaping_does_not_wait_for_one_that_runs);
-    tcase_add_test(tests, unreadable_comes_again);
-    tcase_add_test(tests, failed_init_leaves_nothing);
-    return run_case(tests);
+    fault_rules(*c);
+    int r = signals_init(&signals, &loop, on_signal);
+    fault_disarm();
+    ck_assert_int_eq(r, -ENOMEM);
+    ck_assert_uint_eq(open_descriptors(), before);
 }

@@ -1,10 +1,10 @@
 #include "serve/socket_path.h"
 
+#include "base/clock.h"
 #include "common.h"
 #include "faults.h"
 #include "socket_directory.h"
 
-#include <pthread.h>
 #include <sys/un.h>
 
 #define BACKLOG 4
@@ -76,7 +76,9 @@ static unsigned mode_of(const char *file)
     return there.st_mode & 07777;
 }
 
-START_TEST(nothing_is_left_beside_it)
+FIXTURE(prepare, clean_up)
+
+TEST(nothing_is_left_beside_it)
 {
     struct stat inode;
     int fd = bind_path(0640, &inode);
@@ -88,27 +90,23 @@ START_TEST(nothing_is_left_beside_it)
     ck_assert(!socket_path_is(path, &inode));
     close(fd);
 }
-END_TEST
+
+static const mode_t modes[] = {0, 0600, 0666, 0777};
 
 /* bind(2) alone makes it: there is no moment with another mode, and no name that could be another's. */
-START_TEST(mode_is_that_of_the_first_moment)
+TEST_EACH(mode_is_that_of_the_first_moment, modes)
 {
-    static const mode_t modes[] = {0, 0600, 0666, 0777};
+    struct stat inode;
     mode_t before = umask(027);
-    for (size_t i = 0; i < COUNT_OF(modes); i++) {
-        struct stat inode;
-        fault_rules("chmod:EPERM,listen:EPROTO");
-        int r = bind_path(modes[i], &inode);
-        fault_disarm();
-        ck_assert_int_eq(r, -EPROTO);
-        ck_assert_uint_eq(mode_of(path), modes[i]);
-        ck_assert_int_eq(unlink(path), 0);
-    }
+    fault_rules("chmod:EPERM,listen:EPROTO");
+    int r = bind_path(*c, &inode);
+    fault_disarm();
+    ck_assert_int_eq(r, -EPROTO);
+    ck_assert_uint_eq(mode_of(path), *c);
     ck_assert_uint_eq(umask(before), 027);
 }
-END_TEST
 
-START_TEST(stale_lock_does_no_harm)
+TEST(stale_lock_does_no_harm)
 {
     int stale = open(lock_name, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     ck_assert_int_ge(stale, 0);
@@ -119,7 +117,6 @@ START_TEST(stale_lock_does_no_harm)
     ck_assert_int_ne(access(lock_name, F_OK), 0);
     close(fd);
 }
-END_TEST
 
 static int hold_lock(void)
 {
@@ -130,35 +127,24 @@ static int hold_lock(void)
     return fd;
 }
 
-static void *let_go(void *holder)
+TEST(waits_for_the_lock)
 {
-    const struct timespec while_another_waits = {.tv_nsec = 100000000};
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &while_another_waits, NULL);
-    unlink(lock_name);
-    close(*(int *)holder);
-    return NULL;
-}
-
-START_TEST(waits_for_the_lock)
-{
-    pthread_t thread;
     struct stat inode;
-    int holder = hold_lock();
-    ck_assert_int_eq(pthread_create(&thread, NULL, let_go, &holder), 0);
+    fault_rules("fcntl:EAGAIN:1-3");
     int fd = bind_path(0600, &inode);
-    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_eq(fault_disarm(), 3);
     ck_assert_int_ge(fd, 0);
     close(fd);
 }
-END_TEST
 
 /* Whoever holds it may be about to bind. */
-START_TEST(does_nothing_without_the_lock)
+TEST(does_nothing_without_the_lock)
 {
     struct stat inode;
     int fd = bind_path(0600, &inode);
     ck_assert_int_ge(fd, 0);
     int holder = hold_lock();
+    clock_move_at_each_look(100 * USEC_PER_MSEC); /* the time that it is waited for */
     socket_path_remove(path, &inode);
     ck_assert(socket_path_is(path, &inode));
     close(fd);
@@ -166,9 +152,8 @@ START_TEST(does_nothing_without_the_lock)
     ck_assert(socket_path_is(path, &inode));
     close(holder);
 }
-END_TEST
 
-START_TEST(names_that_are_no_lock)
+TEST(names_that_are_no_lock)
 {
     ck_assert_int_eq(mkdir(lock_name, 0700), 0);
     expect_failure(EBUSY);
@@ -188,25 +173,21 @@ START_TEST(names_that_are_no_lock)
     expect_failure(ELOOP);
     ck_assert_int_ne(access(target, F_OK), 0); /* and nothing is made elsewhere */
 }
-END_TEST
 
-START_TEST(what_is_served_stays)
+static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
+
+TEST_EACH(what_is_served_stays, types)
 {
-    static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
-    for (size_t i = 0; i < COUNT_OF(types); i++) {
-        int fd = foreign_socket(types[i], path, types[i] != SOCK_DGRAM);
-        expect_failure(EADDRINUSE);
-        ck_assert_int_eq(access(path, F_OK), 0);
-        close(fd);
-        int own = bind_path(0600, &(struct stat){0}); /* now it is stale */
-        ck_assert_int_ge(own, 0);
-        close(own);
-        ck_assert_int_eq(unlink(path), 0);
-    }
+    int fd = foreign_socket(*c, path, *c != SOCK_DGRAM);
+    expect_failure(EADDRINUSE);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    close(fd);
+    int own = bind_path(0600, &(struct stat){0}); /* now it is stale */
+    ck_assert_int_ge(own, 0);
+    close(own);
 }
-END_TEST
 
-START_TEST(full_backlog_is_served)
+TEST(full_backlog_is_served)
 {
     struct sockaddr_un name = name_of(path);
     int server = foreign_socket(SOCK_STREAM, path, true), clients[BACKLOG + 1];
@@ -219,63 +200,47 @@ START_TEST(full_backlog_is_served)
         close(clients[i]);
     close(server);
 }
-END_TEST
 
-START_TEST(failing_calls_replace_nothing)
+static const struct {
+    const char *rules;
+    int error;
+    bool is_replaced; /* the stale socket, by then */
+} failures[] = {
+    {"open:EACCES:1", EACCES},
+    {"open:EROFS:1", EROFS},
+    {"fstat:EIO:1", EIO},
+    {"lstat:EIO:1", EIO},
+    {"fcntl:ENOLCK:1", ENOLCK},
+    {"fchmod:EPERM:1", EPERM},
+    {"bind:ENOSPC:1", ENOSPC},
+    {"lstat:EIO:2", EIO},
+    {"socket:EMFILE:2", EMFILE},
+    {"connect:EACCES:1", EPERM},
+    {"connect:EAGAIN:1", EADDRINUSE},
+    {"connect:ENOMEM:1", ENOMEM},
+    {"unlink:EPERM:1", EPERM},
+    {"bind:ENOSPC:2", ENOSPC, true},
+    {"lstat:EIO:3", EIO, true},
+    {"listen:EADDRINUSE:1", EADDRINUSE, true},
+};
+
+TEST_EACH(failing_calls, failures)
 {
-    static const struct {
-        const char *rules;
-        int error;
-    } cases[] = {
-        {"open:EACCES:1", EACCES},
-        {"open:EROFS:1", EROFS},
-        {"fstat:EIO:1", EIO},
-        {"lstat:EIO:1", EIO},
-        {"fcntl:ENOLCK:1", ENOLCK},
-        {"fchmod:EPERM:1", EPERM},
-        {"bind:ENOSPC:1", ENOSPC},
-        {"lstat:EIO:2", EIO},
-        {"socket:EMFILE:2", EMFILE},
-        {"connect:EACCES:1", EPERM},
-        {"connect:EAGAIN:1", EADDRINUSE},
-        {"connect:ENOMEM:1", ENOMEM},
-        {"unlink:EPERM:1", EPERM},
-    };
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct stat before, after, inode;
-        close(foreign_socket(SOCK_STREAM, path, false));
-        ck_assert_int_eq(lstat(path, &before), 0);
-        fault_rules(cases[i].rules);
-        int r = bind_path(0600, &inode);
-        unsigned long hits = fault_disarm();
-        ck_assert_uint_eq(hits, 1);
-        ck_assert_msg(r == -cases[i].error, "%s: %s", cases[i].rules, strerror(-r));
-        ck_assert_int_eq(lstat(path, &after), 0);
-        ck_assert_uint_eq(before.st_ino, after.st_ino);
-        ck_assert_int_eq(unlink(path), 0);
-    }
+    struct stat before, after, inode;
+    close(foreign_socket(SOCK_STREAM, path, false));
+    ck_assert_int_eq(lstat(path, &before), 0);
+    unsigned descriptors = open_descriptors();
+    fault_rules(c->rules);
+    int r = bind_path(0600, &inode);
+    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert_int_eq(r, -c->error);
+    ck_assert_uint_eq(open_descriptors(), descriptors);
+    bool is_same = lstat(path, &after) == 0 && before.st_ino == after.st_ino &&
+                   before.st_ctim.tv_nsec == after.st_ctim.tv_nsec;
+    ck_assert(is_same == !c->is_replaced);
 }
-END_TEST
 
-START_TEST(failing_calls_afterwards)
-{
-    static const struct {
-        const char *rules;
-        int error;
-    } cases[] = {{"bind:ENOSPC:2", ENOSPC}, {"lstat:EIO:3", EIO}, {"listen:EADDRINUSE:1", EADDRINUSE}};
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct stat inode;
-        close(foreign_socket(SOCK_STREAM, path, false));
-        fault_rules(cases[i].rules);
-        int r = bind_path(0600, &inode);
-        fault_disarm();
-        ck_assert_msg(r == -cases[i].error, "%s: %s", cases[i].rules, strerror(-r));
-        unlink(path);
-    }
-}
-END_TEST
-
-START_TEST(gone_between_the_steps)
+TEST(gone_between_the_steps)
 {
     struct stat inode;
     close(foreign_socket(SOCK_STREAM, path, false));
@@ -284,10 +249,9 @@ START_TEST(gone_between_the_steps)
     fault_disarm();
     ck_assert_int_eq(r, -EADDRINUSE); /* since in truth it is still there */
 }
-END_TEST
 
 /* As somebody who may write to the directory could do it, before the mode is changed. */
-START_TEST(mode_follows_no_link)
+TEST(mode_follows_no_link)
 {
     struct stat inode;
     char victim[128], aside[128];
@@ -317,10 +281,9 @@ START_TEST(mode_follows_no_link)
     close(file);
     close(fd);
 }
-END_TEST
 
 /* One that was put there before it was looked at first: with a name elsewhere, or of another user. */
-START_TEST(mode_of_a_strange_socket)
+TEST(mode_of_a_strange_socket)
 {
     struct stat inode;
     char other[128];
@@ -340,33 +303,30 @@ START_TEST(mode_of_a_strange_socket)
     }
     close(fd);
 }
-END_TEST
 
-START_TEST(mode_that_cannot_be_set)
+static const struct {
+    const char *rules;
+    int error;
+} mode_failures[] = {{"open:EMFILE:1", EMFILE},
+                     {"fstat:EIO:1", EIO},
+                     {"chmod:EROFS:1", EROFS},
+                     {"chmod:ENOENT:1", EOPNOTSUPP}}; /* without /proc */
+
+TEST_EACH(mode_that_cannot_be_set, mode_failures)
 {
-    static const struct {
-        const char *rules;
-        int error;
-    } cases[] = {{"open:EMFILE:1", EMFILE},
-                 {"fstat:EIO:1", EIO},
-                 {"chmod:EROFS:1", EROFS},
-                 {"chmod:ENOENT:1", EOPNOTSUPP}}; /* without /proc */
     struct stat inode;
     int fd = bind_path(0600, &inode);
     unsigned before = open_descriptors();
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        fault_rules(cases[i].rules);
-        int r = socket_path_set_mode(path, &inode, 0666);
-        fault_disarm();
-        ck_assert_msg(r == -cases[i].error, "%s: %s", cases[i].rules, strerror(-r));
-        ck_assert_uint_eq(open_descriptors(), before);
-        ck_assert_uint_eq(mode_of(path), 0600);
-    }
+    fault_rules(c->rules);
+    int r = socket_path_set_mode(path, &inode, 0666);
+    fault_disarm();
+    ck_assert_int_eq(r, -c->error);
+    ck_assert_uint_eq(open_descriptors(), before);
+    ck_assert_uint_eq(mode_of(path), 0600);
     close(fd);
 }
-END_TEST
 
-START_TEST(removes_nothing_else)
+TEST(removes_nothing_else)
 {
     struct stat inode;
     int fd = bind_path(0600, &inode);
@@ -378,27 +338,4 @@ START_TEST(removes_nothing_else)
     ck_assert_int_eq(access(path, F_OK), 0);
     close(other);
     close(fd);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("socket_path");
-    tcase_add_checked_fixture(tests, prepare, clean_up);
-    tcase_add_test(tests, nothing_is_left_beside_it);
-    tcase_add_test(tests, mode_is_that_of_the_first_moment);
-    tcase_add_test(tests, stale_lock_does_no_harm);
-    tcase_add_test(tests, waits_for_the_lock);
-    tcase_add_test(tests, does_nothing_without_the_lock);
-    tcase_add_test(tests, names_that_are_no_lock);
-    tcase_add_test(tests, what_is_served_stays);
-    tcase_add_test(tests, full_backlog_is_served);
-    tcase_add_test(tests, failing_calls_replace_nothing);
-    tcase_add_test(tests, failing_calls_afterwards);
-    tcase_add_test(tests, gone_between_the_steps);
-    tcase_add_test(tests, mode_follows_no_link);
-    tcase_add_test(tests, mode_of_a_strange_socket);
-    tcase_add_test(tests, mode_that_cannot_be_set);
-    tcase_add_test(tests, removes_nothing_else);
-    return run_case(tests);
 }

@@ -40,7 +40,7 @@ static void expect_held(const int *closed, size_t count, const char *fault, int 
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == wanted, "status %#x", status);
 }
 
-START_TEST(holds_what_is_closed)
+TEST(holds_what_is_closed)
 {
     static const int all[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
 
@@ -50,9 +50,8 @@ START_TEST(holds_what_is_closed)
     expect_held(all, 1, NULL, 0);
     expect_held(all, 1, "open:EMFILE", EMFILE);
 }
-END_TEST
 
-START_TEST(a_full_disk_shows)
+TEST(a_full_disk_shows)
 {
     CLEANUP(close_stream) FILE *full = fopen("/dev/full", "w");
     CLEANUP(close_stream) FILE *null = fopen("/dev/null", "w");
@@ -66,14 +65,4 @@ START_TEST(a_full_disk_shows)
     /* Told once by errno, and then by the stream alone. */
     ck_assert_int_lt(print_finish(full), 0);
     clearerr(full);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("streams");
-
-    tcase_add_test(tests, holds_what_is_closed);
-    tcase_add_test(tests, a_full_disk_shows);
-    return run_case(tests);
 }

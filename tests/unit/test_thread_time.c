@@ -5,7 +5,7 @@
 
 #include <fcntl.h>
 
-START_TEST(time_passes)
+TEST(time_passes)
 {
     struct thread_time before, after;
     int fd = thread_time_open();
@@ -21,18 +21,16 @@ START_TEST(time_passes)
     ck_assert_uint_gt(after.runs, before.runs);
     close(fd);
 }
-END_TEST
 
-START_TEST(cannot_be_opened)
+TEST(cannot_be_opened)
 {
     fault_arm("open", ENOENT, 0);
     int r = thread_time_open();
     fault_disarm();
     ck_assert_int_eq(r, -ENOENT);
 }
-END_TEST
 
-START_TEST(cannot_be_read)
+TEST(cannot_be_read)
 {
     struct thread_time time = {.ran_nsec = 7};
     int fd = thread_time_open();
@@ -43,24 +41,12 @@ START_TEST(cannot_be_read)
     ck_assert_int_eq(r, -ESRCH);
     ck_assert_uint_eq(time.ran_nsec, 7);
 }
-END_TEST
 
-START_TEST(is_something_else)
+TEST(is_something_else)
 {
     struct thread_time time = {.ran_nsec = 7};
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     ck_assert_int_eq(thread_time_read(fd, &time), -EIO);
     close(fd);
     ck_assert_uint_eq(time.ran_nsec, 7);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("thread_time");
-    tcase_add_test(tests, time_passes);
-    tcase_add_test(tests, cannot_be_opened);
-    tcase_add_test(tests, cannot_be_read);
-    tcase_add_test(tests, is_something_else);
-    return run_case(tests);
 }

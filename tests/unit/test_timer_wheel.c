@@ -35,7 +35,7 @@ static unsigned advance(uint64_t now)
     return count;
 }
 
-START_TEST(list_keeps_order)
+TEST(list_keeps_order)
 {
     struct list head, other, a, b, c;
     list_init(&head);
@@ -67,25 +67,22 @@ START_TEST(list_keeps_order)
     ck_assert(list_is_empty(&head));
     ck_assert(list_is_empty(&b));
 }
-END_TEST
 
-START_TEST(container_is_found)
+TEST(container_is_found)
 {
     struct timer timer;
     ck_assert_ptr_eq(CONTAINER_OF(&timer.tick, struct timer, tick), &timer);
 }
-END_TEST
 
-START_TEST(empty_wheel_waits_for_ever)
+TEST(empty_wheel_waits_for_ever)
 {
     timer_wheel_init(&wheel, 12345678);
     ck_assert(timer_wheel_next_usec(&wheel) == USEC_NEVER);
     ck_assert_uint_eq(advance(UINT64_C(1) << 60), 0);
     ck_assert(timer_wheel_next_usec(&wheel) == USEC_NEVER);
 }
-END_TEST
 
-START_TEST(fires_at_the_tick_behind_the_deadline)
+TEST(fires_at_the_tick_behind_the_deadline)
 {
     struct timer timer;
     timer_wheel_init(&wheel, 100 * TICK);
@@ -103,9 +100,8 @@ START_TEST(fires_at_the_tick_behind_the_deadline)
     ck_assert_uint_eq(advance(110 * TICK - 1), 0);
     ck_assert_uint_eq(advance(110 * TICK), 1);
 }
-END_TEST
 
-START_TEST(past_deadline_fires_next)
+TEST(past_deadline_fires_next)
 {
     struct timer timer;
     timer_wheel_init(&wheel, 1000 * TICK);
@@ -114,9 +110,8 @@ START_TEST(past_deadline_fires_next)
     ck_assert(timer_wheel_next_usec(&wheel) <= 1000 * TICK);
     ck_assert_uint_eq(advance(1000 * TICK), 1);
 }
-END_TEST
 
-START_TEST(disarms_and_moves)
+TEST(disarms_and_moves)
 {
     struct timer timer;
     timer_wheel_init(&wheel, 0);
@@ -135,9 +130,8 @@ START_TEST(disarms_and_moves)
     ck_assert_uint_eq(advance(1000 * TICK), 0);
     ck_assert(timer_wheel_next_usec(&wheel) == USEC_NEVER);
 }
-END_TEST
 
-START_TEST(due_timer_can_be_disarmed)
+TEST(due_timer_can_be_disarmed)
 {
     struct timer one, two;
     struct list due;
@@ -153,10 +147,9 @@ START_TEST(due_timer_can_be_disarmed)
     ck_assert_uint_eq(length_of(&due), 1);
     ck_assert_ptr_eq(due.next, &one.link);
 }
-END_TEST
 
 /* Each level, its first and last slot, and beyond the last level. */
-START_TEST(every_distance)
+TEST(every_distance)
 {
     static const uint64_t starts[] = {
         0, 1, 63, 64, 4095, 4096 * 64 - 1, (UINT64_C(1) << 36) - 2, UINT64_C(1) << 40};
@@ -177,10 +170,9 @@ START_TEST(every_distance)
         }
     }
 }
-END_TEST
 
 /* A caller that sleeps as the wheel says is never late, and is not woken more often than once a level. */
-START_TEST(sleeping_as_told)
+TEST(sleeping_as_told)
 {
     struct timer timer;
     const uint64_t deadline = UINT64_C(987654321987);
@@ -198,7 +190,6 @@ START_TEST(sleeping_as_told)
     ck_assert_uint_eq(fired, (deadline + TICK - 1) / TICK * TICK);
     ck_assert_uint_le(wakes, TIMER_LEVELS);
 }
-END_TEST
 
 #define MANY 300
 
@@ -208,7 +199,7 @@ struct noted {
 };
 
 /* Against the simplest thing that can work: looking at all deadlines. */
-START_TEST(random_against_a_list)
+TEST(random_against_a_list)
 {
     static struct noted noted[MANY];
     uint64_t random = 20261121, now = UINT64_C(77777777777);
@@ -254,21 +245,4 @@ START_TEST(random_against_a_list)
         }
         ck_assert_uint_eq(wrong, 0);
     }
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("timer_wheel");
-    tcase_add_test(tests, list_keeps_order);
-    tcase_add_test(tests, container_is_found);
-    tcase_add_test(tests, empty_wheel_waits_for_ever);
-    tcase_add_test(tests, fires_at_the_tick_behind_the_deadline);
-    tcase_add_test(tests, past_deadline_fires_next);
-    tcase_add_test(tests, disarms_and_moves);
-    tcase_add_test(tests, due_timer_can_be_disarmed);
-    tcase_add_test(tests, every_distance);
-    tcase_add_test(tests, sleeping_as_told);
-    tcase_add_test(tests, random_against_a_list);
-    return run_case(tests);
 }

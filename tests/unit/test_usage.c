@@ -20,7 +20,7 @@ static const char *problem_of(const char *word, const char *next)
     return usage_problem(argv, kind, options, out);
 }
 
-START_TEST(each_kind)
+TEST(each_kind)
 {
     ck_assert_str_eq(problem_of("-x", NULL), "-x: unknown option");
     ck_assert_str_eq(problem_of("-gx", NULL), "-x: unknown option");
@@ -31,32 +31,20 @@ START_TEST(each_kind)
     ck_assert_str_eq(problem_of("--none", NULL), "--none: unknown option");
     ck_assert_str_eq(problem_of("--f", NULL), "--f: ambiguous option, as --file or --flag");
 }
-END_TEST
 
-START_TEST(misspelled)
+TEST(misspelled)
 {
     ck_assert_str_eq(problem_of("--flga", NULL), "--flga: unknown option; did you mean --flag?");
     ck_assert_str_eq(problem_of("--fiel=x", NULL), "--fiel=x: unknown option; did you mean --file?");
     ck_assert_str_eq(problem_of("--FLAG", NULL), "--FLAG: unknown option; did you mean --flag?");
     ck_assert_str_eq(problem_of("--=x", NULL), "--=x: unknown option");
 }
-END_TEST
 
-START_TEST(long_words_are_cut)
+TEST(long_words_are_cut)
 {
     char word[300] = "--";
     memset(word + 2, 'x', sizeof word - 3);
     const char *text = problem_of(word, NULL);
     ck_assert_uint_eq(strcspn(text, ":"), 64);
     ck_assert_str_eq(text + 64, ": unknown option");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("usage");
-    tcase_add_test(tests, each_kind);
-    tcase_add_test(tests, misspelled);
-    tcase_add_test(tests, long_words_are_cut);
-    return run_case(tests);
 }

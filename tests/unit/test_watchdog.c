@@ -1,26 +1,13 @@
 #include "daemon/watchdog.h"
 
-#include "base/clock.h"
 #include "capture.h"
-#include "faults.h"
 #include "full_queue.h"
+#include "loop_fixture.h"
 #include "manager_socket.h"
 
-static struct event_loop loop;
 static struct capacity_signal capacity = {.loop = &loop};
 static struct worker_pool pool;
 static struct watchdog watchdog;
-
-static void on_wake(struct event_loop *woken)
-{
-    event_loop_quit(woken);
-}
-
-static void turn(void)
-{
-    event_loop_wake(&loop);
-    ck_assert_int_eq(event_loop_run(&loop), 0);
-}
 
 static bool is_told(void)
 {
@@ -31,7 +18,7 @@ static bool is_told(void)
 static void setup(void)
 {
     manager_open();
-    ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
+    start_loop();
     ck_assert_int_eq(worker_pool_init(&pool, 2, 16, &capacity), 0);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
 }
@@ -41,7 +28,7 @@ static void teardown(void)
     watchdog_stop(&watchdog);
     worker_pool_stop(&pool);
     worker_pool_deinit(&pool);
-    event_loop_deinit(&loop);
+    stop_loop();
     unsetenv("WATCHDOG_USEC");
     unsetenv("WATCHDOG_PID");
     manager_close();
@@ -65,22 +52,22 @@ static void expect_when_told(const char *message)
     expect(message);
 }
 
-START_TEST(not_wanted)
+FIXTURE(setup, teardown)
+
+TEST(not_wanted)
 {
     ck_assert(!watchdog_init(&watchdog, &loop, &pool, &manager));
     ck_assert_int_eq(setenv("WATCHDOG_PID", "1", 1), 0); /* meant for another process */
     ck_assert(!init("100000"));
 }
-END_TEST
 
-START_TEST(never_started)
+TEST(never_started)
 {
     static struct watchdog untouched;
     watchdog_stop(&untouched);
 }
-END_TEST
 
-START_TEST(cannot_be_read)
+TEST(cannot_be_read)
 {
     capture(LOG_LEVEL_DEBUG);
     ck_assert(!init("a moment"));
@@ -88,9 +75,8 @@ START_TEST(cannot_be_read)
     expect_in(text, "warning: no watchdog: cannot read ");
     expect_in(text, strerror(EINVAL));
 }
-END_TEST
 
-START_TEST(no_thread)
+TEST(no_thread)
 {
     ck_assert(init("1000000"));
     capture(LOG_LEVEL_DEBUG);
@@ -102,9 +88,8 @@ START_TEST(no_thread)
     expect_in(text, "warning: no watchdog: cannot start its thread: ");
     expect_in(text, strerror(EAGAIN));
 }
-END_TEST
 
-START_TEST(alive_at_half_the_time)
+TEST(alive_at_half_the_time)
 {
     uint64_t before = clock_monotonic_usec();
     start("1000000");
@@ -112,7 +97,6 @@ START_TEST(alive_at_half_the_time)
     ck_assert_uint_ge(clock_monotonic_usec() - before, 500000);
     expect_when_told("WATCHDOG=1");
 }
-END_TEST
 
 /* The second look finds it where the first did: that is when it is told, and only then. */
 static void expect_stuck(const char *who, pid_t thread)
@@ -141,7 +125,7 @@ static bool is_asleep(pid_t thread)
     return state == 'S';
 }
 
-START_TEST(stuck_worker_is_named)
+TEST(stuck_worker_is_named)
 {
     turn();
     WAIT_FOR(is_asleep(pool.workers[1].tid));
@@ -161,10 +145,9 @@ START_TEST(stuck_worker_is_named)
     watchdog_look(&watchdog);
     expect("WATCHDOG=1"); /* it turns again */
 }
-END_TEST
 
 /* The test's own thread is the main thread, and turns its loop when it likes. */
-START_TEST(late_is_not_stuck)
+TEST(late_is_not_stuck)
 {
     capture(LOG_LEVEL_DEBUG);
     ck_assert(init("2000000"));
@@ -177,9 +160,8 @@ START_TEST(late_is_not_stuck)
     expect("WATCHDOG=1");
     ck_assert_str_eq(written(), "");
 }
-END_TEST
 
-START_TEST(stuck_acceptor_is_named)
+TEST(stuck_acceptor_is_named)
 {
     ck_assert(init("2000000"));
     watchdog_ask(&watchdog);
@@ -189,9 +171,8 @@ START_TEST(stuck_acceptor_is_named)
     watchdog_look(&watchdog);
     expect("WATCHDOG=1"); /* it turns again */
 }
-END_TEST
 
-START_TEST(busy_manager_is_told_sooner_again)
+TEST(busy_manager_is_told_sooner_again)
 {
     ck_assert(init("2000000"));
     watchdog_ask(&watchdog);
@@ -202,21 +183,4 @@ START_TEST(busy_manager_is_told_sooner_again)
     ck_assert_uint_eq(empty_queue(manager_fd), 0);
     ck_assert_uint_eq(watchdog_look(&watchdog), 1000000);
     expect("WATCHDOG=1");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("watchdog");
-    tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, not_wanted);
-    tcase_add_test(tests, never_started);
-    tcase_add_test(tests, cannot_be_read);
-    tcase_add_test(tests, no_thread);
-    tcase_add_test(tests, alive_at_half_the_time);
-    tcase_add_test(tests, stuck_worker_is_named);
-    tcase_add_test(tests, late_is_not_stuck);
-    tcase_add_test(tests, stuck_acceptor_is_named);
-    tcase_add_test(tests, busy_manager_is_told_sooner_again);
-    return run_case(tests);
 }

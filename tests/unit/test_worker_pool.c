@@ -6,12 +6,8 @@ static struct worker_pool pool;
 
 static void start(unsigned workers, size_t depth)
 {
-    be_quiet();
-    memset(&rig, 0, sizeof rig);
-    ck_assert_int_eq(event_loop_init(&rig.main_loop, on_main_wake), 0);
-    rig.capacity.loop = &rig.main_loop;
+    rig_start_main(on_main_wake);
     ck_assert_int_eq(worker_pool_init(&pool, workers, depth, &rig.capacity), 0);
-    ck_assert_uint_eq(pool.count, workers);
 }
 
 static void stop(void)
@@ -21,6 +17,8 @@ static void stop(void)
     event_loop_deinit(&rig.main_loop);
     ck_assert_uint_eq(atomic_load(&rig.source.connections), 0);
 }
+
+FIXTURE(NULL, stop)
 
 /* Returns the client's end, or -1 when there was no room. */
 static int give(const struct service_config *config)
@@ -37,25 +35,34 @@ static int give(const struct service_config *config)
     return -1;
 }
 
-START_TEST(spreads_evenly)
+/* As many clients, whom the workers know. */
+static void give_many(int *clients, size_t count, const struct service_config *config)
+{
+    for (size_t i = 0; i < count; i++)
+        ck_assert_int_ge(clients[i] = give(config), 0);
+    worker_pool_flush(&pool);
+}
+
+static void expect_echo(int client)
+{
+    send_text(client, "x");
+    expect_text(client, "x");
+}
+
+TEST(spreads_evenly)
 {
     static int clients[31];
     struct service_config config = config_for("echo");
     start(3, 64);
-    for (size_t i = 0; i < COUNT_OF(clients); i++)
-        clients[i] = give(&config);
+    give_many(clients, COUNT_OF(clients), &config);
     ck_assert_uint_eq(worker_pool_connections(&pool), 31);
     for (unsigned i = 0; i < 3; i++) {
         ck_assert_uint_ge(worker_pool_connections_of(&pool, i), 10);
         ck_assert_uint_le(worker_pool_connections_of(&pool, i), 11);
     }
     ck_assert_int_eq(worker_pool_start(&pool), 0);
-    ck_assert_uint_eq(pool.started, 3);
-    worker_pool_flush(&pool);
-    for (size_t i = 0; i < COUNT_OF(clients); i++) {
-        send_text(clients[i], "x");
-        expect_text(clients[i], "x");
-    }
+    for (size_t i = 0; i < COUNT_OF(clients); i++)
+        expect_echo(clients[i]);
     /* All of one worker's clients leave; whoever comes next goes there. */
     uint64_t left = worker_pool_connections_of(&pool, 1);
     for (size_t i = 0; i < COUNT_OF(clients); i++)
@@ -66,18 +73,15 @@ START_TEST(spreads_evenly)
     int next = give(&config);
     ck_assert_uint_eq(worker_pool_connections_of(&pool, 1), 1);
     worker_pool_flush(&pool);
-    send_text(next, "y");
-    expect_text(next, "y");
+    expect_echo(next);
     close(next);
     for (size_t i = 0; i < COUNT_OF(clients); i++)
         if (i % 3 != 1)
             close(clients[i]);
     WAIT_FOR(worker_pool_connections(&pool) == 0);
-    stop();
 }
-END_TEST
 
-START_TEST(full_queue_refuses)
+TEST(full_queue_refuses)
 {
     struct service_config config = config_for("echo");
     int clients[3];
@@ -94,42 +98,29 @@ START_TEST(full_queue_refuses)
     for (int i = 0; i < 3; i++)
         close(clients[i]);
     WAIT_FOR(worker_pool_connections(&pool) == 0);
-    stop();
 }
-END_TEST
 
-START_TEST(flush_wakes_each_once)
+TEST(flush_wakes_each_once)
 {
     struct service_config config = config_for("echo");
-    int clients[4];
     start(3, 8);
     for (int i = 0; i < 4; i++)
-        clients[i] = give(&config);
+        ck_assert_int_ge(give(&config), 0);
     fault_rules("write:count");
     worker_pool_flush(&pool);
     worker_pool_flush(&pool); /* nobody new */
     ck_assert_uint_eq(fault_disarm(), 3);
-    stop();
-    for (int i = 0; i < 4; i++) {
-        expect_end(clients[i]);
-        close(clients[i]);
-    }
 }
-END_TEST
 
-START_TEST(drains)
+TEST(drains)
 {
     struct service_config config = config_for("echo");
     int clients[4];
     start(2, 8);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
+    give_many(clients, 4, &config);
     for (int i = 0; i < 4; i++)
-        clients[i] = give(&config);
-    worker_pool_flush(&pool);
-    for (int i = 0; i < 4; i++) {
-        send_text(clients[i], "x");
-        expect_text(clients[i], "x");
-    }
+        expect_echo(clients[i]);
     ck_assert(!worker_pool_is_drained(&pool));
     worker_pool_drain(&pool);
     for (int i = 0; i < 4; i++) {
@@ -139,11 +130,9 @@ START_TEST(drains)
     WAIT_FOR(worker_pool_is_drained(&pool));
     ck_assert_uint_eq(worker_pool_connections(&pool), 0);
     ck_assert_int_eq(event_loop_run(&rig.main_loop), 0); /* woken */
-    stop();
 }
-END_TEST
 
-START_TEST(failure_names_the_worker)
+TEST(failure_names_the_worker)
 {
     unsigned worker = 99;
     start(3, 8);
@@ -156,11 +145,9 @@ START_TEST(failure_names_the_worker)
     fault_disarm();
     ck_assert_int_eq(worker_pool_failure(&pool, &worker), -EINVAL);
     ck_assert_uint_eq(worker, 1);
-    stop();
 }
-END_TEST
 
-START_TEST(busy_poll_comes_and_goes)
+TEST(busy_poll_comes_and_goes)
 {
     struct service_config config = config_for("echo");
     start(2, 8);
@@ -168,19 +155,14 @@ START_TEST(busy_poll_comes_and_goes)
     ck_assert_int_eq(worker_pool_start(&pool), 0);
     int client = give(&config);
     worker_pool_flush(&pool);
-    for (int i = 0; i < 50; i++) {
-        send_text(client, "ping");
-        expect_text(client, "ping");
-    }
+    for (int i = 0; i < 50; i++)
+        expect_echo(client);
     worker_pool_busy_poll(&pool, 0);
-    send_text(client, "ping");
-    expect_text(client, "ping");
+    expect_echo(client);
     close(client);
-    stop();
 }
-END_TEST
 
-START_TEST(asks_for_a_sign_of_life)
+TEST(asks_for_a_sign_of_life)
 {
     start(2, 64);
     ck_assert_ptr_null(worker_pool_stuck(&pool)); /* nobody works, nobody is stuck */
@@ -198,79 +180,49 @@ START_TEST(asks_for_a_sign_of_life)
     WAIT_FOR(!worker_pool_stuck(&pool));
     ck_assert_int_gt(atomic_load(&pool.workers[0].tid), 0);
     ck_assert_int_ne(atomic_load(&pool.workers[0].tid), atomic_load(&pool.workers[1].tid));
-    stop();
 }
-END_TEST
 
-START_TEST(stop_leaves_connections_whole)
+TEST(stop_leaves_connections_whole)
 {
     struct service_config config = config_for("echo");
     start(2, 8);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
-    int client = give(&config);
-    worker_pool_flush(&pool);
-    send_text(client, "one");
-    expect_text(client, "one");
+    int client;
+    give_many(&client, 1, &config);
+    expect_echo(client);
     worker_pool_stop(&pool);
-    ck_assert_uint_eq(pool.started, 0);
     ck_assert_uint_eq(worker_pool_connections(&pool), 1);
     expect_nothing_yet(client);
-    stop();
-    expect_end(client);
-    close(client);
 }
-END_TEST
 
-START_TEST(failed_init_leaves_nothing)
+static const struct {
+    const char *call;
+    unsigned long times; /* that it is made at least */
+} init_calls[] = {{"calloc", 4}, {"malloc", 4}, {"epoll_create1", 3}, {"eventfd", 3}, {"epoll_ctl_add", 3}};
+
+TEST_EACH(failed_init_leaves_nothing, init_calls)
 {
-    static const char *const calls[] = {"calloc", "malloc", "epoll_create1", "eventfd", "epoll_ctl_add"};
+    struct worker_pool other;
     start(1, 1); /* for its vacancy */
     unsigned before = open_descriptors();
-    unsigned failed = 0;
-    for (size_t i = 0; i < COUNT_OF(calls); i++)
-        for (unsigned long nth = 1;; nth++) {
-            struct worker_pool other;
-            fault_arm(calls[i], ENOMEM, nth);
-            int r = worker_pool_init(&other, 3, 16, &rig.capacity);
-            unsigned long hits = fault_disarm();
-            if (hits == 0) {
-                ck_assert_int_eq(r, 0);
-                worker_pool_deinit(&other);
-                break;
-            }
-            failed++;
-            ck_assert_int_eq(r, -ENOMEM);
+    unsigned long nth = 0, hits;
+    do {
+        fault_arm(c->call, ENOMEM, ++nth);
+        int r = worker_pool_init(&other, 3, 16, &rig.capacity);
+        hits = fault_disarm();
+        ck_assert_int_eq(r, hits > 0 ? -ENOMEM : 0);
+        if (hits > 0)
             ck_assert_uint_eq(open_descriptors(), before);
-        }
-    ck_assert_uint_ge(failed, 4 + 4 + 3 + 3 + 3);
-    stop();
+    } while (hits > 0);
+    ck_assert_uint_gt(nth, c->times);
+    worker_pool_deinit(&other);
 }
-END_TEST
 
-START_TEST(failed_start_can_be_stopped)
+TEST(failed_start_can_be_stopped)
 {
     start(3, 8);
     fault_arm("pthread_create", EAGAIN, 2);
     int r = worker_pool_start(&pool);
     fault_disarm();
     ck_assert_int_eq(r, -EAGAIN);
-    ck_assert_uint_eq(pool.started, 1);
-    stop();
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("worker_pool");
-    tcase_add_test(tests, spreads_evenly);
-    tcase_add_test(tests, full_queue_refuses);
-    tcase_add_test(tests, flush_wakes_each_once);
-    tcase_add_test(tests, drains);
-    tcase_add_test(tests, failure_names_the_worker);
-    tcase_add_test(tests, busy_poll_comes_and_goes);
-    tcase_add_test(tests, asks_for_a_sign_of_life);
-    tcase_add_test(tests, stop_leaves_connections_whole);
-    tcase_add_test(tests, failed_init_leaves_nothing);
-    tcase_add_test(tests, failed_start_can_be_stopped);
-    return run_case(tests);
 }
