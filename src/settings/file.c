@@ -6,7 +6,6 @@
 #include "settings/problems.h"
 #include "settings/syntax.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -225,11 +224,9 @@ int settings_element_line(const struct settings_file *file, const config_setting
     int line = settings_line(element);
     if (config_setting_type(element) != CONFIG_TYPE_STRING || last_of(list) != element)
         return line;
-    for (; line > settings_line(list); line--) {
-        const char *at = syntax_line(file->text, line);
-        if (!strchr("\r\n,])#/", at[strspn(at, " \t")]))
-            break;
-    }
+    const char *at = syntax_line(file->text, line);
+    for (; line > settings_line(list) && strchr("\r\n,])#/", at[strspn(at, " \t")]); line--)
+        at = syntax_line_before(file->text, at);
     return line;
 }
 

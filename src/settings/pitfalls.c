@@ -12,12 +12,19 @@
 
 #define EXCERPT 64
 
+/* A settings file needs three levels. The bound keeps every walk over the tree, libconfig's own included,
+ * shallow. */
+#define DEPTH_LIMIT 16
+/* Names and words of one bracket. libconfig compares each name with all others of its group. */
+#define NAMES_LIMIT 512
+
 struct scanner {
     const char *at;
     int line;
     const char *name; /* the last one: what a number or a text belongs to */
     size_t name_length;
-    int spread_line; /* where the first text starts that spans lines; 0: none does */
+    unsigned depth, names[DEPTH_LIMIT + 1]; /* by depth */
+    int spread_line;                        /* where the first text starts that spans lines; 0: none does */
     bool readable;
     const char *file;
     struct problems *problems;
@@ -116,8 +123,7 @@ static size_t scan_escape(struct scanner *s)
     if (!is_x(p[1]) || !is(isxdigit, p[2]) || !is(isxdigit, p[3])) {
         report(s, ": ", is(isprint, p[1]) ? 2 : 1,
                " means nothing in a text; \\n, \\r, \\t, \\f, \\\\, \\\" and \\xNN do, and all other "
-               "characters stand "
-               "for themselves");
+               "characters stand for themselves");
         return 1;
     }
     if (p[2] == '0' && p[3] == '0')
@@ -156,10 +162,23 @@ static void scan_name(struct scanner *s)
     s->name = s->at;
     s->name_length = (size_t)(end - s->at);
     s->at = end;
+    if (++s->names[s->depth] > NAMES_LIMIT)
+        refuse(s, s->line, "too many settings stand in one group");
+}
+
+static void scan_open(struct scanner *s)
+{
+    s->at++;
+    if (s->depth == DEPTH_LIMIT)
+        refuse(s, s->line, "brackets are nested more than 16 deep");
+    else
+        s->names[++s->depth] = 0;
 }
 
 static void scan_other(struct scanner *s)
 {
+    if (strchr(")]}", *s->at) && s->depth > 0)
+        s->depth--;
     if (strncmp(s->at, "@include", strlen("@include")) == 0)
         refuse(s, s->line, "@include is not supported; put all settings into this file");
     else if (is(iscntrl, *s->at) && !is(isspace, *s->at))
@@ -180,6 +199,8 @@ static void scan(struct scanner *s)
             scan_text(s);
         else if (is(isalpha, *s->at) || *s->at == '*')
             scan_name(s);
+        else if (strchr("([{", *s->at))
+            scan_open(s);
         else if (length > 0)
             scan_number(s, length);
         else

@@ -92,6 +92,13 @@ const char *syntax_line(const char *text, int line)
     return text;
 }
 
+const char *syntax_line_before(const char *text, const char *line)
+{
+    const char *end = line - 1;
+    const char *newline = memrchr(text, '\n', (size_t)(end - text));
+    return newline ? newline + 1 : text;
+}
+
 /* Puts in the line's text. */
 static void add_line(const char *line, const char *before, char *out)
 {
@@ -125,8 +132,10 @@ bool syntax_cause(const char *text, int line, char out[static SYNTAX_CAUSE_SIZE]
     char bare[2 * LOOKED_AT];
     const char *at = syntax_line(text, line);
     size_t used = 0;
-    for (int before = line; before > 1 && used == 0; before--)
-        used = copy_bare(syntax_line(text, before - 1), bare, LOOKED_AT);
+    for (const char *before = at; before > text && used == 0;) {
+        before = syntax_line_before(text, before);
+        used = copy_bare(before, bare, LOOKED_AT);
+    }
     bare[used] = '\n';
     copy_bare(at, bare + used + 1, LOOKED_AT);
     out[0] = '\0';

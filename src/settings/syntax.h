@@ -12,3 +12,6 @@ bool syntax_cause(const char *text, int line, char out[static SYNTAX_CAUSE_SIZE]
 
 /* Where this line starts. */
 const char *syntax_line(const char *text, int line);
+
+/* Where the line before this one starts, which is not the first. */
+const char *syntax_line_before(const char *text, const char *line);

@@ -1,5 +1,5 @@
 /* A settings file of anything: it is read, or there are problems; and what is read is dumped as a file that
- * reads the same. */
+ * reads the same. The same bytes as a SPEC of --listen: a listener, or problems. */
 #include "fuzz.h"
 
 #include "settings/problems.h"
@@ -40,10 +40,23 @@ static char *dump(const struct settings *settings, size_t *length)
     return text;
 }
 
+static void read_spec(const uint8_t *bytes, size_t length)
+{
+    struct problems problems = {0};
+    struct listener_settings listener = {0};
+    char *spec = strndup((const char *)bytes, length);
+    FUZZ_CHECK(spec);
+    int r = listener_settings_from_spec(spec, &problems, &listener);
+    FUZZ_CHECK((r == 0) == (problems.count == 0) && (r == 0) == (listener.service != NULL));
+    listener_settings_clear(&listener);
+    problems_clear(&problems);
+    free(spec);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
+    read_spec(bytes, length);
     struct settings *settings = load((struct span){bytes, length});
-
     if (!settings)
         return 0;
     size_t first_length, second_length;

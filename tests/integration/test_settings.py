@@ -159,6 +159,10 @@ class BadFiles(Files):
                 else:
                     self.assert_refused(path, f'{line}: syntax error: no comma may stand before "{bracket}", in: {text.splitlines()[-1]}')
 
+    def test_many_settings_in_one_group(self):
+        path = self.write("log = {\n" + "".join(f"x{i} = [ ];\n" for i in range(1000)) + "};\n")
+        self.assert_refused(path, "514: too many settings stand in one group")
+
     def test_many_listeners(self):
         rows = ",".join('{ address = "127.0.0.1"; port = 0; }' for _ in range(4097))
         self.assert_refused(self.write(f"\nlisteners = ({rows});"), "2: listeners: must have at most 4096 rows")
