@@ -1,38 +1,9 @@
 /* One listener's settings as a value: completed, compared, given up. Main thread only. */
 #pragma once
 
-#include "base/address.h"
-#include "serve/service.h"
-
-#include <stdbool.h>
-#include <stdint.h>
-#include <sys/types.h>
+#include "settings/values.h"
 
 struct problems;
-struct settings;
-
-/* Whole: what the file leaves out is filled in from the global settings. */
-struct listener_settings {
-    int line;          /* of the file; 0: from the command line or built in */
-    char *address;     /* as written: "127.0.0.1", "::1", "*"; NULL with a path */
-    bool any;          /* address is "*": IPv4 and IPv6 */
-    struct address at; /* parsed, with the port; not with `any` or a path */
-    uint16_t port;     /* 0: the kernel picks one */
-    char *path;        /* AF_UNIX; NULL with an address */
-    mode_t mode;       /* of the path */
-
-    const struct service *service;
-    char *text;     /* NULL: not set */
-    char *greeting; /* NULL: not set */
-    char *end_word; /* NULL: not set */
-    bool trace;
-
-    uint64_t idle_timeout; /* usec, or USEC_NEVER */
-    struct prefix_list allow;
-    struct prefix_list deny;
-    unsigned max_connections_per_source;                                        /* 0: no limit */
-    bool own_idle_timeout, own_allow, own_deny, own_max_connections_per_source; /* set here, not inherited */
-};
 
 void listener_settings_clear(struct listener_settings *listener); /* also for CLEANUP() */
 

@@ -1,54 +1,12 @@
-/* The settings in force, as plain values. One table (table.h) says for each its name, type, bounds, default
- * and meaning; reading, checking, --dump, --help and the installed file all follow from it.
- *
- * Main thread only. */
+/* The settings: read, given up, shown. Main thread only. */
 #pragma once
 
-#include "base/address.h"
-#include "base/log.h"
 #include "settings/listener_settings.h"
+#include "settings/values.h"
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 
 struct problems;
-
-enum overload_policy {
-    OVERLOAD_WAIT,   /* the kernel's backlog holds new clients until there is room */
-    OVERLOAD_REFUSE, /* they are closed at once */
-};
-
-struct settings {
-    struct listener_settings *listeners;
-    size_t listener_count;
-
-    unsigned workers; /* 0: one for each CPU that the process may use */
-    unsigned queue_depth;
-    unsigned backlog;
-    unsigned max_connections; /* 0: what the descriptor limit allows */
-    enum overload_policy overload;
-    unsigned max_connections_per_source;
-    unsigned source_prefix_v4; /* bits */
-    unsigned source_prefix_v6;
-    struct prefix_list allow;
-    struct prefix_list deny;
-    uint64_t idle_timeout;  /* usec, or USEC_NEVER */
-    uint64_t write_timeout; /* the same */
-    uint64_t drain_timeout; /* usec */
-    unsigned unsent_limit;  /* bytes */
-    unsigned tcp_keepalive; /* seconds */
-    unsigned busy_poll_usec;
-
-    enum log_level log_level;
-    enum log_target log_target;
-    bool log_connections;
-    unsigned log_rate;
-    enum address_detail log_addresses;
-
-    bool from_file; /* false: the built-in defaults, since the default file is absent */
-};
 
 /* Where settings come from: a file, and the command line over it. The texts are the caller's. */
 struct settings_source {

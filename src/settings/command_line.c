@@ -5,6 +5,7 @@
 #include "base/escape.h"
 #include "settings/listener_read.h"
 #include "settings/problems.h"
+#include "settings/table.h"
 #include "settings/types.h"
 
 #include <errno.h>

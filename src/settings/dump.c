@@ -2,6 +2,7 @@
 #include "settings/settings.h"
 
 #include "base/streams.h"
+#include "settings/table.h"
 #include "settings/types.h"
 
 #include <string.h>

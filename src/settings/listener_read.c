@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "settings/read.h"
+#include "settings/listener_settings.h"
 
 #include <errno.h>
 #include <stdarg.h>

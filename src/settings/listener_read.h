@@ -3,7 +3,7 @@
 #pragma once
 
 #include "settings/file.h"
-#include "settings/settings.h"
+#include "settings/values.h"
 
 /* Each that can be read is added to settings->listeners; what is wrong is reported. */
 void listeners_read(struct settings_file *file, const config_setting_t *list, struct settings *settings);

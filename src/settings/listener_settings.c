@@ -1,6 +1,6 @@
 #include "settings/listener_settings.h"
 
-#include "settings/settings.h"
+#include "settings/table.h"
 #include "settings/types.h"
 
 #include <errno.h>

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "settings/problems.h"
+#include "settings/table.h"
 #include "settings/suggest.h"
 #include "settings/types.h"
 

@@ -1,7 +1,7 @@
 #include "settings/table.h"
 
 #include "base/clock.h"
-#include "settings/settings.h"
+#include "settings/values.h"
 #include "settings/types.h"
 
 #include <stddef.h>
@@ -138,7 +138,7 @@ const struct setting_row setting_table[] = {
 };
 /* clang-format on */
 
-/* struct settings_given has a bit for each. */
+/* read.h: row_set. */
 _Static_assert(sizeof setting_table / sizeof setting_table[0] <= 65, "more than 64 settings");
 
 const struct setting_row *setting_find(enum setting_scope scope, const char *name)
@@ -147,20 +147,4 @@ const struct setting_row *setting_find(enum setting_scope scope, const char *nam
         if (row->scope == scope && strcmp(row->name, name) == 0)
             return row;
     return NULL;
-}
-
-const char *setting_expectation(const struct setting_row *row, char out[static SETTING_EXPECTATION_SIZE])
-{
-    size_t used = (size_t)snprintf(out, SETTING_EXPECTATION_SIZE, "must be ");
-    if (row->type->expect)
-        row->type->expect(row, out + used, SETTING_EXPECTATION_SIZE - used);
-    else
-        snprintf(out + used, SETTING_EXPECTATION_SIZE - used, row->type->expectation, row->minimum,
-                 row->maximum);
-    return out;
-}
-
-int setting_print(const struct setting_row *row, const void *base, FILE *out)
-{
-    return row->type->print(row, setting_field_const(row, base), out);
 }

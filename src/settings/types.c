@@ -16,6 +16,22 @@
 #include <string.h>
 #include <sys/types.h>
 
+const char *setting_expectation(const struct setting_row *row, char out[static SETTING_EXPECTATION_SIZE])
+{
+    size_t used = (size_t)snprintf(out, SETTING_EXPECTATION_SIZE, "must be ");
+    if (row->type->expect)
+        row->type->expect(row, out + used, SETTING_EXPECTATION_SIZE - used);
+    else
+        snprintf(out + used, SETTING_EXPECTATION_SIZE - used, row->type->expectation, row->minimum,
+                 row->maximum);
+    return out;
+}
+
+int setting_print(const struct setting_row *row, const void *base, FILE *out)
+{
+    return row->type->print(row, setting_field_const(row, base), out);
+}
+
 /* "LABEL = VALUE: must be ...", and `more`. Returns false, what every reader returns then. */
 static bool refuse(const struct setting_value *value, const char *more)
 {
@@ -54,7 +70,7 @@ static bool is_within(const struct setting_row *row, uint64_t number)
 
 /* ---- Numbers ---- */
 
-static bool read_number(const struct setting_value *value, uint64_t *out)
+static bool read_integer(const struct setting_value *value, void *field)
 {
     if (!is_whole(value->setting))
         return refuse(value, text_of(value) ? ", a number without quotes"
@@ -63,15 +79,6 @@ static bool read_number(const struct setting_value *value, uint64_t *out)
     int64_t number = settings_whole_number(value->setting);
     if (number < 0 || !is_within(value->row, (uint64_t)number))
         return refuse(value, "");
-    *out = (uint64_t)number;
-    return true;
-}
-
-static bool read_integer(const struct setting_value *value, void *field)
-{
-    uint64_t number = 0;
-    if (!read_number(value, &number))
-        return false;
     if (value->row->type->size == sizeof(uint16_t))
         *(uint16_t *)field = (uint16_t)number;
     else
@@ -124,20 +131,16 @@ static bool read_duration(const struct setting_value *value, void *field)
 }
 
 /* As seconds with the fewest decimals, and at least one, which makes libconfig see a float. */
-static void format_seconds(uint64_t usec, char out[static 32])
-{
-    int length = snprintf(out, 32, "%" PRIu64 ".%06" PRIu64, usec / USEC_PER_SEC, usec % USEC_PER_SEC);
-    while (out[length - 1] == '0' && out[length - 2] != '.')
-        out[--length] = '\0';
-}
-
 static int print_duration(const struct setting_row *row, const void *field, FILE *out)
 {
     (void)row;
     char text[32];
-    uint64_t usec = *(const uint64_t *)field;
-    format_seconds(usec == USEC_NEVER ? 0 : usec, text);
-    fputs(text, out);
+    uint64_t usec = *(const uint64_t *)field == USEC_NEVER ? 0 : *(const uint64_t *)field;
+    int length =
+        snprintf(text, sizeof text, "%" PRIu64 ".%06" PRIu64, usec / USEC_PER_SEC, usec % USEC_PER_SEC);
+    while (text[length - 1] == '0' && text[length - 2] != '.')
+        length--;
+    fprintf(out, "%.*s", length, text);
     return 0;
 }
 

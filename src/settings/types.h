@@ -2,7 +2,7 @@
 #pragma once
 
 #include "settings/file.h"
-#include "settings/table.h"
+#include "settings/setting.h"
 
 /* A value on its way into its field. */
 struct setting_value {
