@@ -1,8 +1,8 @@
 #include "settings/listener_read.h"
 
 #include "base/cleanup.h"
-#include "settings/read.h"
 #include "settings/listener_settings.h"
+#include "settings/read.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -2,8 +2,8 @@
 
 #include "base/cleanup.h"
 #include "settings/problems.h"
-#include "settings/table.h"
 #include "settings/suggest.h"
+#include "settings/table.h"
 #include "settings/types.h"
 
 #include <errno.h>

@@ -3,8 +3,8 @@
 
 #include "base/cleanup.h"
 #include "settings/listener_read.h"
-#include "settings/read.h"
 #include "settings/problems.h"
+#include "settings/read.h"
 #include "settings/table.h"
 #include "settings/types.h"
 

@@ -1,8 +1,8 @@
 #include "settings/table.h"
 
 #include "base/clock.h"
-#include "settings/values.h"
 #include "settings/types.h"
+#include "settings/values.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -58,7 +58,8 @@ const struct setting_row setting_table[] = {
                 "closed."},
     {LISTENER(trace), .type = &setting_boolean,
      .meaning = "Log each read and write with an excerpt of the bytes: for teaching and debugging."},
-    {OVERRIDE(idle_timeout), .type = &setting_duration, .minimum = USEC_PER_MSEC, .maximum = YEAR, .zero = "never",
+    {OVERRIDE(idle_timeout), .type = &setting_duration, .minimum = USEC_PER_MSEC, .maximum = YEAR,
+     .zero = "never",
      .meaning = "Overrides the idle_timeout below for this listener."},
     {OVERRIDE(allow), .type = &setting_networks, .place = PLACE_ADDRESS,
      .meaning = "Overrides the allow below for this listener; not with a path."},
