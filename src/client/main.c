@@ -4,8 +4,8 @@
 #include "client/exit_status.h"
 #include "client/modes.h"
 #include "client/options.h"
-#include "client/output.h"
-#include "client/terminal.h"
+#include "client/report/output.h"
+#include "client/report/terminal.h"
 
 #include <signal.h>
 #include <string.h>

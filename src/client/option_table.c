@@ -1,7 +1,7 @@
 #include "client/options.h"
 
 #include "base/clock.h"
-#include "client/ping_stream.h"
+#include "client/ping/stream.h"
 
 #include <stddef.h>
 

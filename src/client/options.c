@@ -2,8 +2,8 @@
 
 #include "base/units.h"
 #include "base/usage.h"
-#include "client/pattern.h"
-#include "client/terminal.h"
+#include "client/check/pattern.h"
+#include "client/report/terminal.h"
 
 #include <errno.h>
 #include <getopt.h>

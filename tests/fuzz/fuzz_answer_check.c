@@ -1,7 +1,7 @@
 /* The answers to any input of a talk, sent and received in pieces. */
 #include "fuzz.h"
 
-#include "client/answer_check.h"
+#include "client/check/answer_check.h"
 
 #define STREAM_MAX 8192
 

@@ -1,7 +1,7 @@
 /* The answers to a stream of the pattern, in pieces, against a comparison byte by byte. */
 #include "fuzz.h"
 
-#include "client/checked_stream.h"
+#include "client/check/checked_stream.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {

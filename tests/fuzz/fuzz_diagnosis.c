@@ -1,7 +1,7 @@
 /* What is said about a wrong answer: of any part of any stream, and of a stream of the pattern. */
 #include "fuzz.h"
 
-#include "client/diagnosis.h"
+#include "client/check/diagnosis.h"
 
 #define PART_MAX 1024
 

@@ -1,7 +1,7 @@
 /* A connection of tcpecho --bench, and a server that says anything. */
 #include "fuzz.h"
 
-#include "client/load_thread.h"
+#include "client/bench/load_thread.h"
 
 #include "base/clock.h"
 

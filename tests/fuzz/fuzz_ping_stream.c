@@ -1,7 +1,7 @@
 /* What a ping makes of any bytes: answers, parts of them, headers of messages and of none. */
 #include "fuzz.h"
 
-#include "client/ping_stream.h"
+#include "client/ping/stream.h"
 
 #define MESSAGES_MAX 12
 #define SIZE_MAX_HERE 600

@@ -1,7 +1,7 @@
 /* A connection of tcpecho --watch, and a server that says anything. */
 #include "fuzz.h"
 
-#include "client/probe.h"
+#include "client/net/probe.h"
 
 #include "base/clock.h"
 

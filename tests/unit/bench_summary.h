@@ -1,7 +1,7 @@
 /* A load that has run, of which every figure is known. */
 #pragma once
 
-#include "client/bench_report.h"
+#include "client/bench/report.h"
 
 #include "base/clock.h"
 #include "common.h"

@@ -1,7 +1,7 @@
 /* A load without its coordinator: the test is the server, and looks for itself whether a phase is over. */
 #pragma once
 
-#include "client/load.h"
+#include "client/bench/load.h"
 
 #include "base/clock.h"
 #include "common.h"

@@ -1,4 +1,4 @@
-#include "client/answer_check.h"
+#include "client/check/answer_check.h"
 
 #include "common.h"
 #include "faults.h"

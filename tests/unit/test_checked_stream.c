@@ -1,4 +1,4 @@
-#include "client/checked_stream.h"
+#include "client/check/checked_stream.h"
 
 #include "common.h"
 #include "faults.h"

@@ -1,4 +1,4 @@
-#include "client/conversation.h"
+#include "client/talk/conversation.h"
 
 #include "base/clock.h"
 #include "capture.h"

@@ -1,4 +1,4 @@
-#include "client/descriptors.h"
+#include "client/net/descriptors.h"
 
 #include "common.h"
 #include "faults.h"

@@ -1,4 +1,4 @@
-#include "client/diagnosis.h"
+#include "client/check/diagnosis.h"
 
 #include "common.h"
 #include "faults.h"

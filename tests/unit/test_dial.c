@@ -1,4 +1,4 @@
-#include "client/dial.h"
+#include "client/net/dial.h"
 
 #include "base/clock.h"
 #include "capture.h"

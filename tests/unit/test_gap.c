@@ -1,4 +1,4 @@
-#include "client/gap.h"
+#include "client/watch/gap.h"
 
 #include "common.h"
 

@@ -1,4 +1,4 @@
-#include "client/histogram.h"
+#include "client/report/histogram.h"
 
 #include "common.h"
 

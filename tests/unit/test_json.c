@@ -1,4 +1,4 @@
-#include "client/json.h"
+#include "client/report/json.h"
 
 #include "common.h"
 

@@ -1,4 +1,4 @@
-#include "client/load_thread.h"
+#include "client/bench/load_thread.h"
 #include "echo_server.h"
 #include "load_fixture.h"
 

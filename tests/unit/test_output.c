@@ -1,4 +1,4 @@
-#include "client/output.h"
+#include "client/report/output.h"
 
 #include "client/exit_status.h"
 #include "client/interrupt.h"

@@ -1,4 +1,4 @@
-#include "client/pattern.h"
+#include "client/check/pattern.h"
 
 #include "common.h"
 

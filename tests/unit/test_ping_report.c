@@ -1,4 +1,4 @@
-#include "client/ping_report.h"
+#include "client/ping/report.h"
 
 #include "base/clock.h"
 #include "common.h"

@@ -1,4 +1,4 @@
-#include "client/ping_stream.h"
+#include "client/ping/stream.h"
 
 #include "common.h"
 #include "faults.h"

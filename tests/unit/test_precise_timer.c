@@ -1,4 +1,4 @@
-#include "client/precise_timer.h"
+#include "client/net/precise_timer.h"
 
 #include "base/clock.h"
 #include "common.h"

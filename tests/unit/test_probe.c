@@ -1,4 +1,4 @@
-#include "client/probe.h"
+#include "client/net/probe.h"
 
 #include "base/clock.h"
 #include "common.h"

@@ -1,4 +1,4 @@
-#include "client/span.h"
+#include "client/check/span.h"
 
 #include "common.h"
 

@@ -1,4 +1,4 @@
-#include "client/target.h"
+#include "client/net/target.h"
 
 #include "capture.h"
 #include "client/exit_status.h"

@@ -1,4 +1,4 @@
-#include "client/terminal.h"
+#include "client/report/terminal.h"
 
 #include "capture.h"
 #include "faults.h"

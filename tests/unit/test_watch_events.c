@@ -1,4 +1,4 @@
-#include "client/watch.h"
+#include "client/watch/watch.h"
 
 #include "base/clock.h"
 #include "common.h"

@@ -1,4 +1,4 @@
-#include "client/watch_report.h"
+#include "client/watch/report.h"
 
 #include "base/clock.h"
 #include "common.h"

@@ -1,0 +1,287 @@
+/* tcpecho --bench: the coordinator of a load. */
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/plural.h"
+#include "client/bench/report.h"
+#include "client/net/descriptors.h"
+#include "client/net/dial.h"
+#include "client/exit_status.h"
+#include "client/interrupt.h"
+#include "client/modes.h"
+#include "client/report/output.h"
+#include "client/net/precise_timer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define DEFAULT_DURATION (10 * USEC_PER_SEC)
+#define PROGRESS_USEC (250 * USEC_PER_MSEC)
+
+/* epoll, eventfd, timerfd and schedstat of each thread. */
+#define THREAD_DESCRIPTORS 4
+
+struct bench {
+    struct event_loop loop;
+    struct event_source interrupt;
+    struct timer progress_timer;
+    struct precise_timer end_timer;
+    struct terminal terminal; /* stderr: progress */
+    struct output output;
+    struct load load;
+    struct load_progress last;
+    uint64_t last_usec;
+    uint64_t stop_nsec;
+    bool running, stopping, interrupted;
+};
+
+static void stop(struct bench *bench)
+{
+    if (bench->stopping)
+        return;
+    bench->stopping = true;
+    bench->stop_nsec = clock_monotonic_nsec();
+    load_stop(&bench->load);
+}
+
+static void on_end(struct precise_timer *timer)
+{
+    stop(CONTAINER_OF(timer, struct bench, end_timer));
+}
+
+static void on_interrupt(struct event_source *source, uint32_t events)
+{
+    struct bench *bench = CONTAINER_OF(source, struct bench, interrupt);
+
+    (void)events;
+    if (interrupt_take(source->fd) == 0)
+        return;
+    bench->interrupted = true;
+    stop(bench);
+}
+
+static void show_progress(struct bench *bench)
+{
+    struct load_progress now = load_progress(&bench->load);
+    uint64_t usec = clock_monotonic_usec();
+    double passed = (double)(usec - bench->last_usec) / (double)USEC_PER_SEC;
+
+    if (!bench->running) {
+        terminal_progress(&bench->terminal, "connecting: %" PRIu64 " of %" PRIu64,
+                          load_connected(&bench->load), bench->load.plan.connections);
+    } else if (passed > 0) {
+        double elapsed = (double)(clock_monotonic_nsec() - bench->load.start_nsec) / (double)NSEC_PER_SEC;
+        terminal_progress(&bench->terminal,
+                          "%5.1f s  %.0f messages/s  %.1f MiB/s  %" PRIu64 " connection%s%s",
+                          elapsed > 0 ? elapsed : 0, (double)(now.messages - bench->last.messages) / passed,
+                          (double)(now.bytes - bench->last.bytes) / passed / (1 << 20), now.connections,
+                          plural(now.connections), bench->stopping ? ", waiting for the last answers" : "");
+    }
+    bench->last = now;
+    bench->last_usec = usec;
+}
+
+static void on_progress(struct timer *timer)
+{
+    struct bench *bench = CONTAINER_OF(timer, struct bench, progress_timer);
+    show_progress(bench);
+    event_loop_arm(&bench->loop, timer, clock_monotonic_usec() + PROGRESS_USEC);
+}
+
+static void on_wake(struct event_loop *loop)
+{
+    struct bench *bench = CONTAINER_OF(loop, struct bench, loop);
+
+    if (!bench->running && !bench->stopping && load_is_settled(&bench->load)) {
+        bench->running = true;
+        load_run(&bench->load);
+        bench->last_usec = clock_monotonic_usec();
+        if (bench->load.plan.duration_usec != USEC_NEVER)
+            precise_timer_arm(&bench->end_timer,
+                              bench->load.start_nsec + bench->load.plan.duration_usec * NSEC_PER_USEC);
+    }
+    if (load_is_finished(&bench->load))
+        event_loop_quit(loop);
+}
+
+/* A schedule of so many messages ends, too, whether or not the server answers them. */
+static uint64_t duration_of(const struct client_options *options)
+{
+    uint64_t duration = options->duration_usec;
+
+    if (options->count == 0)
+        return duration == USEC_NEVER ? DEFAULT_DURATION : duration;
+    if (options->rate == 0)
+        return duration;
+    uint64_t schedule = (options->count * USEC_PER_SEC + options->rate - 1) / options->rate;
+    return schedule < duration ? schedule : duration;
+}
+
+/* One without a connection would have nothing to do. */
+static uint64_t threads_of(const struct client_options *options)
+{
+    return options->threads < options->connections ? options->threads : options->connections;
+}
+
+static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint,
+                                  const struct dialled *first)
+{
+    return (struct load_plan){
+        .endpoint = *endpoint,
+        .expect = options->expect,
+        .run = clock_monotonic_nsec(),
+        .size = options->size,
+        .connections = options->connections,
+        .threads = threads_of(options),
+        .count = options->count,
+        .rate = options->rate,
+        .duration_usec = duration_of(options),
+        .connect_usec = options->connect_timeout_usec,
+        .first_connect_nsec = first->nsec,
+        .wait_usec = options->wait_usec,
+    };
+}
+
+/* Returns 0 or an exit status. */
+static int check_descriptors(const struct client_options *options)
+{
+    uint64_t limit = descriptors_raise_limit();
+    uint64_t room = descriptors_room(limit, threads_of(options) * THREAD_DESCRIPTORS);
+
+    if (options->connections <= room)
+        return 0;
+    complain("--connections %" PRIu64 ": the limit of %" PRIu64
+             " descriptors (ulimit -Hn) is room for %" PRIu64,
+             options->connections, limit, room);
+    return EXIT_USAGE;
+}
+
+static int fail_system(const char *what, int error)
+{
+    complain("cannot %s: %s", what, strerror(error));
+    return EXIT_SYSTEM;
+}
+
+/* The coordinator's loop, until the load is finished. Returns 0 or a negative errno. */
+static int drive(struct bench *bench, int interrupt_fd)
+{
+    int r = precise_timer_init(&bench->end_timer, &bench->loop, on_end);
+    if (r < 0)
+        return r;
+    bench->interrupt = (struct event_source){.fd = interrupt_fd, .ready = on_interrupt};
+    r = event_loop_add(&bench->loop, &bench->interrupt, EPOLLIN);
+    if (r < 0) {
+        precise_timer_deinit(&bench->end_timer);
+        return r;
+    }
+    if (bench->terminal.is_rich)
+        on_progress(&bench->progress_timer);
+    r = event_loop_run(&bench->loop);
+    timer_disarm(&bench->progress_timer);
+    precise_timer_deinit(&bench->end_timer);
+    event_loop_remove(&bench->loop, &bench->interrupt);
+    terminal_progress_erase(&bench->terminal);
+    return r;
+}
+
+static int report(struct bench *bench, const struct client_options *options, const struct load_result *result)
+{
+    char peer[ENDPOINT_TEXT_SIZE];
+    uint64_t end = bench->stopping ? bench->stop_nsec : result->over_nsec;
+    struct terminal out;
+
+    if (result->last_answer_nsec > end)
+        end = result->last_answer_nsec;
+    struct bench_summary summary = {
+        .plan = &bench->load.plan,
+        .result = result,
+        .peer = endpoint_format(&bench->load.plan.endpoint, peer),
+        .elapsed_nsec = bench->running && end > bench->load.start_nsec ? end - bench->load.start_nsec : 0,
+        .interrupted = bench->interrupted,
+    };
+    terminal_init(&out, STDOUT_FILENO);
+    if (options->json)
+        bench_print_json(&summary, bench->output.stream);
+    else
+        bench_print(&summary, &out, bench->output.stream);
+    int r = output_finish(&bench->output);
+    if (r != -EINTR)
+        bench_complain(&summary);
+    int status = output_exit_status(r);
+    if (status != 0)
+        return status;
+    return bench_is_clean(result) ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
+}
+
+static int run_load(struct bench *bench, const struct client_options *options, int interrupt_fd)
+{
+    CLEANUP(free_pointer) struct load_result *result = malloc(sizeof *result);
+
+    int r = result ? drive(bench, interrupt_fd) : -ENOMEM;
+    if (r == 0)
+        r = load_collect(&bench->load, result);
+    if (r < 0)
+        return fail_system("go on", -r);
+    return report(bench, options, result);
+}
+
+/* `first` is the first connection; it is taken in any case. */
+static int with_output(struct bench *bench, const struct client_options *options,
+                       const struct endpoint *endpoint, const struct dialled *first, int interrupt_fd)
+{
+    CLEANUP(fd_close) int first_fd = first->fd;
+    struct load_plan plan = make_plan(options, endpoint, first);
+
+    int r = event_loop_init(&bench->loop, on_wake);
+    if (r < 0)
+        return fail_system("start", -r);
+    r = load_init(&bench->load, &plan, &bench->loop, TAKE_FD(first_fd));
+    if (r < 0) {
+        event_loop_deinit(&bench->loop);
+        return fail_system("start a thread", -r);
+    }
+    int status = run_load(bench, options, interrupt_fd);
+    load_deinit(&bench->load);
+    event_loop_deinit(&bench->loop);
+    return status;
+}
+
+static int with_connection(const struct client_options *options, const struct endpoint *endpoint,
+                           struct dialled *first, int interrupt_fd)
+{
+    struct bench bench = {0};
+
+    timer_init(&bench.progress_timer, on_progress);
+    terminal_init(&bench.terminal, STDERR_FILENO);
+    output_open(&bench.output);
+    int r = output_start_stream(&bench.output, interrupt_fd);
+    if (r < 0)
+        fd_close(&first->fd);
+    int status =
+        r < 0 ? fail_system("start", -r) : with_output(&bench, options, endpoint, first, interrupt_fd);
+    output_close(&bench.output);
+    return status;
+}
+
+int bench_run(const struct client_options *options)
+{
+    CLEANUP(target_clear) struct target target = {0};
+    struct dialled first;
+
+    int status = check_descriptors(options);
+    if (status == 0)
+        status = target_resolve(options->host, options->port, &target);
+    if (status != 0)
+        return status;
+    /* Behind the look-up, which nothing but a signal ends. */
+    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
+    if (interrupt_fd < 0)
+        return fail_system("wait for signals", -interrupt_fd);
+    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &first);
+    if (status == EXIT_INTERRUPTED)
+        interrupt_die_of(interrupt_fd);
+    if (status != 0)
+        return status;
+    return with_connection(options, &target.items[first.chosen], &first, interrupt_fd);
+}

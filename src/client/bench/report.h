@@ -1,0 +1,28 @@
+/* What tcpecho --bench has found out, for people and for programs. */
+#pragma once
+
+#include "client/bench/load.h"
+#include "client/report/terminal.h"
+
+struct bench_summary {
+    const struct load_plan *plan;
+    const struct load_result *result;
+    const char *peer;
+    uint64_t elapsed_nsec; /* from the first message to the stop, or the end of the last connection before
+                              that, or the last answer, whichever was later */
+    bool interrupted;
+};
+
+/* Whether every connection was made and held, and every message answered and right. */
+bool bench_is_clean(const struct load_result *result);
+
+/* Whether the figures are those of tcpecho rather than of the server: it had hardly a moment to wait, or came
+ * late to its own schedule, or never to a part of it. */
+bool bench_is_client_limited(const struct load_plan *plan, const struct load_result *result);
+
+/* Write errors stay in the stream. */
+void bench_print(const struct bench_summary *summary, const struct terminal *terminal, FILE *out);
+void bench_print_json(const struct bench_summary *summary, FILE *out);
+
+/* One line on stderr for each thing that went wrong. */
+void bench_complain(const struct bench_summary *summary);

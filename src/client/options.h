@@ -1,0 +1,90 @@
+/* The command line of tcpecho(1). Main thread, before anything else.
+ *
+ * Each mode is a row of mode_table, each option a row of option_table: what it is called, what may be said,
+ * what it means unless said, and where that is kept. Parsing, checking and --help follow from the rows.
+ */
+#pragma once
+
+#include "client/check/expectation.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define DEFAULT_PORT "7007"
+
+enum client_mode {
+    MODE_TALK,
+    MODE_CHAT,
+    MODE_PING,
+    MODE_BENCH,
+    MODE_WATCH,
+    MODE_COUNT,
+};
+
+struct client_options {
+    enum client_mode mode;
+    bool mode_given;
+    bool help, version;
+    const char *host; /* these point into argv */
+    const char *port; /* NULL: the default */
+
+    const char *listen; /* of --listen: [ADDRESS:]PORT */
+    enum expectation expect;
+    bool verbose;
+    uint64_t connect_timeout_usec;
+    uint64_t wait_usec; /* USEC_NEVER: for ever */
+    bool no_half_close;
+    bool quiet;
+    uint64_t count; /* 0: no end */
+    uint64_t interval_usec;
+    uint64_t size;          /* of a message, in bytes */
+    uint64_t duration_usec; /* USEC_NEVER: not said */
+    bool json;
+    uint64_t connections, threads;
+    uint64_t rate;     /* messages a second; 0: the next when the answer is there */
+    uint64_t gap_usec; /* a longer time without an answer is an outage */
+};
+
+enum option_type {
+    OPTION_FLAG,  /* bool */
+    OPTION_MODE,  /* selects the only one of its modes; keeps its argument, a const char *, if it takes one */
+    OPTION_COUNT, /* uint64_t, things */
+    OPTION_SIZE,  /* uint64_t, bytes */
+    OPTION_DURATION, /* uint64_t, microseconds */
+    OPTION_EXPECT,   /* enum expectation */
+};
+
+struct option_row {
+    const char *name;
+    char letter;          /* 0: none */
+    const char *argument; /* as --help calls it; NULL: takes none */
+    unsigned modes;       /* MODE_BIT of those that have it */
+    enum option_type type;
+    size_t offset; /* in struct client_options */
+    uint64_t minimum, maximum;
+    uint64_t fallback;
+    const char *help;
+};
+
+#define MODE_BIT(mode) (1U << (mode))
+#define EVERY_MODE (MODE_BIT(MODE_COUNT) - 1)
+
+struct mode_row {
+    const char *synopsis;
+    const char *help;
+    const char *option; /* that selects it; NULL: the one without */
+    bool has_host;      /* takes HOST and PORT */
+};
+
+extern const struct option_row option_table[]; /* ended by a row without a name */
+extern const struct mode_row mode_table[MODE_COUNT];
+
+/* Returns 0, or -EINVAL after one line on stderr that says what is wrong and points to --help. */
+int client_options_parse(int argc, char *argv[], struct client_options *out);
+
+/* Of the mode that was given, or of all when none was. Both return 0 or a negative errno (stdout is full
+ * or gone). */
+int client_options_print_help(const struct client_options *options, FILE *out);
+int client_options_print_version(FILE *out);

@@ -1,0 +1,205 @@
+#include "base/cleanup.h"
+#include "client/net/dial.h"
+#include "client/exit_status.h"
+#include "client/interrupt.h"
+#include "client/modes.h"
+#include "client/talk/talk.h"
+#include "client/report/terminal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+/* More addresses than any name has that one would listen at. */
+#define LISTENERS_MAX 16
+
+struct listeners {
+    struct pollfd items[LISTENERS_MAX + 1]; /* the last one in use is the interrupt's, which is not ours */
+    nfds_t count;
+};
+
+static void close_listeners(struct listeners *listeners)
+{
+    for (nfds_t i = 0; i < listeners->count; i++)
+        close(listeners->items[i].fd);
+    listeners->count = 0;
+}
+
+static int set_option(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+/* A chat that has just ended may be in TIME_WAIT (SO_REUSEADDR); IPv4 has a socket of its own. Returns a
+ * listening socket or a negative errno. */
+static int listen_at(const struct endpoint *endpoint)
+{
+    CLEANUP(fd_close)
+    int fd = socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int r = fd < 0 ? -errno : set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+
+    if (r == 0 && endpoint->address.ss_family == AF_INET6)
+        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (r == 0 && bind(fd, (const struct sockaddr *)&endpoint->address, endpoint->length) < 0)
+        r = -errno;
+    if (r == 0 && listen(fd, 1) < 0)
+        r = -errno;
+    return r < 0 ? r : TAKE_FD(fd);
+}
+
+/* The free port that the first socket got is the port of all. */
+static void set_port(struct endpoint *endpoint, in_port_t port)
+{
+    if (endpoint->address.ss_family == AF_INET)
+        ((struct sockaddr_in *)(void *)&endpoint->address)->sin_port = port;
+    else
+        ((struct sockaddr_in6 *)(void *)&endpoint->address)->sin6_port = port;
+}
+
+static in_port_t port_of(const struct endpoint *endpoint)
+{
+    if (endpoint->address.ss_family == AF_INET)
+        return ((const struct sockaddr_in *)(const void *)&endpoint->address)->sin_port;
+    return ((const struct sockaddr_in6 *)(const void *)&endpoint->address)->sin6_port;
+}
+
+/* A host without IPv6 has no socket for it, and is content with its other addresses. */
+static bool may_be_missing(int error)
+{
+    return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
+}
+
+/* Leaves those addresses in `target` that are listened at. Returns 0, or a negative errno with the address in
+ * `refused`. */
+static int listen_at_all(struct target *target, struct listeners *listeners, struct endpoint *refused)
+{
+    in_port_t port = port_of(&target->items[0]);
+    int r = -EADDRNOTAVAIL;
+
+    for (size_t i = 0; i < target->count && listeners->count < LISTENERS_MAX; i++) {
+        struct endpoint *kept = &target->items[listeners->count];
+        *refused = target->items[i];
+        set_port(refused, port);
+        int fd = listen_at(refused);
+        if (fd < 0 && !may_be_missing(-fd))
+            return fd;
+        r = fd;
+        if (fd < 0)
+            continue;
+        listeners->items[listeners->count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+        *kept = *refused;
+        kept->length = sizeof kept->address;
+        if (getsockname(fd, (struct sockaddr *)&kept->address, &kept->length) < 0)
+            return -errno;
+        port = port_of(kept);
+    }
+    target->count = listeners->count;
+    return listeners->count > 0 ? 0 : r;
+}
+
+static const char *advice(int error)
+{
+    switch (error) {
+    case EADDRINUSE:
+        return "; another socket has that port: ss -tanp shows it, also when it does not listen";
+    case EADDRNOTAVAIL:
+        return "; this host has no such address, or may not use it yet (ip address says tentative)";
+    case EACCES:
+        return "; ports below 1024 are for root, or with CAP_NET_BIND_SERVICE";
+    default:
+        return "";
+    }
+}
+
+static int fail_listen(const struct endpoint *endpoint, int error)
+{
+    char name[ENDPOINT_TEXT_SIZE];
+    int status = dial_exit_status(error);
+
+    complain("cannot listen at %s: %s%s", endpoint_format(endpoint, name), dial_reason(endpoint, error),
+             advice(error));
+    return error == EADDRINUSE ? EXIT_REFUSED : status;
+}
+
+/* One peer: who comes next is refused, as the sockets are closed then. */
+static int accept_peer(struct listeners *listeners, int interrupt_fd, int *fd, struct endpoint *peer)
+{
+    nfds_t interrupt = listeners->count;
+
+    listeners->items[interrupt] = (struct pollfd){.fd = interrupt_fd, .events = POLLIN};
+    for (;;) {
+        if (poll(listeners->items, listeners->count + 1, -1) < 0 && errno != EINTR) {
+            complain("cannot wait for a peer: %s", strerror(errno));
+            return EXIT_SYSTEM;
+        }
+        if (listeners->items[interrupt].revents)
+            return EXIT_INTERRUPTED;
+        for (nfds_t i = 0; i < listeners->count; i++) {
+            peer->length = sizeof peer->address;
+            *fd = accept4(listeners->items[i].fd, (struct sockaddr *)&peer->address, &peer->length,
+                          SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (*fd >= 0)
+                return 0;
+            /* Nobody here, or one who has left already; accept(2) reports errors of the network as well. */
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                complain("cannot accept a peer: %s", strerror(errno));
+                return EXIT_SYSTEM;
+            }
+        }
+    }
+}
+
+static void tell_addresses(const struct target *target)
+{
+    char name[ENDPOINT_TEXT_SIZE];
+
+    for (size_t i = 0; i < target->count; i++)
+        complain("listening at %s", endpoint_format(&target->items[i], name));
+}
+
+static int wait_for_peer(const struct client_options *options, struct target *target, int interrupt_fd,
+                         int *fd, struct endpoint *peer)
+{
+    CLEANUP(close_listeners) struct listeners listeners = {0};
+    struct endpoint refused;
+
+    int r = listen_at_all(target, &listeners, &refused);
+    if (r < 0)
+        return fail_listen(&refused, -r);
+    if (options->verbose || isatty(STDERR_FILENO) == 1)
+        tell_addresses(target);
+    r = accept_peer(&listeners, interrupt_fd, fd, peer);
+    if (r != 0)
+        return r;
+    /* As of a socket that dials. They fail when the peer has left: the talk tells. */
+    (void)set_option(*fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    (void)set_option(*fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    return 0;
+}
+
+int chat_run(const struct client_options *options)
+{
+    CLEANUP(target_clear) struct target target = {0};
+    CLEANUP(fd_close) int fd = -1;
+    char name[ENDPOINT_TEXT_SIZE];
+    struct endpoint peer;
+
+    int status = target_resolve_local(options->listen, &target);
+    if (status != 0)
+        return status;
+    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
+    if (interrupt_fd < 0) {
+        complain("cannot wait for signals: %s", strerror(-interrupt_fd));
+        return EXIT_SYSTEM;
+    }
+    status = wait_for_peer(options, &target, interrupt_fd, &fd, &peer);
+    if (status == EXIT_INTERRUPTED)
+        interrupt_die_of(interrupt_fd);
+    if (status != 0)
+        return status;
+    return talk_with(fd, endpoint_format(&peer, name), interrupt_fd, options);
+}

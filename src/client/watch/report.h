@@ -1,0 +1,59 @@
+/* What tcpecho --watch has seen, for people and for programs. */
+#pragma once
+
+#include "client/watch/gap.h"
+#include "client/report/histogram.h"
+#include "client/net/probe.h"
+#include "client/report/terminal.h"
+
+/* Why something that was due was not begun. None of it is the server's fault alone. */
+enum not_begun {
+    NOT_BEGUN_LATE,  /* tcpecho was stopped or starved itself */
+    NOT_BEGUN_FULL,  /* too many were under way */
+    NOT_BEGUN_SHORT, /* no local port, descriptor or memory: with short_error */
+};
+#define NOT_BEGUN_REASONS (NOT_BEGUN_SHORT + 1)
+
+/* The steady client, or the new connections. */
+struct watch_side {
+    const char *name;
+    struct gap gap;
+    bool is_gap_told; /* the one that is open */
+    uint64_t begun;   /* messages, or connections */
+    uint64_t served;  /* of these */
+    uint64_t not_begun[NOT_BEGUN_REASONS];
+    uint64_t ends[PROBE_ENDS]; /* connections, by how they ended */
+    uint64_t wrong_bytes;
+    int connect_error; /* the last of each */
+    int break_error, short_error;
+    struct histogram latency; /* from when it was due until it was answered */
+
+    /* Since something went wrong, until it goes right again. What was due before `over_nsec` and fails later
+     * belongs to what is over. */
+    bool is_down;
+    uint64_t down_nsec, down_count, over_nsec;
+};
+
+struct watch_summary {
+    const char *peer;
+    uint64_t interval_usec, allowed_usec;
+    uint64_t start_nsec, elapsed_nsec;
+    uint64_t
+        late_nsec; /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
+    bool deserted; /* nobody wanted to know any more, perhaps before the first answer */
+    const struct watch_side *steady, *comers;
+};
+
+/* Whether there was an outage: a gap over what is allowed, or something refused, broken, late or wrong. */
+bool watch_has_outage(const struct watch_summary *summary);
+
+/* Whether there was none, and nothing is missing that would have shown one. */
+bool watch_is_clean(const struct watch_summary *summary);
+
+/* Write errors stay in the stream. */
+void watch_print(const struct watch_summary *summary, const struct terminal *terminal, FILE *out);
+void watch_print_json(const struct watch_summary *summary, FILE *out);
+
+/* "16:01:04.094", local time, of a moment of CLOCK_MONOTONIC. Returns `out`. */
+#define CLOCK_TEXT_SIZE 16
+const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZE]);
