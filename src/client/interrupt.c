@@ -18,8 +18,8 @@ static void on_signal(int number)
     int saved = errno;
     uint64_t one = 1;
 
-    (void)signal(SIGINT, SIG_DFL);
-    (void)signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
     arrived = number;
     ssize_t written = write(told_fd, &one, sizeof one); /* fails only when it has been closed */
     (void)written;
@@ -56,8 +56,8 @@ int interrupt_number(void)
 
 void interrupt_die(int number)
 {
-    (void)signal(number, SIG_DFL);
-    (void)raise(number);
+    signal(number, SIG_DFL);
+    raise(number);
     _exit(128 + number); /* pid 1 of a container survives what it does not handle */
 }
 

@@ -16,6 +16,6 @@ int interrupt_number(void);
 /* Ends the program by this signal, so that a shell knows and stops its loop. */
 void interrupt_die(int number) __attribute__((noreturn));
 
-/* The same by the signal that has come to interrupt_open's descriptor: for who was interrupted before there
- * was anything to sum up. */
+/* The same by the signal that has come to interrupt_open's descriptor: for a mode that is interrupted before
+ * there is anything to sum up. */
 void interrupt_die_of(int fd) __attribute__((noreturn));

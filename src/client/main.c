@@ -21,8 +21,8 @@ int main(int argc, char *argv[])
     int r = streams_hold_standard();
 
     if (r < 0) {
-        complain("cannot open /dev/null in the place of a closed stdin, stdout or stderr: %s%s", strerror(-r),
-                 streams_null_advice(-r));
+        print_error("cannot open /dev/null in the place of a closed stdin, stdout or stderr: %s%s",
+                    strerror(-r), streams_null_advice(-r));
         return EXIT_SYSTEM;
     }
     signal(SIGPIPE, SIG_IGN);

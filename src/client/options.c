@@ -12,9 +12,9 @@
 #include <string.h>
 
 #define OPTIONS_MAX 64 /* rows, and options on one command line */
-#define LONG_ONLY 256  /* getopt's value of an option is its place in the table behind this */
+#define LONG_ONLY 256  /* getopt's value of an option is its place in the table, added to this */
 
-/* An option as it was given: what it means depends on the mode, which may come behind it. */
+/* An option as it was given: what it means depends on the mode, which may come after it. */
 struct given {
     const struct option_row *row;
     const char *text;
@@ -33,9 +33,9 @@ static int usage(const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    complain("%s; see tcpecho --help", text);
+    print_error("%s; see tcpecho --help", text);
     return -EINVAL;
 }
 
@@ -230,7 +230,7 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
 
     describe(long_options, letters);
     opterr = 0;
-    optind = 0; /* glibc: start anew, whoever has used getopt before */
+    optind = 0; /* glibc: start anew, also after another use of getopt */
     while (r == 0 && (option = getopt_long(argc, argv, letters, long_options, NULL)) != -1)
         r = take_option(option, argv, long_options, &options, &line);
     if (r == 0 && !options.help)

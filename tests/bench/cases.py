@@ -12,7 +12,6 @@ from servers import Failed, daemon, hand_over
 SMALL = 64
 BULK = 65536
 LATENCY_LOADS = (30, 60, 80)
-PERCENTILES = ("p50", "p90", "p99", "p99.9")
 CLIENT_THREADS = {"one client thread": 1, "two client threads": 2}
 
 
@@ -222,13 +221,13 @@ def latency(suite):
     for part in LATENCY_LOADS:
         rate = int(max(saturation, default=50000) * part / 100)
         yield from suite.compare(f"latency at {part} % of the best peer's rate, {rate:,}/s",
-                                 lambda server, rate=rate: scheduled(suite, server, rate), PERCENTILES + ("kept",), peers)
+                                 lambda server, rate=rate: scheduled(suite, server, rate), loads.PERCENTILES + ("kept",), peers)
 
 
 def scheduled(suite, server, rate):
     """Who does not keep the rate shows it: what was not sent is in no percentile."""
     found = suite.load.bench(server, 50, SMALL, "--rate", rate)
-    return {"kept": found["kept"], **{name: found["latency"][name] for name in PERCENTILES}}
+    return {"kept": found["kept"], **{name: found["latency"][name] for name in loads.PERCENTILES}}
 
 
 def syscalls(suite):

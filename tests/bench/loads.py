@@ -14,6 +14,8 @@ import time
 
 from servers import HOST, Failed
 
+PERCENTILES = ("p50", "p90", "p99", "p99.9")
+
 NO_TIME_WAIT = struct.pack("ii", 1, 0)
 
 
@@ -37,16 +39,17 @@ class Loads:
                                                 "-c", connections, *more, HOST, port])
         spent, result = self.checked(server, self.bench_command(port, connections, size, *more))
         messages = result["messages"]
-        return {"rate": messages / result["elapsed"],
+        return {"rate": messages / result["elapsed_s"],
                 "cpu": max(spent - connecting, 1) / max(messages - few["messages"], 1),
-                "bytes": result["bytes"] / result["elapsed"], "latency": result["latency"],
-                "client_cpu": result["client"]["cpu_per_message"],
+                "bytes": result["bytes"] / result["elapsed_s"],
+                "latency": {name: result[f"latency_{name.replace('.', '_')}_ns"] for name in PERCENTILES},
+                "client_cpu": result["client_cpu_per_message_ns"],
                 "kept": 100 * messages / (messages + result["not_sent"])}
 
     def checked(self, server, command):
         """What the server took for it, and what the client says."""
         before = server.cpu_nsec()
-        result = figures_of(run([str(part) for part in command], server))
+        result = json.loads(run([str(part) for part in command], server))
         if not result["clean"]:
             raise Failed(server.name, f"{' '.join(command)}: not clean")
         return server.cpu_nsec() - before, result
@@ -93,7 +96,7 @@ class Loads:
         """System calls a message, by name."""
         command = [self.client, "--bench", "--json", "-n", str(connections), "-s", str(size), "-c", str(messages), HOST,
                    str(server.port)]
-        return traced(server, lambda: figures_of(run(command, server))["messages"])
+        return traced(server, lambda: json.loads(run(command, server))["messages"])
 
     def syscalls_of_churn(self, server, size=64, in_flight=32):
         """System calls a connection that is made, answered and closed, by name."""
@@ -119,11 +122,6 @@ def traced(server, work):
             tracer.communicate()
         rows = re.findall(r"^ *[\d.]+ +[\d.]+ +\d+ +(\d+) +(?:\d+ +)?(\w+)$", table.read(), re.MULTILINE)
     return {name: int(calls) / done for calls, name in rows if name != "total"}
-
-
-def figures_of(text):
-    """What tcpecho printed, without the units."""
-    return json.loads(text, object_hook=lambda found: found["value"] if found.keys() == {"value", "unit"} else found)
 
 
 def run(command, server):

@@ -43,13 +43,16 @@ static void set_up(void)
         __sanitizer_set_report_fd((void *)(intptr_t)errors);
 }
 
-static int converse_silently(int fd, const struct conversation_terms *terms,
-                             struct conversation_totals *totals)
+static int converse_silently(int fd, struct conversation_terms *terms, struct conversation_totals *totals)
 {
+    struct output output;
     int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10);
 
     FUZZ_CHECK(dup2(nowhere, STDERR_FILENO) >= 0 && dup2(output_file, STDOUT_FILENO) >= 0);
+    output_open(&output);
+    terms->output = &output;
     int status = converse(fd, terms, totals);
+    output_close(&output);
     FUZZ_CHECK(dup2(errors, STDERR_FILENO) >= 0);
     if (out >= 0) {
         FUZZ_CHECK(dup2(out, STDOUT_FILENO) >= 0);
@@ -69,7 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
     struct span input = {bytes, length};
     uint8_t kind = fuzz_byte(&input);
-    const struct conversation_terms terms = {
+    struct conversation_terms terms = {
         .peer = "server",
         .interrupt_fd = -1,
         .expect = kind & 1   ? EXPECT_ANYTHING

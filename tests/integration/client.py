@@ -8,6 +8,7 @@ It runs the executables of build/, or those that $TCPECHO and $TCPECHO_FAULTS na
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import random
@@ -54,6 +55,12 @@ def check_sanitizers(text):
         raise AssertionError(f"a sanitizer reports:\n{text[:12000]}")
 
 
+def plain_object(pairs):
+    assert all(re.fullmatch(r"[a-z0-9_]+", key) for key, _ in pairs), pairs
+    assert len(dict(pairs)) == len(pairs) and not {"value", "unit"} & dict(pairs).keys(), pairs
+    return dict(pairs)
+
+
 class Result:
     """How a client ended."""
 
@@ -66,6 +73,11 @@ class Result:
     @property
     def lines(self):
         return self.stdout.decode(errors="replace").splitlines()
+
+    @property
+    def document(self):
+        """Of --json: figures are plain numbers, and no key has a dot."""
+        return json.loads(self.stdout, object_pairs_hook=plain_object)
 
 
 def run(*arguments, stdin=b"", faults=None, variables=None, wrapper=(), executable=None, timeout=None, **options):
@@ -197,7 +209,7 @@ class Terminal:
         return bool(data)
 
     def expect(self, pattern):
-        """Waits for a regex on the screen; what is behind it is looked at next."""
+        """Waits for a regex on the screen; what follows it is looked at next."""
         deadline = time.monotonic() + harness.patience()
         while True:
             match = re.search(pattern, self.screen, re.MULTILINE)
@@ -242,7 +254,7 @@ def assert_one_line(test, result, status, pattern):
 def assert_interrupted_while_it_connects(test, mode):
     """Nothing has been measured: there is no summary, and the shell sees the signal."""
     with full_queue() as port, Client(mode, "127.0.0.1", port) as client:
-        time.sleep(0.3)
+        harness.wait_until(lambda: awaits_signals(client.process), "it to connect")
         client.interrupt()
         result = client.finish()
     test.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
@@ -252,7 +264,7 @@ def assert_interrupted_while_it_connects(test, mode):
 
 
 class Server:
-    """A server whose every connection is served by `serve(socket)`, in a thread of its own; it is closed behind it."""
+    """A server whose every connection is served by `serve(socket)`, in a thread of its own; which is closed after it."""
 
     def __init__(self, serve, family=socket.AF_INET, address="127.0.0.1", port=0):
         self.serve = serve

@@ -106,36 +106,36 @@ class Ends(harness.TestCase):
 
     def test_ping(self):
         for behaviour in HOSTILE:
-            self.check("--ping", behaviour, "-q", "-c", 3, "-i", "10ms", "-W", "300ms")
+            self.check("--ping", behaviour, "-q", "-c", 3, "-i", "10ms", "-W", "100ms")
 
     def test_ping_with_large_messages(self):
         for behaviour in HOSTILE:
-            self.check("--ping", behaviour, "-q", "-s", "1M", "-c", 3, "-i", "10ms", "-W", "300ms")
+            self.check("--ping", behaviour, "-q", "-s", "1M", "-c", 3, "-i", "10ms", "-W", "100ms")
 
     def test_ping_tells_each_event(self):
         for behaviour in HOSTILE:
-            self.check("--ping", behaviour, "-s", 16, "-c", 3, "-i", "10ms", "-W", "300ms", size=16)
+            self.check("--ping", behaviour, "-s", 16, "-c", 3, "-i", "10ms", "-W", "100ms", size=16)
 
     def test_bench(self):
         for behaviour in HOSTILE:
-            self.check("--bench", behaviour, "-d", "300ms", "-W", "300ms", "-n", 3, statuses=(0, 1))
+            self.check("--bench", behaviour, "-d", "100ms", "-W", "100ms", "-n", 3, statuses=(0, 1))
 
     def test_bench_with_large_messages(self):
         for behaviour in HOSTILE:
-            self.check("--bench", behaviour, "-d", "300ms", "-W", "300ms", "-n", 3, "-s", "4M")
+            self.check("--bench", behaviour, "-d", "100ms", "-W", "100ms", "-n", 3, "-s", "4M")
 
     def test_watch(self):
         for behaviour in HOSTILE:
-            self.check("--watch", behaviour, "-d", "300ms", "-W", "300ms", "-i", "10ms")
+            self.check("--watch", behaviour, "-d", "100ms", "-W", "100ms", "-i", "10ms")
 
     def test_watch_with_large_messages(self):
         for behaviour in HOSTILE:
-            self.check("--watch", behaviour, "-d", "300ms", "-W", "300ms", "-i", "10ms", "-s", "1M")
+            self.check("--watch", behaviour, "-d", "100ms", "-W", "100ms", "-i", "10ms", "-s", "1M")
 
     def test_answers_before_anything_was_asked(self):
-        for mode, arguments in (("--ping", ("-q", "-c", 3, "-i", "10ms", "-W", "300ms")),
-                                ("--bench", ("-d", "300ms", "-W", "300ms")),
-                                ("--watch", ("-d", "300ms", "-W", "300ms"))):
+        for mode, arguments in (("--ping", ("-q", "-c", 3, "-i", "10ms", "-W", "100ms")),
+                                ("--bench", ("-d", "100ms", "-W", "100ms")),
+                                ("--watch", ("-d", "100ms", "-W", "100ms"))):
             with self.subTest(mode=mode), client.Server(early) as hostile:
                 result = client.run(mode, *arguments, "127.0.0.1", hostile.port)
                 self.assertEqual(result.status, client.WRONG, (result.stdout[-2000:], result.stderr))
@@ -143,9 +143,9 @@ class Ends(harness.TestCase):
 
     def test_more_than_is_due(self):
         """It is told as what it is, and what lies after the answer in memory is not looked at."""
-        for mode, arguments in (("--ping", ("-c", 1, "-W", "300ms")),
-                                ("--bench", ("-n", 1, "-c", 1, "-W", "300ms")),
-                                ("--watch", ("-d", "200ms", "-i", "1h", "-W", "300ms"))):
+        for mode, arguments in (("--ping", ("-c", 1, "-W", "100ms")),
+                                ("--bench", ("-n", 1, "-c", 1, "-W", "100ms")),
+                                ("--watch", ("-d", "200ms", "-i", "1h", "-W", "100ms"))):
             with self.subTest(mode=mode), server(more_than_is_due) as hostile:
                 result = client.run(mode, *arguments, "127.0.0.1", hostile.port)
                 self.assertEqual(result.status, client.WRONG, (result.stdout[-2000:], result.stderr))
@@ -211,11 +211,11 @@ class IsInterrupted(harness.TestCase):
 
     def test_bench(self):
         for behaviour in HOSTILE:
-            self.check("--bench", behaviour, "-d", "1h", "-W", "300ms")
+            self.check("--bench", behaviour, "-d", "1h", "-W", "100ms")
 
     def test_watch(self):
         for behaviour in HOSTILE:
-            self.check("--watch", behaviour, "-i", "10ms", "-W", "300ms")
+            self.check("--watch", behaviour, "-i", "10ms", "-W", "100ms")
 
     def test_talk(self):
         for behaviour in HOSTILE:

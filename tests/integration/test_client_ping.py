@@ -126,7 +126,7 @@ class Wrong(harness.TestCase):
 
     def test_lost(self):
         result = self.check(each(lambda number, message: b"" if number == 2 else message), r"2 received, 1 lost \(33.33%\)",
-                            wait="1s", lines=[r"no answer from 127\.0\.0\.1:\d+: seq=2"])
+                            wait="300ms", lines=[r"no answer from 127\.0\.0\.1:\d+: seq=2"])
         self.assertEqual(re.findall(REPLY, result.stdout.decode()), ["1", "3"])
 
     def test_all_lost(self):
@@ -196,9 +196,9 @@ class Wrong(harness.TestCase):
             client.echo(connection)
 
         with client.Server(serve) as server, \
-                client.Client("--ping", "-c", 2, "-i", "2s", "-W", "1s", "127.0.0.1", server.port) as process:
+                client.Client("--ping", "-c", 2, "-i", "1s", "-W", "500ms", "127.0.0.1", server.port) as process:
             self.assertTrue(heard.wait(harness.patience()))
-            with harness.Frozen(process.process.pid, 1.5):
+            with harness.Frozen(process.process.pid, 0.8):
                 stopped.set()
             result = process.finish()
         self.assertNotIn(b"no answer", result.stdout)
@@ -231,7 +231,7 @@ class Wrong(harness.TestCase):
 
     def test_quiet(self):
         result = self.check(each(lambda number, message: b"" if number == 2 else message), r"2 received, 1 lost \(33.33%\)",
-                            wait="1s", arguments=["-q"])
+                            wait="300ms", arguments=["-q"])
         self.assertNotIn("no answer", result.stdout.decode())
 
 
@@ -309,9 +309,9 @@ class Ends(harness.TestCase):
     def test_the_system_fails(self):
         with client.Server(client.echo) as server:
             for rules, status, pattern in (
-                    ("malloc:ENOMEM:1", client.SYSTEM_ERROR, "Cannot allocate memory"),
-                    ("malloc:ENOMEM:2", client.SYSTEM_ERROR, "Cannot allocate memory"),
-                    ("calloc:ENOMEM:2", client.SYSTEM_ERROR, "Cannot allocate memory"),
+                    ("malloc:ENOMEM:1", client.SYSTEM_ERROR, "cannot start: Cannot allocate memory"),
+                    ("malloc:ENOMEM:2", client.SYSTEM_ERROR, "cannot start: Cannot allocate memory"),
+                    ("calloc:ENOMEM:2", client.SYSTEM_ERROR, "cannot start: Cannot allocate memory"),
                     ("eventfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
                     ("ppoll:ENOMEM", client.SYSTEM_ERROR, "cannot wait for an answer: Cannot allocate memory"),
                     ("send:EPIPE", client.CLOSED_EARLY, r"\S+ closed the connection: Broken pipe"),

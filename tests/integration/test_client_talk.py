@@ -15,8 +15,8 @@ import client
 import harness
 
 MIB = 1 << 20
-FILE_SIZE = harness.scale(64 * MIB, 8 * MIB)
-LARGE_SIZE = harness.scale(1024 * MIB, 8 * MIB)
+FILE_SIZE = harness.scale(32 * MIB, 8 * MIB)
+LARGE_SIZE = harness.scale(256 * MIB, 8 * MIB)
 
 LISTENERS = """
     { address = "127.0.0.1"; port = PORT; service = "echo"; },
@@ -219,7 +219,7 @@ class HalfClose(harness.TestCase):
 
     def test_answer_that_comes_late(self):
         """Later than a server is waited for without the option."""
-        proxy = client.closing_proxy(self.daemon.port, 3)
+        proxy = client.closing_proxy(self.daemon.port, 2)
         result = self.talk(proxy)
         self.assertEqual((result.status, result.stdout), (0, b""))
         self.assertRegex(result.stderr, r"^tcpecho: 127\.0\.0\.1:\d+ has answered nothing and closed at our half-close; if "
@@ -229,20 +229,20 @@ class HalfClose(harness.TestCase):
         self.assertTrue(result.stderr.endswith(f"; that was after our half-close: {self.ADVICE}"), result.stderr)
         for arguments in ((), ("-e", "echo")):
             with self.subTest(arguments=arguments):
-                result = self.talk(client.closing_proxy(self.daemon.port, 1), "--no-half-close", *arguments)
+                result = self.talk(client.closing_proxy(self.daemon.port, 0.7), "--no-half-close", *arguments)
                 self.assertEqual((result.status, result.stdout, result.stderr), (0, b"hello\n", ""))
 
     def test_reader_that_is_slow(self):
         """Then it is not the server who is silent."""
-        data = harness.pattern(3 * MIB)
-        for arguments in ((), ("--no-half-close", "-W", "1s"), ("-e", "echo", "--no-half-close")):
+        data = harness.pattern(MIB)
+        for arguments in ((), ("--no-half-close", "-W", "500ms"), ("-e", "echo", "--no-half-close")):
             with self.subTest(arguments=arguments), client.Server(client.closing_proxy(self.daemon.port)) as server, \
                     tempfile.TemporaryFile() as request:
                 request.write(data)
                 request.seek(0)
                 with client.Client(*arguments, "127.0.0.1", server.port, stdin=request) as talk:
                     answer = talk.receive(1)
-                    time.sleep(2)
+                    time.sleep(1)
                     result = talk.finish()
                 self.assertEqual((result.status, result.stderr), (0, ""))
                 harness.assert_same(answer + result.stdout, data)

@@ -1,7 +1,7 @@
 /* A server of a unit test: each connection's bytes come back, in one thread. */
 #pragma once
 
-#include "common.h"
+#include "client_sockets.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -66,14 +66,4 @@ static inline void echo_stop(struct echo_server *server)
 {
     atomic_store(&server->stop, true);
     ck_assert_int_eq(pthread_join(server->thread, NULL), 0);
-}
-
-static inline int listen_anywhere(void)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in name = loopback(0);
-
-    ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof name), 0);
-    ck_assert_int_eq(listen(fd, ECHO_CONNECTIONS), 0);
-    return fd;
 }

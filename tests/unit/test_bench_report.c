@@ -1,4 +1,57 @@
-#include "bench_summary.h"
+#include "client/bench/report.h"
+
+#include "base/clock.h"
+#include "capture.h"
+#include "faults.h"
+
+static struct load_plan plan;
+static struct load_result result;
+static struct bench_summary summary;
+static char *text;
+
+static void set_up(void)
+{
+    memset(&result, 0, sizeof result);
+    plan = (struct load_plan){.size = 64,
+                              .connections = 10,
+                              .threads = 1,
+                              .duration_usec = USEC_NEVER,
+                              .wait_usec = 5 * USEC_PER_SEC};
+    result.messages = 1000;
+    result.bytes = 64000;
+    result.connected = 10;
+    result.wall_nsec = 2 * NSEC_PER_SEC;
+    result.cpu_nsec = 5000000;
+    result.busy = 0.25;
+    for (unsigned i = 0; i < 1000; i++)
+        histogram_add(&result.latency, i == 999 ? 1000000000 : 42000);
+    histogram_add(&result.connect, 100000);
+    summary = (struct bench_summary){
+        .plan = &plan, .result = &result, .peer = "127.0.0.1:7007", .elapsed_nsec = 2 * NSEC_PER_SEC};
+    text = NULL;
+}
+
+static void tear_down(void)
+{
+    free(text);
+}
+
+/* What `print` writes into a file, as text. */
+static const char *printed(void (*print)(FILE *out))
+{
+    size_t length;
+    free(text);
+    FILE *out = open_memstream(&text, &length);
+    ck_assert_ptr_nonnull(out);
+    print(out);
+    ck_assert_int_eq(fclose(out), 0);
+    return text;
+}
+
+static void expect_not_in(const char *whole, const char *part)
+{
+    ck_assert_msg(strstr(whole, part) == NULL, "'%s' is in:\n%s", part, whole);
+}
 
 static const struct terminal no_terminal = {.fd = -1};
 
@@ -58,7 +111,7 @@ START_TEST(what_went_wrong)
     result.unended = 6;
     const char *report = report_of();
     expect_in(report, "1000 answered, 500/s, 3 not answered\n");
-    expect_in(report, "10, 4 failed, 5 broken, 6 not closed by the server behind us;");
+    expect_in(report, "10, 4 failed, 5 broken, 6 not closed by the server after us;");
 }
 END_TEST
 
@@ -133,27 +186,16 @@ START_TEST(not_sent_in_time)
 }
 END_TEST
 
-/* stderr, as a file. */
-static const char *complaints(void)
+static const char *errors(void)
 {
-    static char bytes[8192];
-    FILE *file = tmpfile();
-    ck_assert_ptr_nonnull(file);
-    int saved = dup(STDERR_FILENO);
-    ck_assert_int_ge(dup2(fileno(file), STDERR_FILENO), 0);
-    bench_complain(&summary);
-    ck_assert_int_ge(dup2(saved, STDERR_FILENO), 0);
-    close(saved);
-    rewind(file);
-    size_t length = fread(bytes, 1, sizeof bytes - 1, file);
-    bytes[length] = '\0';
-    fclose(file);
-    return bytes;
+    capture(LOG_LEVEL_DEBUG);
+    bench_print_errors(&summary);
+    return written();
 }
 
-START_TEST(complaints_one_line_each)
+START_TEST(errors_one_line_each)
 {
-    ck_assert_str_eq(complaints(), "");
+    ck_assert_str_eq(errors(), "");
     result.unconnected = 2;
     result.connect_error = EADDRNOTAVAIL;
     result.broken = 1;
@@ -162,7 +204,7 @@ START_TEST(complaints_one_line_each)
     result.fault_count = 1;
     result.faults[0] = (struct load_fault){
         7, {.kind = FAULT_MISSING, .offset = 52428800, .length = 3, .got = 0x41, .wanted = 0x61}};
-    const char *lines = complaints();
+    const char *lines = errors();
     expect_in(
         lines,
         "tcpecho: 2 of 10 connections could not be made (the first: Cannot assign requested address; every "
@@ -176,19 +218,102 @@ START_TEST(complaints_one_line_each)
 }
 END_TEST
 
-START_TEST(complaint_of_nothing)
+START_TEST(error_of_nothing)
 {
     result.messages = 0;
-    ck_assert_str_eq(complaints(), "tcpecho: not one message was answered\n");
+    ck_assert_str_eq(errors(), "tcpecho: not one message was answered\n");
     result.broken = 2;
-    expect_in(complaints(), "2 connections broke (the first: closed by the server)\n");
+    expect_in(errors(), "2 connections broke (the first: closed by the server)\n");
+}
+END_TEST
+
+/* ---- for programs ---- */
+
+static void for_programs(FILE *out)
+{
+    bench_print_json(&summary, out);
+}
+
+static void expect_figures(const char *const *parts, size_t count)
+{
+    const char *document = printed(for_programs);
+    for (size_t i = 0; i < count; i++)
+        expect_in(document, parts[i]);
+    expect_not_in(document, " nan");
+    expect_not_in(document, " inf");
+}
+#define EXPECT_FIGURES(...)                                                                                  \
+    expect_figures((const char *const[]){__VA_ARGS__}, COUNT_OF(((const char *const[]){__VA_ARGS__})))
+
+START_TEST(json)
+{
+    EXPECT_FIGURES("{\n  \"tcpecho\": \"", "\n  \"mode\": \"bench\",\n  \"server\": \"127.0.0.1:7007\",\n",
+                   "\"message_bytes\": 64", "\"elapsed_s\": 2,", "\"messages_per_second\": 500,",
+                   "\"bytes_per_second\": 32000,", "\"latency_p99_9_ns\": 42",
+                   "\"latency_max_ns\": 1000000000,", "\"clean\": true",
+                   "\"client_cpu_per_message_ns\": 5000,", "\"faults\": [],\n");
+    expect_not_in(text, "\"late_");
+    expect_not_in(text, "\"duration_s\"");
+    expect_not_in(text, "_error");
+}
+END_TEST
+
+/* Every message is in the histogram, and in the bucket of its time. */
+START_TEST(json_histogram)
+{
+    static const unsigned long wanted[][2] = {{42000, 999}, {1000000000, 1}};
+    const char *rows = strstr(printed(for_programs), "\"latency_histogram_ns\": [");
+    unsigned long from, below, count;
+
+    ck_assert_ptr_nonnull(rows);
+    rows = strchr(rows, '[') + 1;
+    for (size_t i = 0; i < COUNT_OF(wanted); i++) {
+        ck_assert_int_eq(sscanf(rows, " [%lu, %lu, %lu]", &from, &below, &count), 3);
+        ck_assert(from <= wanted[i][0] && wanted[i][0] < below && count == wanted[i][1]);
+        rows = strchr(rows, ']') + 2;
+    }
+}
+END_TEST
+
+START_TEST(json_of_a_schedule)
+{
+    plan.rate = 500;
+    plan.count = 1000;
+    plan.duration_usec = 2500 * USEC_PER_MSEC;
+    plan.expect = EXPECT_UPPER;
+    histogram_add(&result.lag, 7);
+    EXPECT_FIGURES("\"expect\": \"upper\"", "    \"messages\": 1000,\n    \"messages_per_second\": 500,\n",
+                   "    \"duration_s\": 2.5\n", "  \"late_count\": 1,\n");
+}
+END_TEST
+
+START_TEST(json_of_mistakes)
+{
+    result.unconnected = 1;
+    result.connect_error = ECONNREFUSED;
+    result.broken = 2;
+    result.wrong = 1;
+    result.fault_count = 1;
+    result.faults[0] = (struct load_fault){3, {.kind = FAULT_CUT, .offset = 640, .length = 64}};
+    EXPECT_FIGURES("\"clean\": false", "\"connect_error\": \"Connection refused\"",
+                   "\"break_error\": \"closed by the server\"", "\"kind\": \"cut\"", "\"offset_bytes\": 640");
+}
+END_TEST
+
+/* No division by nothing, which JSON has no word for. */
+START_TEST(json_of_nothing)
+{
+    memset(&result, 0, sizeof result);
+    summary.elapsed_nsec = 0;
+    EXPECT_FIGURES("\"messages_per_second\": 0,", "\"latency_p50_ns\": null,");
+    expect_not_in(text, "client_cpu_per_message");
 }
 END_TEST
 
 int main(void)
 {
     TCase *tests = tcase_create("bench_report");
-    tcase_add_checked_fixture(tests, summary_set_up, summary_tear_down);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, figures);
     tcase_add_test(tests, nothing_answered);
     tcase_add_test(tests, what_went_wrong);
@@ -197,7 +322,12 @@ int main(void)
     tcase_add_test(tests, limited_by_the_client);
     tcase_add_test(tests, late_for_its_own_schedule);
     tcase_add_test(tests, not_sent_in_time);
-    tcase_add_test(tests, complaints_one_line_each);
-    tcase_add_test(tests, complaint_of_nothing);
+    tcase_add_test(tests, errors_one_line_each);
+    tcase_add_test(tests, error_of_nothing);
+    tcase_add_test(tests, json);
+    tcase_add_test(tests, json_histogram);
+    tcase_add_test(tests, json_of_a_schedule);
+    tcase_add_test(tests, json_of_mistakes);
+    tcase_add_test(tests, json_of_nothing);
     return run_case(tests);
 }

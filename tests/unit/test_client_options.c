@@ -68,7 +68,7 @@ START_TEST(a_chat)
 }
 END_TEST
 
-/* An option means what it means in the mode, also when that comes behind it. */
+/* An option means what it means in the mode, also when that comes after it. */
 START_TEST(everything_of_ping)
 {
     accept_line("--wait 3 -c 5 -i 0.2 -s 1k -q -e echo host --ping 7");

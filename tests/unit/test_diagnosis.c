@@ -160,8 +160,8 @@ START_TEST(more_foreign_bytes_than_are_due)
     uint8_t *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(pages, MAP_FAILED);
     ck_assert_int_eq(mprotect(pages + page, page, PROT_NONE), 0);
-    uint8_t *around = memcpy(pages + page - 64, right, 64);
-    const struct answer_part part = {{around, 64}, 60};
+    uint8_t *expected = memcpy(pages + page - 64, right, 64);
+    const struct answer_part part = {{expected, 64}, 60};
 
     for (size_t foreign = 1; foreign < 600; foreign++) {
         memset(answer, 0xff, foreign);
@@ -181,22 +181,22 @@ END_TEST
 START_TEST(takes_no_time_that_a_server_chooses)
 {
     const size_t length = (size_t)5 << 20;
-    uint8_t *around = malloc(length);
+    uint8_t *expected = malloc(length);
     struct timespec before, spent;
 
-    memset(around, _i == 0 ? 0 : 'x', length);
+    memset(expected, _i == 0 ? 0 : 'x', length);
     if (_i == 2)
-        pattern_answer(&pattern, EXPECT_ECHO, 0, around, length);
-    const struct answer_part part = {{around, length}, length / 2};
+        pattern_answer(&pattern, EXPECT_ECHO, 0, expected, length);
+    const struct answer_part part = {{expected, length}, length / 2};
     memset(answer, 0, STREAM);
-    answer[0] = (uint8_t)(around[length / 2] + 1);
+    answer[0] = (uint8_t)(expected[length / 2] + 1);
     for (size_t i = 5; _i == 1 && i < STREAM; i += 70)
         answer[i] = 'x';
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
     (void)diagnose_part(&part, EXPECT_ECHO, length / 2, (struct span){answer, STREAM});
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
     ck_assert_int_lt(spent.tv_sec - before.tv_sec, 4);
-    free(around);
+    free(expected);
 }
 END_TEST
 
@@ -262,7 +262,7 @@ START_TEST(in_words)
         {{FAULT_CASE, 0, 6, 1, 2}, "byte 0: right for the other kind of --expect (0x01 instead of 0x02)"},
         {{FAULT_CUT, 9, 1, 0, 0},
          "byte 9: the connection ended, and the last 1 byte of the answer had not come"},
-        {{FAULT_SURPLUS, 9, 2, 0, 0}, "byte 9: 2 bytes came behind the whole answer"},
+        {{FAULT_SURPLUS, 9, 2, 0, 0}, "byte 9: 2 bytes came after the whole answer"},
         {{FAULT_SURPLUS, 0, 1, 0, 0}, "byte 0: 1 byte came before anything was sent"},
     };
     char text[FAULT_TEXT_SIZE];

@@ -3,31 +3,12 @@
 #include "base/clock.h"
 #include "capture.h"
 #include "client/exit_status.h"
+#include "client_sockets.h"
 #include "faults.h"
 
 #include <netinet/tcp.h>
 
 static struct dialled dialled;
-
-static struct endpoint endpoint_at(uint32_t host, uint16_t port)
-{
-    struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(host)}};
-    struct endpoint endpoint = {.length = sizeof name};
-
-    memcpy(&endpoint.address, &name, sizeof name);
-    return endpoint;
-}
-
-static int listen_on_loopback(uint16_t *port)
-{
-    struct sockaddr_in name = loopback(0);
-    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    ck_assert_int_eq(bind(listening, (struct sockaddr *)&name, sizeof name), 0);
-    ck_assert_int_eq(listen(listening, 1), 0);
-    *port = port_of(listening);
-    return listening;
-}
 
 /* Of `count` addresses 127.0.0.1, 127.0.0.2 ... with this port. */
 static int dial_some(size_t count, uint16_t port, int interrupt_fd, const char **told)
@@ -46,12 +27,12 @@ static int dial_some(size_t count, uint16_t port, int interrupt_fd, const char *
 
 START_TEST(connects)
 {
-    uint16_t port;
-    int listening = listen_on_loopback(&port);
+    struct endpoint endpoint;
+    int listening = listen_anywhere(1, &endpoint);
     const char *told;
 
     /* The first two refuse. */
-    ck_assert_int_eq(dial_some(3, port, -1, &told), 0);
+    ck_assert_int_eq(dial_some(3, port_of(listening), -1, &told), 0);
     ck_assert_str_eq(told, "");
     ck_assert_uint_eq(dialled.chosen, 2);
     ck_assert_int_eq(get_socket_option(dialled.fd, IPPROTO_TCP, TCP_NODELAY), 1);
@@ -103,12 +84,12 @@ static const struct {
 START_TEST(failing)
 {
     unsigned before = open_descriptors();
-    uint16_t port;
-    int listening = listen_on_loopback(&port);
+    struct endpoint endpoint;
+    int listening = listen_anywhere(1, &endpoint);
     const char *told;
 
     fault_rules(failures[_i].rules);
-    ck_assert_int_eq(dial_some(2, port, -1, &told), failures[_i].status);
+    ck_assert_int_eq(dial_some(2, port_of(listening), -1, &told), failures[_i].status);
     expect_in(told, failures[_i].told);
     close(listening);
     ck_assert_uint_eq(open_descriptors(), before);
@@ -155,11 +136,12 @@ END_TEST
 /* The same port at another address is another socket. */
 START_TEST(not_itself)
 {
-    uint16_t port;
-    int listening = listen_on_loopback(&port);
-    struct sockaddr_in name = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK + 1)}};
-    struct sockaddr_in server = loopback(port);
+    struct endpoint endpoint;
+    int listening = listen_anywhere(1, &endpoint);
+    struct sockaddr_in name = {.sin_family = AF_INET,
+                               .sin_port = htons(port_of(listening)),
+                               .sin_addr = {htonl(INADDR_LOOPBACK + 1)}};
+    struct sockaddr_in server = loopback(port_of(listening));
     int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), pair[2];
 
     ck_assert_int_eq(bind(client, (struct sockaddr *)&name, sizeof name), 0);
@@ -188,17 +170,17 @@ END_TEST
 START_TEST(interrupted)
 {
     int ends[2];
-    uint16_t port;
-    int listening = listen_on_loopback(&port);
+    struct endpoint endpoint;
+    int listening = listen_anywhere(1, &endpoint);
     const char *told;
 
     ck_assert_int_eq(pipe(ends), 0);
     ck_assert_int_eq(write(ends[1], "x", 1), 1);
-    ck_assert_int_eq(dial_some(2, port, ends[0], &told), EXIT_INTERRUPTED);
+    ck_assert_int_eq(dial_some(2, port_of(listening), ends[0], &told), EXIT_INTERRUPTED);
     ck_assert_str_eq(told, "");
     /* Also while a full Unix socket is tried again. */
     fault_rules("connect:EAGAIN");
-    ck_assert_int_eq(dial_some(1, port, ends[0], &told), EXIT_INTERRUPTED);
+    ck_assert_int_eq(dial_some(1, port_of(listening), ends[0], &told), EXIT_INTERRUPTED);
     close(ends[0]);
     close(ends[1]);
     close(listening);
@@ -207,12 +189,12 @@ END_TEST
 
 START_TEST(tried_again)
 {
-    uint16_t port;
-    int listening = listen_on_loopback(&port);
+    struct endpoint endpoint;
+    int listening = listen_anywhere(1, &endpoint);
     const char *told;
 
     fault_rules("connect:EAGAIN:1-3,poll:EINTR:4");
-    ck_assert_int_eq(dial_some(1, port, -1, &told), 0);
+    ck_assert_int_eq(dial_some(1, port_of(listening), -1, &told), 0);
     close(dialled.fd);
     close(listening);
 }

@@ -29,7 +29,7 @@ START_TEST(document)
     json_text(&json, "name", "x");
     json_bool(&json, "yes", true);
     json_open(&json, "inner", '{');
-    json_count(&json, "n", UINT64_MAX, "ns");
+    json_count(&json, "n_ns", UINT64_MAX);
     json_close(&json, '}');
     json_open(&json, "list", '[');
     json_row(&json, (const uint64_t[]){1, 2, 3}, 3);
@@ -40,7 +40,7 @@ START_TEST(document)
            "  \"name\": \"x\",\n"
            "  \"yes\": true,\n"
            "  \"inner\": {\n"
-           "    \"n\": {\"value\": 18446744073709551615, \"unit\": \"ns\"}\n"
+           "    \"n_ns\": 18446744073709551615\n"
            "  },\n"
            "  \"list\": [\n"
            "    [1, 2, 3],\n"
@@ -71,11 +71,32 @@ END_TEST
 
 START_TEST(numbers)
 {
-    json_number(&json, NULL, 0.1, "s");
-    json_number(&json, NULL, 1e12, "bytes/s");
-    json_number(&json, NULL, 0, "%");
-    expect("{\"value\": 0.1, \"unit\": \"s\"}{\"value\": 1e+12, \"unit\": \"bytes/s\"}"
-           "{\"value\": 0, \"unit\": \"%\"}");
+    json_number(&json, NULL, 0.1);
+    json_text(&json, NULL, "");
+    json_number(&json, NULL, 1e12);
+    expect("0.1\"\"1e+12");
+}
+END_TEST
+
+/* No dot in a key, and null for what there is not. */
+START_TEST(times)
+{
+    static struct histogram histogram;
+
+    json_open(&json, NULL, '{');
+    json_times(&json, "a", &histogram);
+    for (unsigned i = 0; i < 4; i++)
+        histogram_add(&histogram, 10 * (i + 1));
+    json_times(&json, "b", &histogram);
+    json_close(&json, '}');
+    expect("{\n"
+           "  \"a_count\": 0,\n"
+           "  \"a_min_ns\": null,\n  \"a_mean_ns\": null,\n  \"a_p50_ns\": null,\n  \"a_p90_ns\": null,\n"
+           "  \"a_p99_ns\": null,\n  \"a_p99_9_ns\": null,\n  \"a_max_ns\": null,\n"
+           "  \"b_count\": 4,\n"
+           "  \"b_min_ns\": 10,\n  \"b_mean_ns\": 25,\n  \"b_p50_ns\": 20,\n  \"b_p90_ns\": 40,\n"
+           "  \"b_p99_ns\": 40,\n  \"b_p99_9_ns\": 40,\n  \"b_max_ns\": 40\n"
+           "}\n");
 }
 END_TEST
 
@@ -87,5 +108,6 @@ int main(void)
     tcase_add_test(tests, empty_ones);
     tcase_add_test(tests, text_of_strangers);
     tcase_add_test(tests, numbers);
+    tcase_add_test(tests, times);
     return run_case(tests);
 }

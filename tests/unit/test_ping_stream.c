@@ -184,7 +184,7 @@ START_TEST(bytes_come_between)
 }
 END_TEST
 
-START_TEST(behind_the_last)
+START_TEST(after_the_last)
 {
     start(EXPECT_ECHO, 1);
     receive(messages[1], SIZE);
@@ -396,7 +396,7 @@ int main(void)
     tcase_add_test(tests, a_byte_of_a_header_is_changed);
     tcase_add_test(tests, bytes_are_missing);
     tcase_add_test(tests, bytes_come_between);
-    tcase_add_test(tests, behind_the_last);
+    tcase_add_test(tests, after_the_last);
     tcase_add_test(tests, another_protocol);
     tcase_add_test(tests, the_end);
     tcase_add_test(tests, the_end_in_a_header);

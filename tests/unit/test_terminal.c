@@ -119,25 +119,25 @@ START_TEST(no_terminal)
 }
 END_TEST
 
-START_TEST(complaints)
+START_TEST(errors)
 {
     char large[4096];
 
     capture(LOG_LEVEL_DEBUG);
-    complain("%s: %d", "what", 7);
+    print_error("%s: %d", "what", 7);
     ck_assert_str_eq(written(), "tcpecho: what: 7\n");
 
     memset(large, 'x', sizeof large - 1);
     large[sizeof large - 1] = '\0';
     capture(LOG_LEVEL_DEBUG);
-    complain("%s", large);
+    print_error("%s", large);
     const char *text = written();
     ck_assert_uint_lt(strlen(text), 1025);
     ck_assert_str_eq(text + strlen(text) - 2, "x\n");
 
     capture(LOG_LEVEL_DEBUG);
     fault_arm("write", EIO, 0);
-    complain("lost");
+    print_error("lost");
     fault_disarm();
     ck_assert_str_eq(written(), "");
 }
@@ -150,6 +150,6 @@ int main(void)
     tcase_add_test(tests, narrow);
     tcase_add_loop_test(tests, unwelcome, 0, COUNT_OF(settings));
     tcase_add_test(tests, no_terminal);
-    tcase_add_test(tests, complaints);
+    tcase_add_test(tests, errors);
     return run_case(tests);
 }

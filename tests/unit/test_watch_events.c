@@ -1,44 +1,50 @@
-#include "client/watch/watch.h"
+#include "client/watch/events.h"
 
 #include "base/clock.h"
 #include "common.h"
 
-static struct watch watch;
+static struct watch_events events;
+static struct event_loop loop;
+static struct output output;
 static struct client_options options;
-static struct probe probe;
+static struct connection connection;
 static FILE *lines;
 static int saved_stdout;
 
 /* stdout is a file from here on. */
 static void set_up(void)
 {
-    memset(&watch, 0, sizeof watch);
     options = (struct client_options){.gap_usec = USEC_PER_SEC};
-    probe = (struct probe){0};
-    watch.options = &options;
-    watch.steady_side.name = "steady client";
-    watch.comer_side.name = "new connections";
-    watch.out.fd = watch.progress.fd = -1;
+    connection = (struct connection){0};
     fflush(stdout);
     saved_stdout = dup(STDOUT_FILENO);
     lines = tmpfile();
     ck_assert_ptr_nonnull(lines);
     ck_assert_int_ge(dup2(fileno(lines), STDOUT_FILENO), 0);
-    output_open(&watch.output);
-    ck_assert_int_eq(output_start_stream(&watch.output, -1), 0);
+    output_open(&output);
+    ck_assert_int_eq(output_start_stream(&output, -1), 0);
+    ck_assert_int_eq(event_loop_init(&loop, NULL), 0);
+    watch_events_init(&events, &loop, &output, &options);
 }
 
 static void tear_down(void)
 {
-    output_close(&watch.output);
+    timer_disarm(&events.gap_timer);
+    event_loop_deinit(&loop);
+    output_close(&output);
     ck_assert_int_ge(dup2(saved_stdout, STDOUT_FILENO), 0);
     close(saved_stdout);
     fclose(lines);
 }
 
-static uint64_t moment(void)
+static void fail_at(struct watch_side *side, uint64_t due, enum connection_end end, int error)
 {
-    return clock_monotonic_nsec();
+    watch_ended(&events, side, &connection, due, end, error);
+}
+
+static void fail_now(struct watch_side *side, enum connection_end end, int error)
+{
+    fail_at(side, clock_monotonic_nsec(), end, error);
 }
 
 static unsigned count_lines(void)
@@ -82,74 +88,77 @@ static void expect_gap(double seconds, const char *until)
 START_TEST(served_in_time_is_no_event)
 {
     uint64_t now = clock_monotonic_nsec();
-    gap_owe(&watch.steady_side.gap, now);
-    watch_served(&watch, &watch.steady_side, now, false);
-    ck_assert_uint_eq(watch.steady_side.served, 1);
-    ck_assert_uint_eq(watch.steady_side.latency.count, 1);
-    watch_ended(&watch, &watch.steady_side, &probe, moment(), PROBE_SERVED, 0);
-    ck_assert_uint_eq(watch.steady_side.ends[PROBE_SERVED], 1);
+
+    watch_expect_answer(&events, &events.steady, now);
+    watch_answered(&events, &events.steady, now, false);
+    fail_now(&events.steady, CONNECTION_SERVED, 0);
+    ck_assert_uint_eq(events.steady.answered, 1);
+    ck_assert_uint_eq(events.steady.latency.count, 1);
+    ck_assert_uint_eq(events.steady.ends[CONNECTION_SERVED], 1);
     ck_assert_uint_eq(count_lines(), 0);
 }
 END_TEST
 
-START_TEST(a_gap_is_told_when_it_is_over)
+/* Told once while it lasts, and with its length when it is over: at an answer, or at the end. */
+START_TEST(a_gap)
 {
     uint64_t due = clock_monotonic_nsec() - 3 * NSEC_PER_SEC;
-    gap_owe(&watch.comer_side.gap, due);
-    watch_served(&watch, &watch.comer_side, due, false);
-    expect_gap(3, "now");
-    ck_assert_uint_eq(watch.comer_side.gap.over, 1);
-    ck_assert_uint_eq(watch.comer_side.gap.longest_at_nsec, due);
-}
-END_TEST
 
-/* Once while it lasts, and with its length when it is over. */
-START_TEST(an_open_gap_is_told_once)
-{
-    uint64_t due = clock_monotonic_nsec();
-
-    ck_assert_int_eq(event_loop_init(&watch.loop, NULL), 0);
-    timer_init(&watch.gap_timer, watch_look_for_gaps);
-    watch_owe(&watch, &watch.comer_side, due); /* in time, as yet */
-    ck_assert(timer_is_armed(&watch.gap_timer));
-    ck_assert_uint_eq(count_lines(), 0);
-    timer_disarm(&watch.gap_timer);
-    watch.comer_side.gap.since -= 3 * NSEC_PER_SEC;
     for (unsigned i = 0; i < 2; i++)
-        watch_owe(&watch, &watch.comer_side, due);
+        watch_expect_answer(&events, &events.newcomers, due + i);
     ck_assert_uint_eq(count_lines(), 1);
-    ck_assert(!timer_is_armed(&watch.gap_timer));
-    watch.end_nsec = moment();
-    watch_close_gap(&watch, &watch.comer_side);
-    expect_gap(3, "the end");
+    ck_assert_ptr_nonnull(strstr(last_line(), "new connections: no answer since "));
+    if (_i == 0)
+        watch_answered(&events, &events.newcomers, due, false);
+    else
+        watch_events_stop(&events);
+    expect_gap(3, _i == 0 ? "now" : "the end");
+    ck_assert_uint_eq(events.newcomers.gap.over, 1);
+    ck_assert_uint_eq(events.newcomers.gap.longest_at_nsec, due);
     /* The next one is another. */
-    watch_owe(&watch, &watch.comer_side, clock_monotonic_nsec() - 2 * NSEC_PER_SEC);
+    watch_expect_answer(&events, &events.newcomers, clock_monotonic_nsec() - 2 * NSEC_PER_SEC);
     ck_assert_uint_eq(count_lines(), 3);
-    event_loop_deinit(&watch.loop);
 }
 END_TEST
 
-/* The first of a row, and the end of it. */
+static void on_time(struct timer *timer)
+{
+    (void)timer;
+    event_loop_quit(&loop);
+}
+
+/* Nothing has to happen for it to be told. */
+START_TEST(a_gap_that_begins)
+{
+    struct timer end;
+
+    options.gap_usec = 30 * USEC_PER_MSEC;
+    watch_expect_answer(&events, &events.steady, clock_monotonic_nsec());
+    ck_assert_uint_eq(count_lines(), 0);
+    timer_init(&end, on_time);
+    for (unsigned i = 0; i < PATIENCE_MSEC / 10 && count_lines() == 0; i++) {
+        event_loop_arm(&loop, &end, clock_monotonic_usec() + 10 * USEC_PER_MSEC);
+        ck_assert_int_eq(event_loop_run(&loop), 0);
+    }
+    timer_disarm(&end);
+    ck_assert_ptr_nonnull(strstr(last_line(), "steady client: no answer since "));
+}
+END_TEST
+
+/* The first of a row is told, and the end of it. */
 START_TEST(a_row_of_failures)
 {
-    struct watch_side *side = &watch.comer_side;
-    char again[] = "new connections: works again after ";
+    struct watch_side *side = &events.newcomers;
 
     for (unsigned i = 0; i < 50; i++)
-        watch_ended(&watch, side, &probe, moment(), PROBE_UNCONNECTED, ECONNREFUSED);
+        fail_now(side, CONNECTION_UNCONNECTED, ECONNREFUSED);
     ck_assert_uint_eq(count_lines(), 1);
     expect_line("new connections: cannot connect: Connection refused");
-    ck_assert(side->is_down);
-    watch_served(&watch, side, clock_monotonic_nsec(), false);
-    ck_assert(!side->is_down);
+    watch_answered(&events, side, clock_monotonic_nsec(), false);
     ck_assert_uint_eq(count_lines(), 2);
-    rewind(lines);
-    char line[256];
-    ck_assert_ptr_nonnull(fgets(line, sizeof line, lines));
-    ck_assert_ptr_nonnull(fgets(line, sizeof line, lines));
-    ck_assert_mem_eq(line + 14, again, strlen(again));
-    ck_assert_ptr_nonnull(strstr(line, "; 50 failed\n"));
-    ck_assert_uint_eq(side->ends[PROBE_UNCONNECTED], 50);
+    ck_assert_ptr_nonnull(strstr(last_line(), "new connections: works again after "));
+    ck_assert_ptr_nonnull(strstr(last_line(), "; 50 failed"));
+    ck_assert_uint_eq(side->ends[CONNECTION_UNCONNECTED], 50);
     ck_assert_int_eq(side->connect_error, ECONNREFUSED);
 }
 END_TEST
@@ -157,90 +166,89 @@ END_TEST
 /* Connections that were due long ago fail all at once, and the next one is served. */
 START_TEST(it_has_failed_since_it_was_due)
 {
-    struct watch_side *side = &watch.comer_side;
-    uint64_t begin = moment();
-    char line[256];
+    struct watch_side *side = &events.newcomers;
+    uint64_t begin = clock_monotonic_nsec();
+    double seconds = 0;
 
-    watch_ended(&watch, side, &probe, begin - 20 * NSEC_PER_USEC, PROBE_BROKEN, ECONNRESET);
-    watch_ended(&watch, side, &probe, begin - 3 * NSEC_PER_SEC, PROBE_TIMED_OUT, 0);
-    watch_ended(&watch, side, &probe, begin - 1 * NSEC_PER_SEC, PROBE_TIMED_OUT, 0);
+    fail_at(side, begin - 20 * NSEC_PER_USEC, CONNECTION_BROKEN, ECONNRESET);
+    fail_at(side, begin - 3 * NSEC_PER_SEC, CONNECTION_TIMED_OUT, ETIMEDOUT);
+    fail_at(side, begin - 1 * NSEC_PER_SEC, CONNECTION_TIMED_OUT, ETIMEDOUT);
     /* One that was due before all of them says nothing about them. */
-    watch_served(&watch, side, begin - 4 * NSEC_PER_SEC, true);
-    ck_assert(side->is_down);
-    ck_assert_uint_eq(side->down_nsec, begin - 3 * NSEC_PER_SEC);
-    watch_served(&watch, side, begin, false);
-    ck_assert(!side->is_down);
-    ck_assert_uint_eq(side->down_count, 3);
+    watch_answered(&events, side, begin - 4 * NSEC_PER_SEC, true);
+    ck_assert_uint_eq(count_lines(), 1);
+    watch_answered(&events, side, begin, false);
+    ck_assert_int_eq(sscanf(last_line(), "new connections: works again after %lf s; 3 failed", &seconds), 1);
+    ck_assert(seconds >= 3);
     /* Late ones of the same row do not begin another. */
     for (uint64_t i = 1; i < 10; i++)
-        watch_ended(&watch, side, &probe, begin - i * NSEC_PER_SEC / 10, PROBE_TIMED_OUT, 0);
-    ck_assert(!side->is_down);
+        fail_at(side, begin - i * NSEC_PER_SEC / 10, CONNECTION_TIMED_OUT, ETIMEDOUT);
     ck_assert_uint_eq(count_lines(), 2);
-    ck_assert_uint_eq(side->ends[PROBE_TIMED_OUT], 11);
-    rewind(lines);
-    for (unsigned i = 0; i < 2; i++)
-        ck_assert_ptr_nonnull(fgets(line, sizeof line, lines));
-    double seconds = 0;
-    ck_assert_msg(sscanf(line + 14, "new connections: works again after %lf s; 3 failed", &seconds) == 1,
-                  "%s", line);
-    ck_assert(seconds >= 3);
-    watch_ended(&watch, side, &probe, moment(), PROBE_TIMED_OUT, 0);
-    ck_assert(side->is_down);
+    ck_assert_uint_eq(side->ends[CONNECTION_TIMED_OUT], 11);
+    fail_now(side, CONNECTION_TIMED_OUT, ETIMEDOUT);
+    ck_assert_uint_eq(count_lines(), 3);
 }
 END_TEST
 
 START_TEST(each_kind_of_failure)
 {
     static const struct {
-        enum probe_end end;
+        enum connection_end end;
         int error;
-        bool is_connected;
+        bool was_connected;
         const char *line;
     } kinds[] = {
-        {PROBE_UNCONNECTED, ETIMEDOUT, false, "steady client: cannot connect: Connection timed out"},
-        {PROBE_TIMED_OUT, 0, false, "steady client: timed out before it was connected"},
-        {PROBE_TIMED_OUT, 0, true, "steady client: timed out without an answer"},
-        {PROBE_BROKEN, 0, true, "steady client: broken: closed by the server"},
-        {PROBE_BROKEN, ECONNRESET, true, "steady client: broken: Connection reset by peer"},
-        {PROBE_WRONG, 0, true, "steady client: wrong answer, byte 9: 2 bytes changed (0x01 instead of 0x02)"},
+        {CONNECTION_UNCONNECTED, ETIMEDOUT, false, "steady client: cannot connect: Connection timed out"},
+        {CONNECTION_TIMED_OUT, 0, false, "steady client: timed out before it was connected"},
+        {CONNECTION_TIMED_OUT, 0, true, "steady client: timed out without an answer"},
+        {CONNECTION_BROKEN, 0, true, "steady client: broken: closed by the server"},
+        {CONNECTION_BROKEN, ECONNRESET, true, "steady client: broken: Connection reset by peer"},
+        {CONNECTION_WRONG, 0, true,
+         "steady client: wrong answer, byte 9: 2 bytes changed (0x01 instead of 0x02)"},
     };
 
-    probe.fault = (struct fault){.kind = FAULT_CHANGED, .offset = 9, .length = 2, .got = 1, .wanted = 2};
-    probe.wrong_bytes = 2;
-    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
-        watch.steady_side.is_down = false;
-        probe.is_connected = kinds[i].is_connected;
-        watch_ended(&watch, &watch.steady_side, &probe, moment(), kinds[i].end, kinds[i].error);
-        expect_line(kinds[i].line);
-    }
-    ck_assert_uint_eq(watch.steady_side.wrong_bytes, 2);
-    ck_assert_int_eq(watch.steady_side.break_error, ECONNRESET);
+    connection.fault = (struct fault){.kind = FAULT_CHANGED, .offset = 9, .length = 2, .got = 1, .wanted = 2};
+    connection.wrong_bytes = 2;
+    connection.was_connected = kinds[_i].was_connected;
+    fail_now(&events.steady, kinds[_i].end, kinds[_i].error);
+    expect_line(kinds[_i].line);
+    ck_assert_uint_eq(events.steady.wrong_bytes, kinds[_i].end == CONNECTION_WRONG ? 2 : 0);
 }
 END_TEST
+
+/* What we are short of is told once; any other error is the server's. */
+START_TEST(short_of_something)
+{
+    ck_assert(!watch_is_short(&events, &events.newcomers, ECONNREFUSED));
+    ck_assert(watch_is_short(&events, &events.newcomers, EMFILE));
+    ck_assert(watch_is_short(&events, &events.newcomers, EMFILE));
+    ck_assert_uint_eq(events.newcomers.not_begun[NOT_BEGUN_SHORT], 2);
+    ck_assert_uint_eq(count_lines(), 1);
+    expect_line("new connections: cannot begin: Too many open files");
+}
+END_TEST
+
+static void fail_and_recover(void)
+{
+    fail_now(&events.steady, CONNECTION_BROKEN, 0);
+    watch_answered(&events, &events.steady, clock_monotonic_nsec(), false);
+}
 
 /* A server that goes up and down all the time does not fill a disk, and what is left out is said. */
 START_TEST(lines_have_a_limit)
 {
-    for (unsigned i = 0; i < 1000; i++) {
-        watch.steady_side.is_down = false;
-        watch_ended(&watch, &watch.steady_side, &probe, moment(), PROBE_BROKEN, 0);
-    }
+    for (unsigned i = 0; i < 1000; i++)
+        fail_and_recover();
     ck_assert_uint_le(count_lines(), 100); /* a second has 20; it may turn while we count */
-    ck_assert_uint_gt(watch.lines_left_out, 0);
-    watch.line_second = 0;
-    watch.lines_left_out = 77;
-    watch.steady_side.is_down = false;
-    watch_ended(&watch, &watch.steady_side, &probe, moment(), PROBE_BROKEN, 0);
-    expect_line("steady client: broken: closed by the server  (77 lines left out before)");
+    WAIT_FOR((fail_and_recover(), strstr(last_line(), " lines left out before)") != NULL));
 }
 END_TEST
 
 START_TEST(json_has_no_lines)
 {
     options.json = true;
-    watch_ended(&watch, &watch.steady_side, &probe, moment(), PROBE_BROKEN, 0);
+    fail_now(&events.steady, CONNECTION_BROKEN, 0);
     ck_assert_uint_eq(count_lines(), 0);
-    ck_assert_uint_eq(watch.steady_side.ends[PROBE_BROKEN], 1);
+    ck_assert_uint_eq(events.steady.ends[CONNECTION_BROKEN], 1);
 }
 END_TEST
 
@@ -249,11 +257,12 @@ int main(void)
     TCase *tests = tcase_create("watch_events");
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, served_in_time_is_no_event);
-    tcase_add_test(tests, a_gap_is_told_when_it_is_over);
-    tcase_add_test(tests, an_open_gap_is_told_once);
+    tcase_add_loop_test(tests, a_gap, 0, 2);
+    tcase_add_test(tests, a_gap_that_begins);
     tcase_add_test(tests, a_row_of_failures);
     tcase_add_test(tests, it_has_failed_since_it_was_due);
-    tcase_add_test(tests, each_kind_of_failure);
+    tcase_add_loop_test(tests, each_kind_of_failure, 0, 6);
+    tcase_add_test(tests, short_of_something);
     tcase_add_test(tests, lines_have_a_limit);
     tcase_add_test(tests, json_has_no_lines);
     return run_case(tests);

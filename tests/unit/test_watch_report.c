@@ -5,20 +5,20 @@
 #include "faults.h"
 
 static const struct terminal no_terminal = {.fd = -1};
-static struct watch_side steady, comers;
+static struct watch_side steady, newcomers;
 static struct watch_summary summary;
 static char *text;
 
 static void set_up(void)
 {
     memset(&steady, 0, sizeof steady);
-    memset(&comers, 0, sizeof comers);
+    memset(&newcomers, 0, sizeof newcomers);
     steady.name = "steady client";
-    comers.name = "new connections";
-    steady.begun = steady.served = 100;
-    comers.begun = comers.served = 99;
+    newcomers.name = "new connections";
+    steady.begun = steady.answered = 100;
+    newcomers.begun = newcomers.answered = 99;
     histogram_add(&steady.latency, 1000);
-    histogram_add(&comers.latency, 2000);
+    histogram_add(&newcomers.latency, 2000);
     summary = (struct watch_summary){
         .peer = "[::1]:7007",
         .interval_usec = 20 * USEC_PER_MSEC,
@@ -26,7 +26,7 @@ static void set_up(void)
         .start_nsec = clock_monotonic_nsec() - 2 * NSEC_PER_SEC,
         .elapsed_nsec = 2 * NSEC_PER_SEC,
         .steady = &steady,
-        .comers = &comers,
+        .newcomers = &newcomers,
     };
     text = NULL;
 }
@@ -72,10 +72,10 @@ END_TEST
 /* Each by itself is an outage. */
 START_TEST(outages)
 {
-    struct watch_side *sides[] = {&steady, &comers};
+    struct watch_side *sides[] = {&steady, &newcomers};
 
     for (size_t i = 0; i < COUNT_OF(sides); i++) {
-        for (enum probe_end end = PROBE_UNCONNECTED; end < PROBE_SHORT; end++) {
+        for (enum connection_end end = CONNECTION_UNCONNECTED; end < CONNECTION_GIVEN_UP; end++) {
             sides[i]->ends[end] = 1;
             ck_assert(!watch_is_clean(&summary));
             sides[i]->ends[end] = 0;
@@ -84,13 +84,13 @@ START_TEST(outages)
         ck_assert(!watch_is_clean(&summary));
         sides[i]->gap.over = 0;
     }
-    comers.ends[PROBE_SERVED] = 99;
+    newcomers.ends[CONNECTION_SERVED] = 99;
     ck_assert(watch_is_clean(&summary));
-    steady.served = 0;
+    steady.answered = 0;
     ck_assert(!watch_is_clean(&summary));
-    summary.deserted = true; /* perhaps before there could be an answer */
+    summary.reader_gone = true; /* perhaps before there could be an answer */
     ck_assert(watch_is_clean(&summary));
-    comers.ends[PROBE_BROKEN] = 1;
+    newcomers.ends[CONNECTION_BROKEN] = 1;
     ck_assert(!watch_is_clean(&summary));
 }
 END_TEST
@@ -98,10 +98,10 @@ END_TEST
 /* What the client is short of is no outage, but it could not see one. */
 START_TEST(could_not_look)
 {
-    comers.not_begun[NOT_BEGUN_LATE] = comers.not_begun[NOT_BEGUN_FULL] = 1;
+    newcomers.not_begun[NOT_BEGUN_LATE] = newcomers.not_begun[NOT_BEGUN_FULL] = 1;
     ck_assert(watch_is_clean(&summary));
-    comers.not_begun[NOT_BEGUN_SHORT] = 1;
-    comers.short_error = EMFILE;
+    newcomers.not_begun[NOT_BEGUN_SHORT] = 1;
+    newcomers.short_error = EMFILE;
     ck_assert(!watch_has_outage(&summary));
     ck_assert(!watch_is_clean(&summary));
     print(false);
@@ -114,19 +114,19 @@ static void have_an_outage(void)
 {
     steady.gap = (struct gap){
         .longest_nsec = NSEC_PER_SEC / 10, .longest_at_nsec = summary.start_nsec + NSEC_PER_SEC, .over = 0};
-    comers.gap = (struct gap){.longest_nsec = 3 * NSEC_PER_SEC / 2,
-                              .longest_at_nsec = summary.start_nsec + NSEC_PER_SEC / 4,
-                              .over = 1};
-    steady.ends[PROBE_BROKEN] = 1;
+    newcomers.gap = (struct gap){.longest_nsec = 3 * NSEC_PER_SEC / 2,
+                                 .longest_at_nsec = summary.start_nsec + NSEC_PER_SEC / 4,
+                                 .over = 1};
+    steady.ends[CONNECTION_BROKEN] = 1;
     steady.break_error = ECONNRESET;
-    comers.ends[PROBE_UNCONNECTED] = 7;
-    comers.connect_error = ECONNREFUSED;
-    comers.ends[PROBE_WRONG] = 2;
-    comers.wrong_bytes = 5;
-    comers.not_begun[NOT_BEGUN_FULL] = 4;
+    newcomers.ends[CONNECTION_UNCONNECTED] = 7;
+    newcomers.connect_error = ECONNREFUSED;
+    newcomers.ends[CONNECTION_WRONG] = 2;
+    newcomers.wrong_bytes = 5;
+    newcomers.not_begun[NOT_BEGUN_FULL] = 4;
     steady.not_begun[NOT_BEGUN_LATE] = 8;
-    comers.not_begun[NOT_BEGUN_SHORT] = 9;
-    comers.short_error = EADDRNOTAVAIL;
+    newcomers.not_begun[NOT_BEGUN_SHORT] = 9;
+    newcomers.short_error = EADDRNOTAVAIL;
     summary.late_nsec = 3000000;
 }
 
@@ -157,18 +157,16 @@ START_TEST(for_programs)
     have_an_outage();
     print(true);
     expect("  \"mode\": \"watch\",\n  \"server\": \"[::1]:7007\",\n");
-    expect("  \"clean\": false,\n  \"longest_gap\": {\"value\": 1.5, \"unit\": \"s\"},\n");
-    expect("  \"longest_gap_into_watch\": {\"value\": 0.25, \"unit\": \"s\"},\n");
-    expect("  \"refused\": {\"value\": 7, \"unit\": \"connections\"},\n");
-    expect("  \"wrong_bytes\": {\"value\": 5, \"unit\": \"bytes\"},\n");
-    expect("    \"not_begun_late\": {\"value\": 8, \"unit\": \"messages\"},\n");
-    expect("    \"not_begun_full\": {\"value\": 4, \"unit\": \"connections\"},\n");
-    expect("    \"not_begun_short\": {\"value\": 9, \"unit\": \"connections\"},\n");
-    expect("    \"short_error\": \"Cannot assign requested address\",\n");
-    expect("  \"steady_client\": {\n    \"begun\": {\"value\": 100, \"unit\": \"messages\"},\n");
+    expect("  \"clean\": false,\n  \"longest_gap_s\": 1.5,\n  \"longest_gap_into_watch_s\": 0.25,\n");
+    expect("  \"refused\": 7,\n");
+    expect("  \"wrong_bytes\": 5,\n  \"late_s\": 0.003,\n");
+    expect(
+        "  \"steady_client\": {\n    \"begun\": 100,\n    \"answered\": 100,\n    \"not_begun_late\": 8,\n");
+    expect("    \"not_begun_full\": 4,\n    \"not_begun_short\": 9,\n"
+           "    \"short_error\": \"Cannot assign requested address\",\n");
     expect("\"break_error\": \"Connection reset by peer\",\n");
     expect("\"connect_error\": \"Connection refused\",\n");
-    expect("  \"late\": {\"value\": 0.003, \"unit\": \"s\"}\n}\n");
+    expect("    \"latency_p99_9_ns\": 2000,\n    \"latency_max_ns\": 2000\n  }\n}\n");
 }
 END_TEST
 

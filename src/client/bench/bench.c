@@ -3,18 +3,16 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/plural.h"
+#include "client/bench/load.h"
 #include "client/bench/report.h"
-#include "client/net/descriptors.h"
-#include "client/net/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
-#include "client/report/output.h"
-#include "client/net/precise_timer.h"
+#include "client/net/descriptors.h"
+#include "client/session.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 
 #define DEFAULT_DURATION (10 * USEC_PER_SEC)
 #define PROGRESS_USEC (250 * USEC_PER_MSEC)
@@ -23,12 +21,12 @@
 #define THREAD_DESCRIPTORS 4
 
 struct bench {
+    struct session *session;
     struct event_loop loop;
     struct event_source interrupt;
     struct timer progress_timer;
     struct precise_timer end_timer;
     struct terminal terminal; /* stderr: progress */
-    struct output output;
     struct load load;
     struct load_progress last;
     uint64_t last_usec;
@@ -69,9 +67,10 @@ static void show_progress(struct bench *bench)
 
     if (!bench->running) {
         terminal_progress(&bench->terminal, "connecting: %" PRIu64 " of %" PRIu64,
-                          load_connected(&bench->load), bench->load.plan.connections);
+                          load_connected(&bench->load), bench->load.control.plan.connections);
     } else if (passed > 0) {
-        double elapsed = (double)(clock_monotonic_nsec() - bench->load.start_nsec) / (double)NSEC_PER_SEC;
+        double elapsed =
+            (double)(clock_monotonic_nsec() - bench->load.control.start_nsec) / (double)NSEC_PER_SEC;
         terminal_progress(&bench->terminal,
                           "%5.1f s  %.0f messages/s  %.1f MiB/s  %" PRIu64 " connection%s%s",
                           elapsed > 0 ? elapsed : 0, (double)(now.messages - bench->last.messages) / passed,
@@ -97,9 +96,9 @@ static void on_wake(struct event_loop *loop)
         bench->running = true;
         load_run(&bench->load);
         bench->last_usec = clock_monotonic_usec();
-        if (bench->load.plan.duration_usec != USEC_NEVER)
-            precise_timer_arm(&bench->end_timer,
-                              bench->load.start_nsec + bench->load.plan.duration_usec * NSEC_PER_USEC);
+        if (bench->load.control.plan.duration_usec != USEC_NEVER)
+            precise_timer_arm(&bench->end_timer, bench->load.control.start_nsec +
+                                                     bench->load.control.plan.duration_usec * NSEC_PER_USEC);
     }
     if (load_is_finished(&bench->load))
         event_loop_quit(loop);
@@ -124,11 +123,12 @@ static uint64_t threads_of(const struct client_options *options)
     return options->threads < options->connections ? options->threads : options->connections;
 }
 
-static struct load_plan make_plan(const struct client_options *options, const struct endpoint *endpoint,
-                                  const struct dialled *first)
+static struct load_plan make_plan(const struct session *session)
 {
+    const struct client_options *options = session->options;
+
     return (struct load_plan){
-        .endpoint = *endpoint,
+        .endpoint = session->endpoint,
         .expect = options->expect,
         .run = clock_monotonic_nsec(),
         .size = options->size,
@@ -138,7 +138,7 @@ static struct load_plan make_plan(const struct client_options *options, const st
         .rate = options->rate,
         .duration_usec = duration_of(options),
         .connect_usec = options->connect_timeout_usec,
-        .first_connect_nsec = first->nsec,
+        .first_connect_nsec = session->connect_nsec,
         .wait_usec = options->wait_usec,
     };
 }
@@ -151,137 +151,93 @@ static int check_descriptors(const struct client_options *options)
 
     if (options->connections <= room)
         return 0;
-    complain("--connections %" PRIu64 ": the limit of %" PRIu64
-             " descriptors (ulimit -Hn) is room for %" PRIu64,
-             options->connections, limit, room);
+    print_error("--connections %" PRIu64 ": the limit of %" PRIu64
+                " descriptors (ulimit -Hn) is room for %" PRIu64,
+                options->connections, limit, room);
     return EXIT_USAGE;
 }
 
-static int fail_system(const char *what, int error)
-{
-    complain("cannot %s: %s", what, strerror(error));
-    return EXIT_SYSTEM;
-}
-
 /* The coordinator's loop, until the load is finished. Returns 0 or a negative errno. */
-static int drive(struct bench *bench, int interrupt_fd)
+static int drive(struct bench *bench)
 {
     int r = precise_timer_init(&bench->end_timer, &bench->loop, on_end);
     if (r < 0)
         return r;
-    bench->interrupt = (struct event_source){.fd = interrupt_fd, .ready = on_interrupt};
+    bench->interrupt = (struct event_source){.fd = bench->session->interrupt_fd, .ready = on_interrupt};
     r = event_loop_add(&bench->loop, &bench->interrupt, EPOLLIN);
-    if (r < 0) {
-        precise_timer_deinit(&bench->end_timer);
-        return r;
+    if (r == 0) {
+        if (bench->terminal.is_rich)
+            on_progress(&bench->progress_timer);
+        r = event_loop_run(&bench->loop);
+        timer_disarm(&bench->progress_timer);
+        event_loop_remove(&bench->loop, &bench->interrupt);
+        terminal_progress_erase(&bench->terminal);
     }
-    if (bench->terminal.is_rich)
-        on_progress(&bench->progress_timer);
-    r = event_loop_run(&bench->loop);
-    timer_disarm(&bench->progress_timer);
     precise_timer_deinit(&bench->end_timer);
-    event_loop_remove(&bench->loop, &bench->interrupt);
-    terminal_progress_erase(&bench->terminal);
     return r;
 }
 
-static int report(struct bench *bench, const struct client_options *options, const struct load_result *result)
+static int report(struct bench *bench, const struct load_result *result)
 {
-    char peer[ENDPOINT_TEXT_SIZE];
+    struct output *output = &bench->session->output;
+    const struct load_control *control = &bench->load.control;
     uint64_t end = bench->stopping ? bench->stop_nsec : result->over_nsec;
     struct terminal out;
 
     if (result->last_answer_nsec > end)
         end = result->last_answer_nsec;
     struct bench_summary summary = {
-        .plan = &bench->load.plan,
+        .plan = &control->plan,
         .result = result,
-        .peer = endpoint_format(&bench->load.plan.endpoint, peer),
-        .elapsed_nsec = bench->running && end > bench->load.start_nsec ? end - bench->load.start_nsec : 0,
+        .peer = bench->session->peer,
+        .elapsed_nsec = bench->running && end > control->start_nsec ? end - control->start_nsec : 0,
         .interrupted = bench->interrupted,
     };
     terminal_init(&out, STDOUT_FILENO);
-    if (options->json)
-        bench_print_json(&summary, bench->output.stream);
+    if (bench->session->options->json)
+        bench_print_json(&summary, output->stream);
     else
-        bench_print(&summary, &out, bench->output.stream);
-    int r = output_finish(&bench->output);
+        bench_print(&summary, &out, output->stream);
+    int r = output_finish(output);
     if (r != -EINTR)
-        bench_complain(&summary);
+        bench_print_errors(&summary);
     int status = output_exit_status(r);
     if (status != 0)
         return status;
     return bench_is_clean(result) ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
 }
 
-static int run_load(struct bench *bench, const struct client_options *options, int interrupt_fd)
+static int run_load(struct bench *bench)
 {
     CLEANUP(free_pointer) struct load_result *result = malloc(sizeof *result);
 
-    int r = result ? drive(bench, interrupt_fd) : -ENOMEM;
+    int r = result ? drive(bench) : -ENOMEM;
     if (r == 0)
         r = load_collect(&bench->load, result);
-    if (r < 0)
-        return fail_system("go on", -r);
-    return report(bench, options, result);
-}
-
-/* `first` is the first connection; it is taken in any case. */
-static int with_output(struct bench *bench, const struct client_options *options,
-                       const struct endpoint *endpoint, const struct dialled *first, int interrupt_fd)
-{
-    CLEANUP(fd_close) int first_fd = first->fd;
-    struct load_plan plan = make_plan(options, endpoint, first);
-
-    int r = event_loop_init(&bench->loop, on_wake);
-    if (r < 0)
-        return fail_system("start", -r);
-    r = load_init(&bench->load, &plan, &bench->loop, TAKE_FD(first_fd));
-    if (r < 0) {
-        event_loop_deinit(&bench->loop);
-        return fail_system("start a thread", -r);
-    }
-    int status = run_load(bench, options, interrupt_fd);
-    load_deinit(&bench->load);
-    event_loop_deinit(&bench->loop);
-    return status;
-}
-
-static int with_connection(const struct client_options *options, const struct endpoint *endpoint,
-                           struct dialled *first, int interrupt_fd)
-{
-    struct bench bench = {0};
-
-    timer_init(&bench.progress_timer, on_progress);
-    terminal_init(&bench.terminal, STDERR_FILENO);
-    output_open(&bench.output);
-    int r = output_start_stream(&bench.output, interrupt_fd);
-    if (r < 0)
-        fd_close(&first->fd);
-    int status =
-        r < 0 ? fail_system("start", -r) : with_output(&bench, options, endpoint, first, interrupt_fd);
-    output_close(&bench.output);
-    return status;
+    return r < 0 ? session_fail("go on", -r) : report(bench, result);
 }
 
 int bench_run(const struct client_options *options)
 {
-    CLEANUP(target_clear) struct target target = {0};
-    struct dialled first;
-
+    CLEANUP(session_close) struct session session = SESSION_NONE;
+    struct bench bench = {.session = &session};
     int status = check_descriptors(options);
+
     if (status == 0)
-        status = target_resolve(options->host, options->port, &target);
+        status = session_connect(&session, options);
     if (status != 0)
         return status;
-    /* Behind the look-up, which nothing but a signal ends. */
-    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
-    if (interrupt_fd < 0)
-        return fail_system("wait for signals", -interrupt_fd);
-    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &first);
-    if (status == EXIT_INTERRUPTED)
-        interrupt_die_of(interrupt_fd);
-    if (status != 0)
-        return status;
-    return with_connection(options, &target.items[first.chosen], &first, interrupt_fd);
+    timer_init(&bench.progress_timer, on_progress);
+    terminal_init(&bench.terminal, STDERR_FILENO);
+    int r = event_loop_init(&bench.loop, on_wake);
+    if (r < 0)
+        return session_fail("start", -r);
+    const struct load_plan plan = make_plan(&session);
+    r = load_init(&bench.load, &plan, &bench.loop, TAKE_FD(session.fd));
+    if (r == 0) {
+        status = run_load(&bench);
+        load_deinit(&bench.load);
+    }
+    event_loop_deinit(&bench.loop);
+    return r < 0 ? session_fail("start a thread", -r) : status;
 }

@@ -2,7 +2,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "client/bench/load_thread.h"
 
 #include <errno.h>
 
@@ -11,7 +10,7 @@
 
 static void enter(struct load *load, enum load_phase phase)
 {
-    atomic_store(&load->phase, phase);
+    atomic_store(&load->control.phase, phase);
     for (size_t i = 0; i < load->thread_count; i++)
         event_loop_wake(&load->threads[i]->loop);
 }
@@ -20,13 +19,13 @@ int load_init(struct load *load, const struct load_plan *plan, struct event_loop
 {
     CLEANUP(fd_close) int fd = first_fd;
 
-    *load = (struct load){.plan = *plan, .coordinator = coordinator, .stop_nsec = UINT64_MAX};
+    *load = (struct load){.control = {.plan = *plan, .coordinator = coordinator, .stop_nsec = UINT64_MAX}};
     load->threads = calloc(plan->threads, sizeof *load->threads);
     if (!load->threads)
         return -ENOMEM;
     while (load->thread_count < plan->threads) {
         size_t index = load->thread_count;
-        int r = load_thread_new(load, index, index == 0 ? fd : -1, &load->threads[index]);
+        int r = load_thread_new(&load->control, index, index == 0 ? fd : -1, &load->threads[index]);
         if (r < 0) {
             load_deinit(load);
             return r;
@@ -56,13 +55,13 @@ uint64_t load_connected(const struct load *load)
 
 void load_run(struct load *load)
 {
-    load->start_nsec = clock_monotonic_nsec() + (load->plan.rate > 0 ? LEAD_NSEC : 0);
+    load->control.start_nsec = clock_monotonic_nsec() + (load->control.plan.rate > 0 ? LEAD_NSEC : 0);
     enter(load, LOAD_RUN);
 }
 
 void load_stop(struct load *load)
 {
-    load->stop_nsec = clock_monotonic_nsec();
+    load->control.stop_nsec = clock_monotonic_nsec();
     enter(load, LOAD_STOP);
 }
 
@@ -86,42 +85,6 @@ struct load_progress load_progress(const struct load *load)
     return progress;
 }
 
-static void add_errors(struct load_result *into, const struct load_result *from)
-{
-    if (into->unconnected == 0)
-        into->connect_error = from->connect_error;
-    if (into->broken == 0)
-        into->break_error = from->break_error;
-    for (unsigned i = 0; i < from->fault_count && into->fault_count < LOAD_FAULTS; i++)
-        into->faults[into->fault_count++] = from->faults[i];
-}
-
-static void add_result(struct load_result *into, const struct load_result *from)
-{
-    add_errors(into, from);
-    into->messages += from->messages;
-    into->bytes += from->bytes;
-    into->unanswered += from->unanswered;
-    into->connected += from->connected;
-    into->unconnected += from->unconnected;
-    into->broken += from->broken;
-    into->wrong += from->wrong;
-    into->unended += from->unended;
-    into->cpu_nsec += from->cpu_nsec;
-    into->queued_nsec += from->queued_nsec;
-    if (from->last_answer_nsec > into->last_answer_nsec)
-        into->last_answer_nsec = from->last_answer_nsec;
-    if (from->over_nsec > into->over_nsec)
-        into->over_nsec = from->over_nsec;
-    if (from->wall_nsec > into->wall_nsec)
-        into->wall_nsec = from->wall_nsec;
-    if (from->busy > into->busy)
-        into->busy = from->busy;
-    histogram_merge(&into->latency, &from->latency);
-    histogram_merge(&into->connect, &from->connect);
-    histogram_merge(&into->lag, &from->lag);
-}
-
 /* What a thread never came to has no answer when none of its connections was left; else it was too slow. */
 static void add_rest(struct load_result *into, const struct load_thread *thread, uint64_t due)
 {
@@ -135,12 +98,12 @@ static void add_rest(struct load_result *into, const struct load_thread *thread,
 
 int load_collect(const struct load *load, struct load_result *out)
 {
-    uint64_t due = load_due_until(load, load->stop_nsec);
+    uint64_t due = load_due_until(&load->control.plan, load->control.start_nsec, load->control.stop_nsec);
     int error = 0;
 
     *out = (struct load_result){0};
     for (size_t i = 0; i < load->thread_count; i++) {
-        add_result(out, &load->threads[i]->result);
+        load_result_add(out, &load->threads[i]->result);
         add_rest(out, load->threads[i], due);
         if (error == 0)
             error = atomic_load(&load->threads[i]->error);

@@ -2,7 +2,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/thread_time.h"
 
 #include <errno.h>
 
@@ -10,78 +9,14 @@
 #define MAX_CONNECTING 64
 #define RETRY_USEC (20 * USEC_PER_MSEC)
 
+/* What a server may take to close after we half-closed. */
+#define END_USEC USEC_PER_SEC
+
 /* Messages of the schedule that are sent before answers are read again. */
 #define SCHEDULE_BATCH 256
 
 /* At the end, for what is due and had to wait for a CPU: longer, and it is the load that is too much. */
 #define LAST_NSEC (10 * 1000 * NSEC_PER_USEC)
-
-uint64_t load_due_nsec(const struct load *load, uint64_t message)
-{
-    uint64_t rate = load->plan.rate;
-    return load->start_nsec + message / rate * NSEC_PER_SEC + message % rate * NSEC_PER_SEC / rate;
-}
-
-uint64_t load_due_until(const struct load *load, uint64_t until_nsec)
-{
-    const struct load_plan *plan = &load->plan;
-    uint64_t rate = plan->rate, end_nsec = UINT64_MAX;
-
-    if (rate == 0 || load->start_nsec == 0 || until_nsec < load->start_nsec)
-        return 0;
-    if (plan->duration_usec < UINT64_MAX / NSEC_PER_USEC)
-        end_nsec = plan->duration_usec * NSEC_PER_USEC;
-    /* What is due at the moment itself is due, but at the end of all there is nothing any more. */
-    uint64_t passed_nsec = until_nsec - load->start_nsec;
-    passed_nsec = passed_nsec < end_nsec ? passed_nsec + 1 : end_nsec;
-    uint64_t due = passed_nsec / NSEC_PER_SEC * rate +
-                   (passed_nsec % NSEC_PER_SEC * rate + NSEC_PER_SEC - 1) / NSEC_PER_SEC;
-    return plan->count > 0 && plan->count < due ? plan->count : due;
-}
-
-/* How many of `total` things fall to one of `shares` that take turns. */
-static uint64_t share_of(uint64_t total, uint64_t shares, uint64_t index)
-{
-    return total / shares + (index < total % shares ? 1 : 0);
-}
-
-uint64_t load_thread_not_sent(const struct load_thread *thread, uint64_t due)
-{
-    uint64_t missing = 0;
-
-    for (size_t i = 0; i < thread->count; i++) {
-        uint64_t share = share_of(due, thread->load->plan.connections, thread->connections[i].number);
-        uint64_t passed = thread->schedule_round + (i < thread->schedule_next ? 1 : 0);
-        missing += share > passed ? share - passed : 0; /* more may have been due when the last were sent */
-    }
-    return missing;
-}
-
-/* ---- what it costs ---- */
-
-static uint64_t thread_cpu_nsec(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
-}
-
-/* How long the thread has been ready to run without a CPU to run on: a client that shares its CPUs with the
- * server is slowed by that, and its CPU time does not show it. */
-static uint64_t thread_queued_nsec(const struct load_thread *thread)
-{
-    struct thread_time time = {0};
-    thread_time_read(thread->time_fd, &time); /* or it is not known: all the time, or never */
-    return time.waited_nsec;
-}
-
-static void measure_from_here(struct load_thread *thread)
-{
-    thread->run_nsec = clock_monotonic_nsec();
-    thread->run_cpu_nsec = thread_cpu_nsec();
-    thread->time_fd = thread_time_open();
-    thread->run_queued_nsec = thread_queued_nsec(thread);
-}
 
 static void measure_until_here(struct load_thread *thread)
 {
@@ -90,19 +25,17 @@ static void measure_until_here(struct load_thread *thread)
     if (thread->measured)
         return;
     thread->measured = true;
+    thread_cost_end(&thread->cost);
     result->over_nsec = clock_monotonic_nsec();
-    result->wall_nsec = result->over_nsec - thread->run_nsec;
-    result->cpu_nsec = thread_cpu_nsec() - thread->run_cpu_nsec;
-    result->queued_nsec = thread_queued_nsec(thread) - thread->run_queued_nsec;
-    fd_close(&thread->time_fd);
+    result->wall_nsec = thread->cost.wall_nsec;
+    result->cpu_nsec = thread->cost.cpu_nsec;
+    result->queued_nsec = thread->cost.queued_nsec;
     if (result->wall_nsec > 0)
         result->busy = (double)(result->cpu_nsec + result->queued_nsec) / (double)result->wall_nsec;
     /* The clocks are not read at the same moment. */
     if (result->busy > 1)
         result->busy = 1;
 }
-
-/* ---- to connect ---- */
 
 static void finish(struct load_thread *thread)
 {
@@ -112,11 +45,226 @@ static void finish(struct load_thread *thread)
     event_loop_quit(&thread->loop);
 }
 
+static void publish_open(struct load_thread *thread)
+{
+    atomic_store_explicit(&thread->open, thread->live, memory_order_relaxed);
+}
+
+/* ---- a connection ---- */
+
+static struct load_connection *of(struct connection *connection)
+{
+    return CONTAINER_OF(connection, struct load_connection, connection);
+}
+
+static struct load_thread *thread_of(const struct load_connection *connection)
+{
+    return CONTAINER_OF(connection->connection.loop, struct load_thread, loop);
+}
+
+/* A thread without a connection that works has done its measuring. */
+static void stop_working(struct load_connection *connection)
+{
+    struct load_thread *thread = thread_of(connection);
+
+    if (!connection->is_working)
+        return;
+    connection->is_working = false;
+    thread->working--;
+    if (thread->running && thread->working == 0)
+        measure_until_here(thread);
+}
+
+/* One less is connecting, whether or not it is connected. Not connect_more at once: this may be called from
+ * there. */
+static void leave_connecting(struct load_thread *thread)
+{
+    thread->connecting--;
+    publish_open(thread);
+    if (!timer_is_armed(&thread->retry))
+        event_loop_wake(&thread->loop);
+}
+
+static void fail_connect(struct load_thread *thread, int error)
+{
+    if (thread->result.unconnected++ == 0)
+        thread->result.connect_error = error;
+    leave_connecting(thread);
+}
+
+static void on_connected(struct connection *connection)
+{
+    struct load_connection *mine = of(connection);
+    struct load_thread *thread = thread_of(mine);
+
+    histogram_add(&thread->result.connect, mine->began_nsec > 0 ? clock_monotonic_nsec() - mine->began_nsec
+                                                                : thread->control->plan.first_connect_nsec);
+    mine->is_working = true;
+    thread->result.connected++;
+    thread->live++;
+    thread->working++;
+    leave_connecting(thread);
+}
+
+/* The next message, or the end. */
+static void go_on(struct load_connection *connection)
+{
+    if (!connection->is_working)
+        return;
+    if (connection->connection.answered == connection->limit) {
+        stop_working(connection);
+        connection_limit(&connection->connection, END_USEC);
+        connection_finish(&connection->connection);
+        return;
+    }
+    if (thread_of(connection)->control->plan.rate > 0 || connection->connection.answered < connection->due)
+        return;
+    connection->due++;
+    connection->began_nsec = clock_monotonic_nsec();
+    connection_send(&connection->connection);
+}
+
+static void record_answer(struct load_connection *connection, uint64_t index, uint64_t now)
+{
+    const struct load_control *control = thread_of(connection)->control;
+    struct load_result *result = &thread_of(connection)->result;
+    uint64_t began = connection->began_nsec;
+
+    if (control->plan.rate > 0)
+        began = load_due_nsec(&control->plan, control->start_nsec,
+                              index * control->plan.connections + connection->number);
+    histogram_add(&result->latency, now - began);
+    result->last_answer_nsec = now;
+    result->messages++;
+}
+
+static void on_received(struct connection *connection, size_t bytes, uint64_t messages)
+{
+    struct load_connection *mine = of(connection);
+    struct load_thread *thread = thread_of(mine);
+    uint64_t now = clock_monotonic_nsec();
+
+    for (uint64_t index = connection->answered - messages; index < connection->answered; index++)
+        record_answer(mine, index, now);
+    thread->result.bytes += bytes;
+    atomic_store_explicit(&thread->messages, thread->result.messages, memory_order_relaxed);
+    atomic_store_explicit(&thread->bytes, thread->result.bytes, memory_order_relaxed);
+    if (connection->state == CONNECTION_OPEN && thread->running)
+        go_on(mine);
+}
+
+/* Of how many connections there is evidence to be kept, is limited by how many faults are told. */
+static bool take_fault(struct load_connection *connection)
+{
+    struct load_thread *thread = thread_of(connection);
+
+    connection->is_told = thread->faults_taken < LOAD_FAULTS;
+    if (connection->is_told)
+        thread->faults_taken++;
+    return connection->is_told;
+}
+
+static void add_fault(struct load_connection *connection, const struct fault *fault)
+{
+    struct load_result *result = &thread_of(connection)->result;
+    result->faults[result->fault_count++] = (struct load_fault){connection->number, *fault};
+}
+
+static bool on_wrong(struct connection *connection)
+{
+    thread_of(of(connection))->result.wrong++;
+    stop_working(of(connection));
+    return take_fault(of(connection));
+}
+
+static void on_broken(struct load_connection *connection, int error)
+{
+    struct load_result *result = &thread_of(connection)->result;
+    struct fault cut = checked_stream_cut(&connection->connection.stream);
+
+    if (result->broken++ == 0)
+        result->break_error = error;
+    if (cut.length > 0 && take_fault(connection))
+        add_fault(connection, &cut);
+}
+
+static void on_ended(struct connection *connection, enum connection_end end, int error)
+{
+    struct load_connection *mine = of(connection);
+    struct load_thread *thread = thread_of(mine);
+
+    if (!connection->was_connected) {
+        fail_connect(thread, error);
+        return;
+    }
+    stop_working(mine);
+    if (end == CONNECTION_TIMED_OUT)
+        thread->result.unended++;
+    if (end == CONNECTION_BROKEN)
+        on_broken(mine, error);
+    if (end == CONNECTION_WRONG && mine->is_told)
+        add_fault(mine, &connection->fault);
+    if (end != CONNECTION_WRONG)
+        thread->result.unanswered += mine->due - connection->answered;
+    thread->live--;
+    publish_open(thread);
+    if (thread->running && thread->live == 0)
+        finish(thread);
+}
+
+static const struct connection_events connection_events = {
+    .connected = on_connected, .received = on_received, .wrong = on_wrong, .ended = on_ended};
+
+/* Returns 0 or -EAGAIN: try this one again a little later. */
+static int start_connection(struct load_connection *connection, int fd)
+{
+    struct load_thread *thread = thread_of(connection);
+    const struct load_plan *plan = &thread->control->plan;
+    const struct connection_terms terms = {
+        .endpoint = &plan->endpoint,
+        .pattern = pattern_make(plan->run, connection->number, plan->size),
+        .expect = plan->expect,
+        .size = plan->size,
+        .connect_usec = plan->connect_usec,
+        .serve_usec = USEC_NEVER,
+    };
+
+    if (fd < 0 && connection->began_nsec == 0)
+        connection->began_nsec = clock_monotonic_nsec();
+    int r = connection_start(&connection->connection, &terms, fd);
+    if (r == -EAGAIN) {
+        uint64_t waited = clock_monotonic_nsec() - connection->began_nsec;
+        if (waited < plan->connect_usec * NSEC_PER_USEC)
+            return -EAGAIN;
+        r = -ETIMEDOUT;
+    }
+    thread->connecting++;
+    if (r < 0)
+        fail_connect(thread, -r);
+    return 0;
+}
+
+/* One more message of the schedule. Returns whether it is sent; on a connection that is gone it has no
+ * answer.
+ */
+static bool send_scheduled(struct load_connection *connection)
+{
+    if (!connection->is_working) {
+        thread_of(connection)->result.unanswered++;
+        return false;
+    }
+    connection->due++;
+    connection_send(&connection->connection);
+    return true;
+}
+
+/* ---- to connect ---- */
+
 static void connect_more(struct load_thread *thread)
 {
     while (thread->next_connect < thread->count && thread->connecting < MAX_CONNECTING) {
         int fd = TAKE_FD(thread->first_fd);
-        int r = load_connection_start(&thread->connections[thread->next_connect], fd);
+        int r = start_connection(&thread->connections[thread->next_connect], fd);
         if (r == -EAGAIN) {
             event_loop_arm(&thread->loop, &thread->retry, clock_monotonic_usec() + RETRY_USEC);
             return;
@@ -130,7 +278,7 @@ static void tell_if_settled(struct load_thread *thread)
     atomic_store(&thread->connected, thread->result.connected);
     if (thread->next_connect == thread->count && thread->connecting == 0) {
         atomic_store(&thread->settled, true);
-        event_loop_wake(thread->load->coordinator);
+        event_loop_wake(thread->control->coordinator);
     }
 }
 
@@ -141,47 +289,26 @@ static void on_retry(struct timer *timer)
     tell_if_settled(thread);
 }
 
-/* Not connect_more at once: this may be called from there. */
-void load_thread_connected(struct load_thread *thread)
-{
-    thread->connecting--;
-    atomic_store_explicit(&thread->open, thread->live, memory_order_relaxed);
-    if (!timer_is_armed(&thread->retry))
-        event_loop_wake(&thread->loop);
-}
-
-void load_thread_left(struct load_thread *thread)
-{
-    thread->working--;
-    if (thread->running && thread->working == 0)
-        measure_until_here(thread);
-}
-
-void load_thread_closed(struct load_thread *thread)
-{
-    thread->live--;
-    atomic_store_explicit(&thread->open, thread->live, memory_order_relaxed);
-    if (thread->running && thread->live == 0)
-        finish(thread);
-}
-
 /* ---- to run ---- */
 
-/* Behind this one there is none of the schedule. */
+/* Whether this message is after the last of the schedule. */
 static bool is_over(const struct load_thread *thread, uint64_t message, uint64_t due_nsec)
 {
-    const struct load_plan *plan = &thread->load->plan;
+    const struct load_plan *plan = &thread->control->plan;
     return (plan->count > 0 && message >= plan->count) ||
-           due_nsec - thread->load->start_nsec >= plan->duration_usec * NSEC_PER_USEC;
+           due_nsec - thread->control->start_nsec >= plan->duration_usec * NSEC_PER_USEC;
 }
 
 /* Sends what is due by now, one batch at most. Returns when the next one is due, or 0: there is none. */
 static uint64_t send_due(struct load_thread *thread)
 {
+    const struct load_control *control = thread->control;
+
     for (unsigned i = 0; thread->live > 0; i++) {
         struct load_connection *connection = &thread->connections[thread->schedule_next];
-        uint64_t message = thread->schedule_round * thread->load->plan.connections + connection->number;
-        uint64_t due = load_due_nsec(thread->load, message), now = clock_monotonic_nsec();
+        uint64_t message = thread->schedule_round * control->plan.connections + connection->number;
+        uint64_t due = load_due_nsec(&control->plan, control->start_nsec, message);
+        uint64_t now = clock_monotonic_nsec();
         if (is_over(thread, message, due))
             return 0;
         if (due > now || i == SCHEDULE_BATCH)
@@ -190,7 +317,7 @@ static uint64_t send_due(struct load_thread *thread)
             thread->schedule_next = 0;
             thread->schedule_round++;
         }
-        if (load_connection_due(connection))
+        if (send_scheduled(connection))
             histogram_add(&thread->result.lag, now - due);
     }
     return 0;
@@ -210,15 +337,15 @@ static void abandon_connecting(struct load_thread *thread)
     thread->next_connect = thread->count;
     timer_disarm(&thread->retry);
     for (size_t i = 0; i < thread->count && thread->connecting > 0; i++)
-        if (thread->connections[i].state == LOAD_CONNECTING)
-            load_connection_give_up(&thread->connections[i]);
+        if (!thread->connections[i].connection.was_connected)
+            connection_give_up(&thread->connections[i].connection);
 }
 
 static void begin_running(struct load_thread *thread)
 {
     abandon_connecting(thread);
     thread->running = true;
-    measure_from_here(thread);
+    thread_cost_begin(&thread->cost);
     if (thread->live == 0)
         finish(thread);
 }
@@ -226,20 +353,24 @@ static void begin_running(struct load_thread *thread)
 static void begin_sending(struct load_thread *thread)
 {
     for (size_t i = 0; i < thread->count; i++)
-        load_connection_begin(&thread->connections[i]);
-    if (thread->load->plan.rate > 0 && thread->live > 0)
+        go_on(&thread->connections[i]);
+    if (thread->control->plan.rate > 0 && thread->live > 0)
         on_schedule(&thread->schedule);
+}
+
+static void give_up_all(struct load_thread *thread)
+{
+    for (size_t i = 0; i < thread->count; i++)
+        connection_give_up(&thread->connections[i].connection);
 }
 
 static void on_patience(struct timer *timer)
 {
-    struct load_thread *thread = CONTAINER_OF(timer, struct load_thread, patience);
-    for (size_t i = 0; i < thread->count; i++)
-        load_connection_give_up(&thread->connections[i]);
+    give_up_all(CONTAINER_OF(timer, struct load_thread, patience));
 }
 
-/* A thread that had to wait for a CPU a moment ago sends what was due then. Who cannot keep up does not go on
- * for as long as it takes: see load_thread_not_sent. */
+/* A thread that had to wait for a CPU a moment ago sends what was due then. A thread that cannot keep up does
+ * not go on for as long as it takes: see load_thread_not_sent. */
 static void send_last(struct load_thread *thread)
 {
     uint64_t stop = clock_monotonic_nsec(), due;
@@ -251,22 +382,25 @@ static void send_last(struct load_thread *thread)
 
 static void begin_stopping(struct load_thread *thread)
 {
-    if (thread->load->plan.rate > 0 && thread->load->start_nsec > 0)
+    if (thread->control->plan.rate > 0 && thread->control->start_nsec > 0)
         send_last(thread);
     thread->stopping = true;
     measure_until_here(thread);
     if (thread->live == 0)
         return;
-    event_loop_arm(&thread->loop, &thread->patience, clock_monotonic_usec() + thread->load->plan.wait_usec);
-    for (size_t i = 0; i < thread->count; i++)
-        load_connection_stop(&thread->connections[i]);
+    event_loop_arm(&thread->loop, &thread->patience,
+                   clock_monotonic_usec() + thread->control->plan.wait_usec);
+    for (size_t i = 0; i < thread->count; i++) {
+        thread->connections[i].limit = thread->connections[i].due;
+        go_on(&thread->connections[i]);
+    }
 }
 
 /* The coordinator has moved to another phase, or there is room to connect more. */
 static void on_wake(struct event_loop *loop)
 {
     struct load_thread *thread = CONTAINER_OF(loop, struct load_thread, loop);
-    unsigned phase = atomic_load(&thread->load->phase);
+    unsigned phase = atomic_load(&thread->control->phase);
 
     if (phase == LOAD_CONNECT) {
         if (!timer_is_armed(&thread->retry))
@@ -283,25 +417,19 @@ static void on_wake(struct event_loop *loop)
         begin_stopping(thread);
 }
 
-static void abandon_all(struct load_thread *thread)
-{
-    if (!thread->running)
-        begin_running(thread);
-    for (size_t i = 0; i < thread->count; i++)
-        load_connection_give_up(&thread->connections[i]);
-}
-
 static void *run_thread(void *argument)
 {
     struct load_thread *thread = argument;
     int r = event_loop_run(&thread->loop);
     if (r < 0) {
         atomic_store(&thread->error, r);
-        abandon_all(thread);
+        if (!thread->running)
+            begin_running(thread);
+        give_up_all(thread);
     }
     atomic_store(&thread->settled, true);
     atomic_store(&thread->finished, true);
-    event_loop_wake(thread->load->coordinator);
+    event_loop_wake(thread->control->coordinator);
     return NULL;
 }
 
@@ -309,21 +437,18 @@ static void *run_thread(void *argument)
 
 static int make_connections(struct load_thread *thread, size_t index)
 {
-    const struct load_plan *plan = &thread->load->plan;
+    const struct load_plan *plan = &thread->control->plan;
 
-    thread->count = (size_t)share_of(plan->connections, plan->threads, index);
+    thread->count = (size_t)load_share(plan->connections, plan->threads, index);
     thread->connections = calloc(thread->count, sizeof *thread->connections);
     if (!thread->connections)
         return -ENOMEM;
     for (size_t i = 0; i < thread->count; i++) {
         uint64_t number = index + i * plan->threads;
-        thread->connections[i] = (struct load_connection){
-            .thread = thread,
-            .number = number,
-            .limit = plan->count > 0 ? share_of(plan->count, plan->connections, number) : UINT64_MAX,
-            .source = {.fd = -1},
-            .stream = {.pattern = pattern_make(plan->run, number, plan->size), .expect = plan->expect},
-        };
+        struct load_connection *connection = &thread->connections[i];
+        connection_init(&connection->connection, &thread->loop, thread->scratch, &connection_events);
+        connection->number = number;
+        connection->limit = plan->count > 0 ? load_share(plan->count, plan->connections, number) : UINT64_MAX;
     }
     return 0;
 }
@@ -355,14 +480,13 @@ static int start(struct load_thread *thread)
     return r;
 }
 
-int load_thread_new(struct load *load, size_t index, int first_fd, struct load_thread **out)
+int load_thread_new(const struct load_control *control, size_t index, int first_fd, struct load_thread **out)
 {
     CLEANUP(free_thread) struct load_thread *thread = calloc(1, sizeof *thread);
     if (!thread)
         return -ENOMEM;
-    thread->load = load;
+    thread->control = control;
     thread->first_fd = first_fd;
-    thread->time_fd = -1;
     timer_init(&thread->retry, on_retry);
     timer_init(&thread->patience, on_patience);
     int r = make_connections(thread, index);
@@ -371,6 +495,18 @@ int load_thread_new(struct load *load, size_t index, int first_fd, struct load_t
     if (r == 0)
         *out = TAKE_PTR(thread);
     return r;
+}
+
+uint64_t load_thread_not_sent(const struct load_thread *thread, uint64_t due)
+{
+    uint64_t missing = 0;
+
+    for (size_t i = 0; i < thread->count; i++) {
+        uint64_t share = load_share(due, thread->control->plan.connections, thread->connections[i].number);
+        uint64_t passed = thread->schedule_round + (i < thread->schedule_next ? 1 : 0);
+        missing += share > passed ? share - passed : 0; /* more may have been due when the last were sent */
+    }
+    return missing;
 }
 
 void load_thread_free(struct load_thread *thread)

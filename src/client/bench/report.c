@@ -16,16 +16,11 @@
 #define LAG_LIMIT_NSEC (1000 * NSEC_PER_USEC)
 #define LAG_PART 10
 
-/* A shorter run says nothing about who was the slower one. */
+/* A shorter run does not say which side was the slower one. */
 #define LEAST_WALL_NSEC (NSEC_PER_SEC / 10)
 
 /* Less is not worth a line. */
 #define LEAST_QUEUED_NSEC (NSEC_PER_SEC / 100)
-
-#define P50 500000U
-#define P90 900000U
-#define P99 990000U
-#define P99_9 999000U
 
 bool bench_is_clean(const struct load_result *result)
 {
@@ -66,15 +61,14 @@ static void print_latency(const struct histogram *latency, FILE *out)
 
     if (latency->count == 0)
         return;
-    (void)fprintf(out, "latency     %9s%9s%9s%9s%9s%9s%9s\n", "min", "mean", "p50", "p90", "p99", "p99.9",
-                  "max");
-    (void)fprintf(out, "            %9s%9s%9s%9s%9s%9s%9s\n", latency_format(latency->min, text[0]),
-                  latency_format((uint64_t)histogram_mean(latency), text[1]),
-                  latency_format(histogram_quantile(latency, P50), text[2]),
-                  latency_format(histogram_quantile(latency, P90), text[3]),
-                  latency_format(histogram_quantile(latency, P99), text[4]),
-                  latency_format(histogram_quantile(latency, P99_9), text[5]),
-                  latency_format(latency->max, text[6]));
+    fprintf(out, "latency     %9s%9s%9s%9s%9s%9s%9s\n", "min", "mean", "p50", "p90", "p99", "p99.9", "max");
+    fprintf(out, "            %9s%9s%9s%9s%9s%9s%9s\n", latency_format(latency->min, text[0]),
+            latency_format((uint64_t)histogram_mean(latency), text[1]),
+            latency_format(histogram_quantile(latency, P50), text[2]),
+            latency_format(histogram_quantile(latency, P90), text[3]),
+            latency_format(histogram_quantile(latency, P99), text[4]),
+            latency_format(histogram_quantile(latency, P99_9), text[5]),
+            latency_format(latency->max, text[6]));
 }
 
 static void print_cost(const struct bench_summary *summary, FILE *out)
@@ -83,20 +77,18 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
     char cpu[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
 
     if (result->messages > 0)
-        (void)fprintf(
-            out, "client CPU   %s a message; busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
-            latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
-            plural(summary->plan->threads), 100 * result->busy);
+        fprintf(out, "client CPU   %s a message; busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
+                latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
+                plural(summary->plan->threads), 100 * result->busy);
     if (result->queued_nsec > result->cpu_nsec / 10 && result->queued_nsec > LEAST_QUEUED_NSEC)
-        (void)fprintf(out, "             of which %.2f s were spent waiting for a CPU that others had\n",
-                      seconds(result->queued_nsec));
+        fprintf(out, "             of which %.2f s were spent waiting for a CPU that others had\n",
+                seconds(result->queued_nsec));
     if (summary->plan->rate > 0 && result->lag.count > 0)
-        (void)fprintf(out, "schedule     sent late by p99 %s, max %s; that counts in the times\n",
-                      latency_format(histogram_quantile(&result->lag, P99), p99),
-                      latency_format(result->lag.max, max));
+        fprintf(out, "schedule     sent late by p99 %s, max %s; that counts in the times\n",
+                latency_format(histogram_quantile(&result->lag, P99), p99),
+                latency_format(result->lag.max, max));
     if (result->unsent > 0)
-        (void)fprintf(out, "             %" PRIu64 " not sent in time, and in no percentile\n",
-                      result->unsent);
+        fprintf(out, "             %" PRIu64 " not sent in time, and in no percentile\n", result->unsent);
 }
 
 static void print_connections(const struct bench_summary *summary, FILE *out)
@@ -104,20 +96,20 @@ static void print_connections(const struct bench_summary *summary, FILE *out)
     const struct load_result *result = summary->result;
     char p50[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
 
-    (void)fprintf(out, "connections  %" PRIu64, result->connected);
+    fprintf(out, "connections  %" PRIu64, result->connected);
     if (result->unconnected > 0)
-        (void)fprintf(out, ", %" PRIu64 " failed", result->unconnected);
+        fprintf(out, ", %" PRIu64 " failed", result->unconnected);
     if (result->broken > 0)
-        (void)fprintf(out, ", %" PRIu64 " broken", result->broken);
+        fprintf(out, ", %" PRIu64 " broken", result->broken);
     if (result->wrong > 0)
-        (void)fprintf(out, ", %" PRIu64 " with wrong bytes", result->wrong);
+        fprintf(out, ", %" PRIu64 " with wrong bytes", result->wrong);
     if (result->unended > 0)
-        (void)fprintf(out, ", %" PRIu64 " not closed by the server behind us", result->unended);
+        fprintf(out, ", %" PRIu64 " not closed by the server after us", result->unended);
     if (result->connect.count > 0)
-        (void)fprintf(out, "; connected in p50 %s, max %s",
-                      latency_format(histogram_quantile(&result->connect, P50), p50),
-                      latency_format(result->connect.max, max));
-    (void)fputc('\n', out);
+        fprintf(out, "; connected in p50 %s, max %s",
+                latency_format(histogram_quantile(&result->connect, P50), p50),
+                latency_format(result->connect.max, max));
+    fputc('\n', out);
 }
 
 static void print_client_limit(const struct bench_summary *summary, const struct terminal *terminal,
@@ -127,28 +119,28 @@ static void print_client_limit(const struct bench_summary *summary, const struct
 
     if (!bench_is_client_limited(summary->plan, result))
         return;
-    (void)fprintf(out, "\n%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
-                  terminal_colour(terminal, COLOUR_OFF));
+    fprintf(out, "\n%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
+            terminal_colour(terminal, COLOUR_OFF));
     if (result->unsent > 0)
-        (void)fputs("tcpecho could not send all that was due.\n"
-                    "The latencies are those of a lower rate. Use a lower --rate, more --threads,\n"
-                    "where there are CPUs for them, or another machine.\n",
-                    out);
+        fputs("tcpecho could not send all that was due.\n"
+              "The latencies are those of a lower rate. Use a lower --rate, more --threads,\n"
+              "where there are CPUs for them, or another machine.\n",
+              out);
     else if (result->busy >= BUSY_LIMIT && result->queued_nsec > result->cpu_nsec)
-        (void)fputs("tcpecho waited for a CPU most of the time.\n"
-                    "These are not the server's limits. Run the client on another machine, or on\n"
-                    "CPUs of its own (taskset(1)).\n",
-                    out);
+        fputs("tcpecho waited for a CPU most of the time.\n"
+              "These are not the server's limits. Run the client on another machine, or on\n"
+              "CPUs of its own (taskset(1)).\n",
+              out);
     else if (result->busy >= BUSY_LIMIT)
-        (void)fputs("tcpecho had hardly a moment to wait.\n"
-                    "These are not the server's limits. Use more --threads, where there are CPUs for\n"
-                    "them, or another machine.\n",
-                    out);
+        fputs("tcpecho had hardly a moment to wait.\n"
+              "These are not the server's limits. Use more --threads, where there are CPUs for\n"
+              "them, or another machine.\n",
+              out);
     else
-        (void)fputs("tcpecho was late for its own schedule.\n"
-                    "That time is in the latencies. Use more --threads, a lower --rate or a machine\n"
-                    "that is less busy.\n",
-                    out);
+        fputs("tcpecho was late for its own schedule.\n"
+              "That time is in the latencies. Use more --threads, a lower --rate or a machine\n"
+              "that is less busy.\n",
+              out);
 }
 
 void bench_print(const struct bench_summary *summary, const struct terminal *terminal, FILE *out)
@@ -157,23 +149,22 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     const struct load_result *result = summary->result;
     char size[SIZE_TEXT_SIZE];
 
-    (void)fprintf(out, "%s: %" PRIu64 " connection%s, messages of %s", summary->peer, plan->connections,
-                  plural(plan->connections), units_format_size(plan->size, size));
+    fprintf(out, "%s: %" PRIu64 " connection%s, messages of %s", summary->peer, plan->connections,
+            plural(plan->connections), units_format_size(plan->size, size));
     if (plan->rate > 0)
-        (void)fprintf(out, ", %" PRIu64 " a second on a schedule", plan->rate);
-    (void)fprintf(out, ", %.2f s%s\n", seconds(summary->elapsed_nsec),
-                  summary->interrupted ? ", interrupted" : "");
-    (void)fprintf(out, "messages     %" PRIu64 " answered, %.0f/s", result->messages,
-                  per_second(result->messages, summary));
+        fprintf(out, ", %" PRIu64 " a second on a schedule", plan->rate);
+    fprintf(out, ", %.2f s%s\n", seconds(summary->elapsed_nsec), summary->interrupted ? ", interrupted" : "");
+    fprintf(out, "messages     %" PRIu64 " answered, %.0f/s", result->messages,
+            per_second(result->messages, summary));
     if (result->unanswered > 0)
-        (void)fprintf(out, ", %" PRIu64 " not answered", result->unanswered);
-    (void)fprintf(out, "\nbytes        %" PRIu64 " came back right, %s/s\n", result->bytes,
-                  units_format_size((uint64_t)per_second(result->bytes, summary), size));
+        fprintf(out, ", %" PRIu64 " not answered", result->unanswered);
+    fprintf(out, "\nbytes        %" PRIu64 " came back right, %s/s\n", result->bytes,
+            units_format_size((uint64_t)per_second(result->bytes, summary), size));
     print_latency(&result->latency, out);
     print_connections(summary, out);
     print_cost(summary, out);
     if (result->latency.count > 0)
-        (void)fputc('\n', out);
+        fputc('\n', out);
     histogram_draw(&result->latency, terminal_width(terminal), out);
     print_client_limit(summary, terminal, out);
 }
@@ -190,27 +181,27 @@ static const char *advice_on_connect(int error)
     return error == EADDRNOTAVAIL ? "; every local port is taken: net.ipv4.ip_local_port_range has more" : "";
 }
 
-void bench_complain(const struct bench_summary *summary)
+void bench_print_errors(const struct bench_summary *summary)
 {
     const struct load_result *result = summary->result;
     char text[FAULT_TEXT_SIZE], wait[DURATION_TEXT_SIZE];
 
     if (result->unconnected > 0)
-        complain("%" PRIu64 " of %" PRIu64 " connection%s could not be made (the first: %s%s)",
-                 result->unconnected, summary->plan->connections, plural(summary->plan->connections),
-                 strerror(result->connect_error), advice_on_connect(result->connect_error));
+        print_error("%" PRIu64 " of %" PRIu64 " connection%s could not be made (the first: %s%s)",
+                    result->unconnected, summary->plan->connections, plural(summary->plan->connections),
+                    strerror(result->connect_error), advice_on_connect(result->connect_error));
     if (result->broken > 0)
-        complain("%" PRIu64 " connection%s broke (the first: %s)", result->broken, plural(result->broken),
-                 how_it_ended(result->break_error));
+        print_error("%" PRIu64 " connection%s broke (the first: %s)", result->broken, plural(result->broken),
+                    how_it_ended(result->break_error));
     for (unsigned i = 0; i < result->fault_count; i++)
-        complain("wrong answer on connection %" PRIu64 ", %s", result->faults[i].connection,
-                 fault_format(&result->faults[i].fault, text));
+        print_error("wrong answer on connection %" PRIu64 ", %s", result->faults[i].connection,
+                    fault_format(&result->faults[i].fault, text));
     if (result->unanswered > 0)
-        complain("%" PRIu64
-                 " message%s had no answer: the connection was gone, or it was %s after the end (--wait); "
-                 "that is in no percentile",
-                 result->unanswered, plural(result->unanswered),
-                 units_format_duration(summary->plan->wait_usec, wait));
+        print_error("%" PRIu64
+                    " message%s had no answer: the connection was gone, or it was %s after the end (--wait); "
+                    "that is in no percentile",
+                    result->unanswered, plural(result->unanswered),
+                    units_format_duration(summary->plan->wait_usec, wait));
     else if (result->messages == 0)
-        complain("not one message was answered");
+        print_error("not one message was answered");
 }

@@ -1,7 +1,8 @@
 /* What tcpecho --bench has found out, for people and for programs. */
 #pragma once
 
-#include "client/bench/load.h"
+#include "client/bench/load_plan.h"
+#include "client/bench/load_result.h"
 #include "client/report/terminal.h"
 
 struct bench_summary {
@@ -25,4 +26,4 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
 void bench_print_json(const struct bench_summary *summary, FILE *out);
 
 /* One line on stderr for each thing that went wrong. */
-void bench_complain(const struct bench_summary *summary);
+void bench_print_errors(const struct bench_summary *summary);

@@ -102,16 +102,16 @@ static struct fault explain(const struct answer_check *check)
     if (check->sent > RING_SIZE && start < check->sent - RING_SIZE)
         start = check->sent - RING_SIZE;
     size_t length = (size_t)(check->sent - start);
-    CLEANUP(free_pointer) uint8_t *around = malloc(length + 1);
+    CLEANUP(free_pointer) uint8_t *expected = malloc(length + 1);
 
-    if (!around)
+    if (!expected)
         return (struct fault){.kind = FAULT_OTHER,
                               .offset = check->right,
                               .length = check->evidence_length,
                               .got = check->evidence[0],
                               .wanted = check->ring[check->right % RING_SIZE]};
-    copy_out(check, start, around, length);
-    const struct answer_part part = {{around, length}, (size_t)(check->right - start)};
+    copy_out(check, start, expected, length);
+    const struct answer_part part = {{expected, length}, (size_t)(check->right - start)};
     return diagnose_part(&part, check->expect, check->right,
                          (struct span){check->evidence, check->evidence_length});
 }

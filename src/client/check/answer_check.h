@@ -1,5 +1,5 @@
 /* Whether what comes back is what was sent, of any input: what has been sent and not yet come back is kept in
- * a ring of fixed size, so whoever sends more than answer_check_room has to wait for the answer.
+ * a ring of fixed size, so a sender of more than answer_check_room has to wait for the answer.
  *
  *     stdin -> answer_check_sent -> ring -> answer_check_received <- socket
  *
@@ -36,7 +36,7 @@ static inline bool answer_check_is_wrong(const struct answer_check *check)
     return check->evidence_length > 0;
 }
 
-/* Enough has come behind the first wrong byte to say what happened. */
+/* Enough has come after the first wrong byte to say what happened. */
 static inline bool answer_check_is_certain(const struct answer_check *check)
 {
     return check->evidence_length == FAULT_EVIDENCE;

@@ -5,6 +5,7 @@
 
 #define PIECE ((size_t)64 << 10)
 #define PIECES 4
+#define COMPARED ((size_t)4096)
 
 int checked_stream_send(struct checked_stream *stream, int fd)
 {
@@ -29,8 +30,8 @@ int checked_stream_send(struct checked_stream *stream, int fd)
 
 size_t checked_stream_take(struct checked_stream *stream, const void *bytes, size_t length)
 {
-    uint64_t owed = stream->sent - stream->received;
-    size_t expected = length < owed ? length : (size_t)owed;
+    uint64_t due = stream->sent - stream->received;
+    size_t expected = length < due ? length : (size_t)due;
     size_t right = pattern_check(&stream->pattern, stream->expect, stream->received, bytes, expected);
 
     stream->received += right;
@@ -41,6 +42,21 @@ struct fault checked_stream_diagnose(const struct checked_stream *stream, const 
 {
     return diagnose(&stream->pattern, stream->expect, stream->received, stream->sent,
                     (struct span){evidence, length});
+}
+
+uint64_t checked_stream_count_wrong(const struct checked_stream *stream, const void *evidence, size_t length)
+{
+    uint64_t due = stream->sent - stream->received;
+    struct span came = span_first((struct span){evidence, length}, due < length ? (size_t)due : length);
+    uint64_t wrong = length - came.length;
+    uint8_t wanted[COMPARED];
+
+    for (size_t done = 0; done < came.length; done += COMPARED) {
+        struct span part = span_first(span_from(came, done), COMPARED);
+        pattern_answer(&stream->pattern, stream->expect, stream->received + done, wanted, part.length);
+        wrong += span_differing(part, (struct span){wanted, part.length});
+    }
+    return wrong;
 }
 
 struct fault checked_stream_cut(const struct checked_stream *stream)

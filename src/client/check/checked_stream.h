@@ -25,5 +25,8 @@ size_t checked_stream_take(struct checked_stream *stream, const void *bytes, siz
 struct fault checked_stream_diagnose(const struct checked_stream *stream, const void *evidence,
                                      size_t length);
 
+/* How many bytes of the evidence are not those that belong there. */
+uint64_t checked_stream_count_wrong(const struct checked_stream *stream, const void *evidence, size_t length);
+
 /* Answers that are due and have not come, as a fault. */
 struct fault checked_stream_cut(const struct checked_stream *stream);

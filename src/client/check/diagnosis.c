@@ -25,7 +25,7 @@
 /* The part of the answer that should have come from here on: what the evidence stands in place of. */
 static struct span due_part(const struct answer_part *part)
 {
-    return span_from(part->around, part->here);
+    return span_from(part->expected, part->offset);
 }
 
 /* Where in the stream these bytes belong, which came in the place of those at `place`: the nearest such
@@ -33,8 +33,8 @@ static struct span due_part(const struct answer_part *part)
 static bool find_place(const struct answer_part *part, struct span needle, size_t place, int64_t *out)
 {
     size_t earlier, later;
-    bool is_earlier = span_find_last(span_first(part->around, place + needle.length), needle, &earlier);
-    bool is_later = span_find_first(span_from(part->around, place), needle, &later);
+    bool is_earlier = span_find_last(span_first(part->expected, place + needle.length), needle, &earlier);
+    bool is_later = span_find_first(span_from(part->expected, place), needle, &later);
 
     if (!is_earlier && !is_later)
         return false;
@@ -49,7 +49,7 @@ static bool find_shift(const struct answer_part *part, struct span evidence, siz
 {
     struct span rest = span_from(evidence, at);
     struct span needle = span_first(rest, CERTAIN);
-    size_t place = part->here + at;
+    size_t place = part->offset + at;
 
     if (rest.length >= CLEAR && find_place(part, span_first(rest, CLEAR), place, out))
         return true;
@@ -92,7 +92,7 @@ static void classify_early(const struct answer_part *part, struct span evidence,
 static void classify_late(const struct answer_part *part, struct span evidence, size_t back,
                           struct fault *fault)
 {
-    struct span before = span_from(span_first(part->around, part->here), part->here - back);
+    struct span before = span_from(span_first(part->expected, part->offset), part->offset - back);
     size_t run = span_shared(evidence, before);
     int64_t next;
 
@@ -123,14 +123,16 @@ static void classify_foreign(const struct answer_part *part, struct span evidenc
     }
 }
 
-/* Changed bytes need not be neighbours: the stream counts as found again where a certain run of it is. */
-static bool find_again_in_place(const struct answer_part *part, struct span evidence, size_t *out)
+/* Changed bytes need not be neighbours: the stream counts as found again where a certain run of it is, or one
+ * of `least` bytes that are the last. */
+static bool find_again_in_place(const struct answer_part *part, struct span evidence, size_t least,
+                                size_t *out)
 {
     struct span due = due_part(part);
 
     for (size_t at = 1; at < evidence.length && at < due.length; at++) {
         size_t run = span_shared(span_from(evidence, at), span_from(due, at));
-        if (run >= CERTAIN || (run > 0 && at + run == evidence.length)) {
+        if (run >= CERTAIN || (run >= least && at + run == evidence.length)) {
             *out = at;
             return true;
         }
@@ -174,8 +176,8 @@ static bool find_again_elsewhere(const struct answer_part *part, struct span evi
         if (*place == 0)
             *place = (uint16_t)at;
     }
-    for (size_t i = 0; i + CERTAIN <= part->around.length && first > 1; i++) {
-        uint16_t at = *find_word(&table, word_of(part->around, i));
+    for (size_t i = 0; i + CERTAIN <= part->expected.length && first > 1; i++) {
+        uint16_t at = *find_word(&table, word_of(part->expected, i));
         if (at != 0 && at < first)
             first = at;
     }
@@ -197,10 +199,12 @@ static void classify(const struct answer_part *part, struct span evidence, struc
             classify_late(part, evidence, (size_t)-shift, fault);
         return;
     }
-    if (find_again_in_place(part, evidence, &at))
+    if (find_again_in_place(part, evidence, CERTAIN, &at))
         classify_foreign(part, evidence, at, 0, fault);
     else if (find_again_elsewhere(part, evidence, &at) && find_shift(part, evidence, at, &shift))
         classify_foreign(part, evidence, at, shift, fault);
+    else if (find_again_in_place(part, evidence, 1, &at)) /* by chance, if there are many others */
+        classify_foreign(part, evidence, at, 0, fault);
     else if (evidence.length == due_part(part).length)
         /* As many bytes as there should be, so they stand in the places of others. */
         classify_foreign(part, evidence, evidence.length, 0, fault);
@@ -244,15 +248,15 @@ struct fault diagnose(const struct pattern *pattern, enum expectation expect, ui
     if (end < offset)
         end = offset;
 
-    CLEANUP(free_pointer) uint8_t *around = malloc(end - start + 1);
-    if (!around) {
+    CLEANUP(free_pointer) uint8_t *expected = malloc(end - start + 1);
+    if (!expected) {
         struct fault fault = {
             .kind = FAULT_OTHER, .offset = offset, .length = came.length, .got = came.bytes[0]};
         pattern_answer(pattern, expect, offset, &fault.wanted, 1);
         return fault;
     }
-    pattern_answer(pattern, expect, start, around, end - start);
-    const struct answer_part part = {{around, end - start}, offset - start};
+    pattern_answer(pattern, expect, start, expected, end - start);
+    const struct answer_part part = {{expected, end - start}, offset - start};
     return diagnose_part(&part, expect, offset, came);
 }
 
@@ -289,7 +293,7 @@ const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_S
         return out;
     case FAULT_SURPLUS:
         snprintf(rest, room, ": %" PRIu64 " byte%s came %s", fault->length, plural(fault->length),
-                 fault->offset > 0 ? "behind the whole answer" : "before anything was sent");
+                 fault->offset > 0 ? "after the whole answer" : "before anything was sent");
         return out;
     case FAULT_CASE:
         at = snprintf(rest, room, ": right for the other kind of --expect");

@@ -8,13 +8,13 @@
 enum fault_kind {
     FAULT_CHANGED,   /* `length` bytes are others than were sent, and what follows is right */
     FAULT_REORDERED, /* `length` bytes were sent later, or are those that were sent in another order */
-    FAULT_MISSING,   /* `length` bytes did not come; the stream goes on behind them */
+    FAULT_MISSING,   /* `length` bytes did not come; the stream goes on after them */
     FAULT_REPEATED,  /* `length` bytes that had come already came again */
     FAULT_INSERTED,  /* `length` bytes came that were never sent */
     FAULT_OTHER,     /* nothing of what followed is of this stream, or too little followed */
     FAULT_CASE,      /* right for the other kind of server: capitals for an echo, or the reverse */
     FAULT_CUT,       /* the connection ended before the last `length` bytes of the answer */
-    FAULT_SURPLUS,   /* `length` or more bytes came behind the whole answer */
+    FAULT_SURPLUS,   /* `length` or more bytes came after the whole answer */
 };
 
 struct fault {
@@ -24,7 +24,7 @@ struct fault {
     uint8_t got, wanted; /* the byte at `offset`; not with FAULT_CUT and FAULT_SURPLUS */
 };
 
-/* This much behind the first wrong byte says nearly always what it was; more does not help. */
+/* This much after the first wrong byte says nearly always what it was; more does not help. */
 #define FAULT_EVIDENCE ((size_t)65536)
 
 /* How far the stream may have shifted for that to be found out. */
@@ -35,12 +35,12 @@ struct fault {
 struct fault diagnose(const struct pattern *pattern, enum expectation expect, uint64_t offset, uint64_t sent,
                       struct span came);
 
-/* The same of any stream, as far as it is at hand: `around` is a part of the answer as it should be, of which
- * the byte at `here` (perhaps after them all) is the one that went wrong. Takes time for the length of both,
- * whatever is in them. */
+/* The same of any stream, as far as it is at hand: `expected` is a part of the answer as it should be, of
+ * which the byte at `offset` (perhaps after them all) is the one that went wrong. Takes time for the length
+ * of both, whatever is in them. */
 struct answer_part {
-    struct span around;
-    size_t here;
+    struct span expected;
+    size_t offset; /* in it */
 };
 struct fault diagnose_part(const struct answer_part *part, enum expectation expect, uint64_t offset,
                            struct span came);

@@ -6,5 +6,5 @@
 /* Raises the soft descriptor limit to the hard one (getrlimit(2)) and returns the limit in force. */
 uint64_t descriptors_raise_limit(void);
 
-/* What a limit leaves for connections behind `own` descriptors and those that every process has. */
+/* What a limit leaves for connections after `own` descriptors and those that every process has. */
 uint64_t descriptors_room(uint64_t limit, uint64_t own);

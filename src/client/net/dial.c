@@ -61,7 +61,7 @@ static int wait_until_writable(int fd, uint64_t deadline, int interrupt_fd)
             return -EINTR;
         if (r > 0)
             return 0;
-        /* Only after a look: who was stopped meanwhile may be connected long since. */
+        /* Only after a look: a process that was stopped meanwhile may be connected long since. */
         if (r == 0 && now >= deadline)
             return -ETIMEDOUT;
     }
@@ -108,7 +108,7 @@ static int is_connected_to_itself(int fd)
     if (getsockname(fd, (struct sockaddr *)&name, &name_length) < 0)
         return -errno;
     if (getpeername(fd, (struct sockaddr *)&peer, &peer_length) < 0)
-        return errno == ENOTCONN ? 0 : -errno; /* ended already: whoever reads is told how */
+        return errno == ENOTCONN ? 0 : -errno; /* ended already: the next recv(2) tells how */
     address_from_sockaddr((const struct sockaddr *)&name, &ours);
     address_from_sockaddr((const struct sockaddr *)&peer, &theirs);
     return ours.family != AF_UNIX && ours.port == theirs.port && address_equal_ip(&ours, &theirs);
@@ -229,9 +229,9 @@ int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, s
         add_reason(&reasons, &target->items[i], -r);
     }
     if (target->port)
-        complain("cannot connect to %s (%s)%s", target_format(target, name), reasons.text,
-                 advice(reasons.status));
+        print_error("cannot connect to %s (%s)%s", target_format(target, name), reasons.text,
+                    advice(reasons.status));
     else
-        complain("cannot connect to %s%s", reasons.text, advice(reasons.status));
+        print_error("cannot connect to %s%s", reasons.text, advice(reasons.status));
     return reasons.status;
 }

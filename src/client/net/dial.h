@@ -1,7 +1,7 @@
 /* From addresses to a connected socket.
  *
  *     HOST PORT -> target_resolve -> addresses -> dial (each in turn) -> socket
- *                                              -> dial_start (one of them, for who has an event loop)
+ *                                              -> dial_start (one of them, in an event loop)
  *
  * Any thread. */
 #pragma once

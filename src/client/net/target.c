@@ -26,7 +26,7 @@ const char *endpoint_format(const struct endpoint *endpoint, char out[static END
 
     if (endpoint->address.ss_family == AF_UNIX) {
         const struct sockaddr_un *name = (const struct sockaddr_un *)(const void *)&endpoint->address;
-        (void)escape_controls(name->sun_path, out, ENDPOINT_TEXT_SIZE);
+        escape_controls(name->sun_path, out, ENDPOINT_TEXT_SIZE);
         return out;
     }
     address_from_sockaddr((const struct sockaddr *)&endpoint->address, &address);
@@ -36,17 +36,17 @@ const char *endpoint_format(const struct endpoint *endpoint, char out[static END
 const char *target_format(const struct target *target, char out[static TARGET_TEXT_SIZE])
 {
     if (!target->host)
-        (void)snprintf(out, TARGET_TEXT_SIZE, "port %.40s", target->port);
+        snprintf(out, TARGET_TEXT_SIZE, "port %.40s", target->port);
     else if (target->port)
-        (void)snprintf(out, TARGET_TEXT_SIZE, "%.255s port %.40s", target->host, target->port);
+        snprintf(out, TARGET_TEXT_SIZE, "%.255s port %.40s", target->host, target->port);
     else
-        (void)snprintf(out, TARGET_TEXT_SIZE, "%.255s", target->host);
+        snprintf(out, TARGET_TEXT_SIZE, "%.255s", target->host);
     return out;
 }
 
 static int no_memory(void)
 {
-    complain("%s", strerror(ENOMEM));
+    print_error("%s", strerror(ENOMEM));
     return EXIT_SYSTEM;
 }
 
@@ -55,7 +55,7 @@ static int resolve_path(const char *path, struct target *target)
     struct sockaddr_un name = {.sun_family = AF_UNIX};
 
     if (strlen(path) >= sizeof name.sun_path) {
-        complain("%.128s...: the path of a socket has at most %zu bytes", path, sizeof name.sun_path - 1);
+        print_error("%.128s...: the path of a socket has at most %zu bytes", path, sizeof name.sun_path - 1);
         return EXIT_USAGE;
     }
     struct endpoint *item = calloc(1, sizeof *item);
@@ -82,7 +82,7 @@ static bool is_port(const char *port, uint64_t least)
 
 static int refuse_port(const char *port, const char *allowed)
 {
-    complain("%.64s: a port is %s or the name of a service", port[0] != '\0' ? port : "\"\"", allowed);
+    print_error("%.64s: a port is %s or the name of a service", port[0] != '\0' ? port : "\"\"", allowed);
     return EXIT_USAGE;
 }
 
@@ -93,16 +93,16 @@ static int refuse_name(const char *host, const char *port, int error)
     if (error == EAI_MEMORY)
         return no_memory();
     if (error == EAI_SYSTEM) {
-        complain("cannot look up %.200s: %s", host, strerror(errno));
+        print_error("cannot look up %.200s: %s", host, strerror(errno));
         return EXIT_SYSTEM;
     }
     if (error == EAI_SERVICE)
-        complain("%.64s: no such service in /etc/services; give the number of the port", port);
+        print_error("%.64s: no such service in /etc/services; give the number of the port", port);
     else if (interface && if_nametoindex(interface + 1) == 0)
-        complain("cannot find %.200s: there is no interface %.64s; ip link shows those there are", host,
-                 interface + 1);
+        print_error("cannot find %.200s: there is no interface %.64s; ip link shows those there are", host,
+                    interface + 1);
     else
-        complain("cannot find %.200s: %s", host, gai_strerror(error));
+        print_error("cannot find %.200s: %s", host, gai_strerror(error));
     return EXIT_UNKNOWN_NAME;
 }
 
@@ -140,7 +140,7 @@ static int strip_brackets(const char *host, char out[static HOST_SIZE])
         length -= 2;
     }
     if (length == 0 || length >= HOST_SIZE) {
-        complain("%.64s: not the name of a host", length > 0 ? host : "\"\"");
+        print_error("%.64s: not the name of a host", length > 0 ? host : "\"\"");
         return EXIT_USAGE;
     }
     memcpy(out, host, length);
@@ -200,7 +200,7 @@ static bool has_scheme(const char *host)
 
 static int refuse_scheme(const char *host)
 {
-    complain("%.128s: of such addresses only " SCHEME "HOST:PORT is known", host);
+    print_error("%.128s: of such addresses only " SCHEME "HOST:PORT is known", host);
     return EXIT_USAGE;
 }
 
@@ -214,18 +214,19 @@ static int resolve(const char *port, struct target *target)
     if (has_scheme(host))
         return refuse_scheme(host);
     if (slash && is_url) {
-        complain(SCHEME "%.128s: a host and a port have no path", host);
+        print_error(SCHEME "%.128s: a host and a port have no path", host);
         return EXIT_USAGE;
     }
     if (slash) {
         if (!port)
             return resolve_path(host, target);
-        complain("%.128s: a path has no port", host);
+        print_error("%.128s: a path has no port", host);
         return EXIT_USAGE;
     }
     const char *own_port = cut_port(host);
     if (own_port && port) {
-        complain("%.128s:%.40s: has its port already, and %.40s is another argument", host, own_port, port);
+        print_error("%.128s:%.40s: has its port already, and %.40s is another argument", host, own_port,
+                    port);
         return EXIT_USAGE;
     }
     target->host = host;
@@ -257,8 +258,8 @@ static int resolve_local(struct target *target)
         return refuse_scheme(host);
     char *port = cut_port(host);
     if (!port && strchr(host, ':')) {
-        complain("--listen %.128s: an IPv6 address is in brackets and followed by its port, as [::1]:7777",
-                 host);
+        print_error("--listen %.128s: an IPv6 address is in brackets and followed by its port, as [::1]:7777",
+                    host);
         return EXIT_USAGE;
     }
     target->port = port ? port : host;

@@ -1,12 +1,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/escape.h"
-#include "client/net/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
-#include "client/report/output.h"
 #include "client/ping/report.h"
+#include "client/session.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,11 +15,9 @@
 
 struct ping {
     const struct client_options *options;
-    struct output output;
-    struct terminal terminal;    /* the same */
+    struct session session;
+    struct terminal terminal;    /* stdout */
     char host[TARGET_TEXT_SIZE]; /* as it can be shown */
-    char peer[ENDPOINT_TEXT_SIZE];
-    int fd, interrupt_fd;
 
     struct ping_stream stream;
     struct ping_times times;
@@ -34,21 +31,21 @@ struct ping {
     bool half_closed, interrupted;
     uint64_t deadline; /* of the other side's end, once we have half-closed */
     bool ended;        /* the other side has closed */
-    bool reader_left;  /* nobody reads stdout any more */
+    bool reader_gone;  /* nobody reads stdout any more */
 };
 
 /* What has been printed is to be seen now, also through a pipe. */
 static int show(struct ping *ping)
 {
-    int r = output_finish(&ping->output);
+    int r = output_finish(&ping->session.output);
 
-    ping->reader_left = r == -EPIPE;
+    ping->reader_gone = r == -EPIPE;
     return output_exit_status(r);
 }
 
 static int fail_connection(const struct ping *ping, int error)
 {
-    complain("%s closed the connection: %s", ping->peer, strerror(error));
+    print_error("%s closed the connection: %s", ping->session.peer, strerror(error));
     return dial_exit_status(error);
 }
 
@@ -61,7 +58,7 @@ static bool all_begun(const struct ping *ping)
 static int send_rest(struct ping *ping)
 {
     const uint8_t *from = ping->message + ping->options->size - ping->unsent;
-    ssize_t n = send(ping->fd, from, ping->unsent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = send(ping->session.fd, from, ping->unsent, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : fail_connection(ping, errno);
@@ -110,7 +107,8 @@ static int report_events(struct ping *ping)
             ping_times_add(&ping->times, usec);
         if (ping->options->quiet)
             continue;
-        ping_print_event(ping->output.stream, &ping->terminal, &event, ping->peer, ping->options->size, usec);
+        ping_print_event(ping->session.output.stream, &ping->terminal, &event, ping->session.peer,
+                         ping->options->size, usec);
         status = show(ping);
     }
     ping->interrupted = ping->interrupted || is_enough;
@@ -121,7 +119,7 @@ static int receive(struct ping *ping)
 {
     size_t room;
     uint8_t *space = ping_stream_space(&ping->stream, &room);
-    ssize_t n = recv(ping->fd, space, room, MSG_DONTWAIT);
+    ssize_t n = recv(ping->session.fd, space, room, MSG_DONTWAIT);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : fail_connection(ping, errno);
@@ -129,7 +127,7 @@ static int receive(struct ping *ping)
     ping_stream_received(&ping->stream, (size_t)n);
     int status = report_events(ping);
     if (status == 0 && ping->ended && !ping->half_closed) {
-        complain("%s closed the connection", ping->peer);
+        print_error("%s closed the connection", ping->session.peer);
         return EXIT_CLOSED_EARLY;
     }
     return status;
@@ -148,9 +146,9 @@ static int note_late(struct ping *ping)
         ping->noted++;
         if (!message || message->state != PING_WAITING || ping->options->quiet)
             continue;
-        (void)fprintf(ping->output.stream, "%sno answer from %s: seq=%" PRIu64 "%s\n",
-                      terminal_colour(&ping->terminal, COLOUR_BAD), ping->peer, ping->noted,
-                      terminal_colour(&ping->terminal, COLOUR_OFF));
+        fprintf(ping->session.output.stream, "%sno answer from %s: seq=%" PRIu64 "%s\n",
+                terminal_colour(&ping->terminal, COLOUR_BAD), ping->session.peer, ping->noted,
+                terminal_colour(&ping->terminal, COLOUR_OFF));
         status = show(ping);
     }
     return status;
@@ -161,7 +159,7 @@ static int half_close(struct ping *ping)
 {
     if (ping->half_closed || !all_begun(ping) || ping->unsent > 0 || ping_stream_waiting(&ping->stream) > 0)
         return 0;
-    int r = dial_half_close(ping->fd);
+    int r = dial_half_close(ping->session.fd);
     if (r < 0)
         return fail_connection(ping, -r);
     ping->half_closed = true;
@@ -171,7 +169,7 @@ static int half_close(struct ping *ping)
 
 static bool is_over(const struct ping *ping)
 {
-    if (ping->interrupted || ping->reader_left || ping->ended)
+    if (ping->interrupted || ping->reader_gone || ping->ended)
         return true;
     if (ping->half_closed)
         return ping->looked >= ping->deadline;
@@ -195,16 +193,14 @@ static uint64_t next_deadline(const struct ping *ping)
 static int wait_for_events(struct ping *ping)
 {
     short interest = (short)(POLLIN | (ping->unsent > 0 ? POLLOUT : 0));
-    struct pollfd items[] = {{.fd = ping->fd, .events = interest},
-                             {.fd = ping->interrupt_fd, .events = POLLIN}};
+    struct pollfd items[] = {{.fd = ping->session.fd, .events = interest},
+                             {.fd = ping->session.interrupt_fd, .events = POLLIN}};
     uint64_t deadline = next_deadline(ping), now = clock_monotonic_usec();
     struct timespec timeout = clock_timespec(now < deadline ? deadline - now : 0);
     int count = ppoll(items, 2, deadline == USEC_NEVER ? NULL : &timeout, NULL);
 
-    if (count < 0 && errno != EINTR) {
-        complain("cannot wait for an answer: %s", strerror(errno));
-        return EXIT_SYSTEM;
-    }
+    if (count < 0 && errno != EINTR)
+        return session_fail("wait for an answer", errno);
     /* Interrupted is what a stopped process wakes up, signal(7): then nothing was looked at. */
     if (count >= 0)
         ping->looked = now;
@@ -248,13 +244,13 @@ static uint64_t count_pending(const struct ping *ping)
     return pending;
 }
 
-/* Also behind a failure: what was measured until then is not lost. */
+/* Also after a failure: what was measured until then is not lost. */
 static int sum_up(struct ping *ping, int status)
 {
     const struct ping_stream *stream = &ping->stream;
     uint64_t pending = count_pending(ping);
 
-    if (!ping->reader_left) {
+    if (!ping->reader_gone) {
         const struct ping_summary summary = {
             .host = ping->host,
             .stream = stream,
@@ -263,11 +259,11 @@ static int sum_up(struct ping *ping, int status)
             .dropped = ping->dropped,
             .usec = clock_monotonic_usec() - ping->start,
         };
-        ping_print_summary(ping->output.stream, &summary);
+        ping_print_summary(ping->session.output.stream, &summary);
         int shown = show(ping);
         status = status == 0 ? shown : status;
     }
-    if (status != 0 || ping->reader_left)
+    if (status != 0 || ping->reader_gone)
         return status;
     bool is_right = ping_stream_waiting(stream) == pending && ping->dropped == 0 && stream->corrupted == 0 &&
                     stream->duplicates == 0 && stream->too_late == 0;
@@ -281,64 +277,36 @@ static int prepare(struct ping *ping)
 
     if (getrandom(&run, sizeof run, GRND_NONBLOCK) != (ssize_t)sizeof run)
         run = clock_monotonic_usec(); /* only a little more alike than they should be */
+    terminal_init(&ping->terminal, STDOUT_FILENO);
+    escape_controls(options->host, ping->host, sizeof ping->host);
     ping->message = malloc(options->size);
     if (ping->message && ping_stream_init(&ping->stream, options->size, options->expect, run) == 0)
         return 0;
-    complain("%s", strerror(ENOMEM));
-    return EXIT_SYSTEM;
-}
-
-static int connect_and_exchange(struct ping *ping, const struct target *target)
-{
-    char time[PING_TIME_TEXT_SIZE];
-    struct dialled dialled;
-
-    int status = dial(target, ping->options->connect_timeout_usec, ping->interrupt_fd, &dialled);
-    if (status == EXIT_INTERRUPTED)
-        interrupt_die_of(ping->interrupt_fd);
-    if (status != 0)
-        return status;
-    ping->fd = dialled.fd;
-    (void)escape_controls(ping->options->host, ping->host, sizeof ping->host);
-    endpoint_format(&target->items[dialled.chosen], ping->peer);
-    (void)fprintf(ping->output.stream, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n",
-                  ping->host, ping->peer, ping->options->size,
-                  ping_format_time(dialled.nsec / NSEC_PER_USEC, time));
-    status = show(ping);
-    if (status == 0 && !ping->reader_left)
-        status = exchange(ping);
-    return sum_up(ping, status);
+    return session_fail("start", ENOMEM);
 }
 
 static void ping_clear(struct ping *ping)
 {
-    output_close(&ping->output);
+    session_close(&ping->session);
     ping_stream_deinit(&ping->stream);
     free(ping->message);
-    fd_close(&ping->fd);
-    fd_close(&ping->interrupt_fd);
 }
 
 int ping_run(const struct client_options *options)
 {
-    CLEANUP(ping_clear) struct ping ping = {.options = options, .fd = -1, .interrupt_fd = -1};
-    CLEANUP(target_clear) struct target target = {0};
+    CLEANUP(ping_clear) struct ping ping = {.options = options};
+    char time[PING_TIME_TEXT_SIZE];
 
-    terminal_init(&ping.terminal, STDOUT_FILENO);
-    int status = target_resolve(options->host, options->port, &target);
+    int status = session_connect(&ping.session, options);
     if (status == 0)
         status = prepare(&ping);
     if (status != 0)
         return status;
-    ping.interrupt_fd = interrupt_open();
-    if (ping.interrupt_fd < 0) {
-        complain("cannot wait for signals: %s", strerror(-ping.interrupt_fd));
-        return EXIT_SYSTEM;
-    }
-    output_open(&ping.output);
-    if (output_start_stream(&ping.output, ping.interrupt_fd) < 0) {
-        complain("%s", strerror(ENOMEM));
-        return EXIT_SYSTEM;
-    }
-    return connect_and_exchange(&ping, &target);
+    fprintf(ping.session.output.stream, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n",
+            ping.host, ping.session.peer, options->size,
+            ping_format_time(ping.session.connect_nsec / NSEC_PER_USEC, time));
+    status = show(&ping);
+    if (status == 0 && !ping.reader_gone)
+        status = exchange(&ping);
+    return sum_up(&ping, status);
 }

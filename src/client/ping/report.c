@@ -21,7 +21,7 @@ const char *ping_format_time(uint64_t usec, char out[static PING_TIME_TEXT_SIZE]
 {
     int digits = usec < 1000 ? 3 : usec < 10000 ? 2 : usec < 100000 ? 1 : 0;
 
-    (void)snprintf(out, PING_TIME_TEXT_SIZE, "%.*f", digits, (double)usec / USEC_PER_MSEC);
+    snprintf(out, PING_TIME_TEXT_SIZE, "%.*f", digits, (double)usec / USEC_PER_MSEC);
     return out;
 }
 
@@ -31,15 +31,15 @@ void ping_print_event(FILE *out, const struct terminal *terminal, const struct p
     char time[PING_TIME_TEXT_SIZE], fault[FAULT_TEXT_SIZE];
 
     if (event->kind == PING_CORRUPT)
-        (void)fprintf(out, "%sfrom %s: seq=%" PRIu64 " CORRUPT: %s%s\n",
-                      terminal_colour(terminal, COLOUR_BAD), peer, event->number,
-                      fault_format(&event->fault, fault), terminal_colour(terminal, COLOUR_OFF));
+        fprintf(out, "%sfrom %s: seq=%" PRIu64 " CORRUPT: %s%s\n", terminal_colour(terminal, COLOUR_BAD),
+                peer, event->number, fault_format(&event->fault, fault),
+                terminal_colour(terminal, COLOUR_OFF));
     else if (event->kind == PING_TOO_LATE)
-        (void)fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " too late to tell the time\n", size, peer,
-                      event->number);
+        fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " too late to tell the time\n", size, peer,
+                event->number);
     else
-        (void)fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " time=%s ms%s\n", size, peer, event->number,
-                      ping_format_time(usec, time), event->kind == PING_DUPLICATE ? " (DUP!)" : "");
+        fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " time=%s ms%s\n", size, peer, event->number,
+                ping_format_time(usec, time), event->kind == PING_DUPLICATE ? " (DUP!)" : "");
 }
 
 static void print_times(FILE *out, const struct ping_times *times)
@@ -47,9 +47,9 @@ static void print_times(FILE *out, const struct ping_times *times)
     double mean = times->sum / (double)times->count;
     double variance = times->sum_of_squares / (double)times->count - mean * mean;
 
-    (void)fprintf(out, "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms\n",
-                  (double)times->minimum / USEC_PER_MSEC, mean / USEC_PER_MSEC,
-                  (double)times->maximum / USEC_PER_MSEC, sqrt(variance > 0 ? variance : 0) / USEC_PER_MSEC);
+    fprintf(out, "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms\n", (double)times->minimum / USEC_PER_MSEC,
+            mean / USEC_PER_MSEC, (double)times->maximum / USEC_PER_MSEC,
+            sqrt(variance > 0 ? variance : 0) / USEC_PER_MSEC);
 }
 
 void ping_print_summary(FILE *out, const struct ping_summary *summary)
@@ -58,21 +58,21 @@ void ping_print_summary(FILE *out, const struct ping_summary *summary)
     uint64_t lost = ping_stream_waiting(stream) - summary->pending + summary->dropped;
     uint64_t judged = stream->sent - summary->pending + summary->dropped;
 
-    (void)fprintf(out, "\n--- %s ping statistics ---\n", summary->host);
-    (void)fprintf(out, "%" PRIu64 " message%s transmitted, %" PRIu64 " received", stream->sent,
-                  plural(stream->sent), stream->answered);
+    fprintf(out, "\n--- %s ping statistics ---\n", summary->host);
+    fprintf(out, "%" PRIu64 " message%s transmitted, %" PRIu64 " received", stream->sent,
+            plural(stream->sent), stream->answered);
     if (stream->duplicates > 0)
-        (void)fprintf(out, ", +%" PRIu64 " duplicate%s", stream->duplicates, plural(stream->duplicates));
+        fprintf(out, ", +%" PRIu64 " duplicate%s", stream->duplicates, plural(stream->duplicates));
     if (stream->corrupted > 0)
-        (void)fprintf(out, ", +%" PRIu64 " corrupted", stream->corrupted);
+        fprintf(out, ", +%" PRIu64 " corrupted", stream->corrupted);
     if (stream->too_late > 0)
-        (void)fprintf(out, ", +%" PRIu64 " too late", stream->too_late);
+        fprintf(out, ", +%" PRIu64 " too late", stream->too_late);
     if (summary->dropped > 0)
-        (void)fprintf(out, ", +%" PRIu64 " not sent", summary->dropped);
+        fprintf(out, ", +%" PRIu64 " not sent", summary->dropped);
     if (summary->pending > 0)
-        (void)fprintf(out, ", %" PRIu64 " under way", summary->pending);
-    (void)fprintf(out, ", %" PRIu64 " lost (%.4g%%), time %" PRIu64 " ms\n", lost,
-                  judged > 0 ? 100.0 * (double)lost / (double)judged : 0.0, summary->usec / USEC_PER_MSEC);
+        fprintf(out, ", %" PRIu64 " under way", summary->pending);
+    fprintf(out, ", %" PRIu64 " lost (%.4g%%), time %" PRIu64 " ms\n", lost,
+            judged > 0 ? 100.0 * (double)lost / (double)judged : 0.0, summary->usec / USEC_PER_MSEC);
     if (summary->times->count > 0)
         print_times(out, summary->times);
 }

@@ -56,7 +56,7 @@ static void make_header(uint64_t number, uint8_t out[static HEADER_SIZE])
 {
     char header[HEADER_SIZE + 1];
 
-    (void)snprintf(header, sizeof header, MARK "%012" PRIX64, number & NUMBER_MASK);
+    snprintf(header, sizeof header, MARK "%012" PRIX64, number & NUMBER_MASK);
     memcpy(out, header, HEADER_SIZE);
 }
 
@@ -163,9 +163,9 @@ static size_t find_header(struct ping_stream *stream)
     return at + HEADER_SIZE <= bytes.length ? at : bytes.length;
 }
 
-/* The answers to the messages around `number`, one behind the other. Returns their length, 0 when memory is
- * short; *here is where that of `number` begins. */
-static size_t answers_around(const struct ping_stream *stream, uint64_t number, uint8_t **out, size_t *here)
+/* The answers to the messages around `number`, one after the other. Returns their length, 0 when memory is
+ * short; the one of `number` begins at *offset. */
+static size_t answers_around(const struct ping_stream *stream, uint64_t number, uint8_t **out, size_t *offset)
 {
     uint64_t first = number > NEIGHBOURS ? number - NEIGHBOURS : 1;
     uint64_t last = number + NEIGHBOURS < stream->sent ? number + NEIGHBOURS : stream->sent;
@@ -177,7 +177,7 @@ static size_t answers_around(const struct ping_stream *stream, uint64_t number, 
     for (uint64_t i = first; i <= last; i++)
         make_message(stream, i, *out + (i - first) * stream->size);
     expect_apply(stream->expect, *out, length);
-    *here = (size_t)(number - first) * stream->size;
+    *offset = (size_t)(number - first) * stream->size;
     return length;
 }
 
@@ -187,26 +187,26 @@ static void explain(const struct ping_stream *stream, uint64_t number, bool ende
 {
     uint64_t offset = (number - 1) * stream->size;
     struct span came = unread(stream);
-    uint8_t *around;
+    uint8_t *answers;
     size_t here;
 
     if (number > stream->sent) {
         *fault = (struct fault){.kind = FAULT_SURPLUS, .offset = offset, .length = came.length};
         return;
     }
-    size_t length = answers_around(stream, number, &around, &here);
+    size_t length = answers_around(stream, number, &answers, &here);
     *fault =
         (struct fault){.kind = FAULT_OTHER, .offset = offset, .length = came.length, .got = came.bytes[0]};
     if (length == 0)
         return;
-    struct span whole = {around, length};
+    struct span whole = {answers, length};
     size_t same = span_shared(came, span_from(whole, here));
     if (same < came.length)
         *fault = diagnose_part(&(struct answer_part){whole, here + same}, stream->expect, offset + same,
                                span_from(came, same));
     else if (ended)
         *fault = (struct fault){.kind = FAULT_CUT, .offset = offset + same, .length = stream->size - same};
-    free(around);
+    free(answers);
 }
 
 static void spoil(struct ping_stream *stream, uint64_t number)

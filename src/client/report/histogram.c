@@ -2,7 +2,7 @@
 
 #define SUB_BUCKETS (UINT64_C(1) << HISTOGRAM_PRECISION)
 
-/* Below 128 a bucket a value. From there on the 7 bits behind the highest one choose the bucket within its
+/* Below 128 a bucket a value. From there on the 7 bits after the highest one choose the bucket within its
  * power of two. */
 static size_t bucket_of(uint64_t value)
 {

@@ -23,6 +23,11 @@ struct histogram {
 void histogram_add(struct histogram *histogram, uint64_t value);
 void histogram_merge(struct histogram *into, const struct histogram *from);
 
+#define P50 500000U
+#define P90 900000U
+#define P99 990000U
+#define P99_9 999000U
+
 /* The value that `per_million` of a million values do not exceed (nearest rank): 500000 is the median, 999000
  * p99.9, 1000000 the largest. 0 when empty. */
 uint64_t histogram_quantile(const struct histogram *histogram, unsigned per_million);
@@ -31,7 +36,7 @@ double histogram_mean(const struct histogram *histogram); /* 0 when empty */
 /* How many values lie in [low, high), as they are read back: a bucket counts where its middle lies. */
 uint64_t histogram_count_between(const struct histogram *histogram, uint64_t low, uint64_t high);
 
-/* The lowest value of a bucket; the next one's is behind its highest. */
+/* The lowest value of a bucket; the next one's is after its highest. */
 uint64_t histogram_bucket_low(size_t bucket);
 
 /* Draws counts of nanoseconds as rows of `width` columns at most: plain ASCII, a bar for each range of time,

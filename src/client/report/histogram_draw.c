@@ -14,7 +14,7 @@ static const struct division {
 #define DIVISIONS (sizeof divisions / sizeof divisions[0])
 #define ENOUGH_ROWS 8U
 
-/* 18 decades of nine steps, one before and one behind them. */
+/* 18 decades of nine steps, one before and one after them. */
 #define MAX_EDGES (18 * 9 + 2)
 
 /* "from" and "to" right-aligned, the percentage, and what stands between. */

@@ -6,41 +6,41 @@
 
 static void put_string(FILE *out, const char *text)
 {
-    (void)fputc('"', out);
+    fputc('"', out);
     while (*text) {
         unsigned char byte = (unsigned char)*text;
         size_t length = byte >= 0x80 ? utf8_length(text) : 1;
         if (length == 0) {
-            (void)fputs("\\ufffd", out);
+            fputs("\\ufffd", out);
             text++;
             continue;
         }
         if (byte < ' ' || byte == 0x7f)
-            (void)fprintf(out, "\\u%04x", byte);
+            fprintf(out, "\\u%04x", byte);
         else if (byte == '"' || byte == '\\')
-            (void)fprintf(out, "\\%c", byte);
+            fprintf(out, "\\%c", byte);
         else
-            (void)fwrite(text, 1, length, out);
+            fwrite(text, 1, length, out);
         text += length;
     }
-    (void)fputc('"', out);
+    fputc('"', out);
 }
 
 static void put_key(struct json *json, const char *key)
 {
     if (json->depth > 0)
-        (void)fprintf(json->out, "%s\n%*s", json->is_first ? "" : ",", (int)json->depth * 2, "");
+        fprintf(json->out, "%s\n%*s", json->is_first ? "" : ",", (int)json->depth * 2, "");
     json->is_first = false;
     if (key) {
         put_string(json->out, key);
-        (void)fputs(": ", json->out);
+        fputs(": ", json->out);
     }
 }
 
 void json_open(struct json *json, const char *key, char bracket)
 {
     put_key(json, key);
-    (void)fputc(bracket, json->out);
+    fputc(bracket, json->out);
     json->depth++;
     json->is_first = true;
 }
@@ -49,11 +49,11 @@ void json_close(struct json *json, char bracket)
 {
     json->depth--;
     if (!json->is_first)
-        (void)fprintf(json->out, "\n%*s", (int)json->depth * 2, "");
-    (void)fputc(bracket, json->out);
+        fprintf(json->out, "\n%*s", (int)json->depth * 2, "");
+    fputc(bracket, json->out);
     json->is_first = false;
     if (json->depth == 0)
-        (void)fputc('\n', json->out);
+        fputc('\n', json->out);
 }
 
 void json_text(struct json *json, const char *key, const char *text)
@@ -65,38 +65,55 @@ void json_text(struct json *json, const char *key, const char *text)
 void json_bool(struct json *json, const char *key, bool value)
 {
     put_key(json, key);
-    (void)fputs(value ? "true" : "false", json->out);
+    fputs(value ? "true" : "false", json->out);
 }
 
-void json_count(struct json *json, const char *key, uint64_t value, const char *unit)
+void json_count(struct json *json, const char *key, uint64_t value)
 {
     put_key(json, key);
-    (void)fprintf(json->out, "{\"value\": %" PRIu64 ", \"unit\": ", value);
-    put_string(json->out, unit);
-    (void)fputc('}', json->out);
+    fprintf(json->out, "%" PRIu64, value);
 }
 
-void json_number(struct json *json, const char *key, double value, const char *unit)
+void json_number(struct json *json, const char *key, double value)
 {
     put_key(json, key);
-    (void)fprintf(json->out, "{\"value\": %.9g, \"unit\": ", value);
-    put_string(json->out, unit);
-    (void)fputc('}', json->out);
+    fprintf(json->out, "%.9g", value);
 }
 
-void json_none(struct json *json, const char *key, const char *unit)
+void json_times(struct json *json, const char *name, const struct histogram *times)
 {
-    put_key(json, key);
-    (void)fputs("{\"value\": null, \"unit\": ", json->out);
-    put_string(json->out, unit);
-    (void)fputc('}', json->out);
+    const struct {
+        const char *suffix;
+        uint64_t nsec;
+    } figures[] = {
+        {"min", times->min},
+        {"mean", (uint64_t)histogram_mean(times)},
+        {"p50", histogram_quantile(times, P50)},
+        {"p90", histogram_quantile(times, P90)},
+        {"p99", histogram_quantile(times, P99)},
+        {"p99_9", histogram_quantile(times, P99_9)},
+        {"max", times->max},
+    };
+    char key[64];
+
+    snprintf(key, sizeof key, "%s_count", name);
+    json_count(json, key, times->count);
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
+        snprintf(key, sizeof key, "%s_%s_ns", name, figures[i].suffix);
+        if (times->count > 0) {
+            json_count(json, key, figures[i].nsec);
+        } else {
+            put_key(json, key);
+            fputs("null", json->out);
+        }
+    }
 }
 
 void json_row(struct json *json, const uint64_t *values, unsigned count)
 {
     put_key(json, NULL);
-    (void)fputc('[', json->out);
+    fputc('[', json->out);
     for (unsigned i = 0; i < count; i++)
-        (void)fprintf(json->out, "%s%" PRIu64, i == 0 ? "" : ", ", values[i]);
-    (void)fputc(']', json->out);
+        fprintf(json->out, "%s%" PRIu64, i == 0 ? "" : ", ", values[i]);
+    fputc(']', json->out);
 }

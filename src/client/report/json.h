@@ -1,6 +1,8 @@
-/* A JSON document (RFC 8259) as it is written: objects and lists in one another, figures with their units.
+/* A JSON document (RFC 8259) as it is written: objects and lists in one another, figures.
  * Write errors stay in the stream. */
 #pragma once
+
+#include "client/report/histogram.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,10 +22,13 @@ void json_close(struct json *json, char bracket);                 /* '}' or ']' 
 void json_text(struct json *json, const char *key, const char *text);
 void json_bool(struct json *json, const char *key, bool value);
 
-/* {"value": 12, "unit": "us"} */
-void json_count(struct json *json, const char *key, uint64_t value, const char *unit);
-void json_number(struct json *json, const char *key, double value, const char *unit);
-void json_none(struct json *json, const char *key, const char *unit); /* null: there is no such figure */
+/* A number, its unit in the key: "elapsed_s", "size_bytes". */
+void json_count(struct json *json, const char *key, uint64_t value);
+void json_number(struct json *json, const char *key, double value);
+
+/* What a histogram of nanoseconds says: NAME_count, NAME_min_ns, _mean_ns, _p50_ns, _p90_ns, _p99_ns,
+ * _p99_9_ns and _max_ns; null where there are none. */
+void json_times(struct json *json, const char *name, const struct histogram *times);
 
 /* [1, 2, 3] on one line. */
 void json_row(struct json *json, const uint64_t *values, unsigned count);

@@ -19,8 +19,8 @@
 /* A reader that is only slow takes what is left in this time. */
 #define LAST_USEC USEC_PER_SEC
 
-/* The mode of a description belongs to all who share it, so one of our own is opened; where that cannot be
- * had, stdout itself has to do. */
+/* The mode of a description belongs to all processes that share it, so one of our own is opened; where that
+ * cannot be had, stdout itself has to do. */
 static int own_description(const struct stat *status)
 {
     if (S_ISFIFO(status->st_mode) || isatty(STDOUT_FILENO) == 1)
@@ -45,7 +45,7 @@ void output_open(struct output *output)
 void output_close(struct output *output)
 {
     if (output->stream)
-        (void)fclose(output->stream);
+        fclose(output->stream);
     if (output->owned > 0)
         close(output->owned);
     *output = (struct output){0};
@@ -120,6 +120,6 @@ int output_exit_status(int r)
         interrupt_die(interrupt_number());
     if (r == 0 || r == -EPIPE)
         return EXIT_SUCCESS;
-    complain("cannot write to stdout: %s", strerror(-r));
+    print_error("cannot write to stdout: %s", strerror(-r));
     return EXIT_FILE;
 }

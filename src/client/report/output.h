@@ -1,5 +1,5 @@
-/* stdout, which may be a pipe that is full, a terminal that is held, or a socket: whoever writes there is not
- * stopped by it, but decides how long to wait. One thread. */
+/* stdout, which may be a pipe that is full, a terminal that is held, or a socket: a writer is not stopped
+ * by it, but decides how long to wait. One thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -33,6 +33,6 @@ int output_start_stream(struct output *output, int interrupt_fd);
 int output_finish(struct output *output);
 
 /* The exit status that a result of output_finish or of print_finish (base/streams.h) comes to: success also
- * when nobody reads any more, or EXIT_FILE behind one line on stderr. -EINTR ends the program by its signal.
+ * when nobody reads any more, or EXIT_FILE after one line on stderr. -EINTR ends the program by its signal.
  */
 int output_exit_status(int r);

@@ -61,9 +61,9 @@ void terminal_progress(struct terminal *terminal, const char *format, ...)
     if (!terminal->is_rich)
         return;
     va_start(arguments, format);
-    (void)vsnprintf(line + start, LINE_SIZE, format, arguments);
+    vsnprintf(line + start, LINE_SIZE, format, arguments);
     va_end(arguments);
-    /* The last column stays free: a cursor behind it would be on the next line. */
+    /* The last column stays free: a cursor after it would be on the next line. */
     size_t length = strnlen(line + start, terminal_width(terminal) - 1);
     write_out(terminal->fd, line, start + length);
     terminal->progress_shown = true;
@@ -76,14 +76,14 @@ void terminal_progress_erase(struct terminal *terminal)
     terminal->progress_shown = false;
 }
 
-void complain(const char *format, ...)
+void print_error(const char *format, ...)
 {
     char text[LINE_SIZE], line[LINE_SIZE] = "tcpecho: ";
     size_t length = strlen(line);
     va_list arguments;
 
     va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     /* What a user has typed, or a script, may be anything. */
     length += escape_controls(text, line + length, sizeof line - length - 1);

@@ -37,4 +37,4 @@ void terminal_progress_erase(struct terminal *terminal);
 
 /* "tcpecho: TEXT" and a newline on stderr, in one write, so that lines of two processes do not mix. Nobody is
  * told when even that fails. */
-void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

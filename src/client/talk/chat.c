@@ -1,17 +1,15 @@
 #include "base/cleanup.h"
-#include "client/net/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
-#include "client/talk/talk.h"
 #include "client/report/terminal.h"
+#include "client/talk/talk.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <string.h>
 #include <unistd.h>
 
 /* More addresses than any name has that one would listen at. */
@@ -120,22 +118,20 @@ static int fail_listen(const struct endpoint *endpoint, int error)
     char name[ENDPOINT_TEXT_SIZE];
     int status = dial_exit_status(error);
 
-    complain("cannot listen at %s: %s%s", endpoint_format(endpoint, name), dial_reason(endpoint, error),
-             advice(error));
+    print_error("cannot listen at %s: %s%s", endpoint_format(endpoint, name), dial_reason(endpoint, error),
+                advice(error));
     return error == EADDRINUSE ? EXIT_REFUSED : status;
 }
 
-/* One peer: who comes next is refused, as the sockets are closed then. */
+/* One peer: the next one is refused, as the sockets are closed then. */
 static int accept_peer(struct listeners *listeners, int interrupt_fd, int *fd, struct endpoint *peer)
 {
     nfds_t interrupt = listeners->count;
 
     listeners->items[interrupt] = (struct pollfd){.fd = interrupt_fd, .events = POLLIN};
     for (;;) {
-        if (poll(listeners->items, listeners->count + 1, -1) < 0 && errno != EINTR) {
-            complain("cannot wait for a peer: %s", strerror(errno));
-            return EXIT_SYSTEM;
-        }
+        if (poll(listeners->items, listeners->count + 1, -1) < 0 && errno != EINTR)
+            return session_fail("wait for a peer", errno);
         if (listeners->items[interrupt].revents)
             return EXIT_INTERRUPTED;
         for (nfds_t i = 0; i < listeners->count; i++) {
@@ -144,62 +140,52 @@ static int accept_peer(struct listeners *listeners, int interrupt_fd, int *fd, s
                           SOCK_NONBLOCK | SOCK_CLOEXEC);
             if (*fd >= 0)
                 return 0;
-            /* Nobody here, or one who has left already; accept(2) reports errors of the network as well. */
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                complain("cannot accept a peer: %s", strerror(errno));
-                return EXIT_SYSTEM;
-            }
+            /* Nobody at this one, or a peer that has left already; accept(2) reports errors of the network as
+             * well. */
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                return session_fail("accept a peer", errno);
         }
     }
 }
 
-static void tell_addresses(const struct target *target)
+static void print_addresses(const struct target *target)
 {
     char name[ENDPOINT_TEXT_SIZE];
 
     for (size_t i = 0; i < target->count; i++)
-        complain("listening at %s", endpoint_format(&target->items[i], name));
+        print_error("listening at %s", endpoint_format(&target->items[i], name));
 }
 
-static int wait_for_peer(const struct client_options *options, struct target *target, int interrupt_fd,
-                         int *fd, struct endpoint *peer)
+/* With the peer's connection in *session. */
+static int wait_for_peer(struct session *session)
 {
     CLEANUP(close_listeners) struct listeners listeners = {0};
-    struct endpoint refused;
+    struct endpoint refused, peer;
+    int fd = -1;
 
-    int r = listen_at_all(target, &listeners, &refused);
+    int r = listen_at_all(&session->target, &listeners, &refused);
     if (r < 0)
         return fail_listen(&refused, -r);
-    if (options->verbose || isatty(STDERR_FILENO) == 1)
-        tell_addresses(target);
-    r = accept_peer(&listeners, interrupt_fd, fd, peer);
-    if (r != 0)
-        return r;
+    if (session->options->verbose || isatty(STDERR_FILENO) == 1)
+        print_addresses(&session->target);
+    int status = accept_peer(&listeners, session->interrupt_fd, &fd, &peer);
+    if (status != 0)
+        return status;
+    session_set_peer(session, fd, &peer);
     /* As of a socket that dials. They fail when the peer has left: the talk tells. */
-    (void)set_option(*fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    (void)set_option(*fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    (void)set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    (void)set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     return 0;
 }
 
 int chat_run(const struct client_options *options)
 {
-    CLEANUP(target_clear) struct target target = {0};
-    CLEANUP(fd_close) int fd = -1;
-    char name[ENDPOINT_TEXT_SIZE];
-    struct endpoint peer;
+    CLEANUP(session_close) struct session session;
+    int status = session_open(&session, options);
 
-    int status = target_resolve_local(options->listen, &target);
-    if (status != 0)
-        return status;
-    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
-    if (interrupt_fd < 0) {
-        complain("cannot wait for signals: %s", strerror(-interrupt_fd));
-        return EXIT_SYSTEM;
-    }
-    status = wait_for_peer(options, &target, interrupt_fd, &fd, &peer);
+    if (status == 0)
+        status = wait_for_peer(&session);
     if (status == EXIT_INTERRUPTED)
-        interrupt_die_of(interrupt_fd);
-    if (status != 0)
-        return status;
-    return talk_with(fd, endpoint_format(&peer, name), interrupt_fd, options);
+        interrupt_die_of(session.interrupt_fd);
+    return status == 0 ? talk_with_peer(&session) : status;
 }

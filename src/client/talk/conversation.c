@@ -4,9 +4,8 @@
 #include "base/clock.h"
 #include "base/plural.h"
 #include "base/units.h"
-#include "client/net/dial.h"
 #include "client/exit_status.h"
-#include "client/report/output.h"
+#include "client/net/dial.h"
 #include "client/report/terminal.h"
 
 #include <errno.h>
@@ -54,7 +53,6 @@ struct conversation {
     const struct conversation_terms *terms;
     struct conversation_totals *totals;
     int fd;
-    struct output out;
     struct flow up, down;
     struct answer_check *check; /* NULL: anything is right */
     bool at_terminal;           /* stdin is one */
@@ -86,7 +84,7 @@ static int fail(struct conversation *c, int status, const char *format, ...)
     va_list arguments;
 
     va_start(arguments, format);
-    (void)vsnprintf(c->why, sizeof c->why, format, arguments);
+    vsnprintf(c->why, sizeof c->why, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -203,7 +201,7 @@ static int write_answer(struct conversation *c, bool *left)
 {
     const uint8_t *from = c->down.bytes + c->down.start;
     size_t length = c->down.end - c->down.start;
-    ssize_t n = output_write(&c->out, from, length);
+    ssize_t n = output_write(c->terms->output, from, length);
 
     if (n < 0 && errno == EPIPE)
         *left = true;
@@ -238,7 +236,7 @@ static int see_off(struct conversation *c)
         if (ioctl(c->fd, SIOCOUTQ, &waiting) < 0)
             return 0; /* a socket that knows no such thing has nothing to wait for */
         if (waiting > 0)
-            (void)poll(NULL, 0, ACKNOWLEDGE_STEP_MSEC);
+            poll(NULL, 0, ACKNOWLEDGE_STEP_MSEC);
     } while (waiting > 0 && clock_monotonic_usec() < deadline);
     return 0;
 }
@@ -260,7 +258,7 @@ static void choose(const struct conversation *c, struct pollfd items[static WATC
 
     items[INPUT] = (struct pollfd){.fd = may_read(c) ? STDIN_FILENO : -1, .events = POLLIN};
     items[SOCKET] = (struct pollfd){.fd = watched ? c->fd : -1, .events = socket_events};
-    items[OUTPUT] = (struct pollfd){.fd = c->out.fd, .events = is_empty(&c->down) ? 0 : POLLOUT};
+    items[OUTPUT] = (struct pollfd){.fd = c->terms->output->fd, .events = is_empty(&c->down) ? 0 : POLLOUT};
     items[INTERRUPT] = (struct pollfd){.fd = c->terms->interrupt_fd, .events = POLLIN};
 }
 
@@ -376,7 +374,7 @@ static bool is_unanswered(const struct conversation *c)
            c->totals->received == 0;
 }
 
-/* A wrong answer says more than the way in which the connection ended behind it. */
+/* A wrong answer says more than the way in which the connection ended after it. */
 static int judge(const struct conversation *c, int status)
 {
     char text[FAULT_TEXT_SIZE];
@@ -384,14 +382,14 @@ static int judge(const struct conversation *c, int status)
 
     if (!c->check || !answer_check_fault(c->check, c->down.ended && status == 0, &fault)) {
         if (c->why[0] != '\0')
-            complain("%s", c->why);
+            print_error("%s", c->why);
         else if (status == 0 && is_unanswered(c))
-            complain("%s has answered nothing and closed at our half-close; if an answer is due, " ADVICE,
-                     c->terms->peer);
+            print_error("%s has answered nothing and closed at our half-close; if an answer is due, " ADVICE,
+                        c->terms->peer);
         return status;
     }
-    complain("wrong answer from %s: %s%s", c->terms->peer, fault_format(&fault, text),
-             advice(c, fault.kind == FAULT_CUT && c->ended_after_ours));
+    print_error("wrong answer from %s: %s%s", c->terms->peer, fault_format(&fault, text),
+                advice(c, fault.kind == FAULT_CUT && c->ended_after_ours));
     return EXIT_WRONG_ANSWER;
 }
 
@@ -404,7 +402,7 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
 
     *totals = (struct conversation_totals){0};
     if (!up || !down || (checked && answer_check_init(&check, terms->expect) < 0)) {
-        complain("%s", strerror(ENOMEM));
+        print_error("%s", strerror(ENOMEM));
         return EXIT_SYSTEM;
     }
     struct conversation c = {
@@ -418,8 +416,5 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
         .heard = clock_monotonic_usec(),
         .evidence_deadline = USEC_NEVER,
     };
-    output_open(&c.out);
-    int status = judge(&c, exchange(&c));
-    output_close(&c.out);
-    return status;
+    return judge(&c, exchange(&c));
 }

@@ -5,16 +5,18 @@
  *
  * The end of stdin half-closes the socket, once the answer is whole as far as that can be known. The end of
  * the socket ends the conversation once stdin has ended too; a person at a terminal has nothing more to say
- * to one who has left, so theirs need not.
+ * to a server that has left, so theirs need not.
  *
  * One thread. */
 #pragma once
 
 #include "client/check/answer_check.h"
+#include "client/report/output.h"
 
 struct conversation_terms {
     const char *peer; /* as messages call the other side */
     int interrupt_fd; /* interrupt_open; -1: none */
+    const struct output *output;
     enum expectation expect;
     uint64_t wait_usec; /* how long it may be silent when it is its turn; USEC_NEVER: for ever */
     bool is_peer;       /* it has called us, and has nothing to answer */

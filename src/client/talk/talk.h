@@ -1,8 +1,8 @@
-/* What talk and chat share: a conversation with whoever is connected, and what is said about it. */
+/* What talk and chat share: a conversation with the other side, and what is said about it. */
 #pragma once
 
-#include "client/options.h"
+#include "client/session.h"
 
-/* `fd` stays the caller's; `interrupt_fd` is interrupt_open's. Returns an exit status, after one line on
- * stderr when it is not 0. A signal ends the program by itself, behind the summary. */
-int talk_with(int fd, const char *peer, int interrupt_fd, const struct client_options *options);
+/* With the session's connection. Returns an exit status, after one line on stderr when it is not 0. A signal
+ * ends the program by itself, after the summary. */
+int talk_with_peer(const struct session *session);

@@ -1,12 +1,12 @@
 #include "client/watch/gap.h"
 
-void gap_owe(struct gap *gap, uint64_t at)
+void gap_expect_answer(struct gap *gap, uint64_t at)
 {
     if (gap->since == 0)
         gap->since = at;
 }
 
-uint64_t gap_served(struct gap *gap, uint64_t at, bool more, uint64_t allowed)
+uint64_t gap_answered(struct gap *gap, uint64_t at, bool more, uint64_t allowed)
 {
     uint64_t length = gap->since != 0 && at > gap->since ? at - gap->since : 0;
 

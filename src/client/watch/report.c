@@ -12,19 +12,19 @@
 
 /* What counts as an outage, in the order of the report. */
 static const struct {
-    enum probe_end end;
+    enum connection_end end;
     const char *text, *key;
 } failures[] = {
-    {PROBE_BROKEN, "connections broken", "broken"},
-    {PROBE_UNCONNECTED, "connections refused", "refused"},
-    {PROBE_TIMED_OUT, "connections timed out", "timed_out"},
-    {PROBE_WRONG, "connections with wrong bytes", "wrong"},
+    {CONNECTION_BROKEN, "connections broken", "broken"},
+    {CONNECTION_UNCONNECTED, "connections refused", "refused"},
+    {CONNECTION_TIMED_OUT, "connections timed out", "timed_out"},
+    {CONNECTION_WRONG, "connections with wrong bytes", "wrong"},
 };
 #define FAILURES (sizeof failures / sizeof failures[0])
 
-static uint64_t total(const struct watch_summary *summary, enum probe_end end)
+static uint64_t total(const struct watch_summary *summary, enum connection_end end)
 {
-    return summary->steady->ends[end] + summary->comers->ends[end];
+    return summary->steady->ends[end] + summary->newcomers->ends[end];
 }
 
 bool watch_has_outage(const struct watch_summary *summary)
@@ -32,14 +32,14 @@ bool watch_has_outage(const struct watch_summary *summary)
     for (size_t i = 0; i < FAILURES; i++)
         if (total(summary, failures[i].end) > 0)
             return true;
-    return summary->steady->gap.over > 0 || summary->comers->gap.over > 0 ||
-           (summary->steady->served == 0 && !summary->deserted);
+    return summary->steady->gap.over > 0 || summary->newcomers->gap.over > 0 ||
+           (summary->steady->answered == 0 && !summary->reader_gone);
 }
 
 /* It could not look: that says nothing about the server. */
 static bool was_short(const struct watch_summary *summary)
 {
-    return summary->steady->not_begun[NOT_BEGUN_SHORT] + summary->comers->not_begun[NOT_BEGUN_SHORT] > 0;
+    return summary->steady->not_begun[NOT_BEGUN_SHORT] + summary->newcomers->not_begun[NOT_BEGUN_SHORT] > 0;
 }
 
 bool watch_is_clean(const struct watch_summary *summary)
@@ -66,14 +66,14 @@ const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZ
     if (!localtime_r(&seconds, &local))
         local = (struct tm){0};
     size_t length = strftime(out, CLOCK_TEXT_SIZE, "%H:%M:%S", &local);
-    (void)snprintf(out + length, CLOCK_TEXT_SIZE - length, ".%03d", (int)(msec % 1000));
+    snprintf(out + length, CLOCK_TEXT_SIZE - length, ".%03d", (int)(msec % 1000));
     return out;
 }
 
 static const struct watch_side *worse(const struct watch_summary *summary)
 {
-    return summary->steady->gap.longest_nsec >= summary->comers->gap.longest_nsec ? summary->steady
-                                                                                  : summary->comers;
+    return summary->steady->gap.longest_nsec >= summary->newcomers->gap.longest_nsec ? summary->steady
+                                                                                     : summary->newcomers;
 }
 
 static double into_run(const struct watch_summary *summary, const struct gap *gap)
@@ -96,22 +96,22 @@ static void print_side(const struct watch_summary *summary, const struct watch_s
     char gap[LATENCY_TEXT_SIZE], p50[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
     char at[CLOCK_TEXT_SIZE];
 
-    (void)fprintf(out, "\n%s: %" PRIu64 " %s, %" PRIu64 " answered", side->name, side->begun, things,
-                  side->served);
+    fprintf(out, "\n%s: %" PRIu64 " %s, %" PRIu64 " answered", side->name, side->begun, things,
+            side->answered);
     if (side->latency.count > 0)
-        (void)fprintf(out, "; latency p50 %s, p99 %s, max %s",
-                      latency_format(histogram_quantile(&side->latency, 500000), p50),
-                      latency_format(histogram_quantile(&side->latency, 990000), p99),
-                      latency_format(side->latency.max, max));
+        fprintf(out, "; latency p50 %s, p99 %s, max %s",
+                latency_format(histogram_quantile(&side->latency, P50), p50),
+                latency_format(histogram_quantile(&side->latency, P99), p99),
+                latency_format(side->latency.max, max));
     if (side->gap.longest_nsec > 0)
-        (void)fprintf(out, "\n  longest gap %s, at %s, %.2f s into the watch",
-                      latency_format(side->gap.longest_nsec, gap),
-                      clock_format(side->gap.longest_at_nsec, at), into_run(summary, &side->gap));
-    (void)fprintf(out,
-                  "\n  %" PRIu64 " broken, %" PRIu64 " refused, %" PRIu64 " timed out, %" PRIu64
-                  " with wrong bytes\n",
-                  side->ends[PROBE_BROKEN], side->ends[PROBE_UNCONNECTED], side->ends[PROBE_TIMED_OUT],
-                  side->ends[PROBE_WRONG]);
+        fprintf(out, "\n  longest gap %s, at %s, %.2f s into the watch",
+                latency_format(side->gap.longest_nsec, gap), clock_format(side->gap.longest_at_nsec, at),
+                into_run(summary, &side->gap));
+    fprintf(out,
+            "\n  %" PRIu64 " broken, %" PRIu64 " refused, %" PRIu64 " timed out, %" PRIu64
+            " with wrong bytes\n",
+            side->ends[CONNECTION_BROKEN], side->ends[CONNECTION_UNCONNECTED],
+            side->ends[CONNECTION_TIMED_OUT], side->ends[CONNECTION_WRONG]);
 }
 
 static void print_not_begun(const struct watch_side *side, const char *thing, FILE *out)
@@ -123,19 +123,19 @@ static void print_not_begun(const struct watch_side *side, const char *thing, FI
 
     for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
         if (side->not_begun[i] > 0)
-            (void)fprintf(out, "  %" PRIu64 " %s%s not begun: %s%s\n", side->not_begun[i], thing,
-                          plural(side->not_begun[i]), reasons[i], i == NOT_BEGUN_SHORT ? advice : "");
+            fprintf(out, "  %" PRIu64 " %s%s not begun: %s%s\n", side->not_begun[i], thing,
+                    plural(side->not_begun[i]), reasons[i], i == NOT_BEGUN_SHORT ? advice : "");
 }
 
 static void print_errors(const struct watch_summary *summary, FILE *out)
 {
-    const struct watch_side *sides[] = {summary->steady, summary->comers};
+    const struct watch_side *sides[] = {summary->steady, summary->newcomers};
 
     for (size_t i = 0; i < 2; i++) {
         if (sides[i]->connect_error != 0)
-            (void)fprintf(out, "  last refusal, %s: %s\n", sides[i]->name, strerror(sides[i]->connect_error));
-        if (sides[i]->ends[PROBE_BROKEN] > 0)
-            (void)fprintf(out, "  last break, %s: %s\n", sides[i]->name, how_it_broke(sides[i]));
+            fprintf(out, "  last refusal, %s: %s\n", sides[i]->name, strerror(sides[i]->connect_error));
+        if (sides[i]->ends[CONNECTION_BROKEN] > 0)
+            fprintf(out, "  last break, %s: %s\n", sides[i]->name, how_it_broke(sides[i]));
     }
 }
 
@@ -146,87 +146,66 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
         allowed[DURATION_TEXT_SIZE], late[LATENCY_TEXT_SIZE];
     bool clean = watch_is_clean(summary);
 
-    (void)fprintf(out, "%s: watched for %.2f s, a message and a new connection every %s\n", summary->peer,
-                  (double)summary->elapsed_nsec / (double)NSEC_PER_SEC,
-                  units_format_duration(summary->interval_usec, interval));
-    (void)fprintf(out, "longest gap                   %s", latency_format(side->gap.longest_nsec, gap));
+    fprintf(out, "%s: watched for %.2f s, a message and a new connection every %s\n", summary->peer,
+            (double)summary->elapsed_nsec / (double)NSEC_PER_SEC,
+            units_format_duration(summary->interval_usec, interval));
+    fprintf(out, "longest gap                   %s", latency_format(side->gap.longest_nsec, gap));
     if (side->gap.longest_nsec > 0)
-        (void)fprintf(out, ", at %s, %.2f s into the watch (%s)", clock_format(side->gap.longest_at_nsec, at),
-                      into_run(summary, &side->gap), side->name);
-    (void)fprintf(out, "\ngaps over %-19s %" PRIu64 "\n",
-                  units_format_duration(summary->allowed_usec, allowed),
-                  summary->steady->gap.over + summary->comers->gap.over);
+        fprintf(out, ", at %s, %.2f s into the watch (%s)", clock_format(side->gap.longest_at_nsec, at),
+                into_run(summary, &side->gap), side->name);
+    fprintf(out, "\ngaps over %-19s %" PRIu64 "\n", units_format_duration(summary->allowed_usec, allowed),
+            summary->steady->gap.over + summary->newcomers->gap.over);
     for (size_t i = 0; i < FAILURES; i++)
-        (void)fprintf(out, "%-29s %" PRIu64 "\n", failures[i].text, total(summary, failures[i].end));
-    (void)fprintf(out, "bytes wrong                   %" PRIu64 "\n",
-                  summary->steady->wrong_bytes + summary->comers->wrong_bytes);
-    (void)fprintf(out, "tcpecho itself late by        %s at most\n",
-                  latency_format(summary->late_nsec, late));
+        fprintf(out, "%-29s %" PRIu64 "\n", failures[i].text, total(summary, failures[i].end));
+    fprintf(out, "bytes wrong                   %" PRIu64 "\n",
+            summary->steady->wrong_bytes + summary->newcomers->wrong_bytes);
+    fprintf(out, "tcpecho itself late by        %s at most\n", latency_format(summary->late_nsec, late));
     print_side(summary, summary->steady, summary->steady->begun == 1 ? "message" : "messages", out);
     print_not_begun(summary->steady, "message", out);
-    print_side(summary, summary->comers, "begun", out);
-    print_not_begun(summary->comers, "connection", out);
+    print_side(summary, summary->newcomers, "begun", out);
+    print_not_begun(summary->newcomers, "connection", out);
     print_errors(summary, out);
-    (void)fprintf(out, "\n%s%s%s\n", terminal_colour(terminal, clean ? COLOUR_GOOD : COLOUR_BAD),
-                  clean ? "no outage"
-                  : watch_has_outage(summary)
-                      ? "outage"
-                      : "no outage seen, but tcpecho could not begin all that was due",
-                  terminal_colour(terminal, COLOUR_OFF));
+    fprintf(out, "\n%s%s%s\n", terminal_colour(terminal, clean ? COLOUR_GOOD : COLOUR_BAD),
+            clean                       ? "no outage"
+            : watch_has_outage(summary) ? "outage"
+                                        : "no outage seen, but tcpecho could not begin all that was due",
+            terminal_colour(terminal, COLOUR_OFF));
 }
 
 /* ---- for programs ---- */
 
 static void write_gap(struct json *json, const struct watch_summary *summary, const struct gap *gap)
 {
-    json_number(json, "longest_gap", (double)gap->longest_nsec / (double)NSEC_PER_SEC, "s");
-    json_number(json, "longest_gap_into_watch", into_run(summary, gap), "s");
-    json_count(json, "longest_gap_at", gap->longest_nsec > 0 ? (uint64_t)wall_msec(gap->longest_at_nsec) : 0,
-               "ms since 1970");
-}
-
-static void write_not_begun(struct json *json, const struct watch_side *side, const char *unit)
-{
-    static const char *const keys[] = {[NOT_BEGUN_LATE] = "not_begun_late",
-                                       [NOT_BEGUN_FULL] = "not_begun_full",
-                                       [NOT_BEGUN_SHORT] = "not_begun_short"};
-
-    for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
-        json_count(json, keys[i], side->not_begun[i], unit);
-    if (side->short_error != 0)
-        json_text(json, "short_error", strerror(side->short_error));
-}
-
-static void write_latency(struct json *json, const struct watch_side *side)
-{
-    const uint64_t nsec[] = {histogram_quantile(&side->latency, 500000),
-                             histogram_quantile(&side->latency, 990000), side->latency.max};
-    static const char *const keys[] = {"latency_p50", "latency_p99", "latency_max"};
-
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (side->latency.count > 0)
-            json_count(json, keys[i], nsec[i], "ns");
-        else
-            json_none(json, keys[i], "ns");
+    json_number(json, "longest_gap_s", (double)gap->longest_nsec / (double)NSEC_PER_SEC);
+    json_number(json, "longest_gap_into_watch_s", into_run(summary, gap));
+    json_count(json, "longest_gap_at_unix_ms",
+               gap->longest_nsec > 0 ? (uint64_t)wall_msec(gap->longest_at_nsec) : 0);
 }
 
 static void write_side(struct json *json, const char *key, const struct watch_summary *summary,
-                       const struct watch_side *side, const char *unit)
+                       const struct watch_side *side)
 {
+    static const char *const not_begun[] = {[NOT_BEGUN_LATE] = "not_begun_late",
+                                            [NOT_BEGUN_FULL] = "not_begun_full",
+                                            [NOT_BEGUN_SHORT] = "not_begun_short"};
+
     json_open(json, key, '{');
-    json_count(json, "begun", side->begun, unit);
-    json_count(json, "answered", side->served, unit);
-    write_not_begun(json, side, unit);
+    json_count(json, "begun", side->begun);
+    json_count(json, "answered", side->answered);
+    for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
+        json_count(json, not_begun[i], side->not_begun[i]);
+    if (side->short_error != 0)
+        json_text(json, "short_error", strerror(side->short_error));
     write_gap(json, summary, &side->gap);
-    json_count(json, "gaps_over_allowed", side->gap.over, "1");
+    json_count(json, "gaps_over_allowed", side->gap.over);
     for (size_t i = 0; i < FAILURES; i++)
-        json_count(json, failures[i].key, side->ends[failures[i].end], "connections");
+        json_count(json, failures[i].key, side->ends[failures[i].end]);
     if (side->connect_error != 0)
         json_text(json, "connect_error", strerror(side->connect_error));
-    if (side->ends[PROBE_BROKEN] > 0)
+    if (side->ends[CONNECTION_BROKEN] > 0)
         json_text(json, "break_error", how_it_broke(side));
-    json_count(json, "wrong_bytes", side->wrong_bytes, "bytes");
-    write_latency(json, side);
+    json_count(json, "wrong_bytes", side->wrong_bytes);
+    json_times(json, "latency", &side->latency);
     json_close(json, '}');
 }
 
@@ -238,17 +217,17 @@ void watch_print_json(const struct watch_summary *summary, FILE *out)
     json_text(&json, "tcpecho", PACKAGE_VERSION);
     json_text(&json, "mode", "watch");
     json_text(&json, "server", summary->peer);
-    json_number(&json, "elapsed", (double)summary->elapsed_nsec / (double)NSEC_PER_SEC, "s");
-    json_number(&json, "interval", (double)summary->interval_usec / (double)USEC_PER_SEC, "s");
-    json_number(&json, "allowed_gap", (double)summary->allowed_usec / (double)USEC_PER_SEC, "s");
+    json_number(&json, "elapsed_s", (double)summary->elapsed_nsec / (double)NSEC_PER_SEC);
+    json_number(&json, "interval_s", (double)summary->interval_usec / (double)USEC_PER_SEC);
+    json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);
     json_bool(&json, "clean", watch_is_clean(summary));
     write_gap(&json, summary, &worse(summary)->gap);
-    json_count(&json, "gaps_over_allowed", summary->steady->gap.over + summary->comers->gap.over, "1");
+    json_count(&json, "gaps_over_allowed", summary->steady->gap.over + summary->newcomers->gap.over);
     for (size_t i = 0; i < FAILURES; i++)
-        json_count(&json, failures[i].key, total(summary, failures[i].end), "connections");
-    json_count(&json, "wrong_bytes", summary->steady->wrong_bytes + summary->comers->wrong_bytes, "bytes");
-    write_side(&json, "steady_client", summary, summary->steady, "messages");
-    write_side(&json, "new_connections", summary, summary->comers, "connections");
-    json_number(&json, "late", (double)summary->late_nsec / (double)NSEC_PER_SEC, "s");
+        json_count(&json, failures[i].key, total(summary, failures[i].end));
+    json_count(&json, "wrong_bytes", summary->steady->wrong_bytes + summary->newcomers->wrong_bytes);
+    json_number(&json, "late_s", (double)summary->late_nsec / (double)NSEC_PER_SEC);
+    write_side(&json, "steady_client", summary, summary->steady);
+    write_side(&json, "new_connections", summary, summary->newcomers);
     json_close(&json, '}');
 }

@@ -1,10 +1,10 @@
 /* What tcpecho --watch has seen, for people and for programs. */
 #pragma once
 
-#include "client/watch/gap.h"
+#include "client/net/connection.h"
 #include "client/report/histogram.h"
-#include "client/net/probe.h"
 #include "client/report/terminal.h"
+#include "client/watch/gap.h"
 
 /* Why something that was due was not begun. None of it is the server's fault alone. */
 enum not_begun {
@@ -18,20 +18,20 @@ enum not_begun {
 struct watch_side {
     const char *name;
     struct gap gap;
-    bool is_gap_told; /* the one that is open */
-    uint64_t begun;   /* messages, or connections */
-    uint64_t served;  /* of these */
+    bool is_gap_told;  /* the one that is open */
+    uint64_t begun;    /* messages, or connections */
+    uint64_t answered; /* of these */
     uint64_t not_begun[NOT_BEGUN_REASONS];
-    uint64_t ends[PROBE_ENDS]; /* connections, by how they ended */
+    uint64_t ends[CONNECTION_ENDS]; /* connections, by how they ended */
     uint64_t wrong_bytes;
     int connect_error; /* the last of each */
     int break_error, short_error;
     struct histogram latency; /* from when it was due until it was answered */
 
-    /* Since something went wrong, until it goes right again. What was due before `over_nsec` and fails later
-     * belongs to what is over. */
-    bool is_down;
-    uint64_t down_nsec, down_count, over_nsec;
+    /* Since something went wrong, until it goes right again. What was due before `recovered_nsec` and fails
+     * later belongs to what is over. */
+    bool is_failing;
+    uint64_t failing_nsec, failures, recovered_nsec;
 };
 
 struct watch_summary {
@@ -39,9 +39,9 @@ struct watch_summary {
     uint64_t interval_usec, allowed_usec;
     uint64_t start_nsec, elapsed_nsec;
     uint64_t
-        late_nsec; /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
-    bool deserted; /* nobody wanted to know any more, perhaps before the first answer */
-    const struct watch_side *steady, *comers;
+        late_nsec;    /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
+    bool reader_gone; /* nobody read stdout any more, perhaps before the first answer */
+    const struct watch_side *steady, *newcomers;
 };
 
 /* Whether there was an outage: a gap over what is allowed, or something refused, broken, late or wrong. */

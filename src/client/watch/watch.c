@@ -3,40 +3,80 @@
  * Both are on a schedule. What is due is due whether or not the server answers, and a gap counts from when
  * the first unanswered message was due. */
 
-#include "client/watch/watch.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "client/net/descriptors.h"
-#include "client/net/dial.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
+#include "client/net/descriptors.h"
+#include "client/net/precise_timer.h"
+#include "client/session.h"
+#include "client/watch/events.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <string.h>
 #include <unistd.h>
 
 /* At the end, for the answers under way: a message sent a moment before is no outage. */
 #define LAST_USEC USEC_PER_SEC
 
-/* Who closes first keeps its local port for a minute (TIME_WAIT), and there are about 28000. With a shorter
- * interval, only one new connection in this time is half-closed; the others are reset. */
+/* The side that closes first keeps its local port for a minute (TIME_WAIT), and there are about 28000. With a
+ * shorter interval, only one new connection in this time is half-closed; the others are reset. */
 #define ORDERLY_NSEC (5 * 1000 * NSEC_PER_USEC)
+
+/* Messages of the steady client, and new connections, that may be under way: with the default interval, 20
+ * seconds without an answer. A gap goes on after that; only no more are added to it. */
+#define MOST_UNANSWERED 1024
+#define MOST_NEWCOMERS 1000
+
+struct newcomer {
+    struct connection connection;
+    struct list link; /* in watch->idle, or a ring of its own */
+    uint64_t due_nsec;
+};
+
+struct watch {
+    struct session session;
+    const struct client_options *options;
+    struct event_loop loop;
+    struct event_source interrupt;
+    struct precise_timer tick;
+    struct timer end_timer, last_timer;
+    struct watch_events events;
+    uint64_t next_nsec; /* when a message and a connection are due */
+    uint64_t late_nsec;
+    bool stopping, reader_gone;
+
+    struct connection steady;
+    uint64_t due_nsec[MOST_UNANSWERED]; /* of each message of this connection, by its number */
+    uint64_t sent;                      /* of this connection */
+    struct newcomer *newcomers;
+    size_t newcomer_count;
+    struct list idle;
+    uint64_t under_way;        /* new connections */
+    uint64_t run, connections; /* make the bytes of each connection its own */
+    uint64_t orderly_nsec;     /* when the last new connection was due that closes in order */
+    uint8_t scratch[CONNECTION_SCRATCH];
+};
 
 /* ---- the end ---- */
 
+static bool is_used(const struct connection *connection)
+{
+    return connection->state != CONNECTION_CLOSED;
+}
+
 static void quit_if_done(struct watch *watch)
 {
-    if (watch->stopping && !watch->steady.is_used && watch->under_way == 0)
+    if (watch->stopping && !is_used(&watch->steady) && watch->under_way == 0)
         event_loop_quit(&watch->loop);
 }
 
-/* Whoever reads stdout has gone (tcpecho --watch ... | head), or a disk is full: nobody is told any more. */
-static bool is_heard(const struct watch *watch)
+/* The reader of stdout has gone (tcpecho --watch ... | head), or a disk is full: nobody is told any more. */
+static bool has_reader(const struct watch *watch)
 {
     struct pollfd out = {.fd = STDOUT_FILENO};
-    return !ferror(watch->output.stream) && (poll(&out, 1, 0) <= 0 || (out.revents & POLLERR) == 0);
+    return !ferror(watch->session.output.stream) && (poll(&out, 1, 0) <= 0 || (out.revents & POLLERR) == 0);
 }
 
 static void stop(struct watch *watch)
@@ -46,8 +86,8 @@ static void stop(struct watch *watch)
     watch->stopping = true;
     precise_timer_arm(&watch->tick, 0);
     event_loop_arm(&watch->loop, &watch->last_timer, clock_monotonic_usec() + LAST_USEC);
-    if (watch->steady.is_used)
-        probe_finish(&watch->steady);
+    if (is_used(&watch->steady))
+        connection_finish(&watch->steady);
     quit_if_done(watch);
 }
 
@@ -70,44 +110,57 @@ static void on_last(struct timer *timer)
 
 /* ---- the two sides ---- */
 
-static void on_steady_answer(struct probe *probe)
+static void on_steady_received(struct connection *connection, size_t bytes, uint64_t messages)
 {
-    struct watch *watch = CONTAINER_OF(probe, struct watch, steady);
-    uint64_t number = probe->answered - 1;
-    watch_served(watch, &watch->steady_side, watch->due_nsec[number % MOST_UNANSWERED],
-                 probe->answered < watch->sent);
+    struct watch *watch = CONTAINER_OF(connection, struct watch, steady);
+
+    (void)bytes;
+    for (uint64_t number = connection->answered - messages; number < connection->answered; number++)
+        watch_answered(&watch->events, &watch->events.steady, watch->due_nsec[number % MOST_UNANSWERED],
+                       number + 1 < watch->sent);
 }
 
-static void on_steady_end(struct probe *probe, enum probe_end end, int error)
+static void on_steady_end(struct connection *connection, enum connection_end end, int error)
 {
-    struct watch *watch = CONTAINER_OF(probe, struct watch, steady);
-    uint64_t since = watch->steady_side.gap.since; /* 0: nothing was owed */
-    watch_ended(watch, &watch->steady_side, probe, since != 0 ? since : clock_monotonic_nsec(), end, error);
+    struct watch *watch = CONTAINER_OF(connection, struct watch, steady);
+    uint64_t since = watch->events.steady.gap.since; /* 0: nothing was due */
+
+    watch_ended(&watch->events, &watch->events.steady, connection,
+                since != 0 ? since : clock_monotonic_nsec(), end, error);
     quit_if_done(watch);
 }
 
-static void on_comer_answer(struct probe *probe)
+static void on_newcomer_received(struct connection *connection, size_t bytes, uint64_t messages)
 {
-    (void)probe; /* it is served when the server has closed, too */
+    /* It is served when the server has closed, too. */
+    (void)connection;
+    (void)bytes;
+    (void)messages;
 }
 
-static void on_comer_end(struct probe *probe, enum probe_end end, int error)
+static void on_newcomer_end(struct connection *connection, enum connection_end end, int error)
 {
-    struct comer *comer = CONTAINER_OF(probe, struct comer, probe);
-    struct watch *watch = CONTAINER_OF(probe->loop, struct watch, loop);
+    struct newcomer *newcomer = CONTAINER_OF(connection, struct newcomer, connection);
+    struct watch *watch = CONTAINER_OF(connection->loop, struct watch, loop);
+    struct watch_side *side = &watch->events.newcomers;
 
     watch->under_way--;
-    list_append(&watch->idle, &comer->link);
-    if (end == PROBE_SERVED)
-        watch_served(watch, &watch->comer_side, comer->due_nsec, watch->under_way > 0);
-    watch_ended(watch, &watch->comer_side, probe, comer->due_nsec, end, error);
+    list_append(&watch->idle, &newcomer->link);
+    if (end == CONNECTION_SERVED)
+        watch_answered(&watch->events, side, newcomer->due_nsec, watch->under_way > 0);
+    watch_ended(&watch->events, side, connection, newcomer->due_nsec, end, error);
     quit_if_done(watch);
 }
 
-static struct probe_terms next_terms(struct watch *watch, uint64_t serve_usec)
+static const struct connection_events steady_events = {.received = on_steady_received,
+                                                       .ended = on_steady_end};
+static const struct connection_events newcomer_events = {.received = on_newcomer_received,
+                                                         .ended = on_newcomer_end};
+
+static struct connection_terms next_terms(struct watch *watch, uint64_t serve_usec)
 {
-    return (struct probe_terms){
-        .endpoint = &watch->endpoint,
+    return (struct connection_terms){
+        .endpoint = &watch->session.endpoint,
         .pattern = pattern_make(watch->run, watch->connections++, watch->options->size),
         .expect = watch->options->expect,
         .size = watch->options->size,
@@ -116,69 +169,71 @@ static struct probe_terms next_terms(struct watch *watch, uint64_t serve_usec)
     };
 }
 
-static void start_steady(struct watch *watch, int fd)
+/* Returns 0 or a negative errno. */
+static int start_steady(struct watch *watch, int fd)
 {
-    struct probe_terms terms = next_terms(watch, USEC_NEVER);
+    struct connection_terms terms = next_terms(watch, USEC_NEVER);
     watch->sent = 0;
-    probe_start(&watch->steady, &terms, fd);
+    return connection_start(&watch->steady, &terms, fd);
 }
 
-static void message_is_due(struct watch *watch, uint64_t due_nsec)
+static void send_message(struct watch *watch, uint64_t due_nsec)
 {
-    struct watch_side *side = &watch->steady_side;
-    uint64_t short_before = side->not_begun[NOT_BEGUN_SHORT];
+    struct watch_side *side = &watch->events.steady;
+    int r = is_used(&watch->steady) ? 0 : start_steady(watch, -1);
 
-    if (!watch->steady.is_used)
-        start_steady(watch, -1);
-    if (side->not_begun[NOT_BEGUN_SHORT] > short_before)
+    if (r < 0 && watch_is_short(&watch->events, side, -r))
         return;
-    watch_owe(watch, side, due_nsec);
-    if (watch->steady.is_used && watch->sent - watch->steady.answered == MOST_UNANSWERED) {
+    watch_expect_answer(&watch->events, side, due_nsec);
+    if (r < 0) {
+        side->begun++;
+        on_steady_end(&watch->steady, CONNECTION_UNCONNECTED, -r);
+        return;
+    }
+    if (watch->sent - watch->steady.answered == MOST_UNANSWERED) {
         side->not_begun[NOT_BEGUN_FULL]++;
         return;
     }
     side->begun++;
-    if (!watch->steady.is_used)
-        return;
     watch->due_nsec[watch->sent++ % MOST_UNANSWERED] = due_nsec;
-    probe_send(&watch->steady);
+    connection_send(&watch->steady);
 }
 
-static struct probe_terms comer_terms(struct watch *watch, uint64_t due_nsec)
+static int start_newcomer(struct watch *watch, struct newcomer *newcomer)
 {
-    struct probe_terms terms = next_terms(watch, watch->options->wait_usec);
+    struct connection_terms terms = next_terms(watch, watch->options->wait_usec);
 
-    terms.resets = watch->endpoint.address.ss_family != AF_UNIX && watch->orderly_nsec != 0 &&
-                   due_nsec < watch->orderly_nsec + ORDERLY_NSEC;
+    terms.resets = watch->session.endpoint.address.ss_family != AF_UNIX && watch->orderly_nsec != 0 &&
+                   newcomer->due_nsec < watch->orderly_nsec + ORDERLY_NSEC;
     if (!terms.resets)
-        watch->orderly_nsec = due_nsec;
-    return terms;
+        watch->orderly_nsec = newcomer->due_nsec;
+    return connection_start(&newcomer->connection, &terms, -1);
 }
 
-static void comer_is_due(struct watch *watch, uint64_t due_nsec)
+static void send_newcomer(struct watch *watch, uint64_t due_nsec)
 {
-    struct watch_side *side = &watch->comer_side;
-    uint64_t short_before = side->not_begun[NOT_BEGUN_SHORT];
+    struct watch_side *side = &watch->events.newcomers;
 
     if (list_is_empty(&watch->idle)) {
-        watch_owe(watch, side, due_nsec);
+        watch_expect_answer(&watch->events, side, due_nsec);
         side->not_begun[NOT_BEGUN_FULL]++;
         return;
     }
-    struct probe_terms terms = comer_terms(watch, due_nsec);
-    struct comer *comer = CONTAINER_OF(watch->idle.next, struct comer, link);
-    list_remove(&comer->link);
-    comer->due_nsec = due_nsec;
-    watch->under_way++;
-    probe_start(&comer->probe, &terms, -1);
-    if (side->not_begun[NOT_BEGUN_SHORT] > short_before)
+    struct newcomer *newcomer = CONTAINER_OF(watch->idle.next, struct newcomer, link);
+    newcomer->due_nsec = due_nsec;
+    int r = start_newcomer(watch, newcomer);
+    if (r < 0 && watch_is_short(&watch->events, side, -r))
         return;
-    watch_owe(watch, side, due_nsec);
+    watch_expect_answer(&watch->events, side, due_nsec);
     side->begun++;
-    if (!comer->probe.is_used)
+    list_remove(&newcomer->link);
+    watch->under_way++;
+    if (r < 0) {
+        on_newcomer_end(&newcomer->connection, CONNECTION_UNCONNECTED, -r);
         return;
-    probe_send(&comer->probe);
-    probe_finish(&comer->probe);
+    }
+    connection_send(&newcomer->connection);
+    connection_finish(&newcomer->connection);
 }
 
 /* We were stopped or starved ourselves. What was not sent then is no gap of the server's. */
@@ -187,8 +242,8 @@ static void leave_out_late(struct watch *watch, uint64_t now, uint64_t interval)
     uint64_t late = now > watch->next_nsec ? (now - watch->next_nsec) / interval : 0;
 
     watch->next_nsec += late * interval;
-    watch->steady_side.not_begun[NOT_BEGUN_LATE] += late;
-    watch->comer_side.not_begun[NOT_BEGUN_LATE] += late;
+    watch->events.steady.not_begun[NOT_BEGUN_LATE] += late;
+    watch->events.newcomers.not_begun[NOT_BEGUN_LATE] += late;
 }
 
 static void on_tick(struct precise_timer *timer)
@@ -196,16 +251,16 @@ static void on_tick(struct precise_timer *timer)
     struct watch *watch = CONTAINER_OF(timer, struct watch, tick);
     uint64_t now = clock_monotonic_nsec(), interval = watch->options->interval_usec * NSEC_PER_USEC;
 
-    if (!is_heard(watch)) {
-        watch->deserted = true;
+    if (!has_reader(watch)) {
+        watch->reader_gone = true;
         stop(watch);
     }
     if (watch->stopping)
         return;
     if (now - watch->next_nsec > watch->late_nsec)
         watch->late_nsec = now - watch->next_nsec;
-    message_is_due(watch, watch->next_nsec);
-    comer_is_due(watch, watch->next_nsec);
+    send_message(watch, watch->next_nsec);
+    send_newcomer(watch, watch->next_nsec);
     watch->next_nsec += interval;
     leave_out_late(watch, now, interval);
     precise_timer_arm(timer, watch->next_nsec);
@@ -213,101 +268,81 @@ static void on_tick(struct precise_timer *timer)
 
 /* ---- the run ---- */
 
-static int make_comers(struct watch *watch)
+static int make_newcomers(struct watch *watch)
 {
     uint64_t room = descriptors_room(descriptors_raise_limit(), 0);
 
-    watch->comer_count = room < MOST_COMERS ? (size_t)room : MOST_COMERS;
-    watch->comers = calloc(watch->comer_count, sizeof *watch->comers);
-    if (!watch->comers)
+    watch->newcomer_count = room < MOST_NEWCOMERS ? (size_t)room : MOST_NEWCOMERS;
+    watch->newcomers = calloc(watch->newcomer_count, sizeof *watch->newcomers);
+    if (!watch->newcomers)
         return -ENOMEM;
-    for (size_t i = 0; i < watch->comer_count; i++) {
-        probe_init(&watch->comers[i].probe, &watch->loop, on_comer_answer, on_comer_end);
-        list_append(&watch->idle, &watch->comers[i].link);
+    for (size_t i = 0; i < watch->newcomer_count; i++) {
+        connection_init(&watch->newcomers[i].connection, &watch->loop, watch->scratch, &newcomer_events);
+        list_append(&watch->idle, &watch->newcomers[i].link);
     }
     return 0;
 }
 
-static int watch_init(struct watch *watch, int interrupt_fd)
+/* Returns 0 or a negative errno. */
+static int watch_loop(struct watch *watch)
 {
-    list_init(&watch->idle);
-    timer_init(&watch->end_timer, on_end);
-    timer_init(&watch->last_timer, on_last);
-    timer_init(&watch->gap_timer, watch_look_for_gaps);
-    timer_init(&watch->progress_timer, watch_show_progress);
-    probe_init(&watch->steady, &watch->loop, on_steady_answer, on_steady_end);
-    watch->steady_side.name = "steady client";
-    watch->comer_side.name = "new connections";
-    terminal_init(&watch->out, STDOUT_FILENO);
-    terminal_init(&watch->progress, STDERR_FILENO);
+    watch->run = watch->next_nsec = watch->events.start_nsec;
+    int r = start_steady(watch, TAKE_FD(watch->session.fd));
+    if (r < 0)
+        return r;
+    if (watch->options->duration_usec != USEC_NEVER)
+        event_loop_arm(&watch->loop, &watch->end_timer,
+                       clock_monotonic_usec() + watch->options->duration_usec);
+    watch_events_start(&watch->events);
+    precise_timer_arm(&watch->tick, watch->next_nsec);
+    return event_loop_run(&watch->loop);
+}
+
+/* The same, with all that it needs in the loop. */
+static int run_in_loop(struct watch *watch)
+{
     int r = precise_timer_init(&watch->tick, &watch->loop, on_tick);
     if (r < 0)
         return r;
-    watch->interrupt = (struct event_source){.fd = interrupt_fd, .ready = on_interrupt};
+    watch->interrupt = (struct event_source){.fd = watch->session.interrupt_fd, .ready = on_interrupt};
     r = event_loop_add(&watch->loop, &watch->interrupt, EPOLLIN);
     if (r == 0) {
-        r = make_comers(watch);
+        r = make_newcomers(watch);
         if (r == 0)
-            return 0;
+            r = watch_loop(watch);
+        watch_events_stop(&watch->events);
+        connection_drop(&watch->steady);
+        for (size_t i = 0; i < watch->newcomer_count && watch->newcomers; i++)
+            connection_drop(&watch->newcomers[i].connection);
+        free(watch->newcomers);
+        timer_disarm(&watch->end_timer);
+        timer_disarm(&watch->last_timer);
         event_loop_remove(&watch->loop, &watch->interrupt);
     }
     precise_timer_deinit(&watch->tick);
     return r;
 }
 
-static void watch_deinit(struct watch *watch)
+static int report(struct watch *watch, uint64_t end_nsec)
 {
-    probe_drop(&watch->steady);
-    for (size_t i = 0; i < watch->comer_count; i++)
-        probe_drop(&watch->comers[i].probe);
-    free(watch->comers);
-    timer_disarm(&watch->progress_timer);
-    timer_disarm(&watch->end_timer);
-    timer_disarm(&watch->last_timer);
-    timer_disarm(&watch->gap_timer);
-    event_loop_remove(&watch->loop, &watch->interrupt);
-    precise_timer_deinit(&watch->tick);
-}
-
-/* Returns 0 or a negative errno. */
-static int watch_loop(struct watch *watch, int fd)
-{
-    watch->run = watch->start_nsec = watch->next_nsec = clock_monotonic_nsec();
-    start_steady(watch, fd);
-    if (watch->options->duration_usec != USEC_NEVER)
-        event_loop_arm(&watch->loop, &watch->end_timer,
-                       clock_monotonic_usec() + watch->options->duration_usec);
-    if (watch->progress.is_rich)
-        watch_show_progress(&watch->progress_timer);
-    precise_timer_arm(&watch->tick, watch->next_nsec);
-    int r = event_loop_run(&watch->loop);
-    terminal_progress_erase(&watch->progress);
-    watch->end_nsec = clock_monotonic_nsec();
-    watch_close_gap(watch, &watch->steady_side);
-    watch_close_gap(watch, &watch->comer_side);
-    return r;
-}
-
-static int report(struct watch *watch)
-{
-    char peer[ENDPOINT_TEXT_SIZE];
-    struct watch_summary summary = {
-        .peer = endpoint_format(&watch->endpoint, peer),
+    struct output *output = &watch->session.output;
+    const struct watch_summary summary = {
+        .peer = watch->session.peer,
         .interval_usec = watch->options->interval_usec,
         .allowed_usec = watch->options->gap_usec,
-        .start_nsec = watch->start_nsec,
-        .elapsed_nsec = watch->end_nsec - watch->start_nsec,
-        .deserted = watch->deserted,
+        .start_nsec = watch->events.start_nsec,
+        .elapsed_nsec = end_nsec - watch->events.start_nsec,
+        .reader_gone = watch->reader_gone,
         .late_nsec = watch->late_nsec,
-        .steady = &watch->steady_side,
-        .comers = &watch->comer_side,
+        .steady = &watch->events.steady,
+        .newcomers = &watch->events.newcomers,
     };
 
     if (watch->options->json)
-        watch_print_json(&summary, watch->output.stream);
+        watch_print_json(&summary, output->stream);
     else
-        watch_print(&summary, &watch->out, watch->output.stream);
-    int status = output_exit_status(output_finish(&watch->output));
+        watch_print(&summary, &watch->events.out, output->stream);
+    int status = output_exit_status(output_finish(output));
     if (status != 0)
         return status;
     if (watch_has_outage(&summary))
@@ -315,60 +350,36 @@ static int report(struct watch *watch)
     return watch_is_clean(&summary) ? EXIT_SUCCESS : EXIT_SYSTEM;
 }
 
-static int fail_system(int error)
+static int watch_session(struct watch *watch)
 {
-    complain("cannot watch: %s", strerror(error));
-    return EXIT_SYSTEM;
-}
-
-/* `fd` is the steady client's first connection; it is taken in any case. */
-static int with_connection(struct watch *watch, int fd, int interrupt_fd)
-{
-    CLEANUP(fd_close) int first_fd = fd;
     int r = event_loop_init(&watch->loop, NULL);
     if (r < 0)
-        return fail_system(-r);
-    r = watch_init(watch, interrupt_fd);
-    if (r == 0) {
-        r = watch_loop(watch, TAKE_FD(first_fd));
-        watch_deinit(watch);
-    }
+        return session_fail("watch", -r);
+    list_init(&watch->idle);
+    timer_init(&watch->end_timer, on_end);
+    timer_init(&watch->last_timer, on_last);
+    connection_init(&watch->steady, &watch->loop, watch->scratch, &steady_events);
+    watch_events_init(&watch->events, &watch->loop, &watch->session.output, watch->options);
+    r = run_in_loop(watch);
+    uint64_t end_nsec = clock_monotonic_nsec();
     event_loop_deinit(&watch->loop);
-    return r < 0 ? fail_system(-r) : report(watch);
+    return r < 0 ? session_fail("watch", -r) : report(watch, end_nsec);
 }
 
-static void close_watch(struct watch **watch)
+static void free_watch(struct watch **watch)
 {
     if (*watch)
-        output_close(&(*watch)->output);
+        session_close(&(*watch)->session);
     free(*watch);
 }
 
 int watch_run(const struct client_options *options)
 {
-    CLEANUP(target_clear) struct target target = {0};
-    CLEANUP(close_watch) struct watch *watch = calloc(1, sizeof *watch);
-    struct dialled dialled;
+    CLEANUP(free_watch) struct watch *watch = calloc(1, sizeof *watch);
 
     if (!watch)
-        return fail_system(ENOMEM);
-    int status = target_resolve(options->host, options->port, &target);
-    if (status != 0)
-        return status;
-    /* Behind the look-up, which nothing but a signal ends. */
-    CLEANUP(fd_close) int interrupt_fd = interrupt_open();
-    if (interrupt_fd < 0)
-        return fail_system(-interrupt_fd);
-    output_open(&watch->output);
-    int r = output_start_stream(&watch->output, interrupt_fd);
-    if (r < 0)
-        return fail_system(-r);
-    status = dial(&target, options->connect_timeout_usec, interrupt_fd, &dialled);
-    if (status == EXIT_INTERRUPTED)
-        interrupt_die_of(interrupt_fd);
-    if (status != 0)
-        return status;
+        return session_fail("watch", ENOMEM);
     watch->options = options;
-    watch->endpoint = target.items[dialled.chosen];
-    return with_connection(watch, dialled.fd, interrupt_fd);
+    int status = session_connect(&watch->session, options);
+    return status == 0 ? watch_session(watch) : status;
 }

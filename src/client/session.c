@@ -1,0 +1,62 @@
+#include "client/session.h"
+
+#include "base/cleanup.h"
+#include "client/exit_status.h"
+#include "client/interrupt.h"
+#include "client/report/terminal.h"
+
+#include <string.h>
+
+int session_fail(const char *what, int error)
+{
+    print_error("cannot %s: %s", what, strerror(error));
+    return EXIT_SYSTEM;
+}
+
+int session_open(struct session *session, const struct client_options *options)
+{
+    *session = SESSION_NONE;
+    session->options = options;
+    int status = options->listen ? target_resolve_local(options->listen, &session->target)
+                                 : target_resolve(options->host, options->port, &session->target);
+    if (status != 0)
+        return status;
+    /* After the look-up, which nothing but a signal ends. */
+    session->interrupt_fd = interrupt_open();
+    if (session->interrupt_fd < 0)
+        return session_fail("wait for signals", -session->interrupt_fd);
+    output_open(&session->output);
+    int r = output_start_stream(&session->output, session->interrupt_fd);
+    return r < 0 ? session_fail("write to stdout", -r) : 0;
+}
+
+void session_set_peer(struct session *session, int fd, const struct endpoint *endpoint)
+{
+    session->fd = fd;
+    session->endpoint = *endpoint;
+    endpoint_format(endpoint, session->peer);
+}
+
+int session_connect(struct session *session, const struct client_options *options)
+{
+    struct dialled dialled;
+    int status = session_open(session, options);
+
+    if (status == 0)
+        status = dial(&session->target, options->connect_timeout_usec, session->interrupt_fd, &dialled);
+    if (status == EXIT_INTERRUPTED)
+        interrupt_die_of(session->interrupt_fd);
+    if (status != 0)
+        return status;
+    session->connect_nsec = dialled.nsec;
+    session_set_peer(session, dialled.fd, &session->target.items[dialled.chosen]);
+    return 0;
+}
+
+void session_close(struct session *session)
+{
+    output_close(&session->output);
+    fd_close(&session->fd);
+    fd_close(&session->interrupt_fd);
+    target_clear(&session->target);
+}

@@ -1,0 +1,40 @@
+/* What every mode begins with: addresses, Ctrl-C, stdout and, but for a chat, a connection. Main thread.
+ *
+ *     CLEANUP(session_close) struct session session;
+ *     int status = session_connect(&session, options);
+ *     if (status != 0)
+ *         return status; */
+#pragma once
+
+#include "client/net/dial.h"
+#include "client/options.h"
+#include "client/report/output.h"
+
+struct session {
+    const struct client_options *options;
+    struct target target;
+    int interrupt_fd;     /* interrupt_open */
+    struct output output; /* with a stream */
+    int fd;               /* the connection, or -1; does not block */
+    uint64_t connect_nsec;
+    struct endpoint endpoint; /* the other side */
+    char peer[ENDPOINT_TEXT_SIZE];
+};
+
+/* With nothing to close. */
+#define SESSION_NONE ((struct session){.interrupt_fd = -1, .fd = -1})
+
+/* Looks up the host, or the address of --listen, and makes all but the connection. Returns 0, or an exit
+ * status after one line on stderr. Either way *session is to be closed. */
+int session_open(struct session *session, const struct client_options *options);
+
+/* The same, with a connection. Does not return when the user interrupts it: nothing has been measured yet. */
+int session_connect(struct session *session, const struct client_options *options);
+
+/* Takes a connection with this endpoint. */
+void session_set_peer(struct session *session, int fd, const struct endpoint *endpoint);
+
+void session_close(struct session *session); /* also for CLEANUP() */
+
+/* "cannot WHAT: REASON" on stderr. Returns EXIT_SYSTEM. */
+int session_fail(const char *what, int error);
