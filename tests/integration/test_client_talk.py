@@ -16,7 +16,7 @@ import harness
 
 MIB = 1 << 20
 FILE_SIZE = harness.scale(32 * MIB, 8 * MIB)
-LARGE_SIZE = harness.scale(256 * MIB, 8 * MIB)
+LARGE_SIZE = harness.scale(64 * MIB, 8 * MIB)
 
 LISTENERS = """
     { address = "127.0.0.1"; port = PORT; service = "echo"; },
@@ -227,7 +227,7 @@ class HalfClose(harness.TestCase):
         result = self.talk(proxy, "-e", "echo")
         self.assertEqual((result.status, result.stdout), (client.WRONG, b""))
         self.assertTrue(result.stderr.endswith(f"; that was after our half-close: {self.ADVICE}"), result.stderr)
-        for arguments in ((), ("-e", "echo")):
+        for arguments in (("-W", "1500ms"), ("-e", "echo")):
             with self.subTest(arguments=arguments):
                 result = self.talk(client.closing_proxy(self.daemon.port, 0.7), "--no-half-close", *arguments)
                 self.assertEqual((result.status, result.stdout, result.stderr), (0, b"hello\n", ""))
