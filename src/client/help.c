@@ -1,6 +1,7 @@
 #include "client/options.h"
 
 #include "base/streams.h"
+#include "client/net/target.h"
 
 static void print_option(const struct option_row *row, FILE *out)
 {

@@ -54,15 +54,11 @@ int interrupt_number(void)
     return arrived;
 }
 
-void interrupt_die(int number)
+void interrupt_die(void)
 {
+    int number = arrived != 0 ? arrived : SIGINT;
+
     signal(number, SIG_DFL);
     raise(number);
     _exit(128 + number); /* pid 1 of a container survives what it does not handle */
-}
-
-void interrupt_die_of(int fd)
-{
-    int number = interrupt_take(fd);
-    interrupt_die(number > 0 ? number : SIGINT);
 }

@@ -13,9 +13,5 @@ int interrupt_take(int fd);
 /* The number of the signal that has come, taken or not, or 0. Any thread. */
 int interrupt_number(void);
 
-/* Ends the program by this signal, so that a shell knows and stops its loop. */
-void interrupt_die(int number) __attribute__((noreturn));
-
-/* The same by the signal that has come to interrupt_open's descriptor: for a mode that is interrupted before
- * there is anything to sum up. */
-void interrupt_die_of(int fd) __attribute__((noreturn));
+/* Ends the program by the signal that has come, or by SIGINT, so that a shell knows and stops its loop. */
+void interrupt_die(void) __attribute__((noreturn));

@@ -12,8 +12,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define DEFAULT_PORT "7007"
-
 enum client_mode {
     MODE_TALK,
     MODE_CHAT,

@@ -1,16 +1,32 @@
 #include "client/session.h"
 
 #include "base/cleanup.h"
+#include "base/descriptor_limit.h"
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/report/terminal.h"
 
 #include <string.h>
 
+/* Standard streams, signals, the coordinator's loop, what a parent left open. */
+#define SUNDRY_DESCRIPTORS 16
+
+/* POSIX promises so many; a kernel that does not tell its limit keeps a stricter one with EMFILE. */
+#define LEAST_DESCRIPTORS 20
+
 int session_fail(const char *what, int error)
 {
     print_error("cannot %s: %s", what, strerror(error));
     return EXIT_SYSTEM;
+}
+
+uint64_t session_raise_descriptors(uint64_t own, uint64_t *limit)
+{
+    (void)descriptor_limit_raise(limit); /* what cannot be raised has to do */
+    if (*limit == 0)
+        *limit = LEAST_DESCRIPTORS;
+    own += SUNDRY_DESCRIPTORS;
+    return *limit > own ? *limit - own : 0;
 }
 
 int session_open(struct session *session, const struct client_options *options)
@@ -45,7 +61,7 @@ int session_connect(struct session *session, const struct client_options *option
     if (status == 0)
         status = dial(&session->target, options->connect_timeout_usec, session->interrupt_fd, &dialled);
     if (status == EXIT_INTERRUPTED)
-        interrupt_die_of(session->interrupt_fd);
+        interrupt_die();
     if (status != 0)
         return status;
     session->connect_nsec = dialled.nsec;

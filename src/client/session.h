@@ -36,5 +36,9 @@ void session_set_peer(struct session *session, int fd, const struct endpoint *en
 
 void session_close(struct session *session); /* also for CLEANUP() */
 
+/* Raises the limit of descriptors (getrlimit(2)) as far as that goes. Returns how many connections it has
+ * room for beside `own` descriptors and those that every process has; *limit is the one in force. */
+uint64_t session_raise_descriptors(uint64_t own, uint64_t *limit);
+
 /* "cannot WHAT: REASON" on stderr. Returns EXIT_SYSTEM. */
 int session_fail(const char *what, int error);

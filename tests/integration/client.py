@@ -251,15 +251,6 @@ def assert_one_line(test, result, status, pattern):
     test.assertRegex(result.stderr, rf"\Atcpecho: {pattern}\n\Z")
 
 
-def assert_interrupted_while_it_connects(test, mode):
-    """Nothing has been measured: there is no summary, and the shell sees the signal."""
-    with full_queue() as port, Client(mode, "127.0.0.1", port) as client:
-        harness.wait_until(lambda: awaits_signals(client.process), "it to connect")
-        client.interrupt()
-        result = client.finish()
-    test.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
-
-
 # ---- servers ----
 
 

@@ -275,20 +275,6 @@ class Terminal(harness.TestCase):
                 load.interrupt()
                 self.assertEqual(load.finish().status, -signal.SIGINT)
 
-    def test_reader_that_has_seen_enough(self):
-        with client.Client("--bench", "-c", 100, "127.0.0.1", self.daemon.port) as load:
-            load.process.stdout.close()
-            result = load.wait()
-            self.assertEqual((result.status, result.stderr), (0, ""))
-
-    def test_full_disk(self):
-        for arguments in ((), ("--json",)):
-            with open("/dev/full", "wb") as full:
-                result = bench("-c", 100, *arguments, "127.0.0.1", self.daemon.port, stdout=full)
-            self.assertEqual(result.status, client.FILE_ERROR)
-            self.assertEqual(result.stderr, "tcpecho: cannot write to stdout: No space left on device\n")
-
-
 def first_difference(before, after):
     return next(i for i, (a, b) in enumerate(zip(before, after)) if a != b)
 
@@ -457,9 +443,6 @@ class Endings(harness.TestCase):
         self.assertEqual((result.status, result.stdout), (client.REFUSED, b""))
         self.assertRegex(result.stderr, r"^tcpecho: cannot connect to 127\.0\.0\.1 port \d+ .*Connection refused.*\n$")
         self.assertEqual(bench("/nonexistent/socket").status, client.UNKNOWN)
-
-    def test_interrupted_while_it_connects(self):
-        client.assert_interrupted_while_it_connects(self, "--bench")
 
     def test_daemon_that_stops_under_load(self):
         """It answers what it has read, and nothing of it is wrong."""

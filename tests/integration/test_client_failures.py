@@ -338,6 +338,30 @@ class Text(harness.TestCase):
         self.assertIn("a link-local address needs its interface", result.stderr)
 
 
+class Reader(harness.TestCase):
+    """Where stdout leads to."""
+
+    MODES = (("--ping", "-c", 1), ("--bench", "-c", 100), ("--bench", "-c", 100, "--json"), ("--watch", "-d", "50ms"),
+             ("--watch", "-d", "50ms", "--json"))
+
+    def test_full_disk(self):
+        with client.Server(client.echo) as server, open("/dev/full", "wb") as full:
+            for arguments in self.MODES:
+                with self.subTest(arguments=arguments):
+                    result = client.run(*arguments, "127.0.0.1", server.port, stdout=full)
+                    self.assertEqual(result.status, client.FILE_ERROR)
+                    self.assertEqual(result.stderr, "tcpecho: cannot write to stdout: No space left on device\n")
+
+    def test_that_has_gone(self):
+        """Before there is anything to tell, or soon after: that is no failure, and the end also of what has none."""
+        with client.Server(client.echo) as server:
+            for arguments in (*self.MODES, ("--ping", "-i", "10ms"), ("--watch", "-W", "1h", "-g", "1h")):
+                with self.subTest(arguments=arguments), client.Client(*arguments, "127.0.0.1", server.port) as process:
+                    process.process.stdout.close()
+                    result = process.wait()
+                    self.assertEqual((result.status, result.stderr), (0, ""))
+
+
 class Signals(harness.TestCase):
     """Ctrl-C ends it, whatever it waits for."""
 
@@ -370,6 +394,16 @@ class Signals(harness.TestCase):
                         time.sleep(0.1)
                         process.interrupt()
                         self.assertEqual(process.wait().status, -signal.SIGINT)
+
+    def test_connection_that_is_not_made(self):
+        """Nothing has been measured: there is no summary, and the shell sees the signal."""
+        with client.full_queue() as port:
+            for mode in ((), ("--ping",), ("--bench",), ("--watch",)):
+                with self.subTest(mode=mode), client.Client(*mode, "127.0.0.1", port) as process:
+                    harness.wait_until(lambda: client.awaits_signals(process.process), "it to connect")
+                    process.interrupt()
+                    result = process.finish()
+                    self.assertEqual((result.status, result.stdout, result.stderr), (-signal.SIGINT, b"", ""))
 
     def test_name_that_is_looked_up(self):
         for mode in ((), ("--ping",), ("--bench",), ("--watch",)):

@@ -97,13 +97,6 @@ class Answers(harness.TestCase):
         self.assertEqual(result.status, 0)
         self.assertRegex(result.stdout.decode(), rf"\APING .*\n\n--- .* ---\n3 messages .*\n{TIMES}\n\Z")
 
-    def test_reader_that_has_seen_enough(self):
-        with client.Client("--ping", "-i", "10ms", "127.0.0.1", self.daemon.port) as process:
-            self.assertTrue(process.process.stdout.readline().startswith(b"PING"))
-            process.process.stdout.close()
-            result = process.wait()
-            self.assertEqual((result.status, result.stderr), (0, ""))
-
     def test_the_other_service(self):
         for index, expect in ((1, "echo"), (0, "upper")):
             result = ping("-c", 1, "-s", 16, "-e", expect, "127.0.0.1", self.daemon.ports[index])
@@ -273,38 +266,6 @@ class Ends(harness.TestCase):
                 result = process.finish()
         self.assertEqual(result.status, client.WRONG)
         self.assertRegex(result.stdout.decode(), r"\d messages? transmitted, 0 received,.* 0 lost \(0%\)")
-
-    def test_interrupted_while_connecting(self):
-        with client.full_queue() as port, client.Client("--ping", "127.0.0.1", port) as process:
-            harness.wait_until(lambda: client.awaits_signals(process.process), "the client to connect")
-            process.interrupt()
-            self.assertEqual(process.finish().status, -signal.SIGINT)
-
-    def test_full_disk(self):
-        with client.Server(client.echo) as server, open("/dev/full", "wb") as full:
-            result = ping("-c", 1, "127.0.0.1", server.port, stdout=full)
-        self.assertEqual(result.status, client.FILE_ERROR)
-        self.assertEqual(result.stderr.splitlines()[0], "tcpecho: cannot write to stdout: No space left on device")
-
-    def test_usage(self):
-        for arguments, pattern in (
-                (("-c", "0"), "--count 0: must be 1 to 4294967295, as 100, 10k or 1M"),
-                (("-c", "-1"), "--count -1: must be 1 to 4294967295, as 100, 10k or 1M"),
-                (("-i", "0"), "--interval 0: must be 1 ms to 1 h, as 0.5, 250ms, 10s or 5m"),
-                (("-i", "2h"), "--interval 2h: must be .*"),
-                (("-i", "5parsecs"), "--interval 5parsecs: must be .*"),
-                (("-s", "15"), "--size 15: must be 16 bytes to 1 MiB, as 512, 64k or 1M"),
-                (("-s", "2M"), "--size 2M: must be .*"),
-                (("-W", "0"), "--wait 0: must be .*"),
-                (("-v",), "--verbose does not go with --ping"),
-                (("--count",), "--count needs an argument"),
-                (("--quiet=1",), "--quiet=1 takes no argument"),
-        ):
-            with self.subTest(arguments=arguments):
-                host = () if arguments == ("--count",) else ("localhost",)
-                result = ping(*arguments, *host)
-                self.assertEqual((result.status, result.stdout), (client.USAGE, b""))
-                self.assertRegex(result.stderr, rf"\Atcpecho: {pattern}; see tcpecho --help\n\Z")
 
     def test_the_system_fails(self):
         with client.Server(client.echo) as server:

@@ -359,13 +359,6 @@ class Person(harness.TestCase):
             self.assertEqual(person.wait(), -signal.SIGINT)
             self.assertIn("6 bytes sent, 6 received", person.screen)
 
-    def test_interrupt_while_connecting(self):
-        with client.full_queue() as port, client.Client("127.0.0.1", port) as talk:
-            harness.wait_until(lambda: client.awaits_signals(talk.process), "the client to connect")
-            talk.interrupt()
-            result = talk.wait()
-            self.assertEqual((result.status, result.stderr), (-signal.SIGINT, ""))
-
     def test_hang_up(self):
         """The terminal goes away."""
         with harness.Daemon() as daemon:

@@ -4,7 +4,6 @@
 A time is only ever asserted from below, and of an outage that the test itself has made: a slow machine makes it longer.
 """
 
-import os
 import re
 import signal
 import threading
@@ -105,31 +104,6 @@ class Healthy(harness.TestCase):
                 self.assertIn("\nno outage\n", terminal.screen)
                 self.assertNotIn("\x1b", terminal.screen)
                 self.assertNotIn("\r", terminal.screen)
-
-    def test_reader_that_has_gone(self):
-        """It ends although there is nothing to tell."""
-        answered = threading.Event()
-        with client.Server(client.echo_and_tell(answered)) as server:
-            with client.Client("--watch", *PATIENT, "127.0.0.1", server.port) as probe:
-                self.assertTrue(answered.wait(harness.patience()))
-                probe.process.stdout.close()
-                result = probe.wait()
-        self.assertEqual((result.status, result.stderr), (0, ""))
-
-    def test_reader_that_never_was(self):
-        """Before there is anything to tell: no outage."""
-        reading, writing = os.pipe()
-        os.close(reading)
-        with open(writing, "wb") as end:
-            result = watch("-d", "1", "127.0.0.1", self.daemon.port, stdout=end)
-        self.assertEqual((result.status, result.stderr), (0, ""))
-
-    def test_full_disk(self):
-        for arguments in ((), ("--json",)):
-            with open("/dev/full", "wb") as full:
-                result = watch("-d", "0.1", *arguments, "127.0.0.1", self.daemon.port, stdout=full)
-            self.assertEqual(result.status, client.FILE_ERROR)
-            self.assertEqual(result.stderr, "tcpecho: cannot write to stdout: No space left on device\n")
 
 
 class Watched:
@@ -401,9 +375,6 @@ class Outages(harness.TestCase):
         self.assertGreaterEqual(document["late_s"], 0.45)
         for side in ("steady_client", "new_connections"):
             self.assertGreaterEqual(document[side]["not_begun_late"], 20)  # one each 20 ms
-
-    def test_interrupted_while_it_connects(self):
-        client.assert_interrupted_while_it_connects(self, "--watch")
 
 
 class Resources(harness.TestCase):

@@ -33,33 +33,28 @@ START_TEST(taken)
 }
 END_TEST
 
-static void expect_death(int raised, void (*die)(int fd), int wanted)
+static void expect_death(int raised, int wanted)
 {
     pid_t child = fork();
     int status;
 
     ck_assert_int_ge(child, 0);
     if (child == 0) {
-        int fd = interrupt_open();
+        interrupt_open();
         if (raised != 0)
             raise(raised);
-        die(fd);
+        interrupt_die();
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert(WIFSIGNALED(status));
     ck_assert_int_eq(WTERMSIG(status), wanted);
 }
 
-static void take_and_die(int fd)
-{
-    interrupt_die(interrupt_take(fd));
-}
-
 START_TEST(dies)
 {
-    expect_death(SIGINT, take_and_die, SIGINT);
-    expect_death(SIGTERM, interrupt_die_of, SIGTERM);
-    expect_death(0, interrupt_die_of, SIGINT); /* somebody else has taken it */
+    expect_death(SIGINT, SIGINT);
+    expect_death(SIGTERM, SIGTERM);
+    expect_death(0, SIGINT);
 }
 END_TEST
 

@@ -8,7 +8,6 @@
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
-#include "client/net/descriptors.h"
 #include "client/session.h"
 
 #include <errno.h>
@@ -146,8 +145,7 @@ static struct load_plan make_plan(const struct session *session)
 /* Returns 0 or an exit status. */
 static int check_descriptors(const struct client_options *options)
 {
-    uint64_t limit = descriptors_raise_limit();
-    uint64_t room = descriptors_room(limit, threads_of(options) * THREAD_DESCRIPTORS);
+    uint64_t limit, room = session_raise_descriptors(threads_of(options) * THREAD_DESCRIPTORS, &limit);
 
     if (options->connections <= room)
         return 0;

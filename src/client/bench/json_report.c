@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "client/bench/report.h"
 #include "client/check/pattern.h"
+#include "client/net/connection.h"
 #include "client/report/json.h"
 
 #include <string.h>
@@ -54,8 +55,7 @@ static void write_mistakes(struct json *json, const struct load_result *result)
         json_text(json, "connect_error", strerror(result->connect_error));
     json_count(json, "broken", result->broken);
     if (result->broken > 0)
-        json_text(json, "break_error",
-                  result->break_error != 0 ? strerror(result->break_error) : "closed by the server");
+        json_text(json, "break_error", connection_break_reason(result->break_error));
     json_count(json, "wrong", result->wrong);
     json_count(json, "not_closed_by_server", result->unended);
     json_count(json, "unanswered", result->unanswered);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/plural.h"
 #include "base/units.h"
+#include "client/net/connection.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -171,11 +172,6 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
 
 /* ---- what went wrong ---- */
 
-static const char *how_it_ended(int error)
-{
-    return error == 0 ? "closed by the server" : strerror(error);
-}
-
 static const char *advice_on_connect(int error)
 {
     return error == EADDRNOTAVAIL ? "; every local port is taken: net.ipv4.ip_local_port_range has more" : "";
@@ -192,7 +188,7 @@ void bench_print_errors(const struct bench_summary *summary)
                     strerror(result->connect_error), advice_on_connect(result->connect_error));
     if (result->broken > 0)
         print_error("%" PRIu64 " connection%s broke (the first: %s)", result->broken, plural(result->broken),
-                    how_it_ended(result->break_error));
+                    connection_break_reason(result->break_error));
     for (unsigned i = 0; i < result->fault_count; i++)
         print_error("wrong answer on connection %" PRIu64 ", %s", result->faults[i].connection,
                     fault_format(&result->faults[i].fault, text));

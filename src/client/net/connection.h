@@ -12,6 +12,8 @@
 
 #include "base/event_loop.h"
 
+#include <string.h>
+
 enum connection_end {
     CONNECTION_SERVED, /* finished: everything was answered, and the server closed after us or was reset */
     CONNECTION_UNCONNECTED, /* with an errno */
@@ -28,6 +30,12 @@ enum connection_state {
     CONNECTION_OPEN,
     CONNECTION_JUDGING, /* a wrong byte came; what follows it is evidence */
 };
+
+/* CONNECTION_BROKEN in words. */
+static inline const char *connection_break_reason(int error)
+{
+    return error == 0 ? "closed by the server" : strerror(error);
+}
 
 struct connection;
 

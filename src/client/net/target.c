@@ -5,7 +5,6 @@
 #include "base/escape.h"
 #include "base/units.h"
 #include "client/exit_status.h"
-#include "client/options.h"
 #include "client/report/terminal.h"
 
 #include <errno.h>
@@ -234,21 +233,7 @@ static int resolve(const char *port, struct target *target)
     return is_port(target->port, 1) ? look_up(&hints, target) : refuse_port(target->port, "1 to 65535");
 }
 
-int target_resolve(const char *host, const char *port, struct target *out)
-{
-    CLEANUP(target_clear) struct target target = {.owned = strdup(host)};
-
-    if (!target.owned)
-        return no_memory();
-    int status = resolve(port, &target);
-    if (status != 0)
-        return status;
-    *out = target;
-    target = (struct target){0};
-    return 0;
-}
-
-static int resolve_local(struct target *target)
+static int resolve_local(const char *port, struct target *target)
 {
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -256,7 +241,7 @@ static int resolve_local(struct target *target)
 
     if (has_scheme(host))
         return refuse_scheme(host);
-    char *port = cut_port(host);
+    port = cut_port(host);
     if (!port && strchr(host, ':')) {
         print_error("--listen %.128s: an IPv6 address is in brackets and followed by its port, as [::1]:7777",
                     host);
@@ -269,18 +254,29 @@ static int resolve_local(struct target *target)
                                     : refuse_port(target->port, "0 (a free one) to 65535");
 }
 
-int target_resolve_local(const char *spec, struct target *out)
+static int resolve_with(int (*look)(const char *port, struct target *target), const char *spec,
+                        const char *port, struct target *out)
 {
     CLEANUP(target_clear) struct target target = {.owned = strdup(spec)};
 
     if (!target.owned)
         return no_memory();
-    int status = resolve_local(&target);
+    int status = look(port, &target);
     if (status != 0)
         return status;
     *out = target;
     target = (struct target){0};
     return 0;
+}
+
+int target_resolve(const char *host, const char *port, struct target *out)
+{
+    return resolve_with(resolve, host, port, out);
+}
+
+int target_resolve_local(const char *spec, struct target *out)
+{
+    return resolve_with(resolve_local, spec, NULL, out);
 }
 
 void target_clear(struct target *target)

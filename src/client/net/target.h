@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
+#define DEFAULT_PORT "7007"
+
 struct endpoint {
     struct sockaddr_storage address;
     socklen_t length;

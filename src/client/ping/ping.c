@@ -244,13 +244,13 @@ static uint64_t count_pending(const struct ping *ping)
     return pending;
 }
 
-/* Also after a failure: what was measured until then is not lost. */
+/* Also after a failure, but of stdout: what was measured until then is not lost. */
 static int sum_up(struct ping *ping, int status)
 {
     const struct ping_stream *stream = &ping->stream;
     uint64_t pending = count_pending(ping);
 
-    if (!ping->reader_gone) {
+    if (ping->session.output.error == 0) {
         const struct ping_summary summary = {
             .host = ping->host,
             .stream = stream,

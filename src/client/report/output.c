@@ -117,7 +117,7 @@ int output_finish(struct output *output)
 int output_exit_status(int r)
 {
     if (r == -EINTR)
-        interrupt_die(interrupt_number());
+        interrupt_die();
     if (r == 0 || r == -EPIPE)
         return EXIT_SUCCESS;
     print_error("cannot write to stdout: %s", strerror(-r));

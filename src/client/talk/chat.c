@@ -5,11 +5,13 @@
 #include "client/report/terminal.h"
 #include "client/talk/talk.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <unistd.h>
 
 /* More addresses than any name has that one would listen at. */
@@ -49,20 +51,11 @@ static int listen_at(const struct endpoint *endpoint)
     return r < 0 ? r : TAKE_FD(fd);
 }
 
-/* The free port that the first socket got is the port of all. */
-static void set_port(struct endpoint *endpoint, in_port_t port)
+/* At the same place for IPv4 and IPv6. */
+static in_port_t *port_of(struct endpoint *endpoint)
 {
-    if (endpoint->address.ss_family == AF_INET)
-        ((struct sockaddr_in *)(void *)&endpoint->address)->sin_port = port;
-    else
-        ((struct sockaddr_in6 *)(void *)&endpoint->address)->sin6_port = port;
-}
-
-static in_port_t port_of(const struct endpoint *endpoint)
-{
-    if (endpoint->address.ss_family == AF_INET)
-        return ((const struct sockaddr_in *)(const void *)&endpoint->address)->sin_port;
-    return ((const struct sockaddr_in6 *)(const void *)&endpoint->address)->sin6_port;
+    static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port), "");
+    return &((struct sockaddr_in *)(void *)&endpoint->address)->sin_port;
 }
 
 /* A host without IPv6 has no socket for it, and is content with its other addresses. */
@@ -75,13 +68,13 @@ static bool may_be_missing(int error)
  * `refused`. */
 static int listen_at_all(struct target *target, struct listeners *listeners, struct endpoint *refused)
 {
-    in_port_t port = port_of(&target->items[0]);
+    in_port_t port = *port_of(&target->items[0]);
     int r = -EADDRNOTAVAIL;
 
     for (size_t i = 0; i < target->count && listeners->count < LISTENERS_MAX; i++) {
         struct endpoint *kept = &target->items[listeners->count];
         *refused = target->items[i];
-        set_port(refused, port);
+        *port_of(refused) = port; /* the free one that the first socket got is the port of all */
         int fd = listen_at(refused);
         if (fd < 0 && !may_be_missing(-fd))
             return fd;
@@ -93,7 +86,7 @@ static int listen_at_all(struct target *target, struct listeners *listeners, str
         kept->length = sizeof kept->address;
         if (getsockname(fd, (struct sockaddr *)&kept->address, &kept->length) < 0)
             return -errno;
-        port = port_of(kept);
+        port = *port_of(kept);
     }
     target->count = listeners->count;
     return listeners->count > 0 ? 0 : r;
@@ -186,6 +179,6 @@ int chat_run(const struct client_options *options)
     if (status == 0)
         status = wait_for_peer(&session);
     if (status == EXIT_INTERRUPTED)
-        interrupt_die_of(session.interrupt_fd);
+        interrupt_die();
     return status == 0 ? talk_with_peer(&session) : status;
 }

@@ -48,7 +48,7 @@ int talk_with_peer(const struct session *session)
                       (totals.received_usec > 0 ? totals.received_usec : clock_monotonic_usec()) - start,
                       is_right && options->expect != EXPECT_ANYTHING);
     if (status == EXIT_INTERRUPTED)
-        interrupt_die_of(session->interrupt_fd);
+        interrupt_die();
     return status;
 }
 

@@ -47,7 +47,7 @@ static void print_event(struct watch_events *events, enum colour colour, const c
     events->lines_left_out = 0;
     fputc('\n', out);
     if (output_finish(events->output) == -EINTR) /* any other error stays in the stream */
-        interrupt_die(interrupt_number());
+        interrupt_die();
 }
 
 static void print_failure(struct watch_events *events, struct watch_side *side,
@@ -62,8 +62,7 @@ static void print_failure(struct watch_events *events, struct watch_side *side,
         print_event(events, COLOUR_BAD, "%s: timed out %s", name,
                     connection->was_connected ? "without an answer" : "before it was connected");
     else if (end == CONNECTION_BROKEN)
-        print_event(events, COLOUR_BAD, "%s: broken: %s", name,
-                    error ? strerror(error) : "closed by the server");
+        print_event(events, COLOUR_BAD, "%s: broken: %s", name, connection_break_reason(error));
     else
         print_event(events, COLOUR_BAD, "%s: wrong answer, %s", name, fault_format(&connection->fault, text));
 }

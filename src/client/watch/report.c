@@ -83,11 +83,6 @@ static double into_run(const struct watch_summary *summary, const struct gap *ga
                : 0;
 }
 
-static const char *how_it_broke(const struct watch_side *side)
-{
-    return side->break_error != 0 ? strerror(side->break_error) : "closed by the server";
-}
-
 /* ---- for people ---- */
 
 static void print_side(const struct watch_summary *summary, const struct watch_side *side, const char *things,
@@ -135,7 +130,8 @@ static void print_errors(const struct watch_summary *summary, FILE *out)
         if (sides[i]->connect_error != 0)
             fprintf(out, "  last refusal, %s: %s\n", sides[i]->name, strerror(sides[i]->connect_error));
         if (sides[i]->ends[CONNECTION_BROKEN] > 0)
-            fprintf(out, "  last break, %s: %s\n", sides[i]->name, how_it_broke(sides[i]));
+            fprintf(out, "  last break, %s: %s\n", sides[i]->name,
+                    connection_break_reason(sides[i]->break_error));
     }
 }
 
@@ -203,7 +199,7 @@ static void write_side(struct json *json, const char *key, const struct watch_su
     if (side->connect_error != 0)
         json_text(json, "connect_error", strerror(side->connect_error));
     if (side->ends[CONNECTION_BROKEN] > 0)
-        json_text(json, "break_error", how_it_broke(side));
+        json_text(json, "break_error", connection_break_reason(side->break_error));
     json_count(json, "wrong_bytes", side->wrong_bytes);
     json_times(json, "latency", &side->latency);
     json_close(json, '}');

@@ -8,7 +8,6 @@
 #include "client/exit_status.h"
 #include "client/interrupt.h"
 #include "client/modes.h"
-#include "client/net/descriptors.h"
 #include "client/net/precise_timer.h"
 #include "client/session.h"
 #include "client/watch/events.h"
@@ -270,7 +269,7 @@ static void on_tick(struct precise_timer *timer)
 
 static int make_newcomers(struct watch *watch)
 {
-    uint64_t room = descriptors_room(descriptors_raise_limit(), 0);
+    uint64_t limit, room = session_raise_descriptors(0, &limit);
 
     watch->newcomer_count = room < MOST_NEWCOMERS ? (size_t)room : MOST_NEWCOMERS;
     watch->newcomers = calloc(watch->newcomer_count, sizeof *watch->newcomers);
