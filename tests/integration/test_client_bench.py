@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """tcpecho --bench: what it counts, what it finds, and how it ends, against servers of every kind."""
 
+import os
 import re
 import signal
 import subprocess
@@ -86,6 +87,21 @@ class Load(harness.TestCase):
         self.assertEqual(sorted(times), times)
         self.assertAlmostEqual(figures["messages_per_second"] * figures["elapsed_s"], 5000, delta=1)
         self.assertAlmostEqual(figures["client_cpu_per_message_ns"] * 5000, figures["client_cpu_s"] * 1e9, delta=10000)
+
+    def test_keys_are_documented(self):
+        """Also those of --watch."""
+        def keys(node):
+            nodes = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+            return {*(node if isinstance(node, dict) else ())}.union(*map(keys, nodes))
+
+        with open(os.path.join(harness.ROOT, "man", "tcpecho.1"), encoding="utf-8") as file:
+            words = set(file.read().split())
+        for arguments in (("--bench", "-c", 9, "-r", 1000, "-d", 1), ("--watch", "-d", "50ms")):
+            document = client.run(*arguments, "--json", "127.0.0.1", self.daemon.port).document
+            # The page has those of one kind of times for all.
+            found = {re.sub("^(connect|late)_(?=count|.*_ns)", "latency_", key) for key in keys(document)}
+            self.assertGreater(len(found), 20)
+            self.assertEqual(found - words, set())
 
     def test_duration(self):
         result = bench("-d", "0.2", "--json", "127.0.0.1", self.daemon.port)
