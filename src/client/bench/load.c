@@ -37,12 +37,22 @@ int load_init(struct load *load, const struct load_plan *plan, struct event_loop
     return 0;
 }
 
-bool load_is_settled(const struct load *load)
+static bool all_are(const struct load *load, enum load_thread_state state)
 {
     for (size_t i = 0; i < load->thread_count; i++)
-        if (!atomic_load(&load->threads[i]->settled))
+        if (atomic_load(&load->threads[i]->state) < state)
             return false;
     return true;
+}
+
+bool load_is_settled(const struct load *load)
+{
+    return all_are(load, LOAD_THREAD_SETTLED);
+}
+
+bool load_is_finished(const struct load *load)
+{
+    return all_are(load, LOAD_THREAD_FINISHED);
 }
 
 uint64_t load_connected(const struct load *load)
@@ -63,14 +73,6 @@ void load_stop(struct load *load)
 {
     load->control.stop_nsec = clock_monotonic_nsec();
     enter(load, LOAD_STOP);
-}
-
-bool load_is_finished(const struct load *load)
-{
-    for (size_t i = 0; i < load->thread_count; i++)
-        if (!atomic_load(&load->threads[i]->finished))
-            return false;
-    return true;
 }
 
 struct load_progress load_progress(const struct load *load)

@@ -277,7 +277,7 @@ static void tell_if_settled(struct load_thread *thread)
 {
     atomic_store(&thread->connected, thread->result.connected);
     if (thread->next_connect == thread->count && thread->connecting == 0) {
-        atomic_store(&thread->settled, true);
+        atomic_store(&thread->state, LOAD_THREAD_SETTLED);
         event_loop_wake(thread->control->coordinator);
     }
 }
@@ -427,8 +427,7 @@ static void *run_thread(void *argument)
             begin_running(thread);
         give_up_all(thread);
     }
-    atomic_store(&thread->settled, true);
-    atomic_store(&thread->finished, true);
+    atomic_store(&thread->state, LOAD_THREAD_FINISHED);
     event_loop_wake(thread->control->coordinator);
     return NULL;
 }

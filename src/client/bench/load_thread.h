@@ -25,6 +25,12 @@ struct load_control {
     uint64_t stop_nsec;  /* UINT64_MAX: not before all is over */
 };
 
+enum load_thread_state {
+    LOAD_THREAD_CONNECTING,
+    LOAD_THREAD_SETTLED, /* each connection has been made or has failed */
+    LOAD_THREAD_FINISHED,
+};
+
 struct load_connection {
     struct connection connection;
     uint64_t number;     /* from 0, in the whole load */
@@ -57,7 +63,7 @@ struct load_thread {
     uint8_t scratch[CONNECTION_SCRATCH];
 
     /* Written by the thread, read by the coordinator. */
-    atomic_bool settled, finished;
+    _Atomic unsigned state; /* enum load_thread_state */
     _Atomic int error;
     _Atomic uint64_t messages, bytes, open, connected;
 };

@@ -154,7 +154,7 @@ static int note_late(struct ping *ping)
     return status;
 }
 
-/* Behind the last answer the end is waited for as well: what comes before it came twice. */
+/* After the last answer the end is waited for as well: what comes before it came twice. */
 static int half_close(struct ping *ping)
 {
     if (ping->half_closed || !all_begun(ping) || ping->unsent > 0 || ping_stream_waiting(&ping->stream) > 0)

@@ -253,7 +253,7 @@ static void choose(const struct conversation *c, struct pollfd items[static WATC
 {
     bool wants_answer = !c->down.ended && is_empty(&c->down);
     short socket_events = (short)((wants_answer ? POLLIN : 0) | (is_empty(&c->up) ? 0 : POLLOUT));
-    /* Behind its FIN the other side is still watched: a RST ends what we send. */
+    /* After its FIN the other side is still watched: a RST ends what we send. */
     bool watched = socket_events != 0 || (c->down.ended && !c->half_closed && !c->hung_up);
 
     items[INPUT] = (struct pollfd){.fd = may_read(c) ? STDIN_FILENO : -1, .events = POLLIN};
