@@ -68,7 +68,6 @@ int address_parse(const char *text, uint16_t port, struct address *out)
     struct in_addr v4;
     struct in6_addr v6;
     char bare[INET6_ADDRSTRLEN];
-
     if (inet_pton(AF_INET, text, &v4) == 1) {
         set_ipv4(&parsed, &v4);
         *out = parsed;
@@ -94,7 +93,6 @@ int address_parse(const char *text, uint16_t port, struct address *out)
 void address_from_sockaddr(const struct sockaddr *sockaddr, struct address *out)
 {
     struct address address = {.family = sockaddr->sa_family};
-
     /* Copied, not cast: the caller's storage may be typed or aligned otherwise. */
     if (sockaddr->sa_family == AF_INET) {
         struct sockaddr_in in;
@@ -151,7 +149,6 @@ const char *address_format(const struct address *address, enum address_detail de
 {
     char ip[INET6_ADDRSTRLEN];
     char scope[IF_NAMESIZE + 1];
-
     if (detail == ADDRESS_NONE)
         return strcpy(out, "-");
     if (family_bits(address) == 0)
@@ -179,14 +176,12 @@ bool address_equal_ip(const struct address *a, const struct address *b)
 bool address_is_any(const struct address *address)
 {
     static const uint8_t zero[16];
-
     return family_bits(address) != 0 && memcmp(address->ip, zero, sizeof zero) == 0;
 }
 
 bool address_is_loopback(const struct address *address)
 {
     static const uint8_t one[16] = {[15] = 1};
-
     if (address->family == AF_INET)
         return address->ip[0] == 127;
     return address->family == AF_INET6 && memcmp(address->ip, one, sizeof one) == 0;
@@ -202,7 +197,6 @@ bool address_is_multicast(const struct address *address)
 bool address_is_broadcast(const struct address *address)
 {
     static const uint8_t ones[4] = {255, 255, 255, 255};
-
     return address->family == AF_INET && memcmp(address->ip, ones, sizeof ones) == 0;
 }
 
@@ -226,7 +220,6 @@ int prefix_parse(const char *text, struct prefix *out)
 {
     char bare[INET6_ADDRSTRLEN];
     struct prefix parsed = {0};
-
     size_t length = strcspn(text, "/");
     if (length >= sizeof bare || memchr(text, '%', length))
         return -EINVAL;
@@ -255,7 +248,6 @@ int prefix_parse(const char *text, struct prefix *out)
 const char *prefix_format(const struct prefix *prefix, char out[static ADDRESS_TEXT_SIZE])
 {
     char ip[INET6_ADDRSTRLEN];
-
     format_ip(&prefix->base, ip);
     snprintf(out, ADDRESS_TEXT_SIZE, "%s/%u", ip, prefix->length);
     return out;

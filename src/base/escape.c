@@ -13,7 +13,6 @@ static char *put_escape(char *out, uint8_t byte)
 {
     static const char named[] = "\nn\rr\tt\\\\\"\"";
     static const char digits[] = "0123456789abcdef";
-
     *out++ = '\\';
     for (size_t i = 0; i + 1 < sizeof named; i += 2) {
         if ((uint8_t)named[i] == byte) {
@@ -37,7 +36,6 @@ const char *escape_excerpt(const void *bytes, size_t length, size_t limit, char 
     const uint8_t *in = bytes;
     size_t shown = length < limit ? length : limit;
     char *end = out;
-
     for (size_t i = 0; i < shown; i++) {
         if (is_plain_ascii(in[i]))
             *end++ = (char)in[i];
@@ -84,11 +82,9 @@ size_t utf8_length(const void *bytes)
 char *escape_quoted(const char *text)
 {
     size_t length = strlen(text);
-    char *out;
-
     if (length > (SIZE_MAX - sizeof "\"\"") / ESCAPED_MAX)
         return NULL;
-    out = malloc(length * ESCAPED_MAX + sizeof "\"\"");
+    char *out = malloc(length * ESCAPED_MAX + sizeof "\"\"");
     if (!out)
         return NULL;
 
@@ -112,7 +108,6 @@ char *escape_quoted(const char *text)
 size_t escape_controls(const char *text, char *out, size_t size)
 {
     size_t length = 0;
-
     for (const uint8_t *in = (const uint8_t *)text; *in;) {
         char escaped[ESCAPED_MAX];
         size_t whole = *in >= ' ' && *in <= '~' ? 1 : utf8_length(in);

@@ -72,7 +72,6 @@ static int write_notice(const struct log_kind *kind, enum log_level level, struc
 {
     struct log_record record;
     va_list arguments;
-
     va_start(arguments, format);
     log_record_set(&record, kind, level, &field, 1, format, arguments);
     va_end(arguments);
@@ -83,7 +82,6 @@ static int write_notice(const struct log_kind *kind, enum log_level level, struc
 static int report_lost(void)
 {
     static const struct log_kind kind = {.message_id = LOG_LOST_MESSAGE_ID};
-
     if (unreported == 0)
         return 0;
     int r = write_notice(&kind, LOG_LEVEL_WARNING, LOG_NUMBER("TCPECHOD_LOST", unreported),
@@ -106,7 +104,6 @@ static void close_window(bool now)
 {
     uint64_t old = atomic_load(&window), current = window_of(clock_monotonic_usec());
     unsigned limit = atomic_load(&rate);
-
     while (now || old < current) {
         if (!atomic_compare_exchange_weak(&window, &old, current))
             continue;
@@ -121,7 +118,6 @@ static void close_window(bool now)
 static void report_held_back(bool now)
 {
     static const struct log_kind kind = {.message_id = LOG_HELD_BACK_MESSAGE_ID};
-
     close_window(now);
     uint64_t count = atomic_exchange(&suppressed, 0);
     if (count == 0)
@@ -138,7 +134,6 @@ static void sleep_until_woken(void)
 {
     uint64_t current = atomic_load(&window);
     unsigned limit = atomic_load(&rate);
-
     if (atomic_load(&suppressed) > 0)
         return;
     ring.sleeping = true;
@@ -192,7 +187,6 @@ static void *writer_main(void *unused)
 static void unlock_and_wake(void)
 {
     bool wake = ring.sleeping;
-
     ring.sleeping = false; /* the next producer need not wake it again */
     pthread_mutex_unlock(&ring.mutex);
     if (wake)
@@ -203,7 +197,6 @@ static void unlock_and_wake(void)
 static bool rate_admits(void)
 {
     unsigned limit = atomic_load_explicit(&rate, memory_order_relaxed);
-
     if (limit == 0)
         return true;
     close_window(false);
@@ -255,7 +248,6 @@ void log_event(const struct log_kind *kind, enum log_level level, const struct l
     int saved_errno = errno;
     struct log_record record;
     va_list arguments;
-
     if ((!log_enabled(level) && !(kind && kind->always)) ||
         (kind && kind->by_clients && ring.running && !rate_admits()))
         return;
@@ -290,7 +282,6 @@ static bool wait_for_end(uint64_t timeout_usec)
     uint64_t end = timeout_usec < USEC_NEVER / 2 ? now + timeout_usec : USEC_NEVER / 2;
     const struct timespec until = clock_timespec(end);
     int r = 0;
-
     pthread_mutex_lock(&ring.mutex);
     while (!ring.finished && r == 0)
         r = pthread_cond_clockwait(&ring.ended, &ring.mutex, CLOCK_MONOTONIC, &until);
@@ -309,7 +300,6 @@ static int create_writer(void)
 {
     const struct sigaction action = {.sa_handler = on_interrupt};
     sigset_t blocked, former;
-
     /* The thread inherits the mask: it takes no signal of the program's, not even before its first line. */
     sigfillset(&blocked);
     sigdelset(&blocked, LOG_INTERRUPT_SIGNAL);
@@ -360,7 +350,6 @@ static bool interrupt_writer(void)
 {
     uint64_t end = clock_monotonic_usec() + INTERRUPT_FOR;
     bool ended;
-
     atomic_store(&give_up, true);
     do {
         pthread_kill(writer, LOG_INTERRUPT_SIGNAL);

@@ -51,7 +51,6 @@ static void add_field(struct log_record *record, const struct log_field *field)
     char *at = record->data + record->used;
     size_t room = sizeof record->data - record->used;
     int length;
-
     if (field->text)
         length = snprintf(at, room, "%s=%s", field->name, field->text);
     else
@@ -68,7 +67,6 @@ void log_record_set(struct log_record *record, const struct log_kind *kind, enum
     static const char key[] = "MESSAGE=";
     char *text = record->data + sizeof key - 1;
     struct timespec now;
-
     clock_gettime(CLOCK_REALTIME, &now);
     record->realtime_usec = (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
     record->lost_before = 0;
@@ -98,7 +96,6 @@ static bool stderr_is_journal(void)
     const char *stream = getenv("JOURNAL_STREAM");
     char own[64];
     struct stat status;
-
     if (!stream || fstat(STDERR_FILENO, &status) < 0)
         return false;
     snprintf(own, sizeof own, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
@@ -109,7 +106,6 @@ void log_sink_choose(enum log_target target)
 {
     bool stream = stderr_is_journal();
     int sink = stream ? SINK_STDERR_STREAM : SINK_STDERR;
-
     if (target == LOG_TARGET_JOURNAL || (target == LOG_TARGET_AUTO && stream))
         sink = SINK_JOURNAL;
     atomic_store(&chosen, sink);
@@ -146,7 +142,6 @@ static int write_journal(const struct log_record *record, const atomic_bool *giv
     char priority[sizeof "PRIORITY=" + 11];
     char message_id[sizeof "MESSAGE_ID=" + 32];
     int count = 0, r;
-
     /* sd_journal_sendv(3) takes a message for a journald that is not there and says nothing. Should it go
      * between the two calls, one message goes uncounted. */
     if (access(JOURNAL_SOCKET, F_OK) < 0)
@@ -177,15 +172,13 @@ static char *put_prefix(char *out, const struct log_record *record, int sink)
 {
     time_t seconds = (time_t)(record->realtime_usec / USEC_PER_SEC);
     struct tm utc;
-    size_t length;
-
     if (sink == SINK_STDERR_STREAM)
         return out + snprintf(out, LINE_PREFIX_MAX, "<%d>", (int)record->level);
 
     /* UTC, so that lines of several machines sort and no clock change makes an hour come twice. */
     if (!gmtime_r(&seconds, &utc))
         memset(&utc, 0, sizeof utc); /* a clock beyond the year 2^31 */
-    length = strftime(out, LINE_PREFIX_MAX, "%Y-%m-%dT%H:%M:%S", &utc);
+    size_t length = strftime(out, LINE_PREFIX_MAX, "%Y-%m-%dT%H:%M:%S", &utc);
     return out + length +
            snprintf(out + length, LINE_PREFIX_MAX - length,
                     ".%06uZ %s: ", (unsigned)(record->realtime_usec % USEC_PER_SEC),
@@ -197,7 +190,6 @@ static char *put_prefix(char *out, const struct log_record *record, int sink)
 static size_t format_line(const struct log_record *record, int sink, char line[static LINE_MAX_BYTES])
 {
     char *end = put_prefix(line, record, sink);
-
     for (const char *in = record->data + strlen("MESSAGE="); *in; in++) {
         unsigned char byte = (unsigned char)*in;
         if (byte == '\n')
@@ -215,7 +207,6 @@ static int write_stderr(const struct log_record *record, int sink, const atomic_
 {
     char line[LINE_MAX_BYTES];
     size_t length = format_line(record, sink, line);
-
     for (size_t done = 0; done < length;) {
         ssize_t n = write(STDERR_FILENO, line + done, length - done);
         if (n >= 0) {
@@ -255,7 +246,6 @@ static void __attribute__((format(printf, 4, 5))) set_notice(struct log_record *
     static const struct log_kind kind = {.message_id = LOG_DIVERTED_MESSAGE_ID};
     const struct log_field field = LOG_NUMBER("TCPECHOD_DIVERTED", count);
     va_list arguments;
-
     va_start(arguments, format);
     log_record_set(notice, &kind, level, &field, 1, format, arguments);
     va_end(arguments);
@@ -296,7 +286,6 @@ static void report_diverted(const atomic_bool *give_up)
 int log_sink_write(const struct log_record *record, const atomic_bool *give_up)
 {
     int sink = current_sink();
-
     if (sink != SINK_JOURNAL)
         return write_stderr(record, sink, give_up);
     if (diverted > 0)

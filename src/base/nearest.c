@@ -20,7 +20,6 @@ static unsigned edit_distance(const char *a, const char *b)
     size_t a_length = strlen(a), b_length = strlen(b);
     unsigned rows[3][NAME_LIMIT + 1];
     unsigned *before = rows[0], *above = rows[1], *here = rows[2];
-
     if (a_length > NAME_LIMIT || b_length > NAME_LIMIT)
         return UINT32_MAX;
 
@@ -59,7 +58,6 @@ struct nearest nearest_to(const char *written)
 void nearest_offer(struct nearest *nearest, const char *name)
 {
     unsigned distance = edit_distance(nearest->written, name);
-
     if (distance < nearest->distance) {
         nearest->distance = distance;
         nearest->name = name;
@@ -74,7 +72,6 @@ const char *nearest_name(const struct nearest *nearest)
 const char *nearest_of(const char *written, const char *const names[])
 {
     struct nearest nearest = nearest_to(written);
-
     for (; *names; names++)
         nearest_offer(&nearest, *names);
     return nearest_name(&nearest);

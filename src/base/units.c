@@ -47,7 +47,6 @@ static uint64_t unit_factor(const struct unit *units, const char *name)
 static int take_digits(const char **text, uint64_t *out)
 {
     uint64_t value = 0;
-
     if (**text < '0' || **text > '9')
         return -EINVAL;
     for (; **text >= '0' && **text <= '9'; ++*text)
@@ -77,7 +76,6 @@ static int take_fraction(const char **text, uint64_t *numerator, uint64_t *denom
 static int parse_with_unit(const char *text, const struct unit *units, bool is_exact, uint64_t *out)
 {
     uint64_t whole = 0, numerator, denominator, value, part;
-
     if ((*text != '.' && take_digits(&text, &whole) < 0) ||
         take_fraction(&text, &numerator, &denominator) < 0)
         return -EINVAL;
@@ -95,7 +93,6 @@ static int parse_with_unit(const char *text, const struct unit *units, bool is_e
 int units_parse_count(const char *text, uint64_t *out)
 {
     uint64_t value;
-
     if (take_digits(&text, &value) < 0 || *text != '\0')
         return -EINVAL;
     *out = value;
@@ -105,7 +102,6 @@ int units_parse_count(const char *text, uint64_t *out)
 int units_parse_number(const char *text, uint64_t maximum, uint64_t *out)
 {
     uint64_t value;
-
     if ((text[0] == '0' && text[1] != '\0') || units_parse_count(text, &value) < 0 || value > maximum)
         return -EINVAL;
     *out = value;
@@ -148,7 +144,6 @@ const char *units_format_size(uint64_t bytes, char out[static SIZE_TEXT_SIZE])
     static const char *const names[] = {"KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes / 1024;
     size_t i = 0;
-
     if (bytes < 1024) {
         snprintf(out, SIZE_TEXT_SIZE, "%" PRIu64 " byte%s", bytes, plural(bytes));
         return out;

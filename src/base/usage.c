@@ -20,7 +20,6 @@ static const char *name_of(const char *argument, char out[static NAME_SIZE])
 static unsigned find_abbreviated(const char *name, const struct option *options, const char *found[static 2])
 {
     unsigned count = 0;
-
     for (; options->name && name[0] != '\0'; options++)
         if (strncmp(options->name, name, strlen(name)) == 0) {
             if (count < 2)
@@ -33,7 +32,6 @@ static unsigned find_abbreviated(const char *name, const struct option *options,
 static const char *nearest_option(const char *name, const struct option *options)
 {
     struct nearest nearest = nearest_to(name);
-
     for (; options->name; options++)
         nearest_offer(&nearest, options->name);
     return nearest_name(&nearest);
@@ -45,7 +43,6 @@ static void describe_unknown(const char *argument, const struct option *options,
     char name[NAME_SIZE];
     const char *found[2];
     const char *nearest = nearest_option(name_of(argument, name), options);
-
     if (find_abbreviated(name, options, found) > 1)
         snprintf(out, USAGE_PROBLEM_SIZE, "%.64s: ambiguous option, as --%s or --%s", argument, found[0],
                  found[1]);
@@ -59,7 +56,6 @@ const char *usage_problem(char *argv[], int kind, const struct option *options,
                           char out[static USAGE_PROBLEM_SIZE])
 {
     const char *argument = optind > 0 ? argv[optind - 1] : "";
-
     /* A cluster of short options has not been left while there is more of it to come. */
     if (optopt != 0 && strncmp(argument, "--", 2) != 0)
         snprintf(out, USAGE_PROBLEM_SIZE, "-%c%s", optopt,
