@@ -15,6 +15,3 @@ struct nearest {
 struct nearest nearest_to(const char *written);
 void nearest_offer(struct nearest *nearest, const char *name);
 const char *nearest_name(const struct nearest *nearest);
-
-/* The same of a list that ends with NULL. */
-const char *nearest_of(const char *written, const char *const names[]);

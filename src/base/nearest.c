@@ -68,11 +68,3 @@ const char *nearest_name(const struct nearest *nearest)
 {
     return is_near(nearest->distance, nearest->written) ? nearest->name : NULL;
 }
-
-const char *nearest_of(const char *written, const char *const names[])
-{
-    struct nearest nearest = nearest_to(written);
-    for (; *names; names++)
-        nearest_offer(&nearest, *names);
-    return nearest_name(&nearest);
-}
