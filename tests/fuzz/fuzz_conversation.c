@@ -1,8 +1,8 @@
 /* A talk, with a server that says anything: what it says is what comes out. */
 #include "fuzz.h"
 
-#include "client/talk/conversation.h"
 #include "client/exit_status.h"
+#include "client/talk/conversation.h"
 
 #include "base/clock.h"
 
