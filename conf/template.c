@@ -47,7 +47,6 @@ static void print_wrapped(const char *prefix, size_t column, size_t used, const 
 {
     while (*text) {
         size_t length = strcspn(text, " ");
-
         if (used > 0 && used + 1 + length > WIDTH) {
             fputs("\n", out);
             used = 0;
@@ -83,10 +82,8 @@ static void describe(const struct setting_row *row, char *out, size_t size)
 static void print_listener_settings(FILE *out)
 {
     static const int name_width = 13;
-
     for (const struct setting_row *row = setting_table; row->name; row++) {
         int used;
-
         if (row->scope != SCOPE_LISTENER)
             continue;
         used = fprintf(out, "#   %-*s", name_width, row->name);

@@ -30,7 +30,6 @@ static unsigned edit_distance(const char *a, const char *b)
         here[0] = (unsigned)i;
         for (size_t j = 1; j <= b_length; j++) {
             unsigned replaced = above[j - 1] + (LOWER(a[i - 1]) != LOWER(b[j - 1]));
-
             here[j] = smaller(replaced, smaller(above[j], here[j - 1]) + 1);
             if (i > 1 && j > 1 && LOWER(a[i - 1]) == LOWER(b[j - 2]) && LOWER(a[i - 2]) == LOWER(b[j - 1]))
                 here[j] = smaller(here[j], before[j - 2] + 1);

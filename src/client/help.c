@@ -7,7 +7,6 @@ static void print_option(const struct option_row *row, FILE *out)
 {
     char letter[8] = "    ";
     char left[64];
-
     if (row->letter)
         snprintf(letter, sizeof letter, "-%c, ", row->letter);
     snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->argument ? " " : "",
@@ -32,7 +31,6 @@ static void print_mode(enum client_mode mode, FILE *out)
 static void print_heading(unsigned modes, FILE *out)
 {
     const char *separator = "For ";
-
     if (modes == EVERY_MODE) {
         fputs("Always:\n", out);
         return;
@@ -50,7 +48,6 @@ static void print_heading(unsigned modes, FILE *out)
 static void print_shared(unsigned modes, FILE *out)
 {
     unsigned last = 0;
-
     for (const struct option_row *row = option_table; row->name; row++) {
         if ((row->modes & modes) == 0 || is_of_one_mode(row))
             continue;
@@ -64,7 +61,6 @@ static void print_shared(unsigned modes, FILE *out)
 int client_options_print_help(const struct client_options *options, FILE *out)
 {
     unsigned modes = options->mode_given ? MODE_BIT(options->mode) : EVERY_MODE;
-
     fputs("Usage:\n", out);
     for (size_t i = 0; i < MODE_COUNT; i++)
         if ((modes & MODE_BIT(i)) != 0)

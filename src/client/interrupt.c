@@ -17,7 +17,6 @@ static void on_signal(int number)
 {
     int saved = errno;
     uint64_t one = 1;
-
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     arrived = number;
@@ -30,7 +29,6 @@ int interrupt_open(void)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     CLEANUP(fd_close) int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-
     if (fd < 0)
         return -errno;
     arrived = 0;
@@ -43,7 +41,6 @@ int interrupt_open(void)
 int interrupt_take(int fd)
 {
     uint64_t count;
-
     if (read(fd, &count, sizeof count) != (ssize_t)sizeof count)
         return 0;
     return arrived;
@@ -57,7 +54,6 @@ int interrupt_number(void)
 void interrupt_die(void)
 {
     int number = arrived != 0 ? arrived : SIGINT;
-
     signal(number, SIG_DFL);
     raise(number);
     _exit(128 + number); /* pid 1 of a container survives what it does not handle */

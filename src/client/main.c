@@ -19,7 +19,6 @@ int main(int argc, char *argv[])
 {
     struct client_options options;
     int r = streams_hold_standard();
-
     if (r < 0) {
         print_error("cannot open /dev/null in the place of a closed stdin, stdout or stderr: %s%s",
                     strerror(-r), streams_null_advice(-r));

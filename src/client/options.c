@@ -31,7 +31,6 @@ static int usage(const char *format, ...)
 {
     char text[768];
     va_list arguments;
-
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
@@ -58,7 +57,6 @@ static int set_number(struct client_options *options, const struct option_row *r
     char low[SIZE_TEXT_SIZE], high[SIZE_TEXT_SIZE];
     uint64_t number = 0;
     int r;
-
     if (row->type == OPTION_COUNT)
         r = units_parse_quantity(text, &number);
     else if (row->type == OPTION_SIZE)
@@ -119,7 +117,6 @@ static void describe(struct option long_options[static OPTIONS_MAX + 1],
                      char letters[static 2 * OPTIONS_MAX + 2])
 {
     size_t count = 0;
-
     *letters++ = ':'; /* a missing argument is told apart */
     for (const struct option_row *row = option_table; row->name; row++) {
         if (find_row(row->name, EVERY_MODE) != row)
@@ -157,7 +154,6 @@ static int refuse_option(char *argv[], int kind, const struct option *options)
 static int set_mode(struct client_options *options, const struct option_row *row)
 {
     enum client_mode mode = (enum client_mode)__builtin_ctz(row->modes);
-
     if (options->mode_given && options->mode != mode)
         return usage("--%s and --%s cannot be had at once", mode_table[options->mode].option, row->name);
     options->mode = mode;
@@ -169,7 +165,6 @@ static int take_option(int option, char *argv[], const struct option *long_optio
                        struct client_options *options, struct command_line *line)
 {
     const struct option_row *row = row_of(option);
-
     if (option == ':' || option == '?' || !row)
         return refuse_option(argv, option, long_options);
     if (line->count == OPTIONS_MAX)
@@ -184,7 +179,6 @@ static int take_option(int option, char *argv[], const struct option *long_optio
 static int refuse_for_mode(const struct client_options *options, const struct option_row *row)
 {
     const char *name = mode_table[options->mode].option;
-
     if (name)
         return usage("--%s does not go with --%s", row->name, name);
     return usage("--%s does not go without one of the modes that have it", row->name);
@@ -227,7 +221,6 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
     struct option long_options[OPTIONS_MAX + 1];
     char letters[2 * OPTIONS_MAX + 2];
     int option, r = 0;
-
     describe(long_options, letters);
     opterr = 0;
     optind = 0; /* glibc: start anew, also after another use of getopt */

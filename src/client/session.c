@@ -57,7 +57,6 @@ int session_connect(struct session *session, const struct client_options *option
 {
     struct dialled dialled;
     int status = session_open(session, options);
-
     if (status == 0)
         status = dial(&session->target, options->connect_timeout_usec, session->interrupt_fd, &dialled);
     if (status == EXIT_INTERRUPTED)

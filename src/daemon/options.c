@@ -37,7 +37,6 @@ static int usage(const char *format, ...)
 {
     char text[768];
     va_list arguments;
-
     va_start(arguments, format);
     (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
@@ -71,7 +70,6 @@ static int add_port(struct options *options, const char *text)
     uint64_t port;
     char **grown;
     char *spec;
-
     if (units_parse_number(text, UINT16_MAX, &port) < 0)
         return usage("--port %.64s: must be 0 to 65535", text);
     grown = reallocarray(options->owned_texts, options->owned_count + 1, sizeof *grown);
@@ -89,7 +87,6 @@ static int set_workers(struct options *options, const char *text)
     const struct setting_row *row = setting_find(SCOPE_GLOBAL, "workers");
     char expectation[SETTING_EXPECTATION_SIZE];
     uint64_t workers;
-
     if (units_parse_number(text, row->maximum, &workers) < 0)
         return usage("--workers %.64s: %s", text, setting_expectation(row, expectation));
     options->settings.workers = (int64_t)workers;
@@ -101,7 +98,6 @@ static int set_log_level(struct options *options, const char *text)
     const struct setting_row *row = setting_find(SCOPE_LOG, "level");
     char expectation[SETTING_EXPECTATION_SIZE];
     enum log_level level;
-
     if (log_level_parse(text, &level) < 0)
         return usage("--log-level %.64s: %s", text, setting_expectation(row, expectation));
     options->settings.log_level = (int)level;
@@ -128,7 +124,6 @@ static int set_action(struct options *options, enum options_action action)
 static int set_daemon(struct options *options, const char *text)
 {
     uint64_t daemon;
-
     if (units_parse_number(text, INT32_MAX, &daemon) < 0 || daemon == 0)
         return usage("--reload %.64s: must be the process id of a tcpechod", text);
     options->daemon = (pid_t)daemon;
@@ -241,10 +236,8 @@ static const char help_tail[] =
 static void print_settings(FILE *out)
 {
     size_t column = 0;
-
     for (const struct setting_row *row = setting_table; row->name; row++) {
         size_t length = strlen(row->name) + (row->scope == SCOPE_LOG ? 4 : 0) + 1;
-
         if (row->scope == SCOPE_LISTENER || row->type == &setting_group)
             continue;
         (void)fprintf(out, "%s%s%s",

@@ -134,7 +134,6 @@ static int fail(const char *format, ...)
 {
     char text[512];
     va_list arguments;
-
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
@@ -238,7 +237,6 @@ static int open_mailbox(uint64_t *value)
     int on = 1;
     unsigned number;
     uint32_t secret;
-
     if (fd < 0 || getrandom(&secret, sizeof secret, 0) < 0 ||
         setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
         bind(fd, (const struct sockaddr *)&name, sizeof name.sun_family) < 0 ||
@@ -286,7 +284,6 @@ static int print_answer(const char *answer)
 {
     const struct log_settings log = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
     int exit_status, head = 0;
-
     if (sscanf(answer, STATUS_FORMAT "%n", &exit_status, &head) != 1 || head == 0)
         return fail("cannot understand the answer '%.64s'", answer);
     log_configure(&log);

@@ -110,7 +110,6 @@ void connection_close(struct connection *c, enum reason reason, int error)
 {
     bool probe = is_probe(c, reason);
     struct connection_facts facts = facts_of(c);
-
     timer_disarm(&c->timer);
     list_remove(&c->link);
     event_loop_remove(loop_of(c), &c->source);

@@ -48,7 +48,6 @@ static size_t below(size_t limit)
 static void keep_input(void)
 {
     char name[64];
-
     (void)snprintf(name, sizeof name, "crash-%" PRIu64, runs);
     int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool kept = fd >= 0 && write(fd, input, input_length) == (ssize_t)input_length;
@@ -77,7 +76,6 @@ static void read_seed(const char *path)
 {
     CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t length = fd < 0 || seed_count == SEEDS_MAX ? -1 : read(fd, seeds[seed_count].bytes, INPUT_MAX);
-
     if (length < 0) {
         (void)fprintf(stderr, "%s: cannot be read\n", path);
         exit(EXIT_FAILURE);
@@ -91,7 +89,6 @@ static void read_seeds(const char *path)
     char name[4096];
     struct dirent **entries;
     int count = scandir(path, &entries, NULL, alphasort);
-
     if (count < 0) {
         read_seed(path);
         return;
@@ -127,7 +124,6 @@ static void append_seed(size_t at)
 {
     const struct seed *other = &seeds[below(seed_count)];
     size_t from = below(other->length + 1), length = other->length - from;
-
     if (length > INPUT_MAX - at)
         length = INPUT_MAX - at;
     memcpy(input + at, other->bytes + from, length);
@@ -138,7 +134,6 @@ static void change(void)
 {
     size_t at = below(input_length + 1);
     static const uint8_t edges[] = {0, 1, 0x7f, 0x80, 0xff, '\n', '"', '\\'};
-
     switch (next_random() % 7) {
     case 0:
         insert(at, 1 + below(4));
@@ -172,7 +167,6 @@ static void change(void)
 static void make_input(void)
 {
     uint32_t from = next_random() % 8;
-
     if (from == 0) {
         input_length = 0;
         insert(0, below(512));
@@ -188,7 +182,6 @@ static void make_input(void)
 int main(int argc, char **argv)
 {
     uint64_t wanted = 10000;
-
     state = 1;
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "-runs=", 6) == 0)

@@ -83,7 +83,6 @@ static inline size_t fuzz_server_step(struct fuzz_server *server, uint8_t kind, 
 {
     size_t length = fuzz_number(server->input, kind & 0x80 ? room : 100);
     struct span foreign;
-
     length = length < room ? length : room;
     switch (kind & 7) {
     case 0: /* they are missing */
@@ -113,7 +112,6 @@ static inline size_t fuzz_server_says(struct fuzz_server *server, uint8_t out[st
 {
     size_t length = 0;
     bool more = true;
-
     while (server->input->length > 0 && (more || length == 0) && length < FUZZ_PIECE) {
         uint8_t kind = fuzz_byte(server->input);
         length += fuzz_server_step(server, kind, out + length, FUZZ_PIECE - length);

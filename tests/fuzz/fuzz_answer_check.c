@@ -14,7 +14,6 @@ static size_t sent_length, came_length;
 static void send_some(struct span *input)
 {
     struct span bytes = fuzz_bytes(input, fuzz_number(input, 100));
-
     bytes = span_first(bytes, STREAM_MAX - sent_length);
     memcpy(sent + sent_length, bytes.bytes, bytes.length);
     expect_apply(check.expect, sent + sent_length, bytes.length);
@@ -35,7 +34,6 @@ static void receive_some(struct span bytes)
 static void compare(uint64_t start, bool ended)
 {
     struct fault fault;
-
     FUZZ_CHECK(check.sent == start + sent_length);
     FUZZ_CHECK(check.right <= check.sent);
     size_t good = (size_t)(check.right - start);
@@ -57,7 +55,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     struct span input = {bytes, length};
     uint8_t kind = fuzz_byte(&input);
     uint64_t start = fuzz_byte(&input);
-
     /* Around the end of the ring, too, but seldom: that takes a look at a megabyte. */
     if (fuzz_is_seldom(input))
         start = ((uint64_t)4 << 20) - start;

@@ -45,7 +45,6 @@ static void hear(struct fuzz_server *server, int fd)
 {
     uint8_t piece[FUZZ_PIECE];
     size_t came = fuzz_server_says(server, piece);
-
     if (came == 0 || send(fd, piece, came, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         (void)shutdown(fd, SHUT_WR);
     connection.source.ready(&connection.source, EPOLLIN);

@@ -9,7 +9,6 @@ static void check_fault(const struct fault *fault, struct span due, struct span 
                         uint64_t offset)
 {
     char text[FAULT_TEXT_SIZE];
-
     FUZZ_CHECK(fault->offset == offset);
     FUZZ_CHECK(fault->got == came.bytes[0]);
     FUZZ_CHECK(due.length == 0 || fault->wanted == due.bytes[0]);
@@ -46,7 +45,6 @@ static uint8_t *make_part(struct span *input, size_t length)
 {
     struct span bytes = fuzz_bytes(input, fuzz_number(input, 200));
     uint8_t *part = malloc(length > 0 ? length : 1);
-
     FUZZ_CHECK(part);
     for (size_t i = 0; i < length; i++)
         part[i] = bytes.length > 0 ? bytes.bytes[i % bytes.length] ^ (uint8_t)(i / bytes.length / 3) : 0;
@@ -60,7 +58,6 @@ static void diagnose_any(struct span input, enum expectation expect)
     struct span around = {part, length}, due = span_from(around, here);
     uint8_t answer[PART_MAX];
     size_t came = 0;
-
     while (input.length > 0 && came < sizeof answer) { /* parts of it, and others */
         uint8_t kind = fuzz_byte(&input);
         struct span piece = kind & 1 ? fuzz_bytes(&input, kind >> 1)
@@ -88,7 +85,6 @@ static void diagnose_pattern(struct span input, enum expectation expect)
     struct fuzz_server server = {.input = &input, .pattern = &pattern, .expect = expect};
     uint8_t answer[4 * FUZZ_PIECE], right[3000];
     size_t came = 0;
-
     for (size_t piece; came <= sizeof answer - FUZZ_PIECE; came += piece)
         if ((piece = fuzz_server_says(&server, answer + came)) == 0)
             break;
@@ -109,7 +105,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     struct span input = {bytes, length};
     uint8_t kind = fuzz_byte(&input);
     enum expectation expect = kind & 1 ? EXPECT_UPPER : EXPECT_ECHO;
-
     if (kind & 2)
         diagnose_any(input, expect);
     else

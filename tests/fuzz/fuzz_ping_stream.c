@@ -17,7 +17,6 @@ static void take_events(struct ping_stream *stream, bool ended, struct counts *c
 {
     struct ping_event event;
     uint64_t events = 0;
-
     while (ping_stream_next(stream, ended, &event)) {
         counts->replies += event.kind == PING_REPLY;
         counts->duplicates += event.kind == PING_DUPLICATE;
@@ -36,7 +35,6 @@ static void take_events(struct ping_stream *stream, bool ended, struct counts *c
 static void check_counts(const struct ping_stream *stream, const struct counts *counts)
 {
     uint64_t answered = 0, spoilt = 0, waiting = 0;
-
     for (uint64_t i = 1; i <= stream->sent; i++) {
         enum ping_state state = ping_stream_message(stream, i)->state;
         answered += state == PING_ANSWERED;
@@ -57,7 +55,6 @@ static void receive(struct ping_stream *stream, struct span bytes, struct counts
 {
     size_t room;
     uint8_t *space = ping_stream_space(stream, &room);
-
     FUZZ_CHECK(room >= bytes.length);
     memcpy(space, bytes.bytes, bytes.length);
     ping_stream_received(stream, bytes.length);
@@ -78,7 +75,6 @@ static void answer(struct ping_stream *stream, struct span *input, uint8_t step,
 {
     uint8_t piece[SIZE_MAX_HERE];
     struct span message = {messages[fuzz_number(input, (size_t)stream->sent - 1)], stream->size};
-
     if (step & 0x10)
         message = span_from(message, fuzz_number(input, stream->size));
     if (step & 0x20)
@@ -96,7 +92,6 @@ static void answer(struct ping_stream *stream, struct span *input, uint8_t step,
 static struct ping_stream begin(size_t size, enum expectation expect, uint64_t run)
 {
     static struct ping_stream kept;
-
     if (!kept.bytes)
         FUZZ_CHECK(ping_stream_init(&kept, SIZE_MAX_HERE, EXPECT_ECHO, 0) == 0);
     return (struct ping_stream){
@@ -118,7 +113,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     struct ping_stream stream = begin(size, kind & 1 ? EXPECT_UPPER : EXPECT_ECHO, kind);
     struct counts counts = {0};
     char header[24];
-
     while (input.length > 0) {
         uint8_t step = fuzz_byte(&input);
         switch (step & 7) {

@@ -56,7 +56,6 @@ static void answer(const struct service *service, const struct service_params *p
     struct span stream = span_first(*input, STREAM_MAX);
     size_t wanted = service->takes_end_word ? find_end(stream, params->end_word, params->end_word_length) : 0;
     size_t answered = 0;
-
     for (size_t at = 0, piece; at < stream.length && !state.done; at += piece) {
         piece = 1 + stream.bytes[at] % 40;
         struct span part = span_first(span_from(stream, at), piece);

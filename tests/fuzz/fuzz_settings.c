@@ -15,7 +15,6 @@ static struct settings *load(struct span text)
     char path[64];
     struct problems problems = {0};
     struct settings *settings = NULL;
-
     if (file < 0)
         file = memfd_create("settings", MFD_CLOEXEC);
     FUZZ_CHECK(file >= 0 && ftruncate(file, 0) == 0);
@@ -35,7 +34,6 @@ static char *dump(const struct settings *settings, size_t *length)
 {
     char *text = NULL;
     FILE *out = open_memstream(&text, length);
-
     FUZZ_CHECK(out && settings_dump(settings, out) == 0 && fclose(out) == 0);
     return text;
 }

@@ -18,7 +18,6 @@ static void check_excerpt(struct span bytes, size_t limit)
 {
     size_t shown = bytes.length < limit ? bytes.length : limit;
     char *out = malloc(4 * limit + 4);
-
     FUZZ_CHECK(out && escape_excerpt(bytes.bytes, bytes.length, limit, out) == out);
     FUZZ_CHECK(strlen(out) >= shown && strlen(out) <= 4 * limit + 3);
     for (const char *at = out; *at; at++)
@@ -29,7 +28,6 @@ static void check_excerpt(struct span bytes, size_t limit)
 static void check_controls(const char *text, size_t size)
 {
     char *out = malloc(size);
-
     FUZZ_CHECK(out);
     size_t length = escape_controls(text, out, size);
     FUZZ_CHECK(length < size && length == strlen(out));
@@ -47,7 +45,6 @@ static void check_quoted(const char *text)
 {
     char *out = escape_quoted(text);
     size_t length = out ? strlen(out) : 0;
-
     FUZZ_CHECK(length >= 2 && out[0] == '"' && out[length - 1] == '"');
     check_printable(out);
     for (size_t i = 1; i + 1 < length; i++) {
@@ -63,7 +60,6 @@ static void check_json(const char *text)
     char *out = NULL;
     size_t length;
     struct json json = {.out = open_memstream(&out, &length)};
-
     FUZZ_CHECK(json.out);
     json_open(&json, NULL, '{');
     json_text(&json, text, text);
@@ -85,7 +81,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     struct span input = {bytes, length};
     size_t size = 1 + fuzz_number(&input, 255);
     char *text = malloc(input.length + 1);
-
     FUZZ_CHECK(text);
     memcpy(text, input.bytes, input.length);
     text[input.length] = '\0';

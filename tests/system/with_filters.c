@@ -22,7 +22,6 @@ static size_t read_programs(FILE *file, struct sock_fprog programs[static PROGRA
 {
     uint32_t length;
     size_t count = 0;
-
     while (fread(&length, sizeof length, 1, file) == 1) {
         if (count == PROGRAMS_MAX || length == 0 || length > BPF_MAXINSNS)
             errx(EXIT_FAILURE, "not a file of filters");
@@ -41,7 +40,6 @@ int main(int argc, char **argv)
     struct sock_fprog programs[PROGRAMS_MAX];
     char filters[PATH_SIZE], command[PATH_SIZE];
     const char *directory = getenv("TCPECHOD_FILTERED");
-
     if (!directory || argc < 1)
         errx(EXIT_FAILURE, "$TCPECHOD_FILTERED is not set");
     snprintf(filters, sizeof filters, "%s/filters", directory);

@@ -9,7 +9,6 @@ static inline struct endpoint endpoint_at(uint32_t host, uint16_t port)
 {
     struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(host)}};
     struct endpoint endpoint = {.length = sizeof name};
-
     memcpy(&endpoint.address, &name, sizeof name);
     return endpoint;
 }
@@ -19,7 +18,6 @@ static inline int bind_anywhere(struct endpoint *endpoint)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in name = loopback(0);
-
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof name), 0);
     *endpoint = endpoint_at(INADDR_LOOPBACK, port_of(fd));
     return fd;
@@ -29,7 +27,6 @@ static inline int bind_anywhere(struct endpoint *endpoint)
 static inline int listen_anywhere(int backlog, struct endpoint *endpoint)
 {
     int fd = bind_anywhere(endpoint);
-
     ck_assert_int_eq(listen(fd, backlog), 0);
     return fd;
 }
@@ -40,7 +37,6 @@ static inline int listen_anywhere(int backlog, struct endpoint *endpoint)
 static inline int listen_full(struct endpoint *endpoint, int waiting[static WAITING])
 {
     int fd = listen_anywhere(0, endpoint);
-
     for (size_t i = 0; i < WAITING; i++) {
         waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         connect(waiting[i], (const struct sockaddr *)&endpoint->address, endpoint->length);

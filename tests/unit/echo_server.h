@@ -19,7 +19,6 @@ static inline void echo_once(int fd, struct pollfd *item)
 {
     static uint8_t bytes[65536];
     ssize_t length = recv(fd, bytes, sizeof bytes, 0);
-
     for (ssize_t done = 0; done < length;) {
         ssize_t sent = send(fd, bytes + done, (size_t)(length - done), MSG_NOSIGNAL);
         if (sent < 0)
@@ -38,7 +37,6 @@ static inline void *echo_run(void *argument)
     struct echo_server *server = argument;
     struct pollfd items[1 + ECHO_CONNECTIONS] = {{.fd = server->listening, .events = POLLIN}};
     nfds_t count = 1;
-
     while (!atomic_load(&server->stop)) {
         poll(items, count, 10);
         for (nfds_t i = 1; i < count; i++)

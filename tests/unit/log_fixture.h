@@ -28,7 +28,6 @@ static inline void configure(enum log_level level, unsigned rate)
 static inline void setup(void)
 {
     int ends[2];
-
     unsetenv("JOURNAL_STREAM");
     signal(SIGPIPE, SIG_IGN);
     real_stderr = dup(STDERR_FILENO);

@@ -98,7 +98,6 @@ TEST(sockaddr_there_and_back)
 TEST(sockaddr_of_others)
 {
     struct address address;
-
     struct sockaddr_in6 mapped = {.sin6_family = AF_INET6, .sin6_port = htons(7), .sin6_scope_id = 3};
     ck_assert_int_eq(inet_pton(AF_INET6, "::ffff:192.0.2.9", &mapped.sin6_addr), 1);
     address_from_sockaddr((const struct sockaddr *)&mapped, &address);
@@ -249,7 +248,6 @@ TEST(lists_hold)
     struct address in4 = parse("10.1.1.1", 7), in6 = parse("2001:db8::9", 7), out = parse("192.0.2.1", 7);
     struct address local = {.family = AF_UNIX};
     struct prefix nothing = {0};
-
     ck_assert(prefix_list_contains(&list, &in4));
     ck_assert(prefix_list_contains(&list, &in6));
     ck_assert(!prefix_list_contains(&list, &out));

@@ -31,7 +31,6 @@ static struct fault expect_wrong(bool ended, enum fault_kind kind, uint64_t offs
 {
     struct fault fault;
     char text[FAULT_TEXT_SIZE];
-
     ck_assert(answer_check_fault(&check, ended, &fault));
     ck_assert_msg(fault.kind == kind && fault.offset == offset, "%d: %s", (int)fault.kind,
                   fault_format(&fault, text));
@@ -117,7 +116,6 @@ START_TEST(endless)
     static uint8_t bytes[100003];
     uint64_t sending = 1, choosing = 2;
     uint64_t total = 0;
-
     start(EXPECT_ECHO);
     while (total < (UINT64_C(20) << 20)) {
         size_t length = 1 + next_random(&choosing) % sizeof bytes;
@@ -147,7 +145,6 @@ START_TEST(bounds)
 {
     static uint8_t bytes[1 << 16];
     uint64_t state = 3, sent = 0;
-
     start(EXPECT_ECHO);
     size_t room = answer_check_room(&check);
     while (answer_check_room(&check) >= sizeof bytes) {

@@ -128,7 +128,6 @@ END_TEST
 START_TEST(clean)
 {
     uint64_t *counts[] = {&result.unconnected, &result.broken, &result.wrong, &result.unanswered};
-
     ck_assert(bench_is_clean(&result));
     for (size_t i = 0; i < COUNT_OF(counts); i++) {
         *counts[i] = 1;
@@ -264,7 +263,6 @@ START_TEST(json_histogram)
     static const unsigned long wanted[][2] = {{42000, 999}, {1000000000, 1}};
     const char *rows = strstr(printed(for_programs), "\"latency_histogram_ns\": [");
     unsigned long from, below, count;
-
     ck_assert_ptr_nonnull(rows);
     rows = strchr(rows, '[') + 1;
     for (size_t i = 0; i < COUNT_OF(wanted); i++) {

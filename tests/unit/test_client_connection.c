@@ -129,7 +129,6 @@ static void start(unsigned messages)
 static void answer(unsigned messages, size_t place, uint8_t change)
 {
     uint8_t bytes[8 * SIZE];
-
     receive_all(server, bytes, messages * SIZE);
     bytes[place] ^= change;
     send_all(server, bytes, messages * SIZE);
@@ -147,7 +146,6 @@ static void expect_fault(enum fault_kind kind, uint64_t offset, uint64_t length)
 {
     char text[FAULT_TEXT_SIZE];
     const struct fault *fault = &connection.fault;
-
     expect_ended(CONNECTION_WRONG, 0);
     ck_assert_msg(fault->kind == kind && fault->offset == offset && fault->length == length, "kind %d: %s",
                   (int)fault->kind, fault_format(fault, text));
@@ -174,7 +172,6 @@ END_TEST
 START_TEST(finished_before_it_is_answered)
 {
     uint8_t bytes[SIZE];
-
     start(1);
     connection_finish(&connection);
     receive_all(server, bytes, SIZE);
@@ -206,7 +203,6 @@ END_TEST
 START_TEST(ended_by_the_server)
 {
     bool is_reset = _i & 1, is_answered = _i & 2, is_finished = _i & 4;
-
     start(1);
     if (is_answered) {
         answer(1, 0, 0);
@@ -260,7 +256,6 @@ END_TEST
 START_TEST(not_connected_in_time)
 {
     int waiting[WAITING];
-
     close(listening);
     listening = listen_full(&endpoint, waiting);
     terms.connect_usec = 20 * USEC_PER_MSEC;
@@ -286,7 +281,6 @@ END_TEST
 START_TEST(no_descriptor)
 {
     static const char *const calls[] = {"socket", "epoll_ctl_add"};
-
     fault_arm(calls[_i], EMFILE, 0);
     int r = connection_start(&connection, &terms, -1);
     fault_disarm();
@@ -318,7 +312,6 @@ END_TEST
 START_TEST(large_messages)
 {
     static uint8_t bytes[65536];
-
     terms.size = LARGE;
     start(2);
     connection_finish(&connection);
@@ -374,7 +367,6 @@ END_TEST
 START_TEST(evidence)
 {
     uint8_t bytes[SIZE];
-
     wants_evidence = true;
     start(1);
     receive_all(server, bytes, SIZE);
@@ -398,7 +390,6 @@ END_TEST
 START_TEST(a_flood_of_wrong_bytes)
 {
     static uint8_t zeros[2 * FAULT_EVIDENCE];
-
     wants_evidence = true;
     start(1);
     for (size_t sent = 0; sent < sizeof zeros && ends == 0;) {

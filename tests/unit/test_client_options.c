@@ -12,7 +12,6 @@ static int parse(const char *line, const char **told)
     static char copy[4096];
     char *argv[600] = {(char[]){"tcpecho"}};
     int argc = 1;
-
     ck_assert_uint_lt(strlen(line), sizeof copy);
     strcpy(copy, line);
     for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
@@ -154,7 +153,6 @@ START_TEST(too_many)
 {
     char line[4096] = "a";
     const char *told;
-
     for (size_t i = 0; i < 65; i++)
         strcat(line, " -v");
     ck_assert_int_eq(parse(line, &told), -EINVAL);
@@ -166,7 +164,6 @@ END_TEST
 START_TEST(the_table)
 {
     size_t count = 0;
-
     for (const struct option_row *row = option_table; row->name; row++, count++) {
         ck_assert_uint_ne(row->modes, 0);
         ck_assert_ptr_nonnull(row->help);
@@ -187,7 +184,6 @@ END_TEST
 static const char *help(const char *line)
 {
     static char text[16384];
-
     accept_line(line);
     FILE *out = fmemopen(text, sizeof text, "w");
     ck_assert_int_eq(client_options_print_help(&options, out), 0);
@@ -199,7 +195,6 @@ START_TEST(help_of_all)
 {
     const char *text = help("--help");
     char option[64];
-
     for (const struct option_row *row = option_table; row->name; row++) {
         if (row->letter)
             (void)snprintf(option, sizeof option, "  -%c, --%s", row->letter, row->name);

@@ -140,7 +140,6 @@ START_TEST(missing_in_a_text)
 {
     static char text[200 * 64 + 1];
     const size_t here = 50 * 64, lost = 100 * 64;
-
     for (unsigned i = 0; i < 200; i++)
         (void)snprintf(text + (size_t)i * 64, 65,
                        "info: the connection from client %-5u was closed by its peer \n", i);
@@ -183,7 +182,6 @@ START_TEST(takes_no_time_that_a_server_chooses)
     const size_t length = (size_t)5 << 20;
     uint8_t *expected = malloc(length);
     struct timespec before, spent;
-
     memset(expected, _i == 0 ? 0 : 'x', length);
     if (_i == 2)
         pattern_answer(&pattern, EXPECT_ECHO, 0, expected, length);

@@ -15,7 +15,6 @@ static int dial_some(size_t count, uint16_t port, int interrupt_fd, const char *
 {
     struct endpoint items[4];
     struct target target = {.host = "name", .port = "port", .items = items, .count = count};
-
     for (size_t i = 0; i < count; i++)
         items[i] = endpoint_at((uint32_t)(INADDR_LOOPBACK + count - 1 - i), port);
     capture(LOG_LEVEL_DEBUG);
@@ -30,7 +29,6 @@ START_TEST(connects)
     struct endpoint endpoint;
     int listening = listen_anywhere(1, &endpoint);
     const char *told;
-
     /* The first two refuse. */
     ck_assert_int_eq(dial_some(3, port_of(listening), -1, &told), 0);
     ck_assert_str_eq(told, "");
@@ -51,7 +49,6 @@ START_TEST(refused)
 {
     unsigned before = open_descriptors();
     const char *told;
-
     ck_assert_int_eq(dial_some(2, free_port(), -1, &told), EXIT_REFUSED);
     expect_in(told, "tcpecho: cannot connect to name port port (127.0.0.2:");
     expect_in(told, ": Connection refused, 127.0.0.1:");
@@ -87,7 +84,6 @@ START_TEST(failing)
     struct endpoint endpoint;
     int listening = listen_anywhere(1, &endpoint);
     const char *told;
-
     fault_rules(failures[_i].rules);
     ck_assert_int_eq(dial_some(2, port_of(listening), -1, &told), failures[_i].status);
     expect_in(told, failures[_i].told);
@@ -120,7 +116,6 @@ START_TEST(itself)
     int family = _i == 0 ? AF_INET : AF_INET6;
     uint16_t port = free_port();
     int self = connect_to_itself(port, family);
-
     if (self < 0)
         return;
     ck_assert_int_eq(dial_result(self), -ECONNREFUSED);
@@ -173,7 +168,6 @@ START_TEST(interrupted)
     struct endpoint endpoint;
     int listening = listen_anywhere(1, &endpoint);
     const char *told;
-
     ck_assert_int_eq(pipe(ends), 0);
     ck_assert_int_eq(write(ends[1], "x", 1), 1);
     ck_assert_int_eq(dial_some(2, port_of(listening), ends[0], &told), EXIT_INTERRUPTED);
@@ -192,7 +186,6 @@ START_TEST(tried_again)
     struct endpoint endpoint;
     int listening = listen_anywhere(1, &endpoint);
     const char *told;
-
     fault_rules("connect:EAGAIN:1-3,poll:EINTR:4");
     ck_assert_int_eq(dial_some(1, port_of(listening), -1, &told), 0);
     close(dialled.fd);
@@ -204,7 +197,6 @@ START_TEST(too_long_a_time)
 {
     struct endpoint item = endpoint_at(INADDR_LOOPBACK, 1);
     struct target target = {.host = "/x", .items = &item, .count = 1};
-
     capture(LOG_LEVEL_DEBUG);
     fault_rules("connect:EAGAIN");
     int status = dial(&target, USEC_PER_MSEC, -1, &dialled);
@@ -220,7 +212,6 @@ START_TEST(many_addresses)
 {
     struct endpoint items[100];
     struct target target = {.host = "name", .port = "7", .items = items, .count = COUNT_OF(items)};
-
     for (size_t i = 0; i < COUNT_OF(items); i++)
         items[i] = endpoint_at(INADDR_LOOPBACK, 7);
     capture(LOG_LEVEL_DEBUG);
@@ -237,7 +228,6 @@ END_TEST
 START_TEST(half_close)
 {
     int pair[2];
-
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     fault_arm("shutdown", ENOTCONN, 1);
     ck_assert_int_eq(dial_half_close(pair[0]), -ECONNRESET);

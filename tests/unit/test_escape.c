@@ -92,7 +92,6 @@ TEST(quoted_escapes_what_is_not_utf8)
 TEST(controls)
 {
     char out[16];
-
     ck_assert_uint_eq(escape_controls("a\"\\b", out, sizeof out), 4);
     ck_assert_str_eq(out, "a\"\\b");
     ck_assert_uint_eq(escape_controls("\x1b[1m\nü\xff", out, sizeof out), 15);

@@ -37,7 +37,6 @@ static void expect_death(int raised, int wanted)
 {
     pid_t child = fork();
     int status;
-
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         interrupt_open();
@@ -61,7 +60,6 @@ END_TEST
 START_TEST(fails)
 {
     unsigned before = open_descriptors();
-
     fault_arm("eventfd", EMFILE, 0);
     int opening = interrupt_open();
     fault_disarm();

@@ -82,7 +82,6 @@ END_TEST
 START_TEST(times)
 {
     static struct histogram histogram;
-
     json_open(&json, NULL, '{');
     json_times(&json, "a", &histogram);
     for (unsigned i = 0; i < 4; i++)

@@ -65,7 +65,6 @@ static void run(void)
 static void run_with_test(uint64_t count)
 {
     int client;
-
     tcp_pair(0, &client, &server);
     ck_assert_int_eq(fcntl(client, F_SETFL, O_NONBLOCK), 0);
     plan.count = count;
@@ -94,7 +93,6 @@ static void answer(unsigned count)
 START_TEST(due_by_the_schedule)
 {
     struct load_plan scheduled = {.rate = 3, .duration_usec = 2 * USEC_PER_SEC, .count = 6};
-
     ck_assert_uint_eq(load_due_nsec(&scheduled, 1000, 0), 1000);
     ck_assert_uint_eq(load_due_nsec(&scheduled, 1000, 1), 333334333);
     ck_assert_uint_eq(load_due_nsec(&scheduled, 1000, 3), NSEC_PER_SEC + 1000);
@@ -124,7 +122,6 @@ END_TEST
 START_TEST(results_add_up)
 {
     static struct load_result all, parts[2];
-
     parts[0] = (struct load_result){.messages = 1,
                                     .bytes = 10,
                                     .unanswered = 2,
@@ -200,7 +197,6 @@ END_TEST
 START_TEST(one_message_under_way)
 {
     uint8_t bytes[SIZE];
-
     run_with_test(5);
     receive_all(server, bytes, sizeof bytes);
     send_all(server, bytes, sizeof bytes - 1);
@@ -224,7 +220,6 @@ END_TEST
 START_TEST(stopped_with_an_answer_under_way)
 {
     uint8_t bytes[SIZE];
-
     run_with_test(0);
     answer(3);
     receive_all(server, bytes, sizeof bytes);
@@ -266,7 +261,6 @@ START_TEST(each_ending)
 {
     const struct ending *ending = &endings[_i];
     uint8_t bytes[SIZE];
-
     plan.wait_usec = USEC_PER_MSEC;
     run_with_test(0);
     answer(2);
@@ -327,7 +321,6 @@ END_TEST
 START_TEST(shares_of_a_count)
 {
     static const unsigned counts[] = {3, 100};
-
     plan.connections = 7;
     plan.threads = 3;
     plan.count = counts[_i];
@@ -405,7 +398,6 @@ END_TEST
 START_TEST(refused)
 {
     int closed = bind_anywhere(&plan.endpoint);
-
     plan.connections = 100;
     plan.threads = _i == 0 ? 1 : 2;
     plan.rate = _i == 0 ? 0 : 1000;
@@ -442,7 +434,6 @@ START_TEST(backlog_of_a_unix_socket)
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct echo_server slow;
-
     snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "tcpecho-test-%d", getpid());
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof name), 0);
     ck_assert_int_eq(listen(fd, 1), 0);

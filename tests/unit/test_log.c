@@ -66,7 +66,6 @@ TEST(any_thread_may_log)
 {
     pthread_t threads[4];
     int numbers[4];
-
     ck_assert_int_eq(fcntl(STDERR_FILENO, F_SETPIPE_SZ, 1 << 20), 1 << 20);
     configure(LOG_LEVEL_INFO, 100);
     begin_second();

@@ -25,7 +25,6 @@ static void to_journal(enum log_level level, unsigned rate)
 static void journald_begins(void)
 {
     static const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = SOCKET_PATH};
-
     journald = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     ck_assert_int_ge(journald, 0);
     unlink(SOCKET_PATH);
@@ -61,7 +60,6 @@ static const char *field(const char *name)
 {
     static char value[4096];
     const char *at = datagram, *end = datagram + datagram_length;
-
     while (at < end) {
         size_t name_length = strcspn(at, "=\n"), length;
         const char *start = at + name_length + 1;
@@ -113,7 +111,6 @@ TEST(fields_that_do_not_fit_are_left_out)
 {
     char big[LOG_DATA_SIZE];
     struct log_field fields[LOG_FIELDS_MAX + 1];
-
     memset(big, 'x', sizeof big - 1);
     big[sizeof big - 1] = '\0';
     for (size_t i = 0; i <= LOG_FIELDS_MAX; i++)
@@ -133,7 +130,6 @@ static void stderr_becomes_the_stream(void)
 {
     char stream[64];
     struct stat status;
-
     ck_assert_int_eq(fstat(STDERR_FILENO, &status), 0);
     snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
     setenv("JOURNAL_STREAM", stream, 1);
@@ -142,7 +138,6 @@ static void stderr_becomes_the_stream(void)
 TEST(auto_follows_the_journal_stream)
 {
     const struct log_settings automatic = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
-
     log_configure(&automatic);
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "to stderr");
     ck_assert_ptr_nonnull(strstr(output(), "to stderr"));
@@ -242,7 +237,6 @@ TEST(absent_and_no_stderr)
 TEST(absent_behind_the_stream)
 {
     const struct log_settings automatic = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
-
     unlink(SOCKET_PATH);
     stderr_becomes_the_stream();
     log_configure(&automatic);

@@ -25,7 +25,6 @@ TEST(one_event_is_one_line)
 TEST(overlong_is_cut)
 {
     char longest[LOG_MESSAGE_MAX + 2];
-
     memset(longest, 'x', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "%.*s", LOG_MESSAGE_MAX, longest);

@@ -13,7 +13,6 @@ static int parse(struct options *out, const char *const words[])
 {
     char *argv[ARGUMENTS_MAX + 2] = {(char *)"tcpechod"};
     int argc = 1;
-
     for (; words[argc - 1]; argc++)
         argv[argc] = (char *)words[argc - 1];
     return options_parse(argc, argv, out);
@@ -24,7 +23,6 @@ static int parse(struct options *out, const char *const words[])
 START_TEST(defaults)
 {
     CLEANUP(options_clear) struct options options = {0};
-
     ck_assert_int_eq(parse(&options, (const char *const[]){NULL}), 0);
     ck_assert_int_eq(options.action, ACTION_RUN);
     ck_assert_str_eq(options.settings.file, DEFAULT_SETTINGS_FILE);
@@ -38,7 +36,6 @@ END_TEST
 START_TEST(every_option)
 {
     CLEANUP(options_clear) struct options options = {0};
-
     ck_assert_int_eq(PARSE(&options, "-c", "x.conf", "-l", "upper@[::1]:7", "-p", "8", "--listen=/run/x",
                            "-w", "4", "-L", "debug", "-t"),
                      0);
@@ -111,7 +108,6 @@ START_TEST(refused_ones_leave_the_result_alone)
 
     for (size_t i = 0; i < COUNT_OF(refused); i++) {
         struct options options = {.settings.workers = 77};
-
         ck_assert_int_eq(parse(&options, refused[i]), -EINVAL);
         ck_assert_int_eq(options.settings.workers, 77);
         ck_assert_ptr_null(options.settings.listen);
@@ -123,10 +119,8 @@ END_TEST
 START_TEST(memory_may_be_short)
 {
     static const char *const calls[] = {"reallocarray", "asprintf", "strdup"};
-
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
         unsigned long failed = 1;
-
         for (unsigned long nth = 1; failed > 0; nth++) {
             CLEANUP(options_clear) struct options options = {0};
 
@@ -144,7 +138,6 @@ START_TEST(help_names_every_setting)
     CLEANUP(free_pointer) char *text = NULL;
     size_t size;
     FILE *out = open_memstream(&text, &size);
-
     ck_assert_ptr_nonnull(out);
     ck_assert_int_eq(options_print_help(out), 0);
     fclose(out);
@@ -160,7 +153,6 @@ END_TEST
 START_TEST(a_full_disk_shows)
 {
     CLEANUP(close_stream) FILE *full = fopen("/dev/full", "w");
-
     ck_assert_ptr_nonnull(full);
     ck_assert_int_eq(options_print_help(full), -ENOSPC);
     clearerr(full);

@@ -56,7 +56,6 @@ static int write_much(void)
 static void *read_much(void *unused)
 {
     uint8_t byte;
-
     (void)unused;
     for (size_t i = 0; i < LENGTH; i++)
         if (read(ends[0], &byte, 1) != 1 || byte != (uint8_t)i)
@@ -69,7 +68,6 @@ START_TEST(waits_for_room)
 {
     pthread_t thread;
     void *failed;
-
     ck_assert_int_ge(output.owned, 0);
     ck_assert_int_eq(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0); /* the others' is as it was */
     ck_assert_int_eq(pthread_create(&thread, NULL, read_much, NULL), 0);
@@ -92,7 +90,6 @@ static void *interrupt_soon(void *main_thread)
 START_TEST(nobody_reads)
 {
     pthread_t thread, self = pthread_self();
-
     ck_assert_int_eq(pthread_create(&thread, NULL, interrupt_soon, &self), 0);
     ck_assert_int_eq(write_much(), -EINTR);
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
@@ -142,7 +139,6 @@ START_TEST(of_every_kind)
     struct output other;
     char bytes[3];
     int sockets[2];
-
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
     ck_assert_int_ge(dup2(sockets[0], STDOUT_FILENO), 0);
     output_open(&other);

@@ -17,7 +17,6 @@ START_TEST(the_same_however_it_is_cut)
     static uint8_t whole[STREAM], part[STREAM];
     struct pattern pattern = pattern_make(1, 2, kinds[_i].message);
     uint64_t random = 77, base = UINT64_C(0x1234567890);
-
     pattern_fill(&pattern, base, whole, sizeof whole);
     for (unsigned i = 0; i < 2000; i++) {
         size_t from = next_random(&random) % STREAM, length = next_random(&random) % (STREAM - from);
@@ -51,7 +50,6 @@ START_TEST(lf_ends_each_message)
 {
     static uint8_t bytes[STREAM];
     struct pattern pattern = pattern_make(9, 9, 100);
-
     pattern_fill(&pattern, 50, bytes, sizeof bytes);
     for (size_t i = 0; i < sizeof bytes; i++)
         ck_assert_int_eq(bytes[i] == '\n', (50 + i) % 100 == 99);
@@ -62,7 +60,6 @@ START_TEST(no_two_streams_are_alike)
 {
     struct pattern patterns[] = {pattern_make(1, 2, 64), pattern_make(1, 3, 64), pattern_make(2, 2, 64)};
     uint8_t bytes[COUNT_OF(patterns)][64];
-
     for (size_t i = 0; i < COUNT_OF(patterns); i++)
         pattern_fill(&patterns[i], 0, bytes[i], 64);
     ck_assert_mem_ne(bytes[0], bytes[1], 8);
@@ -75,7 +72,6 @@ START_TEST(finds_the_wrong_byte_at_every_place)
 {
     static uint8_t bytes[STREAM];
     struct pattern pattern = pattern_make(5, 6, kinds[_i].message);
-
     pattern_answer(&pattern, kinds[_i].expect, 13, bytes, sizeof bytes);
     /* Each of those at both ends and where 16 bits end, and some between. */
     for (size_t place = 0; place < sizeof bytes; place++) {

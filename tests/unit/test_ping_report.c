@@ -51,7 +51,6 @@ START_TEST(events)
     const struct ping_event reply = {.kind = PING_REPLY, .number = 7};
     const struct ping_event again = {.kind = PING_DUPLICATE, .number = 7};
     const struct ping_event old = {.kind = PING_TOO_LATE, .number = 7};
-
     open_text();
     ping_print_event(out, &terminal, &reply, "[::1]:7", 64, 66);
     ping_print_event(out, &terminal, &again, "[::1]:7", 64, 1250);
@@ -84,7 +83,6 @@ START_TEST(summary)
 {
     const struct ping_stream stream = {.sent = 4, .answered = 3};
     struct ping_times times = {0};
-
     ping_times_add(&times, 2000);
     ping_times_add(&times, 1000);
     ping_times_add(&times, 3000);
@@ -115,7 +113,6 @@ START_TEST(summary_of_nothing)
 {
     const struct ping_stream stream = {.sent = 1};
     const struct ping_times times = {0};
-
     open_text();
     print_summary(&stream, &times, 1, 0, 1000);
     expect_text_is("\n--- host ping statistics ---\n"

@@ -20,7 +20,6 @@ static void receive(const void *bytes, size_t length)
 {
     size_t room;
     uint8_t *space = ping_stream_space(&stream, &room);
-
     ck_assert_uint_ge(room, length);
     memcpy(space, bytes, length);
     ping_stream_received(&stream, length);
@@ -105,7 +104,6 @@ static void receive_piece(const char *piece)
     unsigned number = (unsigned)strtoul(piece + (piece[0] == 'F'), NULL, 10);
     const char *change = strchr(piece, '^'), *length = strchr(piece, ':');
     uint8_t bytes[SIZE];
-
     if (piece[0] == 'F') {
         receive(foreign[number], strlen(foreign[number]));
         return;
@@ -121,7 +119,6 @@ START_TEST(strange_answers)
 {
     char pieces[64], events[256] = "", counts[64];
     size_t length = 0;
-
     start(strange[_i].expect, strange[_i].sent);
     strcpy(pieces, strange[_i].pieces);
     for (char *piece = strtok(pieces, " "); piece; piece = strtok(NULL, " "))
@@ -157,7 +154,6 @@ END_TEST
 START_TEST(a_window_of_messages)
 {
     uint8_t message[SIZE];
-
     start(EXPECT_ECHO, 1);
     for (size_t i = 0; i < PING_WINDOW; i++)
         ping_stream_send(&stream, 5, message);
@@ -185,7 +181,6 @@ END_TEST
 START_TEST(forged_headers)
 {
     unsigned events = 0;
-
     start(EXPECT_ECHO, 3);
     for (size_t i = 0; i < 3000; i++) {
         receive(messages[1 + i % 3], 16);
@@ -212,7 +207,6 @@ START_TEST(takes_no_time_that_a_server_chooses)
     uint8_t *message = malloc(PING_SIZE_MAXIMUM);
     struct timespec before, spent;
     size_t room;
-
     ck_assert_int_eq(ping_stream_init(&stream, PING_SIZE_MAXIMUM, EXPECT_ECHO, 1), 0);
     ping_stream_send(&stream, 1, message);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
@@ -239,7 +233,6 @@ START_TEST(every_size)
     static const size_t sizes[] = {PING_SIZE_MINIMUM, 17, 1000, PING_SIZE_MAXIMUM};
     size_t size = sizes[_i], room;
     uint8_t *message = malloc(size);
-
     ck_assert_int_eq(ping_stream_init(&stream, size, EXPECT_ECHO, 1), 0);
     ping_stream_send(&stream, 1, message);
     for (size_t at = 0; at < size; at += room) {

@@ -6,7 +6,6 @@
 START_TEST(say_where)
 {
     struct problems problems = {0};
-
     problems_add(&problems, "x.conf", 12, "workers = %d: no", 5000);
     problems_add(&problems, "x.conf", 0, "is a directory");
     problems_add(&problems, NULL, 0, "--port %s", "x");
@@ -53,14 +52,12 @@ END_TEST
 START_TEST(sort_by_line_and_stay_in_order)
 {
     struct problems problems = {0};
-
     problems_sort(&problems); /* none at all */
     for (int i = 0; i < 1000; i++)
         problems_add(&problems, "f", 1 + (i * 7) % 10, "%d", i);
     problems_sort(&problems);
     for (size_t i = 1; i < problems.count; i++) {
         const struct problem *a = &problems.items[i - 1], *b = &problems.items[i];
-
         ck_assert(a->line < b->line || (a->line == b->line && a->order < b->order));
     }
     problems_clear(&problems);
@@ -71,7 +68,6 @@ END_TEST
 static void add_while_failing(const char *rule, size_t before)
 {
     struct problems problems = {0};
-
     for (size_t i = 0; i < before; i++)
         problems_add(&problems, "f", 1, "%zu", i);
     fault_rules(rule);
@@ -88,7 +84,6 @@ static void add_while_failing(const char *rule, size_t before)
 START_TEST(out_of_memory_is_a_problem)
 {
     static const size_t before[] = {0, 1, 15, 16, 31, 32};
-
     for (size_t i = 0; i < COUNT_OF(before); i++) {
         add_while_failing("vasprintf:ENOMEM", before[i]);
         add_while_failing("asprintf:ENOMEM", before[i]);

@@ -233,7 +233,6 @@ START_TEST(an_absent_file)
     CLEANUP(settings_freep) struct settings *settings = NULL;
     struct settings *named = NULL;
     struct settings_source source = {.file = "/nonexistent/x.conf", .workers = -1, .log_level = -1};
-
     ck_assert_int_eq(settings_load(&source, &problems, &settings), 0);
     ck_assert(!settings->from_file);
     ck_assert_uint_eq(settings->listener_count, 4);
@@ -337,7 +336,6 @@ START_TEST(dumps_read_back_the_same)
     CLEANUP(free_pointer) char *text = dump(settings);
     CLEANUP(settings_freep) struct settings *again = load_good(text);
     CLEANUP(free_pointer) char *same = dump(again);
-
     ck_assert_str_eq(text, same);
     ck_assert_str_eq(again->listeners[1].greeting, "\xff\x01");
     ck_assert_uint_eq(again->listeners[1].idle_timeout, 1500);

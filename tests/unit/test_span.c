@@ -10,7 +10,6 @@ static struct span text(const char *bytes)
 START_TEST(parts)
 {
     struct span span = text("hello");
-
     ck_assert_uint_eq(span_first(span, 3).length, 3);
     ck_assert_uint_eq(span_first(span, 5).length, 5);
     ck_assert_uint_eq(span_first(span, SIZE_MAX).length, 5);

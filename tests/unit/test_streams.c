@@ -10,7 +10,6 @@
 static int held_without(const int *closed, size_t count, const char *fault)
 {
     char byte = 'x';
-
     for (size_t i = 0; i < count; i++)
         close(closed[i]);
     if (fault)
@@ -32,7 +31,6 @@ static void expect_held(const int *closed, size_t count, const char *fault, int 
 {
     pid_t child = fork();
     int status;
-
     ck_assert_int_ge(child, 0);
     if (child == 0)
         _exit(held_without(closed, count, fault));
@@ -43,7 +41,6 @@ static void expect_held(const int *closed, size_t count, const char *fault, int 
 TEST(holds_what_is_closed)
 {
     static const int all[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
-
     expect_held(all, 0, NULL, 0);
     for (size_t i = 0; i < COUNT_OF(all); i++)
         expect_held(&all[i], COUNT_OF(all) - i, NULL, 0);
@@ -55,7 +52,6 @@ TEST(a_full_disk_shows)
 {
     CLEANUP(close_stream) FILE *full = fopen("/dev/full", "w");
     CLEANUP(close_stream) FILE *null = fopen("/dev/null", "w");
-
     ck_assert_ptr_nonnull(full);
     ck_assert_ptr_nonnull(null);
     fputs("text", null);

@@ -11,7 +11,6 @@ static struct target target;
 static void expect_target(const char *host, const char *port, const char *first)
 {
     char text[ENDPOINT_TEXT_SIZE];
-
     ck_assert_int_eq(target_resolve(host, port, &target), 0);
     ck_assert_uint_ge(target.count, 1);
     ck_assert_str_eq(endpoint_format(&target.items[0], text), first);
@@ -22,7 +21,6 @@ static void expect_target(const char *host, const char *port, const char *first)
 START_TEST(addresses)
 {
     char text[TARGET_TEXT_SIZE];
-
     expect_target("127.0.0.1", NULL, "127.0.0.1:7007");
     expect_target("127.0.0.1", "7", "127.0.0.1:7");
     expect_target("127.0.0.1", "echo", "127.0.0.1:7");
@@ -44,7 +42,6 @@ END_TEST
 START_TEST(paths)
 {
     char text[TARGET_TEXT_SIZE], path[200] = "/";
-
     expect_target("/run/echo.sock", NULL, "/run/echo.sock");
     expect_target("./x", NULL, "./x");
     memset(path + 1, 'x', 106);
@@ -68,7 +65,6 @@ END_TEST
 START_TEST(local)
 {
     char text[ENDPOINT_TEXT_SIZE];
-
     ck_assert_int_eq(target_resolve_local("7777", &target), 0);
     ck_assert_str_eq(target_format(&target, text), "port 7777");
     target_clear(&target);
@@ -133,7 +129,6 @@ START_TEST(no_memory)
 {
     static const char *const hosts[] = {"127.0.0.1", "/run/x"};
     static const char *const calls[] = {"calloc", "strdup"};
-
     for (size_t i = 0; i < COUNT_OF(hosts); i++) {
         capture(LOG_LEVEL_DEBUG);
         fault_arm(calls[_i], ENOMEM, 0);

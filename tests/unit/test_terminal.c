@@ -11,7 +11,6 @@ static struct terminal terminal;
 static void open_terminal(unsigned short columns)
 {
     struct winsize size = {.ws_row = 24, .ws_col = columns};
-
     ck_assert_int_eq(openpty(&screen, &line, NULL, NULL, &size), 0);
     setenv("TERM", "xterm", 1);
     unsetenv("NO_COLOR");
@@ -29,7 +28,6 @@ static const char *shown(void)
     static char text[8192];
     struct pollfd item = {.fd = screen, .events = POLLIN};
     size_t length = 0;
-
     while (poll(&item, 1, 0) == 1 && item.revents & POLLIN) {
         ssize_t n = read(screen, text + length, sizeof text - 1 - length);
         ck_assert_int_gt(n, 0);
@@ -104,7 +102,6 @@ END_TEST
 START_TEST(no_terminal)
 {
     int ends[2];
-
     ck_assert_int_eq(pipe2(ends, O_NONBLOCK), 0);
     terminal_init(&terminal, ends[1]);
     ck_assert(!terminal.is_terminal && !terminal.is_rich);
@@ -122,7 +119,6 @@ END_TEST
 START_TEST(errors)
 {
     char large[4096];
-
     capture(LOG_LEVEL_DEBUG);
     print_error("%s: %d", "what", 7);
     ck_assert_str_eq(written(), "tcpecho: what: 7\n");

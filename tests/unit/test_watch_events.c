@@ -88,7 +88,6 @@ static void expect_gap(double seconds, const char *until)
 START_TEST(served_in_time_is_no_event)
 {
     uint64_t now = clock_monotonic_nsec();
-
     watch_expect_answer(&events, &events.steady, now);
     watch_answered(&events, &events.steady, now, false);
     fail_now(&events.steady, CONNECTION_SERVED, 0);
@@ -103,7 +102,6 @@ END_TEST
 START_TEST(a_gap)
 {
     uint64_t due = clock_monotonic_nsec() - 3 * NSEC_PER_SEC;
-
     for (unsigned i = 0; i < 2; i++)
         watch_expect_answer(&events, &events.newcomers, due + i);
     ck_assert_uint_eq(count_lines(), 1);
@@ -131,7 +129,6 @@ static void on_time(struct timer *timer)
 START_TEST(a_gap_that_begins)
 {
     struct timer end;
-
     options.gap_usec = 30 * USEC_PER_MSEC;
     watch_expect_answer(&events, &events.steady, clock_monotonic_nsec());
     ck_assert_uint_eq(count_lines(), 0);
@@ -149,7 +146,6 @@ END_TEST
 START_TEST(a_row_of_failures)
 {
     struct watch_side *side = &events.newcomers;
-
     for (unsigned i = 0; i < 50; i++)
         fail_now(side, CONNECTION_UNCONNECTED, ECONNREFUSED);
     ck_assert_uint_eq(count_lines(), 1);
@@ -169,7 +165,6 @@ START_TEST(it_has_failed_since_it_was_due)
     struct watch_side *side = &events.newcomers;
     uint64_t begin = clock_monotonic_nsec();
     double seconds = 0;
-
     fail_at(side, begin - 20 * NSEC_PER_USEC, CONNECTION_BROKEN, ECONNRESET);
     fail_at(side, begin - 3 * NSEC_PER_SEC, CONNECTION_TIMED_OUT, ETIMEDOUT);
     fail_at(side, begin - 1 * NSEC_PER_SEC, CONNECTION_TIMED_OUT, ETIMEDOUT);

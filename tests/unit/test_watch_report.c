@@ -73,7 +73,6 @@ END_TEST
 START_TEST(outages)
 {
     struct watch_side *sides[] = {&steady, &newcomers};
-
     for (size_t i = 0; i < COUNT_OF(sides); i++) {
         for (enum connection_end end = CONNECTION_UNCONNECTED; end < CONNECTION_GIVEN_UP; end++) {
             sides[i]->ends[end] = 1;
@@ -175,7 +174,6 @@ START_TEST(time_of_day)
     char at[CLOCK_TEXT_SIZE];
     unsigned hour, minute, second, msec;
     char end;
-
     ck_assert_ptr_eq(clock_format(clock_monotonic_nsec(), at), at);
     ck_assert_int_eq(sscanf(at, "%2u:%2u:%2u.%3u%c", &hour, &minute, &second, &msec, &end), 4);
     ck_assert_uint_le(hour, 23);

@@ -50,7 +50,6 @@ static void on_end(struct precise_timer *timer)
 static void on_interrupt(struct event_source *source, uint32_t events)
 {
     struct bench *bench = CONTAINER_OF(source, struct bench, interrupt);
-
     (void)events;
     if (interrupt_take(source->fd) == 0)
         return;
@@ -63,7 +62,6 @@ static void show_progress(struct bench *bench)
     struct load_progress now = load_progress(&bench->load);
     uint64_t usec = clock_monotonic_usec();
     double passed = (double)(usec - bench->last_usec) / (double)USEC_PER_SEC;
-
     if (!bench->running) {
         terminal_progress(&bench->terminal, "connecting: %" PRIu64 " of %" PRIu64,
                           load_connected(&bench->load), bench->load.control.plan.connections);
@@ -90,7 +88,6 @@ static void on_progress(struct timer *timer)
 static void on_wake(struct event_loop *loop)
 {
     struct bench *bench = CONTAINER_OF(loop, struct bench, loop);
-
     if (!bench->running && !bench->stopping && load_is_settled(&bench->load)) {
         bench->running = true;
         load_run(&bench->load);
@@ -107,7 +104,6 @@ static void on_wake(struct event_loop *loop)
 static uint64_t duration_of(const struct client_options *options)
 {
     uint64_t duration = options->duration_usec;
-
     if (options->count == 0)
         return duration == USEC_NEVER ? DEFAULT_DURATION : duration;
     if (options->rate == 0)
@@ -125,7 +121,6 @@ static uint64_t threads_of(const struct client_options *options)
 static struct load_plan make_plan(const struct session *session)
 {
     const struct client_options *options = session->options;
-
     return (struct load_plan){
         .endpoint = session->endpoint,
         .expect = options->expect,
@@ -146,7 +141,6 @@ static struct load_plan make_plan(const struct session *session)
 static int check_descriptors(const struct client_options *options)
 {
     uint64_t limit, room = session_raise_descriptors(threads_of(options) * THREAD_DESCRIPTORS, &limit);
-
     if (options->connections <= room)
         return 0;
     print_error("--connections %" PRIu64 ": the limit of %" PRIu64
@@ -181,7 +175,6 @@ static int report(struct bench *bench, const struct load_result *result)
     const struct load_control *control = &bench->load.control;
     uint64_t end = bench->stopping ? bench->stop_nsec : result->over_nsec;
     struct terminal out;
-
     if (result->last_answer_nsec > end)
         end = result->last_answer_nsec;
     struct bench_summary summary = {
@@ -208,7 +201,6 @@ static int report(struct bench *bench, const struct load_result *result)
 static int run_load(struct bench *bench)
 {
     CLEANUP(free_pointer) struct load_result *result = malloc(sizeof *result);
-
     int r = result ? drive(bench) : -ENOMEM;
     if (r == 0)
         r = load_collect(&bench->load, result);
@@ -220,7 +212,6 @@ int bench_run(const struct client_options *options)
     CLEANUP(session_close) struct session session = SESSION_NONE;
     struct bench bench = {.session = &session};
     int status = check_descriptors(options);
-
     if (status == 0)
         status = session_connect(&session, options);
     if (status != 0)

@@ -31,7 +31,6 @@ static void write_traffic(struct json *json, const struct bench_summary *summary
 {
     const struct load_result *result = summary->result;
     double elapsed = seconds(summary->elapsed_nsec);
-
     json_number(json, "elapsed_s", elapsed);
     json_bool(json, "interrupted", summary->interrupted);
     json_count(json, "messages", result->messages);
@@ -47,7 +46,6 @@ static void write_traffic(struct json *json, const struct bench_summary *summary
 static void write_mistakes(struct json *json, const struct load_result *result)
 {
     char text[FAULT_TEXT_SIZE];
-
     json_bool(json, "clean", bench_is_clean(result));
     json_count(json, "connected", result->connected);
     json_count(json, "not_connected", result->unconnected);
@@ -77,7 +75,6 @@ static void write_mistakes(struct json *json, const struct load_result *result)
 static void write_client(struct json *json, const struct bench_summary *summary)
 {
     const struct load_result *result = summary->result;
-
     json_number(json, "client_cpu_s", seconds(result->cpu_nsec));
     if (result->messages > 0)
         json_number(json, "client_cpu_per_message_ns", (double)result->cpu_nsec / (double)result->messages);
@@ -101,7 +98,6 @@ static void write_histogram(struct json *json, const struct histogram *latency)
 void bench_print_json(const struct bench_summary *summary, FILE *out)
 {
     struct json json = {.out = out};
-
     json_open(&json, NULL, '{');
     json_text(&json, "tcpecho", PACKAGE_VERSION);
     json_text(&json, "mode", "bench");

@@ -18,7 +18,6 @@ static void enter(struct load *load, enum load_phase phase)
 int load_init(struct load *load, const struct load_plan *plan, struct event_loop *coordinator, int first_fd)
 {
     CLEANUP(fd_close) int fd = first_fd;
-
     *load = (struct load){.control = {.plan = *plan, .coordinator = coordinator, .stop_nsec = UINT64_MAX}};
     load->threads = calloc(plan->threads, sizeof *load->threads);
     if (!load->threads)
@@ -91,7 +90,6 @@ struct load_progress load_progress(const struct load *load)
 static void add_rest(struct load_result *into, const struct load_thread *thread, uint64_t due)
 {
     uint64_t rest = load_thread_not_sent(thread, due);
-
     if (thread->stopping)
         into->unsent += rest;
     else
@@ -102,7 +100,6 @@ int load_collect(const struct load *load, struct load_result *out)
 {
     uint64_t due = load_due_until(&load->control.plan, load->control.start_nsec, load->control.stop_nsec);
     int error = 0;
-
     *out = (struct load_result){0};
     for (size_t i = 0; i < load->thread_count; i++) {
         load_result_add(out, &load->threads[i]->result);

@@ -16,7 +16,6 @@ uint64_t load_due_nsec(const struct load_plan *plan, uint64_t start_nsec, uint64
 uint64_t load_due_until(const struct load_plan *plan, uint64_t start_nsec, uint64_t until_nsec)
 {
     uint64_t rate = plan->rate, end_nsec = UINT64_MAX;
-
     if (rate == 0 || start_nsec == 0 || until_nsec < start_nsec)
         return 0;
     if (plan->duration_usec < UINT64_MAX / NSEC_PER_USEC)

@@ -21,7 +21,6 @@
 static void measure_until_here(struct load_thread *thread)
 {
     struct load_result *result = &thread->result;
-
     if (thread->measured)
         return;
     thread->measured = true;
@@ -66,7 +65,6 @@ static struct load_thread *thread_of(const struct load_connection *connection)
 static void stop_working(struct load_connection *connection)
 {
     struct load_thread *thread = thread_of(connection);
-
     if (!connection->is_working)
         return;
     connection->is_working = false;
@@ -96,7 +94,6 @@ static void on_connected(struct connection *connection)
 {
     struct load_connection *mine = of(connection);
     struct load_thread *thread = thread_of(mine);
-
     histogram_add(&thread->result.connect, mine->began_nsec > 0 ? clock_monotonic_nsec() - mine->began_nsec
                                                                 : thread->control->plan.first_connect_nsec);
     mine->is_working = true;
@@ -129,7 +126,6 @@ static void record_answer(struct load_connection *connection, uint64_t index, ui
     const struct load_control *control = thread_of(connection)->control;
     struct load_result *result = &thread_of(connection)->result;
     uint64_t began = connection->began_nsec;
-
     if (control->plan.rate > 0)
         began = load_due_nsec(&control->plan, control->start_nsec,
                               index * control->plan.connections + connection->number);
@@ -143,7 +139,6 @@ static void on_received(struct connection *connection, size_t bytes, uint64_t me
     struct load_connection *mine = of(connection);
     struct load_thread *thread = thread_of(mine);
     uint64_t now = clock_monotonic_nsec();
-
     for (uint64_t index = connection->answered - messages; index < connection->answered; index++)
         record_answer(mine, index, now);
     thread->result.bytes += bytes;
@@ -157,7 +152,6 @@ static void on_received(struct connection *connection, size_t bytes, uint64_t me
 static bool take_fault(struct load_connection *connection)
 {
     struct load_thread *thread = thread_of(connection);
-
     connection->is_told = thread->faults_taken < LOAD_FAULTS;
     if (connection->is_told)
         thread->faults_taken++;
@@ -181,7 +175,6 @@ static void on_broken(struct load_connection *connection, int error)
 {
     struct load_result *result = &thread_of(connection)->result;
     struct fault cut = checked_stream_cut(&connection->connection.stream);
-
     if (result->broken++ == 0)
         result->break_error = error;
     if (cut.length > 0 && take_fault(connection))
@@ -192,7 +185,6 @@ static void on_ended(struct connection *connection, enum connection_end end, int
 {
     struct load_connection *mine = of(connection);
     struct load_thread *thread = thread_of(mine);
-
     if (!connection->was_connected) {
         fail_connect(thread, error);
         return;
@@ -303,7 +295,6 @@ static bool is_over(const struct load_thread *thread, uint64_t message, uint64_t
 static uint64_t send_due(struct load_thread *thread)
 {
     const struct load_control *control = thread->control;
-
     for (unsigned i = 0; thread->live > 0; i++) {
         struct load_connection *connection = &thread->connections[thread->schedule_next];
         uint64_t message = thread->schedule_round * control->plan.connections + connection->number;
@@ -374,7 +365,6 @@ static void on_patience(struct timer *timer)
 static void send_last(struct load_thread *thread)
 {
     uint64_t stop = clock_monotonic_nsec(), due;
-
     do
         due = send_due(thread);
     while (due > 0 && due <= stop && clock_monotonic_nsec() < stop + LAST_NSEC);
@@ -401,7 +391,6 @@ static void on_wake(struct event_loop *loop)
 {
     struct load_thread *thread = CONTAINER_OF(loop, struct load_thread, loop);
     unsigned phase = atomic_load(&thread->control->phase);
-
     if (phase == LOAD_CONNECT) {
         if (!timer_is_armed(&thread->retry))
             connect_more(thread);
@@ -437,7 +426,6 @@ static void *run_thread(void *argument)
 static int make_connections(struct load_thread *thread, size_t index)
 {
     const struct load_plan *plan = &thread->control->plan;
-
     thread->count = (size_t)load_share(plan->connections, plan->threads, index);
     thread->connections = calloc(thread->count, sizeof *thread->connections);
     if (!thread->connections)
@@ -499,7 +487,6 @@ int load_thread_new(const struct load_control *control, size_t index, int first_
 uint64_t load_thread_not_sent(const struct load_thread *thread, uint64_t due)
 {
     uint64_t missing = 0;
-
     for (size_t i = 0; i < thread->count; i++) {
         uint64_t share = load_share(due, thread->control->plan.connections, thread->connections[i].number);
         uint64_t passed = thread->schedule_round + (i < thread->schedule_next ? 1 : 0);

@@ -59,7 +59,6 @@ static double per_second(uint64_t count, const struct bench_summary *summary)
 static void print_latency(const struct histogram *latency, FILE *out)
 {
     char text[7][LATENCY_TEXT_SIZE];
-
     if (latency->count == 0)
         return;
     fprintf(out, "latency     %9s%9s%9s%9s%9s%9s%9s\n", "min", "mean", "p50", "p90", "p99", "p99.9", "max");
@@ -76,7 +75,6 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
 {
     const struct load_result *result = summary->result;
     char cpu[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
-
     if (result->messages > 0)
         fprintf(out, "client CPU   %s a message; busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
                 latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
@@ -96,7 +94,6 @@ static void print_connections(const struct bench_summary *summary, FILE *out)
 {
     const struct load_result *result = summary->result;
     char p50[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
-
     fprintf(out, "connections  %" PRIu64, result->connected);
     if (result->unconnected > 0)
         fprintf(out, ", %" PRIu64 " failed", result->unconnected);
@@ -117,7 +114,6 @@ static void print_client_limit(const struct bench_summary *summary, const struct
                                FILE *out)
 {
     const struct load_result *result = summary->result;
-
     if (!bench_is_client_limited(summary->plan, result))
         return;
     fprintf(out, "\n%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
@@ -149,7 +145,6 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     const struct load_plan *plan = summary->plan;
     const struct load_result *result = summary->result;
     char size[SIZE_TEXT_SIZE];
-
     fprintf(out, "%s: %" PRIu64 " connection%s, messages of %s", summary->peer, plan->connections,
             plural(plan->connections), units_format_size(plan->size, size));
     if (plan->rate > 0)
@@ -181,7 +176,6 @@ void bench_print_errors(const struct bench_summary *summary)
 {
     const struct load_result *result = summary->result;
     char text[FAULT_TEXT_SIZE], wait[DURATION_TEXT_SIZE];
-
     if (result->unconnected > 0)
         print_error("%" PRIu64 " of %" PRIu64 " connection%s could not be made (the first: %s%s)",
                     result->unconnected, summary->plan->connections, plural(summary->plan->connections),

@@ -8,7 +8,6 @@ static struct thread_cost read_now(int time_fd)
 {
     struct thread_time time = {0};
     struct timespec cpu;
-
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
     thread_time_read(time_fd, &time); /* or it is not known: each time, or never */
     return (struct thread_cost){
@@ -27,7 +26,6 @@ void thread_cost_begin(struct thread_cost *cost)
 void thread_cost_end(struct thread_cost *cost)
 {
     struct thread_cost now = read_now(cost->time_fd);
-
     fd_close(&now.time_fd);
     now.wall_nsec -= cost->wall_nsec;
     now.cpu_nsec -= cost->cpu_nsec;

@@ -44,7 +44,6 @@ size_t answer_check_room(const struct answer_check *check)
 void answer_check_sent(struct answer_check *check, const void *bytes, size_t length)
 {
     const uint8_t *from = bytes;
-
     while (length > 0) {
         size_t at = check->sent % RING_SIZE;
         size_t part = smaller(length, RING_SIZE - at);
@@ -62,7 +61,6 @@ static size_t count_right(const struct answer_check *check, const uint8_t *bytes
     size_t at = check->right % RING_SIZE;
     size_t part = smaller(smaller(length, RING_SIZE - at), (size_t)(check->sent - check->right));
     size_t same = 0;
-
     if (memcmp(check->ring + at, bytes, part) == 0)
         return part;
     while (check->ring[at + same] == bytes[same])
@@ -74,7 +72,6 @@ void answer_check_received(struct answer_check *check, const void *bytes, size_t
 {
     const uint8_t *from = bytes;
     size_t right = 1;
-
     while (length > 0 && right > 0 && !answer_check_is_wrong(check)) {
         right = count_right(check, from, length);
         check->right += right;
@@ -90,7 +87,6 @@ static void copy_out(const struct answer_check *check, uint64_t start, uint8_t *
 {
     size_t at = start % RING_SIZE;
     size_t part = smaller(length, RING_SIZE - at);
-
     memcpy(out, check->ring + at, part);
     memcpy(out + part, check->ring, length - part);
 }

@@ -10,7 +10,6 @@
 int checked_stream_send(struct checked_stream *stream, int fd)
 {
     uint8_t bytes[PIECE];
-
     for (unsigned i = 0; stream->sent < stream->due && i < PIECES; i++) {
         size_t length = stream->due - stream->sent < PIECE ? (size_t)(stream->due - stream->sent) : PIECE;
         pattern_fill(&stream->pattern, stream->sent, bytes, length);
@@ -33,7 +32,6 @@ size_t checked_stream_take(struct checked_stream *stream, const void *bytes, siz
     uint64_t due = stream->sent - stream->received;
     size_t expected = length < due ? length : (size_t)due;
     size_t right = pattern_check(&stream->pattern, stream->expect, stream->received, bytes, expected);
-
     stream->received += right;
     return right;
 }
@@ -50,7 +48,6 @@ uint64_t checked_stream_count_wrong(const struct checked_stream *stream, const v
     struct span came = span_first((struct span){evidence, length}, due < length ? (size_t)due : length);
     uint64_t wrong = length - came.length;
     uint8_t wanted[COMPARED];
-
     for (size_t done = 0; done < came.length; done += COMPARED) {
         struct span part = span_first(span_from(came, done), COMPARED);
         pattern_answer(&stream->pattern, stream->expect, stream->received + done, wanted, part.length);

@@ -35,7 +35,6 @@ static bool find_place(const struct answer_part *part, struct span needle, size_
     size_t earlier, later;
     bool is_earlier = span_find_last(span_first(part->expected, place + needle.length), needle, &earlier);
     bool is_later = span_find_first(span_from(part->expected, place), needle, &later);
-
     if (!is_earlier && !is_later)
         return false;
     int64_t forth = is_later ? (int64_t)later : INT64_MAX;
@@ -50,7 +49,6 @@ static bool find_shift(const struct answer_part *part, struct span evidence, siz
     struct span rest = span_from(evidence, at);
     struct span needle = span_first(rest, CERTAIN);
     size_t place = part->offset + at;
-
     if (rest.length >= CLEAR && find_place(part, span_first(rest, CLEAR), place, out))
         return true;
     return needle.length >= LEAST && find_place(part, needle, place, out);
@@ -77,7 +75,6 @@ static void classify_early(const struct answer_part *part, struct span evidence,
                            struct fault *fault)
 {
     size_t run = span_shared(evidence, span_from(due_part(part), shift));
-
     fault->kind = FAULT_MISSING;
     fault->length = shift;
     int64_t next;
@@ -95,7 +92,6 @@ static void classify_late(const struct answer_part *part, struct span evidence, 
     struct span before = span_from(span_first(part->expected, part->offset), part->offset - back);
     size_t run = span_shared(evidence, before);
     int64_t next;
-
     fault->kind = FAULT_REPEATED;
     fault->length = back;
     if (run < evidence.length && find_shift(part, evidence, run, &next) && next <= 0)
@@ -109,7 +105,6 @@ static void classify_foreign(const struct answer_part *part, struct span evidenc
 {
     struct span foreign = span_first(evidence, at), due = due_part(part);
     int64_t more = -shift - (int64_t)at;
-
     /* The last of them may by chance be the bytes that came before the first. */
     if (more >= 0 && more < (int64_t)CERTAIN) {
         fault->kind = FAULT_INSERTED;
@@ -129,7 +124,6 @@ static bool find_again_in_place(const struct answer_part *part, struct span evid
                                 size_t *out)
 {
     struct span due = due_part(part);
-
     for (size_t at = 1; at < evidence.length && at < due.length; at++) {
         size_t run = span_shared(span_from(evidence, at), span_from(due, at));
         if (run >= CERTAIN || (run >= least && at + run == evidence.length)) {
@@ -159,7 +153,6 @@ struct word_table {
 static uint16_t *find_word(struct word_table *table, uint64_t word)
 {
     size_t slot = (size_t)((word * UINT64_C(0x9e3779b97f4a7c15)) >> 32) % WORD_SLOTS;
-
     while (table->at[slot] != 0 && word_of(table->evidence, table->at[slot]) != word)
         slot = (slot + 1) % WORD_SLOTS;
     return &table->at[slot];
@@ -170,7 +163,6 @@ static bool find_again_elsewhere(const struct answer_part *part, struct span evi
 {
     struct word_table table = {.evidence = evidence};
     size_t first = FOREIGN_LIMIT;
-
     for (size_t at = 1; at < FOREIGN_LIMIT && at + CERTAIN <= evidence.length; at++) {
         uint16_t *place = find_word(&table, word_of(evidence, at));
         if (*place == 0)
@@ -189,7 +181,6 @@ static void classify(const struct answer_part *part, struct span evidence, struc
 {
     int64_t shift;
     size_t at;
-
     fault->kind = FAULT_OTHER;
     fault->length = evidence.length;
     if (find_shift(part, evidence, 0, &shift)) {

@@ -75,7 +75,6 @@ static void fill_words(const struct pattern *pattern, uint64_t offset, uint8_t *
 {
     uint64_t index = offset / WORD;
     size_t skip = offset % WORD;
-
     if (skip > 0) {
         uint64_t word = word_at(pattern, index++);
         size_t part = length < WORD - skip ? length : WORD - skip;
@@ -101,7 +100,6 @@ static void fill_words(const struct pattern *pattern, uint64_t offset, uint8_t *
 void pattern_fill(const struct pattern *pattern, uint64_t offset, void *out, size_t length)
 {
     uint8_t *bytes = out;
-
     fill_words(pattern, offset, bytes, length);
     if (pattern->message == 0)
         return;
@@ -128,7 +126,6 @@ size_t pattern_check(const struct pattern *pattern, enum expectation expect, uin
 {
     const uint8_t *got = bytes;
     uint8_t wanted[CHECK_CHUNK];
-
     for (size_t done = 0; done < length;) {
         size_t part = length - done < sizeof wanted ? length - done : sizeof wanted;
         pattern_answer(pattern, expect, offset + done, wanted, part);

@@ -10,7 +10,6 @@ static size_t shorter(struct span a, struct span b)
 size_t span_shared(struct span a, struct span b)
 {
     size_t length = shorter(a, b), same = 0;
-
     while (same < length && a.bytes[same] == b.bytes[same])
         same++;
     return same;
@@ -19,7 +18,6 @@ size_t span_shared(struct span a, struct span b)
 size_t span_differing(struct span a, struct span b)
 {
     size_t length = shorter(a, b), different = 0;
-
     for (size_t i = 0; i < length; i++)
         different += a.bytes[i] != b.bytes[i];
     return different;
@@ -28,7 +26,6 @@ size_t span_differing(struct span a, struct span b)
 bool span_find_first(struct span haystack, struct span needle, size_t *out)
 {
     const uint8_t *found = memmem(haystack.bytes, haystack.length, needle.bytes, needle.length);
-
     if (!found)
         return false;
     *out = (size_t)(found - haystack.bytes);
@@ -40,7 +37,6 @@ bool span_find_first(struct span haystack, struct span needle, size_t *out)
 bool span_find_last(struct span haystack, struct span needle, size_t *out)
 {
     size_t places = haystack.length >= needle.length ? haystack.length - needle.length + 1 : 0;
-
     while (places-- > 0) {
         const uint8_t *candidate = haystack.bytes + places;
         if (candidate[0] == needle.bytes[0] && memcmp(candidate, needle.bytes, needle.length) == 0) {

@@ -65,7 +65,6 @@ static void add_evidence(struct connection *connection, const uint8_t *bytes, si
 {
     struct connection_evidence *evidence = connection->evidence;
     size_t room = FAULT_EVIDENCE - evidence->length;
-
     if (length > room)
         length = room;
     memcpy(evidence->bytes + evidence->length, bytes, length);
@@ -106,7 +105,6 @@ void connection_give_up(struct connection *connection)
 static void flush(struct connection *connection)
 {
     int r = checked_stream_send(&connection->stream, connection->source.fd);
-
     if (r == 0 || r == -EAGAIN)
         r = event_loop_change(connection->loop, &connection->source, r == 0 ? EPOLLIN : EPOLLIN | EPOLLOUT);
     if (r < 0)
@@ -117,7 +115,6 @@ static void flush(struct connection *connection)
 static void finish_if_answered(struct connection *connection)
 {
     const struct linger none = {.l_onoff = 1};
-
     if (!connection->is_finishing || connection->state != CONNECTION_OPEN ||
         connection->stream.received != connection->stream.due)
         return;
@@ -150,7 +147,6 @@ static void take(struct connection *connection, const uint8_t *bytes, size_t len
     size_t right = checked_stream_take(&connection->stream, bytes, length);
     uint64_t messages = connection->stream.received / connection->size - connection->answered;
     bool was_finishing = connection->is_finishing;
-
     connection->answered += messages;
     if (right < length)
         connection->state = CONNECTION_JUDGING; /* before anybody sends more */
@@ -165,7 +161,6 @@ static void take(struct connection *connection, const uint8_t *bytes, size_t len
 static void receive(struct connection *connection)
 {
     ssize_t length = recv(connection->source.fd, connection->scratch, CONNECTION_SCRATCH, MSG_DONTWAIT);
-
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (length <= 0)
@@ -179,7 +174,6 @@ static void receive(struct connection *connection)
 static void on_connected(struct connection *connection)
 {
     int r = dial_result(connection->source.fd);
-
     if (r < 0) {
         end(connection, CONNECTION_UNCONNECTED, -r);
         return;
@@ -195,7 +189,6 @@ static void on_connected(struct connection *connection)
 static void on_ready(struct event_source *source, uint32_t events)
 {
     struct connection *connection = CONTAINER_OF(source, struct connection, source);
-
     if (connection->state == CONNECTION_CONNECTING) {
         on_connected(connection);
         return;
@@ -209,7 +202,6 @@ static void on_ready(struct event_source *source, uint32_t events)
 static void on_timer(struct timer *timer)
 {
     struct connection *connection = CONTAINER_OF(timer, struct connection, timer);
-
     if (connection->state == CONNECTION_JUDGING)
         judge_evidence(connection);
     else

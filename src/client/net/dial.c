@@ -72,7 +72,6 @@ int dial_start(const struct endpoint *endpoint)
     int family = endpoint->address.ss_family;
     int on = 1;
     CLEANUP(fd_close) int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
     if (fd < 0)
         return -errno;
     /* A line or a message is sent when it is written, not when the one before has been acknowledged. */
@@ -91,7 +90,6 @@ int dial_error(int fd)
 {
     int error;
     socklen_t length = sizeof error;
-
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
         return -errno;
     return -error;
@@ -104,7 +102,6 @@ static int is_connected_to_itself(int fd)
     struct sockaddr_storage name = {0}, peer = {0};
     socklen_t name_length = sizeof name, peer_length = sizeof peer;
     struct address ours, theirs;
-
     if (getsockname(fd, (struct sockaddr *)&name, &name_length) < 0)
         return -errno;
     if (getpeername(fd, (struct sockaddr *)&peer, &peer_length) < 0)
@@ -118,7 +115,6 @@ int dial_result(int fd)
 {
     const struct linger none = {.l_onoff = 1};
     int r = dial_error(fd);
-
     if (r == 0)
         r = is_connected_to_itself(fd);
     if (r <= 0)
@@ -141,8 +137,6 @@ static int dial_one(const struct endpoint *endpoint, uint64_t timeout_usec, int 
 {
     uint64_t deadline = clock_monotonic_usec() + timeout_usec;
     CLEANUP(fd_close) int fd = dial_start(endpoint);
-    int r;
-
     while (fd == -EAGAIN) {
         struct pollfd item = {.fd = interrupt_fd, .events = POLLIN};
         if (clock_monotonic_usec() >= deadline)
@@ -153,7 +147,7 @@ static int dial_one(const struct endpoint *endpoint, uint64_t timeout_usec, int 
     }
     if (fd < 0)
         return fd;
-    r = wait_until_writable(fd, deadline, interrupt_fd);
+    int r = wait_until_writable(fd, deadline, interrupt_fd);
     if (r == 0)
         r = dial_result(fd);
     return r < 0 ? r : TAKE_FD(fd);
@@ -193,7 +187,6 @@ struct reasons {
 const char *dial_reason(const struct endpoint *endpoint, int error)
 {
     const struct sockaddr_in6 *name = (const struct sockaddr_in6 *)(const void *)&endpoint->address;
-
     if (error == EINVAL && name->sin6_family == AF_INET6 && name->sin6_scope_id == 0 &&
         IN6_IS_ADDR_LINKLOCAL(&name->sin6_addr))
         return "a link-local address needs its interface, as in fe80::1%eth0";
@@ -204,7 +197,6 @@ static void add_reason(struct reasons *reasons, const struct endpoint *endpoint,
 {
     char name[ENDPOINT_TEXT_SIZE];
     size_t room = sizeof reasons->text - reasons->length;
-
     if (reasons->length == 0 || is_more_telling(dial_exit_status(error), reasons->status))
         reasons->status = dial_exit_status(error);
     int length = snprintf(reasons->text + reasons->length, room, "%s%s: %s", reasons->length == 0 ? "" : ", ",
@@ -216,7 +208,6 @@ int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, s
 {
     struct reasons reasons = {.status = EXIT_SYSTEM};
     char name[TARGET_TEXT_SIZE];
-
     for (size_t i = 0; i < target->count; i++) {
         uint64_t began = clock_monotonic_nsec();
         int r = dial_one(&target->items[i], timeout_usec, interrupt_fd);

@@ -11,7 +11,6 @@ static void on_ready(struct event_source *source, uint32_t events)
 {
     struct precise_timer *timer = CONTAINER_OF(source, struct precise_timer, source);
     uint64_t expirations;
-
     (void)events;
     /* Armed anew between the event and this: it has yet to go off. */
     if (read(source->fd, &expirations, sizeof expirations) == (ssize_t)sizeof expirations)

@@ -22,7 +22,6 @@
 const char *endpoint_format(const struct endpoint *endpoint, char out[static ENDPOINT_TEXT_SIZE])
 {
     struct address address;
-
     if (endpoint->address.ss_family == AF_UNIX) {
         const struct sockaddr_un *name = (const struct sockaddr_un *)(const void *)&endpoint->address;
         escape_controls(name->sun_path, out, ENDPOINT_TEXT_SIZE);
@@ -52,7 +51,6 @@ static int no_memory(void)
 static int resolve_path(const char *path, struct target *target)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-
     if (strlen(path) >= sizeof name.sun_path) {
         print_error("%.128s...: the path of a socket has at most %zu bytes", path, sizeof name.sun_path - 1);
         return EXIT_USAGE;
@@ -73,7 +71,6 @@ static int resolve_path(const char *path, struct target *target)
 static bool is_port(const char *port, uint64_t least)
 {
     uint64_t number;
-
     if (port[strspn(port, "0123456789")] != '\0')
         return true; /* a name, which getaddrinfo looks up */
     return units_parse_count(port, &number) == 0 && number >= least && number <= UINT16_MAX;
@@ -88,7 +85,6 @@ static int refuse_port(const char *port, const char *allowed)
 static int refuse_name(const char *host, const char *port, int error)
 {
     const char *interface = strchr(host, '%');
-
     if (error == EAI_MEMORY)
         return no_memory();
     if (error == EAI_SYSTEM) {
@@ -114,7 +110,6 @@ static void free_addresses(struct addrinfo **list)
 static int copy_addresses(const struct addrinfo *list, struct target *target)
 {
     size_t count = 0;
-
     for (const struct addrinfo *item = list; item; item = item->ai_next)
         count++;
     target->items = calloc(count, sizeof *target->items);
@@ -133,7 +128,6 @@ static int copy_addresses(const struct addrinfo *list, struct target *target)
 static int strip_brackets(const char *host, char out[static HOST_SIZE])
 {
     size_t length = strlen(host);
-
     if (length > 2 && host[0] == '[' && host[length - 1] == ']') {
         host++;
         length -= 2;
@@ -151,7 +145,6 @@ static int look_up(const struct addrinfo *hints, struct target *target)
 {
     CLEANUP(free_addresses) struct addrinfo *list = NULL;
     char bare[HOST_SIZE];
-
     if (target->host) {
         int r = strip_brackets(target->host, bare);
         if (r != 0)
@@ -168,7 +161,6 @@ static char *cut_port(char *spec)
 {
     char *bracket = spec[0] == '[' ? strchr(spec, ']') : NULL;
     char *colon = strchr(bracket ? bracket : spec, ':');
-
     if (!colon || (bracket && colon != bracket + 1) || strchr(colon + 1, ':'))
         return NULL; /* none, or a bare IPv6 address */
     *colon = '\0';
@@ -181,7 +173,6 @@ static char *cut_port(char *spec)
 static char *strip_scheme(char *spec)
 {
     size_t length = strlen(spec);
-
     if (strncasecmp(spec, SCHEME, strlen(SCHEME)) != 0)
         return spec;
     if (length > strlen(SCHEME) && spec[length - 1] == '/')
@@ -193,7 +184,6 @@ static char *strip_scheme(char *spec)
 static bool has_scheme(const char *host)
 {
     const char *slash = strchr(host, '/');
-
     return slash && slash > host && slash[-1] == ':' && slash[1] == '/';
 }
 
@@ -208,7 +198,6 @@ static int resolve(const char *port, struct target *target)
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     char *host = strip_scheme(target->owned);
     bool is_url = host != target->owned;
-
     const char *slash = strchr(host, '/');
     if (has_scheme(host))
         return refuse_scheme(host);
@@ -258,7 +247,6 @@ static int resolve_with(int (*look)(const char *port, struct target *target), co
                         const char *port, struct target *out)
 {
     CLEANUP(target_clear) struct target target = {.owned = strdup(spec)};
-
     if (!target.owned)
         return no_memory();
     int status = look(port, &target);

@@ -38,7 +38,6 @@ struct ping {
 static int show(struct ping *ping)
 {
     int r = output_finish(&ping->session.output);
-
     ping->reader_gone = r == -EPIPE;
     return output_exit_status(r);
 }
@@ -59,7 +58,6 @@ static int send_rest(struct ping *ping)
 {
     const uint8_t *from = ping->message + ping->options->size - ping->unsent;
     ssize_t n = send(ping->session.fd, from, ping->unsent, MSG_NOSIGNAL | MSG_DONTWAIT);
-
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : fail_connection(ping, errno);
     ping->unsent -= (size_t)n;
@@ -79,7 +77,6 @@ static void drop_due(struct ping *ping, uint64_t now)
 static int send_due(struct ping *ping)
 {
     uint64_t now = clock_monotonic_usec();
-
     if (ping->unsent > 0)
         drop_due(ping, now);
     if (ping->unsent > 0 || all_begun(ping) || now < ping->next)
@@ -99,7 +96,6 @@ static int report_events(struct ping *ping)
     struct ping_event event;
     bool is_enough = false;
     int status = 0;
-
     for (; status == 0 && !is_enough && ping_stream_next(&ping->stream, ping->ended, &event);
          is_enough = interrupt_number() != 0) {
         uint64_t usec = now - event.sent_usec;
@@ -120,7 +116,6 @@ static int receive(struct ping *ping)
     size_t room;
     uint8_t *space = ping_stream_space(&ping->stream, &room);
     ssize_t n = recv(ping->session.fd, space, room, MSG_DONTWAIT);
-
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : fail_connection(ping, errno);
     ping->ended = n == 0;
@@ -137,7 +132,6 @@ static int receive(struct ping *ping)
 static int note_late(struct ping *ping)
 {
     int status = 0;
-
     while (status == 0 && ping->noted < ping->stream.sent) {
         const struct ping_message *message = ping_stream_message(&ping->stream, ping->noted + 1);
         if (message && message->state == PING_WAITING &&
@@ -218,7 +212,6 @@ static int wait_for_events(struct ping *ping)
 static int exchange(struct ping *ping)
 {
     int status = 0;
-
     ping->start = ping->next = clock_monotonic_usec();
     while (status == 0 && !is_over(ping)) {
         status = send_due(ping);
@@ -236,7 +229,6 @@ static int exchange(struct ping *ping)
 static uint64_t count_pending(const struct ping *ping)
 {
     uint64_t pending = 0;
-
     for (uint64_t i = ping->noted + 1; ping->interrupted && i <= ping->stream.sent; i++) {
         const struct ping_message *message = ping_stream_message(&ping->stream, i);
         pending += message && message->state == PING_WAITING;
@@ -249,7 +241,6 @@ static int sum_up(struct ping *ping, int status)
 {
     const struct ping_stream *stream = &ping->stream;
     uint64_t pending = count_pending(ping);
-
     if (ping->session.output.error == 0) {
         const struct ping_summary summary = {
             .host = ping->host,
@@ -274,7 +265,6 @@ static int prepare(struct ping *ping)
 {
     const struct client_options *options = ping->options;
     uint64_t run;
-
     if (getrandom(&run, sizeof run, GRND_NONBLOCK) != (ssize_t)sizeof run)
         run = clock_monotonic_usec(); /* only a little more alike than they should be */
     terminal_init(&ping->terminal, STDOUT_FILENO);
@@ -296,7 +286,6 @@ int ping_run(const struct client_options *options)
 {
     CLEANUP(ping_clear) struct ping ping = {.options = options};
     char time[PING_TIME_TEXT_SIZE];
-
     int status = session_connect(&ping.session, options);
     if (status == 0)
         status = prepare(&ping);

@@ -55,7 +55,6 @@ void ping_stream_deinit(struct ping_stream *stream)
 static void make_header(uint64_t number, uint8_t out[static HEADER_SIZE])
 {
     char header[HEADER_SIZE + 1];
-
     snprintf(header, sizeof header, MARK "%012" PRIX64, number & NUMBER_MASK);
     memcpy(out, header, HEADER_SIZE);
 }
@@ -136,7 +135,6 @@ static bool is_mark(const uint8_t bytes[static MARK_SIZE])
 static uint64_t read_number(const struct ping_stream *stream, struct span bytes)
 {
     char digits[DIGITS + 1] = "";
-
     if (bytes.length < HEADER_SIZE || !is_mark(bytes.bytes))
         return 0;
     memcpy(digits, bytes.bytes + MARK_SIZE, DIGITS);
@@ -152,7 +150,6 @@ static size_t find_header(struct ping_stream *stream)
 {
     struct span bytes = unread(stream);
     size_t at = stream->searched > 1 ? stream->searched : 1;
-
     while (at + HEADER_SIZE <= bytes.length) {
         if ((bytes.bytes[at] == MARK[0] || bytes.bytes[at] == MARK_UPPER[0]) &&
             read_number(stream, span_from(bytes, at)) != 0)
@@ -170,7 +167,6 @@ static size_t answers_around(const struct ping_stream *stream, uint64_t number, 
     uint64_t first = number > NEIGHBOURS ? number - NEIGHBOURS : 1;
     uint64_t last = number + NEIGHBOURS < stream->sent ? number + NEIGHBOURS : stream->sent;
     size_t length = (size_t)(last - first + 1) * stream->size;
-
     *out = malloc(length);
     if (!*out)
         return 0;
@@ -189,7 +185,6 @@ static void explain(const struct ping_stream *stream, uint64_t number, bool ende
     struct span came = unread(stream);
     uint8_t *answers;
     size_t here;
-
     if (number > stream->sent) {
         *fault = (struct fault){.kind = FAULT_SURPLUS, .offset = offset, .length = came.length};
         return;
@@ -221,7 +216,6 @@ static void spoil(struct ping_stream *stream, uint64_t number)
 static void corrupt(struct ping_stream *stream, uint64_t number, bool ended, struct ping_event *out)
 {
     const struct ping_message *message = ping_stream_message(stream, number);
-
     *out = (struct ping_event){
         .kind = PING_CORRUPT, .number = number, .sent_usec = message ? message->sent_usec : 0};
     explain(stream, number, ended, &out->fault);
@@ -234,7 +228,6 @@ static void corrupt(struct ping_stream *stream, uint64_t number, bool ended, str
 static void answer(struct ping_stream *stream, uint64_t number, struct ping_event *out)
 {
     struct ping_message *message = message_of(stream, number);
-
     stream->is_lost = false;
     if (!is_in_window(stream, number)) {
         *out = (struct ping_event){.kind = PING_TOO_LATE, .number = number};
@@ -260,7 +253,6 @@ static bool is_right(const struct ping_stream *stream, uint64_t number)
     struct span message = span_first(unread(stream), stream->size);
     struct span body = span_from(message, HEADER_SIZE);
     uint8_t header[HEADER_SIZE];
-
     if (message.length < stream->size)
         return false;
     make_header(number, header);
@@ -274,7 +266,6 @@ static bool is_right(const struct ping_stream *stream, uint64_t number)
 static void skip(struct ping_stream *stream)
 {
     size_t next = find_header(stream);
-
     if (next == stream->length)
         next = stream->length < HEADER_SIZE ? 0 : stream->length - (HEADER_SIZE - 1);
     consume(stream, next);
@@ -285,7 +276,6 @@ static void skip(struct ping_stream *stream)
 static bool is_news(const struct ping_stream *stream, uint64_t number)
 {
     const struct ping_message *message = ping_stream_message(stream, number);
-
     return !stream->is_lost || (message && message->state == PING_WAITING);
 }
 

@@ -87,7 +87,6 @@ static void draw_row(uint64_t low, uint64_t high, uint64_t count, uint64_t total
 {
     char from[LATENCY_TEXT_SIZE], to[LATENCY_TEXT_SIZE], share[16];
     double percent = 100.0 * (double)count / (double)total;
-
     /* 0 % and 100 % are for none and all. */
     if (count == 0 || count == total)
         snprintf(share, sizeof share, "%.0f", percent);
@@ -104,7 +103,6 @@ void histogram_draw(const struct histogram *histogram, unsigned width, FILE *out
 {
     struct edges edges;
     uint64_t most = 0;
-
     if (histogram->count == 0)
         return;
     for (size_t i = 0; i < DIVISIONS; i++) {

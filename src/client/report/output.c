@@ -33,7 +33,6 @@ void output_open(struct output *output)
     struct stat status = {0};
     bool is_known = fstat(STDOUT_FILENO, &status) == 0;
     int owned = is_known ? own_description(&status) : -1;
-
     *output = (struct output){
         .fd = owned >= 0 ? owned : STDOUT_FILENO,
         .owned = owned,
@@ -61,7 +60,6 @@ ssize_t output_write(const struct output *output, const void *bytes, size_t leng
 static int wait_for_room(const struct output *output)
 {
     uint64_t deadline = USEC_NEVER;
-
     for (;;) {
         struct pollfd items[] = {{.fd = output->fd, .events = POLLOUT},
                                  {.fd = output->interrupt_fd, .events = POLLIN}};
@@ -85,7 +83,6 @@ static ssize_t write_all(void *cookie, const char *bytes, size_t length)
 {
     struct output *output = cookie;
     size_t done = 0;
-
     while (done < length && output->error == 0) {
         ssize_t n = output_write(output, bytes + done, length - done);
         if (n >= 0)
@@ -102,7 +99,6 @@ static ssize_t write_all(void *cookie, const char *bytes, size_t length)
 int output_start_stream(struct output *output, int interrupt_fd)
 {
     const cookie_io_functions_t functions = {.write = write_all};
-
     output->interrupt_fd = interrupt_fd;
     output->stream = fopencookie(output, "w", functions);
     return output->stream ? 0 : -ENOMEM;

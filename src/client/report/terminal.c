@@ -18,7 +18,6 @@ void terminal_init(struct terminal *terminal, int fd)
     const char *no_color = getenv("NO_COLOR");
     const char *kind = getenv("TERM");
     bool is_terminal = isatty(fd) == 1;
-
     *terminal = (struct terminal){
         .fd = fd,
         .is_terminal = is_terminal,
@@ -29,7 +28,6 @@ void terminal_init(struct terminal *terminal, int fd)
 unsigned terminal_width(const struct terminal *terminal)
 {
     struct winsize size;
-
     if (terminal->is_terminal && ioctl(terminal->fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
         return size.ws_col;
     return FALLBACK_WIDTH;
@@ -57,7 +55,6 @@ void terminal_progress(struct terminal *terminal, const char *format, ...)
     char line[sizeof ERASE_LINE + LINE_SIZE] = ERASE_LINE;
     const size_t start = sizeof ERASE_LINE - 1;
     va_list arguments;
-
     if (!terminal->is_rich)
         return;
     va_start(arguments, format);
@@ -81,7 +78,6 @@ void print_error(const char *format, ...)
     char text[LINE_SIZE], line[LINE_SIZE] = "tcpecho: ";
     size_t length = strlen(line);
     va_list arguments;
-
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);

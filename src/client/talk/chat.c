@@ -70,7 +70,6 @@ static int listen_at_all(struct target *target, struct listeners *listeners, str
 {
     in_port_t port = *port_of(&target->items[0]);
     int r = -EADDRNOTAVAIL;
-
     for (size_t i = 0; i < target->count && listeners->count < LISTENERS_MAX; i++) {
         struct endpoint *kept = &target->items[listeners->count];
         *refused = target->items[i];
@@ -110,7 +109,6 @@ static int fail_listen(const struct endpoint *endpoint, int error)
 {
     char name[ENDPOINT_TEXT_SIZE];
     int status = dial_exit_status(error);
-
     print_error("cannot listen at %s: %s%s", endpoint_format(endpoint, name), dial_reason(endpoint, error),
                 advice(error));
     return error == EADDRINUSE ? EXIT_REFUSED : status;
@@ -120,7 +118,6 @@ static int fail_listen(const struct endpoint *endpoint, int error)
 static int accept_peer(struct listeners *listeners, int interrupt_fd, int *fd, struct endpoint *peer)
 {
     nfds_t interrupt = listeners->count;
-
     listeners->items[interrupt] = (struct pollfd){.fd = interrupt_fd, .events = POLLIN};
     for (;;) {
         if (poll(listeners->items, listeners->count + 1, -1) < 0 && errno != EINTR)
@@ -144,7 +141,6 @@ static int accept_peer(struct listeners *listeners, int interrupt_fd, int *fd, s
 static void print_addresses(const struct target *target)
 {
     char name[ENDPOINT_TEXT_SIZE];
-
     for (size_t i = 0; i < target->count; i++)
         print_error("listening at %s", endpoint_format(&target->items[i], name));
 }
@@ -155,7 +151,6 @@ static int wait_for_peer(struct session *session)
     CLEANUP(close_listeners) struct listeners listeners = {0};
     struct endpoint refused, peer;
     int fd = -1;
-
     int r = listen_at_all(&session->target, &listeners, &refused);
     if (r < 0)
         return fail_listen(&refused, -r);
@@ -175,7 +170,6 @@ int chat_run(const struct client_options *options)
 {
     CLEANUP(session_close) struct session session;
     int status = session_open(&session, options);
-
     if (status == 0)
         status = wait_for_peer(&session);
     if (status == EXIT_INTERRUPTED)

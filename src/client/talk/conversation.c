@@ -82,7 +82,6 @@ static int fail(struct conversation *c, int status, const char *format, ...)
 static int fail(struct conversation *c, int status, const char *format, ...)
 {
     va_list arguments;
-
     va_start(arguments, format);
     vsnprintf(c->why, sizeof c->why, format, arguments);
     va_end(arguments);
@@ -123,7 +122,6 @@ static bool is_holding(const struct conversation *c)
 static uint64_t hold_usec(const struct conversation *c)
 {
     bool is_as_long = c->totals->received == c->totals->sent;
-
     if (c->down.ended || (c->check && answer_check_is_wrong(c->check)))
         return 0;
     if (!c->terms->no_half_close)
@@ -151,7 +149,6 @@ static int read_input(struct conversation *c)
 {
     size_t room = c->check ? answer_check_room(c->check) : BUFFER_SIZE;
     ssize_t n = read(STDIN_FILENO, c->up.bytes, room < BUFFER_SIZE ? room : BUFFER_SIZE);
-
     if (n < 0)
         return is_temporary(errno) ? 0 : fail_file(c, "read stdin", errno);
     if (c->check)
@@ -167,7 +164,6 @@ static int read_input(struct conversation *c)
 static int send_input(struct conversation *c)
 {
     ssize_t n = send(c->fd, c->up.bytes + c->up.start, c->up.end - c->up.start, MSG_NOSIGNAL | MSG_DONTWAIT);
-
     if (n < 0)
         return is_temporary(errno) ? 0 : fail_connection(c, errno);
     c->up.start += (size_t)n;
@@ -178,7 +174,6 @@ static int send_input(struct conversation *c)
 static int receive_answer(struct conversation *c)
 {
     ssize_t n = recv(c->fd, c->down.bytes, BUFFER_SIZE, MSG_DONTWAIT);
-
     if (n < 0)
         return is_temporary(errno) ? 0 : fail_connection(c, errno);
     c->heard = clock_monotonic_usec();
@@ -202,7 +197,6 @@ static int write_answer(struct conversation *c, bool *left)
     const uint8_t *from = c->down.bytes + c->down.start;
     size_t length = c->down.end - c->down.start;
     ssize_t n = output_write(c->terms->output, from, length);
-
     if (n < 0 && errno == EPIPE)
         *left = true;
     if (n < 0)
@@ -215,7 +209,6 @@ static int write_answer(struct conversation *c, bool *left)
 static int half_close(struct conversation *c)
 {
     int r = dial_half_close(c->fd);
-
     if (r < 0)
         return fail_connection(c, -r);
     c->half_closed = true;
@@ -228,7 +221,6 @@ static int see_off(struct conversation *c)
 {
     uint64_t deadline = clock_monotonic_usec() + ACKNOWLEDGE_USEC;
     int waiting = 0, r = 0;
-
     do {
         r = dial_error(c->fd);
         if (r < 0)
@@ -287,7 +279,6 @@ static int patience(const struct conversation *c)
 static int fail_silent(struct conversation *c, uint64_t usec)
 {
     char text[DURATION_TEXT_SIZE];
-
     return fail(c, EXIT_TIMED_OUT,
                 "%s has been silent for %s (%" PRIu64 " byte%s sent, %" PRIu64 " received)", c->terms->peer,
                 units_format_duration(usec, text), c->totals->sent, plural(c->totals->sent),
@@ -347,7 +338,6 @@ static bool is_over(const struct conversation *c)
 static int exchange(struct conversation *c)
 {
     bool left = false;
-
     while (!is_over(c)) {
         struct pollfd items[WATCHED];
         choose(c, items);
@@ -379,7 +369,6 @@ static int judge(const struct conversation *c, int status)
 {
     char text[FAULT_TEXT_SIZE];
     struct fault fault;
-
     if (!c->check || !answer_check_fault(c->check, c->down.ended && status == 0, &fault)) {
         if (c->why[0] != '\0')
             print_error("%s", c->why);
@@ -399,7 +388,6 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
     CLEANUP(free_pointer) uint8_t *down = malloc(BUFFER_SIZE);
     CLEANUP(answer_check_deinit) struct answer_check check = {0};
     bool checked = terms->expect != EXPECT_ANYTHING;
-
     *totals = (struct conversation_totals){0};
     if (!up || !down || (checked && answer_check_init(&check, terms->expect) < 0)) {
         print_error("%s", strerror(ENOMEM));

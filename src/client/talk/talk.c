@@ -17,7 +17,6 @@ static void print_summary(const struct conversation_totals *totals, uint64_t use
 {
     char time[DURATION_TEXT_SIZE], rate[SIZE_TEXT_SIZE];
     uint64_t a_second = (uint64_t)((double)totals->received * USEC_PER_SEC / (double)(usec > 0 ? usec : 1));
-
     print_error("%" PRIu64 " byte%s sent, %" PRIu64 " received%s in %s (%s/s)", totals->sent,
                 plural(totals->sent), totals->received, checked ? ", every one right" : "",
                 units_format_duration(usec, time), units_format_size(a_second, rate));
@@ -56,6 +55,5 @@ int talk_run(const struct client_options *options)
 {
     CLEANUP(session_close) struct session session;
     int status = session_connect(&session, options);
-
     return status == 0 ? talk_with_peer(&session) : status;
 }

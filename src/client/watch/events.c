@@ -24,7 +24,6 @@ static void print_event(struct watch_events *events, enum colour colour, const c
     FILE *out = events->output->stream;
     char at[CLOCK_TEXT_SIZE];
     va_list arguments;
-
     if (events->options->json)
         return;
     if (now / NSEC_PER_SEC != events->line_second) {
@@ -55,7 +54,6 @@ static void print_failure(struct watch_events *events, struct watch_side *side,
 {
     char text[FAULT_TEXT_SIZE];
     const char *name = side->name;
-
     if (end == CONNECTION_UNCONNECTED)
         print_event(events, COLOUR_BAD, "%s: cannot connect: %s", name, strerror(error));
     else if (end == CONNECTION_TIMED_OUT)
@@ -112,7 +110,6 @@ static uint64_t look_at_gap(struct watch_events *events, struct watch_side *side
 {
     uint64_t end = side->gap.since + events->options->gap_usec * NSEC_PER_USEC;
     char at[CLOCK_TEXT_SIZE];
-
     if (side->gap.since == 0 || side->is_gap_told)
         return UINT64_MAX;
     if (clock_monotonic_nsec() <= end)
@@ -129,7 +126,6 @@ static void look_at_gaps(struct timer *timer)
     uint64_t steady = look_at_gap(events, &events->steady);
     uint64_t newcomers = look_at_gap(events, &events->newcomers);
     uint64_t next = steady < newcomers ? steady : newcomers;
-
     if (next != UINT64_MAX)
         event_loop_arm(events->loop, timer, next / NSEC_PER_USEC + 1);
 }
@@ -147,7 +143,6 @@ static void end_gap(struct watch_events *events, struct watch_side *side, uint64
     uint64_t allowed = events->options->gap_usec * NSEC_PER_USEC;
     uint64_t gap = gap_answered(&side->gap, at_nsec, more, allowed);
     char text[LATENCY_TEXT_SIZE];
-
     if (gap > allowed)
         print_event(events, COLOUR_BAD, "%s: no answer for %s, until %s", side->name,
                     latency_format(gap, text), until);
@@ -158,7 +153,6 @@ void watch_answered(struct watch_events *events, struct watch_side *side, uint64
 {
     uint64_t now = clock_monotonic_nsec();
     char text[LATENCY_TEXT_SIZE];
-
     side->answered++;
     histogram_add(&side->latency, now - due_nsec);
     end_gap(events, side, now, more, "now");
@@ -228,7 +222,6 @@ void watch_events_start(struct watch_events *events)
 void watch_events_stop(struct watch_events *events)
 {
     uint64_t now = clock_monotonic_nsec();
-
     terminal_progress_erase(&events->progress);
     end_gap(events, &events->steady, now, false, "the end");
     end_gap(events, &events->newcomers, now, false, "the end");

@@ -51,7 +51,6 @@ bool watch_is_clean(const struct watch_summary *summary)
 static int64_t wall_msec(uint64_t monotonic_nsec)
 {
     struct timespec now;
-
     clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 -
            ((int64_t)clock_monotonic_nsec() - (int64_t)monotonic_nsec) / 1000000;
@@ -62,7 +61,6 @@ const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZ
     int64_t msec = wall_msec(monotonic_nsec);
     time_t seconds = (time_t)(msec / 1000);
     struct tm local;
-
     if (!localtime_r(&seconds, &local))
         local = (struct tm){0};
     size_t length = strftime(out, CLOCK_TEXT_SIZE, "%H:%M:%S", &local);
@@ -90,7 +88,6 @@ static void print_side(const struct watch_summary *summary, const struct watch_s
 {
     char gap[LATENCY_TEXT_SIZE], p50[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
     char at[CLOCK_TEXT_SIZE];
-
     fprintf(out, "\n%s: %" PRIu64 " %s, %" PRIu64 " answered", side->name, side->begun, things,
             side->answered);
     if (side->latency.count > 0)
@@ -125,7 +122,6 @@ static void print_not_begun(const struct watch_side *side, const char *thing, FI
 static void print_errors(const struct watch_summary *summary, FILE *out)
 {
     const struct watch_side *sides[] = {summary->steady, summary->newcomers};
-
     for (size_t i = 0; i < 2; i++) {
         if (sides[i]->connect_error != 0)
             fprintf(out, "  last refusal, %s: %s\n", sides[i]->name, strerror(sides[i]->connect_error));
@@ -208,7 +204,6 @@ static void write_side(struct json *json, const char *key, const struct watch_su
 void watch_print_json(const struct watch_summary *summary, FILE *out)
 {
     struct json json = {.out = out};
-
     json_open(&json, NULL, '{');
     json_text(&json, "tcpecho", PACKAGE_VERSION);
     json_text(&json, "mode", "watch");

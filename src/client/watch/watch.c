@@ -112,7 +112,6 @@ static void on_last(struct timer *timer)
 static void on_steady_received(struct connection *connection, size_t bytes, uint64_t messages)
 {
     struct watch *watch = CONTAINER_OF(connection, struct watch, steady);
-
     (void)bytes;
     for (uint64_t number = connection->answered - messages; number < connection->answered; number++)
         watch_answered(&watch->events, &watch->events.steady, watch->due_nsec[number % MOST_UNANSWERED],
@@ -142,7 +141,6 @@ static void on_newcomer_end(struct connection *connection, enum connection_end e
     struct newcomer *newcomer = CONTAINER_OF(connection, struct newcomer, connection);
     struct watch *watch = CONTAINER_OF(connection->loop, struct watch, loop);
     struct watch_side *side = &watch->events.newcomers;
-
     watch->under_way--;
     list_append(&watch->idle, &newcomer->link);
     if (end == CONNECTION_SERVED)
@@ -180,7 +178,6 @@ static void send_message(struct watch *watch, uint64_t due_nsec)
 {
     struct watch_side *side = &watch->events.steady;
     int r = is_used(&watch->steady) ? 0 : start_steady(watch, -1);
-
     if (r < 0 && watch_is_short(&watch->events, side, -r))
         return;
     watch_expect_answer(&watch->events, side, due_nsec);
@@ -201,7 +198,6 @@ static void send_message(struct watch *watch, uint64_t due_nsec)
 static int start_newcomer(struct watch *watch, struct newcomer *newcomer)
 {
     struct connection_terms terms = next_terms(watch, watch->options->wait_usec);
-
     terms.resets = watch->session.endpoint.address.ss_family != AF_UNIX && watch->orderly_nsec != 0 &&
                    newcomer->due_nsec < watch->orderly_nsec + ORDERLY_NSEC;
     if (!terms.resets)
@@ -212,7 +208,6 @@ static int start_newcomer(struct watch *watch, struct newcomer *newcomer)
 static void send_newcomer(struct watch *watch, uint64_t due_nsec)
 {
     struct watch_side *side = &watch->events.newcomers;
-
     if (list_is_empty(&watch->idle)) {
         watch_expect_answer(&watch->events, side, due_nsec);
         side->not_begun[NOT_BEGUN_FULL]++;
@@ -239,7 +234,6 @@ static void send_newcomer(struct watch *watch, uint64_t due_nsec)
 static void leave_out_late(struct watch *watch, uint64_t now, uint64_t interval)
 {
     uint64_t late = now > watch->next_nsec ? (now - watch->next_nsec) / interval : 0;
-
     watch->next_nsec += late * interval;
     watch->events.steady.not_begun[NOT_BEGUN_LATE] += late;
     watch->events.newcomers.not_begun[NOT_BEGUN_LATE] += late;
@@ -249,7 +243,6 @@ static void on_tick(struct precise_timer *timer)
 {
     struct watch *watch = CONTAINER_OF(timer, struct watch, tick);
     uint64_t now = clock_monotonic_nsec(), interval = watch->options->interval_usec * NSEC_PER_USEC;
-
     if (!has_reader(watch)) {
         watch->reader_gone = true;
         stop(watch);
@@ -270,7 +263,6 @@ static void on_tick(struct precise_timer *timer)
 static int make_newcomers(struct watch *watch)
 {
     uint64_t limit, room = session_raise_descriptors(0, &limit);
-
     watch->newcomer_count = room < MOST_NEWCOMERS ? (size_t)room : MOST_NEWCOMERS;
     watch->newcomers = calloc(watch->newcomer_count, sizeof *watch->newcomers);
     if (!watch->newcomers)
@@ -375,7 +367,6 @@ static void free_watch(struct watch **watch)
 int watch_run(const struct client_options *options)
 {
     CLEANUP(free_watch) struct watch *watch = calloc(1, sizeof *watch);
-
     if (!watch)
         return session_fail("watch", ENOMEM);
     watch->options = options;
