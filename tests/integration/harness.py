@@ -18,11 +18,14 @@ import atexit
 import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
+import io
 import mmap
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -46,8 +49,8 @@ USAGE, CANNOT_LISTEN, SYSTEM_ERROR, BAD_SETTINGS = 64, 69, 71, 78
 # Long enough for a loaded machine; a test that waits this long has failed.
 PATIENCE = 20.0
 
-# How much of the daemon's stderr is kept: the beginning and the end.
-STDERR_KEPT = 8 << 20
+# How much of the daemon's stderr is kept.
+STDERR_KEPT = 16 << 20
 
 SANITIZER_REPORT = re.compile(
     r"(ERROR|WARNING): (Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer|: runtime error: |FATAL: ThreadSanitizer"
@@ -189,6 +192,7 @@ def _try_bind(family, address, port):
 
 
 CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
 
 
 @contextlib.contextmanager
@@ -240,22 +244,24 @@ def wait_until(condition, what, timeout=None):
 class Frozen:
     """A process is stopped meanwhile, by SIGSTOP, for `seconds` at least."""
 
-    def __init__(self, pid, seconds):
+    def __init__(self, pid, seconds=0.0):
         self.pid = pid
         self.seconds = seconds
 
     def __enter__(self):
         os.kill(self.pid, signal.SIGSTOP)
-        wait_until(self._is_stopped, "the process to be stopped")
+        wait_until(lambda: stat_fields(self.pid)[0] == "T", "the process to be stopped")
         self.until = time.monotonic() + self.seconds
 
     def __exit__(self, *_):
         time.sleep(max(0.0, self.until - time.monotonic()))
         os.kill(self.pid, signal.SIGCONT)
 
-    def _is_stopped(self):
-        with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "T"
+
+def stat_fields(pid):
+    """/proc/PID/stat from the state on."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+        return stat.read().rpartition(")")[2].split()
 
 
 # ---- faults: tests/support/faults.h ----
@@ -314,8 +320,6 @@ class NotifySocket:
     def __init__(self, path):
         self.path = path
         self.lock = threading.Lock()
-        self.asking = threading.Lock()
-        self.caught_up = threading.Event()
         self.messages = []  # (monotonic time, {name: value})
         self.stored = []  # (FDNAME, descriptor): what FDSTORE=1 handed over; the test may take them
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -325,22 +329,26 @@ class NotifySocket:
         self.thread.start()
 
     def _collect(self):
-        while True:
-            try:
-                data, ancillary, _, _ = self.socket.recvmsg(65536, socket.CMSG_SPACE(256 * 4))
-            except OSError:
-                return
-            if data == b"\0stop":
-                return
-            if data == b"\0catch up":
-                self.caught_up.set()
-                continue
-            fields = dict(line.split("=", 1) for line in data.decode(errors="replace").splitlines() if "=" in line)
-            fds = []
-            for level, kind, content in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    fds += struct.unpack(f"={len(content) // 4}i", content[: len(content) // 4 * 4])
-            with self.lock:
+        more = True
+        while more:
+            select.select([self.socket], [], [])
+            more = self._take()
+
+    def _take(self):
+        """Takes all that was sent so far. Returns whether there may be more."""
+        with self.lock:
+            while True:
+                try:
+                    data, ancillary, _, _ = self.socket.recvmsg(65536, socket.CMSG_SPACE(256 * 4), socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return True
+                except OSError:  # closed
+                    return False
+                if not data:  # from close()
+                    return False
+                fields = dict(line.split("=", 1) for line in data.decode(errors="replace").splitlines() if "=" in line)
+                fds = [fd for level, kind, content in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+                       for fd in struct.unpack(f"={len(content) // 4}i", content[: len(content) // 4 * 4])]
                 if fields.get("FDSTORE") == "1":
                     self.stored += [(fields.get("FDNAME", "stored"), fd) for fd in fds]
                 else:
@@ -348,11 +356,14 @@ class NotifySocket:
                         os.close(fd)
                 self.messages.append((time.monotonic(), fields))
 
-    def values(self, name):
-        """Every value that a name had so far, in the order sent."""
-        self._catch_up()
+    def sent(self, name):
+        """When each value of a name was sent so far, and the value, in the order sent."""
+        self._take()
         with self.lock:
-            return [fields[name] for _, fields in self.messages if name in fields]
+            return [(when, fields[name]) for when, fields in self.messages if name in fields]
+
+    def values(self, name):
+        return [value for _, value in self.sent(name)]
 
     def last(self, name):
         values = self.values(name)
@@ -367,28 +378,59 @@ class NotifySocket:
 
         return wait_until(seen, lambda: f"{name}={value or ''} from the daemon, got {self.values(name)}", timeout)[-1]
 
-    def _catch_up(self):
-        """Waits until all that was sent before is in messages."""
-        with self.asking:
-            if not self.thread.is_alive():
-                return
-            self.caught_up.clear()
-            self._tell_collector(b"\0catch up")
-            if not self.caught_up.wait(patience()):
-                raise AssertionError("the notify socket is not read")
-
-    def _tell_collector(self, message):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(message, self.path)
-
     def close(self):
-        with contextlib.suppress(OSError):
-            self._tell_collector(b"\0stop")
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as waker:
+            waker.sendto(b"", self.path)
         self.thread.join(5)
         self.socket.close()
         for _, fd in self.stored:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+# ---- settings: see class Daemon for PORT and DIR ----
+
+
+def literal(value):
+    """A value as the settings file has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[ {', '.join(map(literal, value))} ]"
+    if isinstance(value, str):
+        value = value.encode()
+    if isinstance(value, bytes):
+        return '"' + "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in value) + '"'
+    return str(value)
+
+
+def listener(service="echo", port="PORT", *, address="127.0.0.1", path=None, **options):
+    """One entry of the list of listeners, at a path if one is given."""
+    place = f"path = {literal(path)};" if path else f"address = {literal(address)}; port = {port};"
+    return " ".join(["{", place, f"service = {literal(service)};",
+                     *(f"{name} = {literal(value)};" for name, value in options.items()), "}"])
+
+
+ECHO = listener()
+UPPER = listener("upper", "PORT1")
+
+
+def config_text(listeners=ECHO, settings=""):
+    """A whole file."""
+    return f"listeners = ( {listeners} );\n{settings}\n"
+
+
+# What tests of the log, and tests that must not hear of it, set.
+LOG = 'log = { level = "info"; rate = 0; };'
+DEBUG = 'log = { level = "debug"; rate = 0; };'
+QUIET = 'log = { level = "notice"; };'
+
+# "connection 7 from 127.0.0.1:40000 closed: reset, echo on 127.0.0.1:7007, worker 1, 5 bytes in, 4 out, 0.000123 s"
+CLOSED = re.compile(
+    r"^\S+Z (?P<level>\w+): connection (?P<id>\d+) from (?P<client>\S+) closed: (?P<reason>\w+)(?:: (?P<error>[^,]+))?, "
+    r"(?P<service>\w+) on (?P<listener>\S+), worker (?P<worker>\d+), (?P<bytes_in>\d+) bytes in, (?P<bytes_out>\d+) out, "
+    r"(?P<seconds>\d+\.\d{6}) s$", re.MULTILINE)
+COUNTERS = r"counters: (\d+ connections?\b.*)$"
 
 
 # ---- the daemon ----
@@ -415,76 +457,50 @@ class Daemon:
 
     Start it from a thread that outlives it: the kernel kills it when that thread ends.
 
-    As a context: when the block ends, the daemon is stopped and has to end with status 0; when it ends by an exception,
-    or the test has waited for the end itself, that is left out. A sanitizer's report fails the test in any case.
+    As a context: when the block ends, the clients that connect() made are closed, and the daemon is stopped and has to end
+    with status 0; when it ends by an exception, or the test has waited for the end itself, that is left out. A sanitizer's report fails the test in any case.
     """
 
     def __init__(self, listeners=None, settings="", *, config="", arguments=(), faults=None, environment=None,
                  nofile=None, stderr=None, wrapper=(), executable=None, ready=True, pass_fds=()):
         self.ports = []
+        self.clients = []
         self.process = None
-        self.stderr_head = bytearray()
-        self.stderr_tail = bytearray()
-        self.stderr_lost = 0
-        self.stderr_lock = threading.Lock()
+        self.stderr = bytearray()
         self.reader = None
-        self.faults = None
+        self.config = None
         self.directory = tempfile.mkdtemp(prefix="tcpechod-test-")
         # A client of another user may have to come in, when the test drops privileges.
         os.chmod(self.directory, 0o755)
         self.notify = NotifySocket(os.path.join(self.directory, "notify"))
+        self.faults = Faults(os.path.join(self.directory, "faults")) if faults is not None else None
         try:
-            self._start(listeners, settings, config, arguments, faults, environment, nofile, stderr, wrapper, executable,
-                        pass_fds)
+            # Each executes what follows, so that the process stays the same; the daemon dies with the test that is killed.
+            command = [*wrapper, "setpriv", "--pdeathsig", "KILL", "--"]
+            if nofile is not None:
+                soft, hard = nofile if isinstance(nofile, tuple) else (nofile, nofile)
+                command += ["prlimit", f"--nofile={soft}:{hard}", "--"]
+            command.append(executable or (TCPECHOD if faults is None else TCPECHOD_FAULTS))
+            if config is not None:
+                self.config = os.path.join(self.directory, "tcpechod.conf")
+                self.write_config(config or config_text(listeners or ECHO, settings))
+                command += ["-c", self.config]
+            self.command = command + [self.fill_in(argument) for argument in arguments]
+            extra = {"NOTIFY_SOCKET": self.notify.path, **(environment or {})}
+            if faults is not None:
+                extra = {"FAULTS_FILE": self.faults.path, **extra}
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                            stderr=subprocess.PIPE if stderr is None else stderr, cwd="/",
+                                            env=clean_environment(faults, extra), pass_fds=pass_fds)
+            running.add(self)
+            if stderr is None:
+                self.reader = threading.Thread(target=self._collect_stderr, daemon=True)
+                self.reader.start()
             if ready:
                 self.wait_ready()
         except BaseException:
             self.close()
             raise
-
-    # -- start --
-
-    def _start(self, listeners, settings, config, arguments, faults, environment, nofile, stderr, wrapper, executable,
-               pass_fds):
-        command = list(wrapper) + self._limits(nofile)
-        command.append(executable or (TCPECHOD if faults is None else TCPECHOD_FAULTS))
-        self.config = None
-        if config is not None:
-            if not config:
-                if listeners is None:
-                    listeners = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
-                config = f"listeners = (\n{listeners}\n);\n{settings}\n"
-            self.config = os.path.join(self.directory, "tcpechod.conf")
-            self.write_config(config)
-            command += ["-c", self.config]
-        command += [self.fill_in(argument) for argument in arguments]
-
-        child_environment = dict(os.environ, NOTIFY_SOCKET=self.notify.path)
-        for name in ("FAULTS", "FAULTS_FILE", "JOURNAL_STREAM", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
-                     "WATCHDOG_USEC", "WATCHDOG_PID"):
-            child_environment.pop(name, None)
-        if faults is not None:
-            self.faults = Faults(os.path.join(self.directory, "faults"))
-            child_environment.update(FAULTS=faults, FAULTS_FILE=self.faults.path)
-        child_environment.update(environment or {})
-
-        self.command = command
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE if stderr is None else stderr, env=child_environment,
-                                        cwd="/", pass_fds=pass_fds)
-        running.add(self)
-        if stderr is None:
-            self.reader = threading.Thread(target=self._collect_stderr, daemon=True)
-            self.reader.start()
-
-    @staticmethod
-    def _limits(nofile):
-        # These exec what follows, so that the process stays the same; the daemon dies with the test that is killed.
-        command = ["setpriv", "--pdeathsig", "KILL", "--"]
-        if nofile is not None:
-            soft, hard = nofile if isinstance(nofile, tuple) else (nofile, nofile)
-            command += ["prlimit", f"--nofile={soft}:{hard}", "--"]
-        return command
 
     def fill_in(self, text):
         def port(match):
@@ -501,34 +517,26 @@ class Daemon:
             file.write(self.fill_in(text))
         os.replace(self.config + ".new", self.config)
 
-    def wait_ready(self, timeout=None):
+    def wait_started(self):
+        """Waits until the daemon is ready or has ended. Returns whether it is ready."""
         wait_until(lambda: self.notify.values("READY") or self.process.poll() is not None,
-                   lambda: f"READY=1, stderr:\n{self.log()}", timeout)
-        if not self.notify.values("READY"):
+                   lambda: f"READY=1, stderr:\n{self.log()}")
+        return bool(self.notify.values("READY"))
+
+    def wait_ready(self):
+        if not self.wait_started():
             raise AssertionError(f"ended with {self.process.poll()} before it was ready:\n{self.log()}")
 
     # -- stderr --
 
     def _collect_stderr(self):
-        stream = self.process.stderr
-        while True:
-            data = os.read(stream.fileno(), 65536)
-            if not data:
-                return
-            with self.stderr_lock:
-                room = STDERR_KEPT // 2 - len(self.stderr_head)
-                self.stderr_head += data[:max(room, 0)]
-                self.stderr_tail += data[max(room, 0):]
-                if len(self.stderr_tail) > STDERR_KEPT // 2:
-                    lost = len(self.stderr_tail) - STDERR_KEPT // 4
-                    del self.stderr_tail[:lost]
-                    self.stderr_lost += lost
+        while data := os.read(self.process.stderr.fileno(), 65536):
+            if len(self.stderr) < STDERR_KEPT:
+                self.stderr += data
 
     def log(self):
         """What the daemon has written to stderr so far."""
-        with self.stderr_lock:
-            gap = f"\n[... {self.stderr_lost} bytes not kept ...]\n" if self.stderr_lost else ""
-            return (self.stderr_head.decode(errors="replace") + gap + self.stderr_tail.decode(errors="replace"))
+        return bytes(self.stderr).decode(errors="replace")
 
     def wait_log(self, pattern, count=1, timeout=None):
         """Waits for a regex in the log (^ and $ match at lines), `count` times; returns the last match."""
@@ -541,6 +549,29 @@ class Daemon:
 
     def count_log(self, pattern):
         return len(re.findall(pattern, self.log(), re.MULTILINE))
+
+    def closed(self):
+        """The messages about closed connections: matches of CLOSED."""
+        return list(CLOSED.finditer(self.log()))
+
+    def wait_closed(self, count=1):
+        """The same, once there are so many."""
+        wait_until(lambda: len(self.closed()) >= count, lambda: f"{count} closed connections in the log:\n{self.log()[-4000:]}")
+        return self.closed()
+
+    def counters(self):
+        """What SIGUSR1 makes the daemon log: the line of the whole, and a list of the connections of each worker."""
+        before = self.count_log(COUNTERS)
+        self.send_signal(signal.SIGUSR1)
+        workers = int(self.wait_log(r"ready: .*, (\d+) workers?,").group(1))
+
+        def seen():
+            lines = list(re.finditer(COUNTERS, self.log(), re.MULTILINE))[before:]
+            rest = self.log()[lines[0].start():] if lines else ""
+            found = re.findall(r"counters: worker \d+: (\d+) connections?$", rest, re.MULTILINE)
+            return (lines[0].group(1), [int(count) for count in found[:workers]]) if len(found) >= workers else None
+
+        return wait_until(seen, "the counters in the log")
 
     # -- signals and the end --
 
@@ -580,6 +611,8 @@ class Daemon:
             self.reader.join(5)
         if self.process and self.process.stderr:
             self.process.stderr.close()
+        for client in self.clients:
+            client.close()
         self.notify.close()
         for port in self.ports:
             port.close()
@@ -597,6 +630,8 @@ class Daemon:
     def __exit__(self, kind, value, trace):
         try:
             ended_by_test = self.process.poll() is not None
+            for client in self.clients:
+                client.close()
             if kind is None and not ended_by_test:
                 self.stop()
             self.kill()
@@ -625,8 +660,7 @@ class Daemon:
 
     def cpu_seconds(self):
         """CPU time of all threads, those that have ended included."""
-        with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
+        fields = stat_fields(self.pid)
         coarse = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         fine = 0
         for thread in os.listdir(f"/proc/{self.pid}/task"):
@@ -669,15 +703,20 @@ class Daemon:
 
     # -- its clients --
 
-    def connect(self, index=0, address="127.0.0.1", timeout=None):
-        """A blocking socket to PORT (PORTindex) that fails rather than waiting for ever."""
-        return socket.create_connection((address, int(self.ports[index])), patience() if timeout is None else timeout)
+    def connect(self, index=0, address="127.0.0.1", timeout=None, source=None):
+        """A blocking socket to PORT (PORTindex), from `source` if given, that fails rather than waiting for ever."""
+        client = socket.create_connection((address, int(self.ports[index])), patience() if timeout is None else timeout,
+                                          source_address=socket.getaddrinfo(source, 0)[0][4] if source else None)
+        self.clients.append(client)
+        return client
+
+    def connect_many(self, count, *place, **how):
+        return [self.connect(*place, **how) for _ in range(count)]
 
     def connect_path(self, name="socket"):
-        """The same to DIR/NAME."""
-        client = socket.socket(socket.AF_UNIX)
-        client.settimeout(patience())
-        client.connect(self.path(name))
+        """The same to DIR/NAME, or to another path."""
+        client = connect_path(self.path(name))
+        self.clients.append(client)
         return client
 
     def exchange(self, data, index=0, address="127.0.0.1", timeout=None):
@@ -686,17 +725,23 @@ class Daemon:
             return exchange(client, data)
 
 
+def clean_environment(faults, extra):
+    """The environment of a daemon: nothing of who runs the tests, and these faults."""
+    environment = dict(os.environ)
+    for name in ("FAULTS", "FAULTS_FILE", "JOURNAL_STREAM", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
+                 "WATCHDOG_USEC", "WATCHDOG_PID"):
+        environment.pop(name, None)
+    if faults is not None:
+        environment["FAULTS"] = faults
+    return {**environment, **extra}
+
+
 def run_daemon(*arguments, environment=None, timeout=None, faults=None, cwd="/", wrapper=()):
     """Runs the daemon to its end, as for --help or -t: a CompletedProcess with texts."""
-    child_environment = dict(os.environ)
-    for name in ("NOTIFY_SOCKET", "FAULTS", "FAULTS_FILE", "JOURNAL_STREAM"):
-        child_environment.pop(name, None)
-    if faults is not None:
-        child_environment["FAULTS"] = faults
-    child_environment.update(environment or {})
     command = [*wrapper, "setpriv", "--pdeathsig", "KILL", "--", TCPECHOD if faults is None else TCPECHOD_FAULTS, *arguments]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                            env=child_environment, cwd=cwd, timeout=patience() if timeout is None else timeout, check=False)
+                            env=clean_environment(faults, environment or {}), cwd=cwd,
+                            timeout=patience() if timeout is None else timeout, check=False)
     if SANITIZER_REPORT.search(result.stderr):
         raise AssertionError(f"a sanitizer reports:\n{result.stderr[:12000]}")
     return result
@@ -745,27 +790,94 @@ def receive_exactly(client, length):
     return bytes(data)
 
 
-def exchange(client, data):
-    """Sends and receives at the same time, so that neither side can wait for the other; half-closes at the end."""
-    failures = []
+def connect_path(path):
+    """A blocking socket to a path that fails rather than waiting for ever."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(patience())
+    client.connect(path)
+    return client
 
-    def send():
+
+def exchange_path(path, data):
+    with connect_path(path) as client:
+        return exchange(client, data)
+
+
+class Sender:
+    """Sends, and half-closes at the end, in a thread of its own, so that neither side can wait for the other. When the
+    block ends, all of it was sent, or what prevented that is in `failure`."""
+
+    def __init__(self, client, data, half_close=True):
+        self.client = client
+        self.data = data
+        self.half_close = half_close
+        self.failure = None
+        self.thread = threading.Thread(target=self._send, daemon=True)
+
+    def _send(self):
         try:
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
+            self.client.sendall(self.data)
+            if self.half_close:
+                self.client.shutdown(socket.SHUT_WR)
         except OSError as error:
-            failures.append(error)
+            self.failure = error
 
-    sender = threading.Thread(target=send, daemon=True)
-    sender.start()
-    answer = receive_all(client)
-    sender.join(patience())
-    if sender.is_alive():
-        raise AssertionError("the daemon ended the connection and left the client sending")
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.thread.join(patience())
+            if self.thread.is_alive():
+                raise AssertionError("the daemon ended the connection and left the client sending")
+
+
+def exchange(client, data, receive=receive_all):
+    """Sends and receives at the same time; half-closes at the end."""
+    with Sender(client, data) as sender:
+        answer = receive(client)
     # A service that says all it has to say and closes may cut a long request short.
-    if failures and not isinstance(failures[0], (BrokenPipeError, ConnectionResetError)):
-        raise failures[0]
+    if sender.failure and not isinstance(sender.failure, (BrokenPipeError, ConnectionResetError)):
+        raise sender.failure
     return answer
+
+
+def ping(client, data=b"x", answer=None):
+    """One message, and its answer, which is `data` itself unless said otherwise."""
+    client.sendall(data)
+    assert_same(receive_exactly(client, len(answer or data)), answer or data)
+
+
+def fill(client, limit=1 << 30, quiet=0.3):
+    """Sends bytes of pattern() and reads nothing, until nothing more is taken for a while. Returns what was sent."""
+    block = pattern(1 << 20)
+    sent = 0
+    client.settimeout(quiet)
+    with contextlib.suppress(TimeoutError):
+        while sent < limit:
+            sent += client.send(block[sent % len(block):])
+    client.settimeout(patience())
+    return sent
+
+
+def is_silent(client, seconds=0.25):
+    """Whether nothing comes for a while, not even an end."""
+    return not select.select([client], [], [], seconds)[0]
+
+
+def is_refused(client):
+    """Whether the daemon closes without a word; waits for that."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def reset(client):
+    """Leaves with RST."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
 
 
 # How common clients send stdin, half-close at its end, and write what comes back to stdout.
@@ -787,11 +899,7 @@ def run_client(name, port, data, host="127.0.0.1", timeout=None):
     return result.stdout
 
 
-# ---- the runner: TAP version 12, testanything.org ----
-
-
-def indent(text):
-    return "".join(f"#   {line}\n" for line in text.splitlines()).rstrip("\n")
+# ---- test cases ----
 
 
 class TestCase(unittest.TestCase):
@@ -810,6 +918,30 @@ class TestCase(unittest.TestCase):
         wait_until(lambda: ends() > before, "the end of a reload")
         self.assertEqual(daemon.count_log("error: not reloaded") - failed, 1 if failing else 0, daemon.log()[-3000:])
 
+    def assert_fails(self, status, *patterns, **how):
+        """A daemon that is started like this does not get ready: see assert_ended()."""
+        with Daemon(ready=False, **how) as daemon:
+            return self.assert_ended(daemon, status, *patterns)
+
+    def assert_ended(self, daemon, status, *patterns):
+        """The daemon was never ready, ends with this status, and stderr matches the patterns. Where the system is the cause,
+        the service manager is told the first of them, too, and systemctl status shows it. Returns stderr."""
+        self.assertEqual(daemon.wait(), status, daemon.log())
+        for each in patterns:
+            self.assertRegex(daemon.log(), re.compile(each, re.MULTILINE))
+        self.assertEqual(daemon.notify.values("READY"), [])
+        if status in (CANNOT_LISTEN, SYSTEM_ERROR):
+            self.assertRegex(daemon.notify.last("ERRNO"), r"^\d+$")
+            self.assertTrue(daemon.notify.last("STATUS"))
+        return daemon.log()
+
+
+# ---- the runner: TAP version 12, testanything.org ----
+
+
+def indent(text):
+    return "".join(f"#   {line}\n" for line in text.splitlines()).rstrip("\n")
+
 
 class TapResult(unittest.TestResult):
     """One line a test, whatever it ends in, with its reason; subtests that fail are told as diagnostics."""
@@ -817,18 +949,16 @@ class TapResult(unittest.TestResult):
     def __init__(self, tests):
         super().__init__()
         self.pending = {test.id(): test for test in tests}
-        self.number = 0
         self.failed = False
         self.trouble = []
         self.started = 0.0
 
-    def _line(self, test, ok, directive=""):
-        self.number += 1
+    def line(self, test, ok, directive=""):
         self.failed = self.failed or not ok
         self.pending.pop(test.id(), None)
         name = ".".join(test.id().split(".")[1:]).replace("#", "")
         spent = f" ({time.monotonic() - self.started:.1f} s)" if self.started and not directive else ""
-        print(f"{'ok' if ok else 'not ok'} {self.number} - {name}{spent}{directive}", flush=True)
+        print(f"{'ok' if ok else 'not ok'} - {name}{spent}{directive}", flush=True)
 
     def startTest(self, test):
         super().startTest(test)
@@ -838,7 +968,7 @@ class TapResult(unittest.TestResult):
     def stopTest(self, test):
         super().stopTest(test)
         if self.trouble and test.id() in self.pending:
-            self._line(test, False)
+            self.line(test, False)
 
     def _tell(self, error, test):
         text = self._exc_info_to_string(error, test)  # without the frames of unittest
@@ -847,47 +977,33 @@ class TapResult(unittest.TestResult):
 
     def addSuccess(self, test):
         if not self.trouble:
-            self._line(test, True)
+            self.line(test, True)
 
     def addSkip(self, test, reason):
         reason = " ".join(reason.split())
-        if test.id() in self.pending:
-            self._line(test, True, f" # SKIP {reason}")
-        elif not isinstance(test, unittest.TestCase):  # setUpClass, setUpModule
-            for other in self._behind(test):
-                self._line(other, True, f" # SKIP {reason}")
+        for each in self._of(test):
+            self.line(each, True, f" # SKIP {reason}")
 
     def addFailure(self, test, err):
         self.addError(test, err)
 
     def addError(self, test, err):
         self._tell(err, test)
-        if test.id() in self.pending or isinstance(test, unittest.TestCase):
+        if isinstance(test, unittest.TestCase):
             return  # its line comes with stopTest
-        behind = self._behind(test)
-        for other in behind:
-            self._line(other, False)
-        if not behind:  # tearDownClass: all lines are written
-            self.number += 1
-            self.failed = True
-            print(f"not ok {self.number} - {str(test).replace('#', '')}", flush=True)
+        self.failed = True
+        for each in self._of(test):
+            self.line(each, False)
 
     def addSubTest(self, test, subtest, err):
         if err is not None:
             print(f"# in {subtest}", flush=True)
             self._tell(err, test)
 
-    def addExpectedFailure(self, test, err):
-        self._line(test, True)
-
-    def addUnexpectedSuccess(self, test):
-        self.trouble.append("expected to fail")
-        print("# passed, and was expected to fail", flush=True)
-
-    def _behind(self, holder):
-        """The tests that a class or module, whose set-up ended early, has not run: 'setUpClass (test_x.Class)'."""
+    def _of(self, holder):
+        """The tests that have not run of a test, or of a class or module whose set-up ended early: 'setUpClass (x.Class)'."""
         match = re.search(r"\((.*)\)", str(holder))
-        prefix = match.group(1) + "." if match else ""
+        prefix = match.group(1) + "." if match and not isinstance(holder, unittest.TestCase) else holder.id()
         return [test for name, test in self.pending.items() if name.startswith(prefix)]
 
 
@@ -899,8 +1015,45 @@ def all_tests(suite):
             yield item
 
 
-def main():
-    """Runs the tests of the calling file, all or those named as arguments, and exits: 0 when none failed."""
+def groups_of(tests):
+    """Lists of tests, each of which runs in one process: a test alone, or all of a class that is set up as a whole."""
+    groups = {}
+    for test in tests:
+        alone = type(test).setUpClass.__func__ is unittest.TestCase.setUpClass.__func__
+        groups.setdefault(test if alone else type(test), []).append(test)
+    return list(groups.values())
+
+
+def run_groups(groups, queue):
+    """Runs those groups whose numbers it gets from the queue, and returns the exit status. What a group says comes in one
+    piece, since other processes write, too."""
+    failed = False
+    with open(sys.argv[0], "rb") as lock:
+        while number := os.read(queue, 1):
+            group = groups[number[0]]
+            result = TapResult(group)
+            said, sys.stdout = sys.stdout, io.StringIO()
+            try:
+                unittest.TestSuite(group).run(result)
+            finally:
+                for test in list(result.pending.values()):
+                    print("# did not run")
+                    result.line(test, False)
+                for daemon in list(running):
+                    print(f"# a daemon was left running: {' '.join(daemon.command)}")
+                    result.failed = True
+                    daemon.close()
+                said, sys.stdout = sys.stdout.getvalue(), said
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                print(said, end="", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            failed = failed or result.failed
+    return 1 if failed else 0
+
+
+def main(jobs=1):
+    """Runs the tests of the calling file, all or those named as arguments, and exits: 0 when none failed. With `jobs`, so
+    many at a time: for tests that measure nothing, and wait most of the time."""
     # Meson ends a test over its time limit so; the finally blocks and atexit run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     module = sys.modules["__main__"]
@@ -915,15 +1068,20 @@ def main():
     names = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     loader = unittest.defaultTestLoader
     suite = loader.loadTestsFromNames(names, module) if names else loader.loadTestsFromModule(module)
-    tests = list(all_tests(suite))
-    print(f"1..{len(tests)}", flush=True)
-    result = TapResult(tests)
-    suite.run(result)
-    for test in list(result.pending.values()):
-        print("# did not run", flush=True)
-        result._line(test, False)
-    for daemon in list(running):
-        print(f"# a daemon was left running: {' '.join(daemon.command)}", flush=True)
-        result.failed = True
-        daemon.close()
-    sys.exit(1 if result.failed or not tests else 0)
+    groups = groups_of(all_tests(suite))
+    if not groups:
+        sys.exit("no tests")
+    print(f"1..{sum(map(len, groups))}", flush=True)
+    queue, feed = os.pipe()
+    os.write(feed, bytes(range(len(groups))))
+    os.close(feed)
+    children = []
+    for _ in range(min(jobs, len(groups)) if jobs > 1 else 0):
+        child = os.fork()
+        if not child:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            sys.exit(run_groups(groups, queue))
+        children.append(child)
+    if not children:
+        sys.exit(run_groups(groups, queue))
+    sys.exit(1 if any([os.waitpid(child, 0)[1] for child in children]) else 0)

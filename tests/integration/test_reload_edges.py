@@ -200,4 +200,4 @@ class Comers(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)
