@@ -14,24 +14,18 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import harness
+from harness import DEBUG, ECHO, LOG, UPPER, assert_same, exchange, listener, receive_all, receive_exactly
 
 MIB = 1 << 20
 
-# What each client sends in the tests that take a file; less under a sanitizer.
-FILE_SIZE = harness.scale(64 * MIB, 16 * MIB)
+# What each client sends in the tests that take a file: more than all buffers hold.
+FILE_SIZE = harness.scale(16 * MIB, 8 * MIB)
 
-LISTENERS = """
-    { address = "127.0.0.1"; port = PORT; service = "echo"; },
-    { address = "127.0.0.1"; port = PORT1; service = "upper"; }
-"""
-QUIET = "log = { rate = 0; };"
+LISTENERS = f"{ECHO}, {UPPER}"
 SERVICES = ("echo", "upper")  # PORT and PORT1
-
-CLOSED = re.compile(r"closed: (\w+), .* worker (\d+), (\d+) bytes in, (\d+) out, (\d+\.\d+) s$", re.MULTILINE)
 
 
 class Files:
@@ -132,96 +126,63 @@ def run_transfers(transfers, timeout):
         raise AssertionError(f"{len(wrong)} of {len(transfers)} transfers: " + "; ".join(wrong[:3]))
 
 
-def fact_of(daemon, count=1):
-    """The messages about closed connections, once there are so many: [(reason, worker, in, out)]."""
-    found = []
-
-    def seen():
-        found[:] = CLOSED.findall(daemon.log())
-        return len(found) >= count
-
-    harness.wait_until(seen, lambda: f"{count} messages about closed connections, saw {len(found)}")
-    return [(reason, int(worker), int(read), int(sent)) for reason, worker, read, sent, _ in found]
-
-
 class WholeFile(harness.TestCase):
-    """A random file through programs that people use, half-closed behind its last byte, comes back identical."""
+    """A random file through programs that people use, half-closed after its last byte, comes back identical."""
 
-    def check(self, client, slow=False):
-        with harness.Daemon(LISTENERS, QUIET) as daemon:
-            for index, service in enumerate(SERVICES):
-                with self.subTest(service=service):
-                    command = harness.CLIENTS[client]("127.0.0.1", int(daemon.ports[index]))
+    def assert_all_closed(self, daemon, count):
+        facts = daemon.wait_closed(count)
+        self.assertEqual({fact.group("reason", "bytes_in", "bytes_out") for fact in facts},
+                         {("client_closed", str(FILE_SIZE), str(FILE_SIZE))})
+        return facts
+
+    def test_programs(self):
+        paths = ", ".join(listener(service, path=f"DIR/{service}.sock") for service in SERVICES)
+        with harness.Daemon(f"{LISTENERS}, {paths}", LOG) as daemon:
+            commands = [(name, command("127.0.0.1", int(daemon.ports[index])), service, slow)
+                        for slow in (False, True) for name, command in harness.CLIENTS.items()
+                        for index, service in enumerate(SERVICES) if not (slow and name == "nc")]
+            for service in SERVICES:
+                path = daemon.path(service + ".sock")
+                commands += [("socat on a path", ["socat", "-t30", "-", f"UNIX-CONNECT:{path}"], service, False),
+                             ("ncat on a path", ["ncat", "-U", path], service, False),
+                             ("nc on a path", ["nc.openbsd", "-N", "-U", path], service, False)]
+            for name, command, service, slow in commands:
+                with self.subTest(client=name, service=service, slow=slow):
                     run_transfers([Transfer(command, Files.wanted[service], slow)], 120)
-            self.assertEqual(sorted(fact_of(daemon, 2)), [("client_closed", worker, FILE_SIZE, FILE_SIZE)
-                                                          for worker in sorted(fact[1] for fact in fact_of(daemon, 2))])
-
-    def test_socat(self):
-        self.check("socat")
-
-    def test_ncat(self):
-        self.check("ncat")
-
-    def test_nc(self):
-        self.check("nc")
-
-    def test_socat_with_a_slow_reader(self):
-        self.check("socat", slow=True)
-
-    def test_ncat_with_a_slow_reader(self):
-        self.check("ncat", slow=True)
+            self.assert_all_closed(daemon, len(commands))
 
     def test_ipv6(self):
         harness.needs_ipv6()
-        with harness.Daemon('{ address = "::1"; port = PORT; service = "echo"; }', QUIET) as daemon:
-            for client in ("socat", "ncat", "nc"):
+        with harness.Daemon(listener(address="::1")) as daemon:
+            for client in harness.CLIENTS:
                 with self.subTest(client=client):
                     run_transfers([Transfer(harness.CLIENTS[client]("::1", daemon.port), Files.sent)], 120)
 
-    def test_unix_socket(self):
-        with harness.Daemon('{ path = "DIR/echo.sock"; service = "echo"; }, { path = "DIR/upper.sock"; service = "upper"; }',
-                            QUIET) as daemon:
-            for service in SERVICES:
-                path = daemon.path(service + ".sock")
-                for command in (["socat", "-t30", "-", f"UNIX-CONNECT:{path}"], ["ncat", "-U", path],
-                                ["nc.openbsd", "-N", "-U", path]):
-                    with self.subTest(service=service, client=command[0]):
-                        run_transfers([Transfer(command, Files.wanted[service])], 120)
-
     def test_smallest_unsent_limit(self):
-        with harness.Daemon(LISTENERS, QUIET + "unsent_limit = 1024;") as daemon:
+        with harness.Daemon(settings="unsent_limit = 1024;") as daemon:
             run_transfers([Transfer(harness.CLIENTS["socat"]("127.0.0.1", daemon.port), Files.sent)], 240)
 
-    def test_200_clients_on_2_workers(self):
+    def test_many_clients_on_2_workers(self):
         """All are connected before the daemon takes the first, so that they are at it at once."""
-        clients = harness.scale(200, 48)  # two minutes more with a sanitizer
-        with harness.Daemon(LISTENERS, "workers = 2; " + QUIET) as daemon:
-            daemon.send_signal(signal.SIGSTOP)
+        clients = harness.scale(64, 24)
+        with harness.Daemon(LISTENERS, "workers = 2; " + LOG) as daemon, contextlib.ExitStack() as stack:
             started = time.monotonic()
             transfers = []
-            try:
+            with harness.Frozen(daemon.pid):
                 for number in range(clients):
                     index = number % 2
                     command = harness.CLIENTS[("socat", "ncat")[number // 2 % 2]]("127.0.0.1", int(daemon.ports[index]))
                     transfers.append(Transfer(command, Files.wanted[SERVICES[index]]))
+                    stack.callback(transfers[-1].close)
                 harness.wait_until(lambda: established(daemon) == clients,
                                    lambda: f"{clients} connections, saw {established(daemon)}")
-            except BaseException:
-                for transfer in transfers:
-                    transfer.close()
-                raise
-            finally:
-                daemon.send_signal(signal.SIGCONT)
-            daemon.send_signal(signal.SIGUSR1)
             run_transfers(transfers, 400)
             diagnose(f"{clients} clients x {FILE_SIZE // MIB} MiB: {time.monotonic() - started:.1f} s, "
                      f"{daemon.cpu_seconds():.1f} s of CPU time in the daemon")
-            facts = fact_of(daemon, clients)
-            self.assertEqual({fact[0] for fact in facts}, {"client_closed"})
-            self.assertEqual({fact[2:] for fact in facts}, {(FILE_SIZE, FILE_SIZE)})
-            # Not by halves: some may be done before the last is taken, on a machine that has 200 other processes to run.
-            for worker in (1, 2):
-                self.assertGreater(sum(fact[1] == worker for fact in facts), clients // 4, "spread evenly")
+            workers = [fact["worker"] for fact in self.assert_all_closed(daemon, clients)]
+            # Not by halves: some may be done before the last is taken, on a machine that has many other processes to run.
+            for worker in ("1", "2"):
+                self.assertGreater(workers.count(worker), clients // 4, "spread evenly")
 
 
 def established(daemon):
@@ -238,143 +199,92 @@ def established(daemon):
 # ---- clients with odd manners ----
 
 
-def reset(client):
-    """Leaves with RST."""
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
-
-
-def send_while_reading(client, data, read):
-    """Sends and half-closes in a thread while read() takes the answer; returns what that returns."""
-    failures = []
-
-    def send():
-        try:
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            failures.append(error)
-
-    sender = threading.Thread(target=send, daemon=True)
-    sender.start()
-    answer = read()
-    sender.join(harness.patience())
-    if failures:
-        raise failures[0]
-    return answer
-
-
 class OddClients(harness.TestCase):
-    def test_small_receive_buffer_and_pauses(self):
-        data = harness.pattern(harness.scale(8 * MIB, MIB))
-        with harness.Daemon(LISTENERS) as daemon, socket.socket() as client:
-            client.settimeout(harness.patience())
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
-            client.connect(("127.0.0.1", daemon.port))
+    def test_reading(self):
+        """Slowly and with a small buffer; not before all is sent that goes; not before the daemon has closed; byte by byte."""
 
-            def read():
-                chunks = []
-                while not chunks or chunks[-1]:
-                    chunks.append(client.recv(7919))
-                    if len(chunks) % 100 == 1:
-                        time.sleep(0.01)
-                return b"".join(chunks)
+        def with_pauses(client):
+            chunks = []
+            while not chunks or chunks[-1]:
+                chunks.append(client.recv(7919))
+                if len(chunks) % 100 == 1:
+                    time.sleep(0.01)
+            return b"".join(chunks)
 
-            harness.assert_same(send_while_reading(client, data, read), data)
+        def late(client):
+            harness.wait_until(lambda: daemon.counters() == daemon.counters(), "nothing to move any more")
+            return receive_all(client)
 
-    def test_reader_that_starts_late(self):
-        """All is sent, as far as it goes, before the first byte is read; then every byte is there."""
-        data = harness.pattern(harness.scale(32 * MIB, 8 * MIB))
-        with harness.Daemon(LISTENERS) as daemon, daemon.connect(1) as client:
+        def after_the_end(client):
+            daemon.wait_closed()
+            return receive_all(client)
 
-            def read():
-                time.sleep(1)
-                return harness.receive_all(client)
+        for read, buffer, size in ((with_pauses, 16384, 2 * MIB), (late, None, 16 * MIB), (after_the_end, None, 60000),
+                                   (receive_all, None, 0)):
+            for index, service in enumerate(SERVICES):
+                data = harness.pattern(size)
+                with self.subTest(read=read.__name__, service=service), harness.Daemon(LISTENERS) as daemon, \
+                        socket.socket() as client:
+                    client.settimeout(harness.patience())
+                    if buffer:
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+                    client.connect(("127.0.0.1", int(daemon.ports[index])))
+                    assert_same(exchange(client, data, read), data.upper() if index else data)
 
-            harness.assert_same(send_while_reading(client, data, read), data.upper())
-
-    def test_reader_that_starts_behind_its_own_fin(self):
-        data = harness.pattern(60000)  # fits into any buffer
-        with harness.Daemon(LISTENERS) as daemon, daemon.connect() as client:
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-            harness.wait_until(lambda: CLOSED.search(daemon.log()), "the connection's end in the log")
-            harness.assert_same(harness.receive_all(client), data)
-
-    def test_one_byte_at_a_time(self):
+    def test_small_messages(self):
+        """Many of them under way, a byte each; or one at a time, of every length."""
         data = harness.pattern(3000)
-        with harness.Daemon(LISTENERS) as daemon, daemon.connect(1) as client:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-            def send():
+        with harness.Daemon(LISTENERS) as daemon:
+            with daemon.connect(1) as client:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for byte in data:
                     client.sendall(bytes((byte,)))
-                client.shutdown(socket.SHUT_WR)
-
-            sender = threading.Thread(target=send, daemon=True)
-            sender.start()
-            harness.assert_same(harness.receive_all(client), data.upper())
-            sender.join(harness.patience())
-
-    def test_ping_pong(self):
-        with harness.Daemon(LISTENERS) as daemon, daemon.connect() as client:
-            for number in range(1, 500):
-                message = harness.pattern(number)
-                client.sendall(message)
-                harness.assert_same(harness.receive_exactly(client, number), message)
-
-    def test_half_close_with_nothing_sent(self):
-        with harness.Daemon(LISTENERS) as daemon:
-            for index in range(2):
-                self.assertEqual(daemon.exchange(b"", index), b"")
+                assert_same(receive_exactly(client, len(data)), data.upper())
+            with daemon.connect() as client:
+                for number in range(1, 500):
+                    harness.ping(client, harness.pattern(number))
 
     def test_fin_at_once(self):
         """Data and FIN are there before the daemon has even accepted."""
         data = harness.pattern(4096)
         with harness.Daemon(LISTENERS) as daemon:
-            daemon.send_signal(signal.SIGSTOP)
-            try:
-                clients = [daemon.connect() for _ in range(50)]
+            with harness.Frozen(daemon.pid):
+                clients = daemon.connect_many(50)
                 for client in clients:
                     client.sendall(data)
                     client.shutdown(socket.SHUT_WR)
-            finally:
-                daemon.send_signal(signal.SIGCONT)
             for client in clients:
-                with client:
-                    harness.assert_same(harness.receive_all(client), data)
+                assert_same(receive_all(client), data)
 
     def test_leaving_in_the_middle(self):
         """Clients go with RST or without reading, before, while and after they are answered: nothing of them stays, and the
         others do not notice."""
         data = harness.pattern(8 * MIB)
-        with harness.Daemon(LISTENERS, "workers = 2; " + QUIET) as daemon:
+        with harness.Daemon(LISTENERS, "workers = 2; " + LOG) as daemon:
             daemon.exchange(b"x")
             harness.wait_until(lambda: established(daemon) == 0, "the first connection to end")
             descriptors = daemon.descriptors()
-            answers = []
-            witness = threading.Thread(target=lambda: answers.append(daemon.exchange(data, timeout=harness.patience(60))))
-            witness.start()
-            for number in range(harness.scale(300, 100)):
-                client = daemon.connect(number % 2)
-                if number % 3 != 0:
-                    client.setblocking(False)
-                    with contextlib.suppress(BlockingIOError):
-                        while True:  # until nothing more fits
-                            client.send(data[:MIB])
-                    if number % 4 == 1:
-                        client.settimeout(harness.patience())
-                        client.recv(1000)
-                if number % 2 == 0:
-                    reset(client)
-                else:
-                    client.close()  # with unread bytes: a RST too, but later
-            witness.join(harness.patience(60))
-            self.assertEqual(len(answers), 1, "the witness got an answer")
-            harness.assert_same(answers[0], data)
+            count = harness.scale(150, 50)
+            with daemon.connect() as witness, harness.Sender(witness, data) as sender:
+                for number in range(count):
+                    client = daemon.connect(number % 2)
+                    if number % 3 != 0:
+                        client.setblocking(False)
+                        with contextlib.suppress(BlockingIOError):
+                            while True:  # until nothing more fits
+                                client.send(data[:MIB])
+                        if number % 4 == 1:
+                            client.settimeout(harness.patience())
+                            client.recv(1000)
+                    if number % 2 == 0:
+                        harness.reset(client)
+                    else:
+                        client.close()  # with unread bytes: a RST too, but later
+                assert_same(receive_all(witness), data)
+            self.assertIsNone(sender.failure)
             harness.wait_until(lambda: daemon.descriptors() == descriptors,
                                lambda: f"{descriptors} descriptors, saw {daemon.descriptors()}")
-            reasons = {fact[0] for fact in fact_of(daemon, harness.scale(150, 50))}
+            reasons = {fact["reason"] for fact in daemon.wait_closed(count // 2)}
             self.assertLessEqual(reasons, {"reset", "client_closed"})
             self.assertIn("reset", reasons)
             self.assertEqual(daemon.exchange(b"still here"), b"still here")
@@ -386,27 +296,24 @@ class OddClients(harness.TestCase):
 class Crowd:
     """Idle clients, all open until the block ends."""
 
-    def __init__(self, daemon, index=0):
+    def __init__(self, daemon):
         self.daemon = daemon
-        self.index = index
         self.clients = []
 
     def grow(self, count, pause=0.0, message=b""):
         while len(self.clients) < count:
-            client = self.daemon.connect(self.index)
+            client = self.daemon.connect()
             self.clients.append(client)
             if message:
-                client.sendall(message)
-                harness.assert_same(harness.receive_exactly(client, len(message)), message)
-            if pause:
-                time.sleep(pause)
+                harness.ping(client, message)
+            time.sleep(pause)
 
     def check(self):
         """Every one of them is served."""
         for number, client in enumerate(self.clients):
             client.sendall(struct.pack(">I", number))
         for number, client in enumerate(self.clients):
-            harness.assert_same(harness.receive_exactly(client, 4), struct.pack(">I", number))
+            assert_same(receive_exactly(client, 4), struct.pack(">I", number))
 
     def __enter__(self):
         return self
@@ -416,32 +323,12 @@ class Crowd:
             client.close()
 
 
-def connections_of_workers(daemon):
-    """What SIGUSR1 says: the connections of each worker, by its number."""
-    mark = len(daemon.log())
-    workers = daemon.threads_wanted
-    daemon.send_signal(signal.SIGUSR1)
-
-    def seen():
-        found = dict(re.findall(r"counters: worker (\d+): (\d+) connections?$", daemon.log()[mark:], re.MULTILINE))
-        return {int(worker): int(count) for worker, count in found.items()} if len(found) == workers else None
-
-    return harness.wait_until(seen, "the counters of every worker")
+def bytes_out(daemon):
+    return int(re.search(r" (\d+) out,", daemon.counters()[0]).group(1))
 
 
-def counters(daemon):
-    """What SIGUSR1 says of the whole: (bytes in, bytes out)."""
-    mark = len(daemon.log())
-    daemon.send_signal(signal.SIGUSR1)
-    match = harness.wait_until(lambda: re.search(r"counters: .* (\d+) bytes in, (\d+) out,", daemon.log()[mark:]),
-                               "the counters")
-    return int(match.group(1)), int(match.group(2))
-
-
-def start_workers(workers, settings="", listeners=LISTENERS, **options):
-    daemon = harness.Daemon(listeners, f"workers = {workers}; {settings}", **options)
-    daemon.threads_wanted = workers
-    return daemon
+def start_workers(workers, settings=LOG):
+    return harness.Daemon(LISTENERS, f"workers = {workers}; {settings}")
 
 
 def pss(daemon):
@@ -454,6 +341,11 @@ def pss(daemon):
 
 
 class Idle(harness.TestCase):
+    def assert_spread(self, daemon, total):
+        counts = daemon.counters()[1]
+        self.assertEqual(sum(counts), total)
+        self.assertLessEqual(max(counts), 1.1 * min(counts), counts)
+
     def test_new_client_beside_5000_idle_ones(self):
         idle = harness.scale(5000, 2000)
         harness.raise_nofile(idle + 500)
@@ -463,39 +355,33 @@ class Idle(harness.TestCase):
             for _ in range(101):
                 start = time.monotonic()
                 with daemon.connect() as client:
-                    client.sendall(b"hello")
-                    harness.assert_same(harness.receive_exactly(client, 5), b"hello")
+                    harness.ping(client, b"hello")
                 times.append(time.monotonic() - start)
             return statistics.median(times)
 
-        with start_workers(2, QUIET) as daemon, Crowd(daemon) as crowd:
+        with start_workers(2) as daemon, Crowd(daemon) as crowd:
             alone = median_of_new_clients(daemon)
             crowd.grow(idle)
             beside = median_of_new_clients(daemon)
             diagnose(f"a new client's first answer: {alone * 1e6:.0f} us alone, {beside * 1e6:.0f} us beside {idle} idle ones")
             self.assertLess(beside, 10 * alone)
             cpu = daemon.cpu_seconds()
-            time.sleep(1)
-            spent = daemon.cpu_seconds() - cpu
-            self.assertLess(spent, 0.5, "idle clients cost no CPU time")
+            time.sleep(0.5)
+            self.assertLess(daemon.cpu_seconds() - cpu, 0.25, "idle clients cost no CPU time")
             self.assertEqual(daemon.threads(), 4 if not harness.sanitized() else daemon.threads(), "main, log, 2 workers")
-            counts = connections_of_workers(daemon)
-            self.assertEqual(sum(counts.values()), idle)
-            self.assertLessEqual(max(counts.values()), 1.1 * min(counts.values()))
+            self.assert_spread(daemon, idle)
             crowd.check()
 
     def test_spread_of_slow_arrivals(self):
         for workers in (2, 4):
             with self.subTest(workers=workers), start_workers(workers) as daemon, Crowd(daemon) as crowd:
-                crowd.grow(160, pause=0.01)
-                counts = connections_of_workers(daemon)
-                self.assertEqual(sum(counts.values()), 160)
-                self.assertLessEqual(max(counts.values()), 1.1 * min(counts.values()), counts)
+                crowd.grow(80, pause=0.005)
+                self.assert_spread(daemon, 80)
                 crowd.check()
 
     def test_spread_when_clients_leave(self):
         """Most clients of one worker leave: newcomers go where there is room, and not just in turns."""
-        with start_workers(2, 'log = { rate = 0; level = "debug"; };') as daemon, Crowd(daemon) as crowd:
+        with start_workers(2, DEBUG) as daemon, Crowd(daemon) as crowd:
             crowd.grow(200, pause=0.002)
             crowd.check()
             worker_of = dict(re.findall(r"connection \d+ from (\S+): echo on \S+, worker (\d+)$", daemon.log(), re.MULTILINE))
@@ -504,28 +390,23 @@ class Idle(harness.TestCase):
             for client in leaving:
                 client.close()
                 crowd.clients.remove(client)
-            harness.wait_until(lambda: daemon.count_log(" closed: ") == 80, "the daemon to notice")
-            self.assertEqual(connections_of_workers(daemon), {1: 20, 2: 100})
+            daemon.wait_closed(80)
+            self.assertEqual(daemon.counters()[1], [20, 100])
             crowd.grow(200, pause=0.002)
-            counts = connections_of_workers(daemon)
-            self.assertEqual(sum(counts.values()), 200)
-            self.assertLessEqual(max(counts.values()), 1.1 * min(counts.values()), counts)
+            self.assert_spread(daemon, 200)
             crowd.check()
 
     def slope(self, message):
-        few, many = 1000, 9000
+        few, many = 1000, 6000
         harness.raise_nofile(many + 500)
-        with start_workers(2, QUIET) as daemon, Crowd(daemon) as crowd:
-            crowd.grow(few, message=message)
-            harness.wait_until(lambda: sum(connections_of_workers(daemon).values()) == few, "the first clients")
-            time.sleep(0.2)
-            before = pss(daemon)
-            crowd.grow(many, message=message)
-            harness.wait_until(lambda: sum(connections_of_workers(daemon).values()) == many, "the others")
-            time.sleep(0.2)
-            cost = (pss(daemon) - before) / (many - few)
+        with start_workers(2) as daemon, Crowd(daemon) as crowd:
+            used = []
+            for count in (few, many):
+                crowd.grow(count, message=message)
+                harness.wait_until(lambda total=count: sum(daemon.counters()[1]) == total, "the clients")
+                used.append(pss(daemon))
             crowd.check()
-            return cost
+            return (used[1] - used[0]) / (many - few)
 
     def test_memory_of_an_idle_client(self):
         harness.needs_unsanitized("memory")
@@ -539,7 +420,7 @@ class Idle(harness.TestCase):
 # ---- clients that do not read ----
 
 
-def send_until_stuck(clients, limit, quiet=0.5):
+def send_until_stuck(clients, limit, quiet=0.3):
     """Each sends without reading, until nothing more is taken for a while or one has sent `limit`. Returns how much went of
     each."""
     chunk = bytes(range(256)) * 4096
@@ -559,12 +440,12 @@ def send_until_stuck(clients, limit, quiet=0.5):
 class NotReading(harness.TestCase):
     def check(self, clients, unsent_limit, write_timeout):
         """They send as much as is taken and read nothing."""
-        with start_workers(2, f"unsent_limit = {unsent_limit}; write_timeout = {write_timeout}; {QUIET}") as daemon:
+        with start_workers(2, f"unsent_limit = {unsent_limit}; write_timeout = {write_timeout}; {LOG}") as daemon:
             # The scratch buffers and the allocator's arenas are there before the count begins.
             with Crowd(daemon) as crowd:
                 crowd.grow(8)
                 for client in crowd.clients:
-                    harness.assert_same(harness.exchange(client, harness.pattern(4 * MIB)), harness.pattern(4 * MIB))
+                    assert_same(exchange(client, harness.pattern(4 * MIB)), harness.pattern(4 * MIB))
             harness.wait_until(lambda: established(daemon) == 0, "the first clients to end")
             before = pss(daemon)
             with Crowd(daemon) as crowd:
@@ -582,16 +463,14 @@ class NotReading(harness.TestCase):
                 self.assertEqual(daemon.exchange(b"still here"), b"still here")
 
                 def dropped():
-                    return [fact for fact in fact_of(daemon, 8) if fact[0] == "write_timeout"]
+                    return [fact for fact in daemon.closed() if fact["reason"] == "write_timeout"]
 
-                harness.wait_until(lambda: len(dropped()) == clients, lambda: f"{clients} x write_timeout, saw {dropped()}",
-                                   harness.patience(write_timeout + harness.PATIENCE))
-                for _, _, read, written in dropped():
-                    self.assertLessEqual(written, read)
-                    self.assertLessEqual(read - written, unsent_limit, "no more was read than may be unsent")
+                harness.wait_until(lambda: len(dropped()) == clients, lambda: f"{clients} x write_timeout, saw {dropped()}")
+                for fact in dropped():
+                    read, written = int(fact["bytes_in"]), int(fact["bytes_out"])
+                    self.assertTrue(0 <= read - written <= unsent_limit, "no more was read than may be unsent")
                 # Whatever the kernel still had for the client is gone, and the client hears of it.
                 for client in crowd.clients:
-                    client.setblocking(True)
                     client.settimeout(harness.patience())
                     with self.assertRaises((ConnectionResetError, BrokenPipeError)):
                         while True:
@@ -606,30 +485,10 @@ class NotReading(harness.TestCase):
             self.assertEqual(daemon.exchange(b"still here"), b"still here")
 
     def test_one_client_of_a_gigabyte(self):
-        self.check(1, 262144, 3)
+        self.check(1, 262144, 1.5 if not harness.sanitized() else 3)
 
     def test_many_clients(self):
-        self.check(24, 65536, 5)
-
-    def test_slow_is_not_stuck(self):
-        """A client that takes a little now and then outlives write_timeout: it counts from the last byte taken."""
-        with harness.Daemon(LISTENERS, "write_timeout = 2.0; " + QUIET) as daemon, socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-            client.settimeout(harness.patience())
-            client.connect(("127.0.0.1", daemon.port))
-            data = harness.pattern(24 * MIB)
-
-            def read():
-                chunks = []
-                end = time.monotonic() + 5
-                while not chunks or chunks[-1]:
-                    chunks.append(client.recv(262144))
-                    if time.monotonic() < end:
-                        time.sleep(0.1)
-                return b"".join(chunks)
-
-            harness.assert_same(send_while_reading(client, data, read), data)
-            self.assertEqual(fact_of(daemon)[0][0], "client_closed")
+        self.check(24, 65536, 2.0 if not harness.sanitized() else 5)
 
 
 # ---- fairness ----
@@ -661,7 +520,7 @@ class PingPong:
                 raise AssertionError("the small clients get no answer")
             for number, _ in events:
                 client = self.clients[number]
-                harness.assert_same(client.recv(len(self.MESSAGE)), self.MESSAGE)
+                assert_same(client.recv(len(self.MESSAGE)), self.MESSAGE)
                 now = time.perf_counter()
                 times.append(now - self.sent_at[number])
                 left[number] -= 1
@@ -692,13 +551,13 @@ class Fairness(harness.TestCase):
     @staticmethod
     def wait_moving(daemon):
         """Until the greedy one is at it."""
-        before = counters(daemon)[1]
-        harness.wait_until(lambda: counters(daemon)[1] > before + MIB, "the greedy one to start")
+        before = bytes_out(daemon)
+        harness.wait_until(lambda: bytes_out(daemon) > before + MIB, "the greedy one to start")
 
     def test_small_clients_beside_a_greedy_one(self):
         """One worker serves them all. The greedy one is stopped and continued, so that both times come from one run."""
         rounds = harness.scale(100, 30)
-        with start_workers(1, "write_timeout = 0.0; " + QUIET) as daemon, Crowd(daemon) as crowd:
+        with start_workers(1, "write_timeout = 0.0; " + LOG) as daemon, Crowd(daemon) as crowd:
             crowd.grow(100)
             small = PingPong(crowd)
             small.median(rounds)  # warm
@@ -715,9 +574,9 @@ class Fairness(harness.TestCase):
                     without = small.median(rounds)
                     os.killpg(greedy.pid, signal.SIGCONT)
                     self.wait_moving(daemon)
-                    before, start = counters(daemon), time.monotonic()
+                    before, start = bytes_out(daemon), time.monotonic()
                     with_it = small.median(rounds)
-                    moved, seconds = counters(daemon)[1] - before[1], time.monotonic() - start
+                    moved, seconds = bytes_out(daemon) - before, time.monotonic() - start
                     # On a busy machine it may have had no CPU all the while, and then this says nothing.
                     if moved > 30 * 100 * rounds * len(PingPong.MESSAGE):
                         alone.append(without)
