@@ -1,91 +1,53 @@
 """A daemon that did not run for a while, because it was stopped, starved or held up in a system call, looks at what has
 come meanwhile before it lets a timeout act: nobody is dropped for it, and nobody's answer is lost."""
 
-import contextlib
 import selectors
 import signal
 import socket
-import time
 
 import harness
-
-LOG = 'log = { level = "info"; rate = 0; };'
-ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
-PATH_ECHO = '{ path = "DIR/socket"; service = "echo"; }'
+from harness import ECHO, LOG, listener
+from traffic import expected_part, read_slowly
 
 # More than one batch of events takes.
 MANY = 400
 
 
-PIECE = 30000
-PAUSE = 0.05
-
-
-def read_slowly(client, seconds):
-    """About 600 kB/s, which a kernel with a large buffer does not answer at once by asking for more; and what there is."""
-    data = bytearray()
-    end = time.monotonic() + seconds
-    client.settimeout(PAUSE)
-    while time.monotonic() < end:
-        with contextlib.suppress(TimeoutError):
-            data += client.recv(PIECE)
-        time.sleep(PAUSE)
-    client.settimeout(harness.patience())
-    return data
-
-
-def fill(client, request):
-    """Sends until all buffers are full, the daemon's too. Returns how many bytes went."""
-    client.settimeout(0.2)
-    sent = 0
-    try:
-        while sent < len(request):
-            sent += client.send(request[sent:])
-    except TimeoutError:
-        pass
-    client.settimeout(harness.patience())
-    return sent
-
-
 class Freeze(harness.TestCase):
-    def setUp(self):
-        self.clients = []
-
-    def tearDown(self):
-        for client in self.clients:
-            client.close()
-
-    def connect(self, daemon, count, connect=harness.Daemon.connect):
+    def connect(self, daemon, connect=harness.Daemon.connect):
         """Each has had an answer, so that it counts as active from then on."""
-        self.clients = [connect(daemon) for _ in range(count)]
-        for client in self.clients:
+        clients = [connect(daemon) for _ in range(MANY)]
+        for client in clients:
             client.sendall(b"first")
-        self.assert_answered(self.clients, b"first")
-        return self.clients
+        self.assert_answered(clients, b"first")
+        return clients
 
     def assert_answered(self, clients, text):
         for client in clients:
             self.assertEqual(harness.receive_exactly(client, len(text)), text)
 
-    def test_bytes_that_came_in_time_are_answered(self):
-        for listener, connect in ((ECHO, harness.Daemon.connect), (PATH_ECHO, harness.Daemon.connect_path)):
-            with self.subTest(listener=listener), harness.Daemon(listener, LOG + "idle_timeout = 3.0;") as daemon:
-                clients = self.connect(daemon, MANY, connect)
-                with harness.Frozen(daemon.pid, 5.0):
-                    for client in clients:
-                        client.sendall(b"second")
-                self.assert_answered(clients, b"second")
-                self.assertEqual(daemon.count_log("idle_timeout"), 0, daemon.log())
+    def bytes_that_came_in_time(self, place, connect):
+        with harness.Daemon(listener(**place), LOG + "idle_timeout = 3.0;") as daemon:
+            clients = self.connect(daemon, connect)
+            with harness.Frozen(daemon.pid, 4.0):
                 for client in clients:
-                    client.close()
+                    client.sendall(b"second")
+            self.assert_answered(clients, b"second")
+            self.assertEqual(daemon.count_log("idle_timeout"), 0, daemon.log())
+
+    def test_bytes_that_came_in_time_are_answered(self):
+        self.bytes_that_came_in_time({}, harness.Daemon.connect)
+
+    def test_bytes_that_came_in_time_to_a_path_are_answered(self):
+        self.bytes_that_came_in_time({"path": "DIR/socket"}, harness.Daemon.connect_path)
 
     def test_the_idle_time_counts_from_the_answer(self):
         # A worker is held up in the middle of a batch, twice. The answers that follow are late, and who gets one has its
         # time from then on.
-        with harness.Daemon(ECHO, LOG + "workers = 1; idle_timeout = 3.0;", faults="") as daemon, \
+        with harness.Daemon(ECHO, LOG + "workers = 1; idle_timeout = 2.0;", faults="") as daemon, \
                 selectors.DefaultSelector() as waiting:
-            clients = self.connect(daemon, MANY)
-            daemon.faults.arm("recv@worker-1:sleep=4000:3,recv@worker-1:sleep=4000:150")
+            clients = self.connect(daemon)
+            daemon.faults.arm("recv@worker-1:sleep=2500:3,recv@worker-1:sleep=2500:150")
             for client in clients:
                 waiting.register(client, selectors.EVENT_READ)
                 client.sendall(b"second")
@@ -100,43 +62,43 @@ class Freeze(harness.TestCase):
             self.assertEqual([daemon.faults.hits(0), daemon.faults.hits(1)], [1, 1])
             self.assertEqual(daemon.count_log("idle_timeout"), 0, daemon.log())
 
+    def reads_all_the_time(self, place, connect):
+        with harness.Daemon(listener("chargen", **place), LOG + "write_timeout = 2.0;") as daemon, connect(daemon) as client:
+            self.assertEqual(len(harness.receive_exactly(client, 74)), 74)
+            with harness.Frozen(daemon.pid, 3.0):
+                read_slowly(client, 3.0)
+            # More than any buffer has held at the freeze.
+            harness.receive_exactly(client, 16 << 20)
+            self.assertEqual(daemon.count_log("closed: "), 0, daemon.log())
+
     def test_who_reads_all_the_time_is_not_reset(self):
-        for listener, connect in (('{ address = "127.0.0.1"; port = PORT; service = "chargen"; }', harness.Daemon.connect),
-                                  ('{ path = "DIR/socket"; service = "chargen"; }', harness.Daemon.connect_path)):
-            with self.subTest(listener=listener), \
-                    harness.Daemon(listener, LOG + "write_timeout = 2.0;") as daemon, connect(daemon) as client:
-                self.assertEqual(len(harness.receive_exactly(client, 74)), 74)
-                with harness.Frozen(daemon.pid, 4.0):
-                    read_slowly(client, 4.0)
-                # More than any buffer has held at the freeze.
-                harness.receive_exactly(client, 32 << 20)
-                self.assertEqual(daemon.count_log("closed: "), 0, daemon.log())
+        self.reads_all_the_time({}, harness.Daemon.connect)
+
+    def test_who_reads_all_the_time_at_a_path_is_not_reset(self):
+        self.reads_all_the_time({"path": "DIR/socket"}, harness.Daemon.connect_path)
 
     def test_a_slow_reader_is_not_reset(self):
         # The rest of an answer waits in the daemon when the freeze begins.
-        request = harness.pattern(16 << 20)
         with harness.Daemon(ECHO, LOG + "write_timeout = 2.0;") as daemon, daemon.connect() as client:
-            sent = fill(client, request)
-            self.assertLess(sent, len(request))
-            with harness.Frozen(daemon.pid, 4.0):
-                answer = read_slowly(client, 4.0)
+            sent = harness.fill(client)
+            with harness.Frozen(daemon.pid, 3.0):
+                answer = read_slowly(client, 3.0)
             client.shutdown(socket.SHUT_WR)
             answer += harness.receive_all(client)
-            harness.assert_same(bytes(answer), request[:sent])
+            harness.assert_same(bytes(answer), expected_part(0, sent))
             daemon.wait_log("closed: client_closed")
 
     def test_a_stop_has_the_time_that_it_was_given(self):
-        request = harness.pattern(16 << 20)
         with harness.Daemon(ECHO, LOG + "drain_timeout = 2.0;") as daemon, daemon.connect() as client:
-            fill(client, request)
+            harness.fill(client)
             daemon.send_signal(signal.SIGTERM)
             daemon.wait_log("stopping")
-            with harness.Frozen(daemon.pid, 4.0):
+            with harness.Frozen(daemon.pid, 3.0):
                 pass
             answer = harness.receive_all(client)
             client.close()
             # What had arrived at the stop: the kernel held the rest at our side.
-            harness.assert_same(answer, request[: len(answer)])
+            harness.assert_same(answer, expected_part(0, len(answer)))
             self.assertGreater(len(answer), 0)
             daemon.wait_log("closed: drained")
             self.assertEqual(daemon.wait(), 0)
@@ -147,16 +109,16 @@ class Freeze(harness.TestCase):
         with harness.Daemon(ECHO, LOG, faults="") as daemon:
             daemon.faults.arm("accept4@main:sleep=800:100,accept4@main:sleep=800:200")
             with harness.Frozen(daemon.pid, 0.0):
-                self.clients = [daemon.connect() for _ in range(300)]
-                for client in self.clients:
+                clients = daemon.connect_many(300)
+                for client in clients:
                     client.sendall(b"last")
                 daemon.send_signal(signal.SIGTERM)
-            self.assert_answered(self.clients, b"last")
-            for client in self.clients:
+            self.assert_answered(clients, b"last")
+            for client in clients:
                 client.close()
             self.assertEqual(daemon.wait(), 0)
             self.assertEqual([daemon.faults.hits(0), daemon.faults.hits(1)], [1, 1])
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

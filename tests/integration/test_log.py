@@ -13,24 +13,13 @@ import threading
 import time
 
 import harness
+from harness import DEBUG, ECHO, listener, reset
 
-ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
-LOG = 'log = { level = "debug"; rate = 0; };'
 REASONS = {"client_closed", "end_word", "served", "idle_timeout", "write_timeout", "reset", "drained", "error"}
-REFUSED = {"queue_full", "max_connections", "per_source", "denied", "descriptor_limit", "draining"}
+JOURNAL = 'log = { level = "debug"; rate = 0; target = "journal"; };'
 
-LISTENERS = """
-    { address = "127.0.0.1"; port = PORT; service = "echo"; },
-    { address = "127.0.0.1"; port = PORT1; service = "upper"; end_word = "end"; },
-    { address = "127.0.0.1"; port = PORT2; service = "greet"; text = "hello\\n"; },
-    { address = "127.0.0.1"; port = PORT3; service = "echo"; idle_timeout = 0.2; },
-    { address = "127.0.0.1"; port = PORT4; service = "echo"; deny = [ "0.0.0.0/0" ]; }
-"""
-
-
-def reset(client):
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
-    client.close()
+LISTENERS = ", ".join((ECHO, listener("upper", "PORT1", end_word="end"), listener("greet", "PORT2", text="hello\n"),
+                       listener(port="PORT3", idle_timeout=0.2), listener(port="PORT4", deny=["0.0.0.0/0"])))
 
 
 class Ends:
@@ -38,10 +27,9 @@ class Ends:
 
     SETTINGS = "write_timeout = 0.5; unsent_limit = 4096; "
 
-    def __init__(self, daemon, stack):
+    def __init__(self, daemon):
         self.facts = {}
         self.daemon = daemon
-        self.stack = stack
         self.add(0, b"hello", "client_closed", 5)
         self.add(1, b"one\nend\n", "end_word", 8)
         self.add(2, b"", "served", 6)
@@ -51,11 +39,10 @@ class Ends:
         self.add_error()
         # The last: it stays until the stop.
         self.stays = self.connect(0, "drained", "echo", 5, 5)
-        self.stays.sendall(b"still")
-        harness.receive_exactly(self.stays, 5)
+        harness.ping(self.stays, b"still")
 
     def connect(self, index, reason, service, bytes_in, bytes_out):
-        client = self.stack.enter_context(self.daemon.connect(index))
+        client = self.daemon.connect(index)
         self.facts[len(self.facts) + 1] = {
             "client": "%s:%d" % client.getsockname(), "listener": "%s:%d" % client.getpeername(), "service": service,
             "bytes_in": bytes_in, "bytes_out": bytes_out, "reason": reason}
@@ -80,17 +67,14 @@ class Ends:
 
     def add_reset(self):
         client = self.connect(0, "reset", "echo", 1, 1)
-        client.sendall(b"x")
-        client.recv(1)
+        harness.ping(client)
         reset(client)
         self.ended()
 
     def add_unread(self):
         client = self.connect(0, "write_timeout", "echo", None, None)
-        client.settimeout(0.2)
-        with contextlib.suppress(TimeoutError, ConnectionResetError, BrokenPipeError):
-            while True:
-                client.sendall(bytes(65536))
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            harness.fill(client)
         self.ended()
         client.close()
 
@@ -101,78 +85,50 @@ class Ends:
         self.ended()
         self.daemon.faults.disarm()
 
+    def stop(self):
+        self.daemon.send_signal(signal.SIGTERM)
+        if self.stays.recv(1) != b"":
+            raise AssertionError("no end")
+        self.stays.close()
+        if self.daemon.wait() != 0:
+            raise AssertionError(self.daemon.log())
+
 
 class Text(harness.TestCase):
     TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
-    def test_every_line_has_its_form(self):
-        with harness.Daemon(LISTENERS, LOG) as daemon:
-            daemon.exchange(b"x")
-            daemon.exchange(b"end\n", 1)
-            daemon.send_signal(signal.SIGUSR1)
-            daemon.wait_log("counters: worker")
-            daemon.stop()
+    def test_the_facts_of_every_end(self):
+        with harness.Daemon(LISTENERS, Ends.SETTINGS + DEBUG, faults="") as daemon:
+            ends = Ends(daemon)
+            daemon.counters()
+            ends.stop()
+            found = {int(match["id"]): match for match in daemon.closed()}
+            self.assertEqual((found.keys(), len(daemon.closed())), (ends.facts.keys(), len(found)), daemon.log())
+            for number, fact in ends.facts.items():
+                with self.subTest(reason=fact["reason"]):
+                    match = found[number]
+                    self.assertEqual({name: match[name] for name, value in fact.items() if value is not None},
+                                     {name: str(value) for name, value in fact.items() if value is not None})
+                    self.assertEqual(match["level"], "info")
+                    self.assertGreater(int(match["worker"]), 0)
+                    self.assertLess(float(match["seconds"]), 600)
+            self.assertEqual({match["reason"] for match in found.values()}, REASONS)
+            daemon.wait_log(r"closed: error: Input/output error, ")
             for line in daemon.log().splitlines():
                 self.assertRegex(line, rf"\A{self.TIME} (error|warning|notice|info|debug): \S.*\Z")
 
-    def test_the_facts_of_every_end(self):
-        with contextlib.ExitStack() as stack:
-            daemon = stack.enter_context(harness.Daemon(LISTENERS, Ends.SETTINGS + LOG, faults=""))
-            ends = Ends(daemon, stack)
-            daemon.send_signal(signal.SIGTERM)
-            self.assertEqual(ends.stays.recv(1), b"")
-            ends.stays.close()
-            self.assertEqual(daemon.wait(), 0)
-            seen = set()
-            for number, fact in ends.facts.items():
-                with self.subTest(reason=fact["reason"]):
-                    match = daemon.wait_log(
-                        rf"{self.TIME} info: connection {number} from (?P<client>\S+) closed: (?P<reason>\w+)(: [\w/ ]+)?, "
-                        r"(?P<service>\w+) on (?P<listener>\S+), worker (?P<worker>\d+), (?P<bytes_in>\d+) bytes in, "
-                        r"(?P<bytes_out>\d+) out, (?P<seconds>\d+\.\d{6}) s$" if fact["reason"] != "idle_timeout" else
-                        rf"info: connection {number} from (?P<client>\S+) closed: (?P<reason>\w+), (?P<service>\w+) on "
-                        r"(?P<listener>\S+), worker (?P<worker>\d+), (?P<bytes_in>\d+) bytes in, (?P<bytes_out>\d+) out, "
-                        r"(?P<seconds>\d+\.\d{6}) s$")
-                    for name, value in fact.items():
-                        if value is not None:
-                            self.assertEqual(match.group(name), str(value), name)
-                    self.assertGreater(int(match.group("worker")), 0)
-                    self.assertLess(float(match.group("seconds")), 600)
-                    self.assertEqual(daemon.count_log(rf"connection {number} .*closed: "), 1)
-                    seen.add(match.group("reason"))
-            self.assertEqual(seen, REASONS)
-            daemon.wait_log(r"closed: error: Input/output error, ")
-
-    def test_a_probe_is_told_at_debug(self):
-        """A connection that closes, or resets, without having sent a byte is a load balancer's."""
-        for level, told in (("info", 0), ("debug", 3)):
-            with self.subTest(level=level), harness.Daemon(settings=f'log = {{ level = "{level}"; rate = 0; }};') as daemon:
-                daemon.connect().close()
-                reset(daemon.connect())
-                with daemon.connect() as client:
-                    client.shutdown(socket.SHUT_WR)
-                    self.assertEqual(client.recv(1), b"")
-                daemon.notify.wait("STATUS", "^0 connections, 0 queued, 3 accepted")
-                daemon.exchange(b"x")
-                daemon.wait_log("connection 4 .*closed: ")
-                self.assertEqual(daemon.count_log(r"debug: connection [123] .*closed: (client_closed|reset)"), told)
-                self.assertEqual(daemon.count_log(r"info: connection [123] "), 0)
-
     def test_levels(self):
         """Each level tells what it tells and all that weighs more."""
-        deny = '{ address = "127.0.0.1"; port = PORT1; deny = [ "0.0.0.0/0" ]; }'
+        deny = listener(port="PORT1", deny=["0.0.0.0/0"])
         marks = [("error", "error: not reloaded"), ("warning", "warning: SIGUSR2"), ("notice", "notice: client .* refused"),
                  ("info", "info: connection 1 .*closed"), ("debug", "debug: connection 1 from")]
         for place, (level, _) in enumerate(marks):
             with self.subTest(level=level), \
                     harness.Daemon(f"{ECHO}, {deny}", f'log = {{ level = "{level}"; rate = 0; }};') as daemon:
                 daemon.exchange(b"x")
-                with daemon.connect(1) as client:
-                    self.assertEqual(client.recv(1), b"")
+                self.assertTrue(harness.is_refused(daemon.connect(1)))
                 daemon.send_signal(signal.SIGUSR2)
-                daemon.write_config("nonsense")
-                daemon.send_signal(signal.SIGHUP)
-                daemon.wait_log("error: not reloaded")
+                self.reload(daemon, "nonsense", failing=True)
                 daemon.stop()
                 for other, (name, pattern) in enumerate(marks):
                     self.assertEqual(daemon.count_log(pattern) > 0, other <= place, name)
@@ -181,10 +137,8 @@ class Text(harness.TestCase):
         settings = 'max_connections = 1; overload = "refuse"; log = { level = "debug"; rate = 0; connections = false; };'
         with harness.Daemon(settings=settings) as daemon:
             with daemon.connect() as first:
-                first.sendall(b"x")
-                self.assertEqual(first.recv(1), b"x")
-                with daemon.connect() as second:
-                    self.assertEqual(second.recv(1), b"")
+                harness.ping(first)
+                self.assertTrue(harness.is_refused(daemon.connect()))
             daemon.notify.wait("STATUS", r"^0 connections.*refused \(max_connections 1\)")
             daemon.stop()
             self.assertEqual(daemon.count_log("connection \\d"), 0)
@@ -192,59 +146,43 @@ class Text(harness.TestCase):
 
     def test_addresses(self):
         harness.needs_ipv6()
-        listener = '{ address = "*"; port = PORT; deny = [ "127.0.0.9" ]; trace = true; }'
-        for detail, v4, v6 in (("full", r"127\.1\.2\.3:\d+", r"\[::1\]:\d+"), ("prefix", r"127\.1\.2\.0/24", r"::/\d+"),
-                               ("none", None, None)):
+        entry = listener(address="*", deny=["127.0.0.9"], trace=True)
+        for detail, v4, v6 in (("full", r"127\.1\.2\.3:\d+", r"\[::1\]:\d+"), ("prefix", r"127\.1\.2\.0/24", r"::/48"), ("none", "-", "-")):
             with self.subTest(addresses=detail), \
-                    harness.Daemon(listener, f'log = {{ level = "debug"; rate = 0; addresses = "{detail}"; }};') as daemon:
-                with socket.create_connection(("127.0.0.1", daemon.port), 20, source_address=("127.1.2.3", 0)) as client:
-                    own = client.getsockname()
+                    harness.Daemon(entry, f'log = {{ level = "debug"; rate = 0; addresses = "{detail}"; }};') as daemon:
+                with daemon.connect(source="127.1.2.3") as client:
+                    port = client.getsockname()[1]
                     self.assertEqual(harness.exchange(client, b"x"), b"x")
+                daemon.wait_log("connection 1 .*closed")
                 self.assertEqual(daemon.exchange(b"y", address="::1"), b"y")
-                with socket.create_connection(("127.0.0.1", daemon.port), 20, source_address=("127.0.0.9", 0)) as client:
-                    self.assertEqual(client.recv(1), b"")
+                self.assertTrue(harness.is_refused(daemon.connect(source="127.0.0.9")))
                 daemon.stop()
                 log = daemon.log()
                 self.assertRegex(log, "refused on")
+                for number, wanted in ((1, v4), (2, v6)):
+                    clients = re.findall(rf"connection {number} from (\S+?):? (?:echo|closed|sent|was sent)", log)
+                    self.assertEqual(len(clients), 4, log)
+                    for each in clients:
+                        self.assertRegex(each, rf"\A{wanted}\Z")
                 if detail == "full":
-                    self.assertIn("127.1.2.3:%d " % own[1], log)
+                    self.assertIn(f"127.1.2.3:{port} ", log)
                 else:
-                    for secret in ("127.1.2.3", "127.0.0.9:", str(own[1]), "::1"):
+                    for secret in ("127.1.2.3", "127.0.0.9:", str(port), "::1"):
                         self.assertNotIn(secret, log.replace(f":{daemon.port}", ""))
-                if v4:
-                    self.assertRegex(log, f"connection 1 from {v4} closed")
-                    self.assertRegex(log, f"connection 2 from {v6} closed")
 
     def test_rate(self):
-        """More than log.rate a second are held back, counted, and the count told; what the daemon itself does is not."""
+        """What the daemon itself does is told whatever log.rate says."""
         with harness.Daemon(settings='log = { level = "info"; rate = 10; };') as daemon:
             for _ in range(100):
                 daemon.exchange(b"x")
-            daemon.send_signal(signal.SIGUSR1)
-            daemon.wait_log("counters: worker")
-            daemon.notify.wait("STATUS", "^0 connections, 0 queued, 100 accepted")
+            daemon.counters()
             daemon.stop()
-            told = daemon.count_log("info: connection .*closed: client_closed")
-            held = [int(number) for number in re.findall(r"notice: (\d+) messages? held back by log\.rate = 10 a second", daemon.log())]
-            self.assertEqual(told + sum(held), 100)
-            self.assertGreater(sum(held), 0)
-            self.assertEqual(len(daemon.log().splitlines()) - told - len(held), daemon.count_log("listening|ready|counters|stopp"))
-
-    def test_trace_is_escaped(self):
-        """What a client sends cannot forge a line of the log or reach the terminal."""
-        listener = '{ address = "127.0.0.1"; port = PORT; service = "echo"; trace = true; }'
-        with harness.Daemon(listener, LOG) as daemon:
-            evil = b'\x1b[31m"\n2026-01-01T00:00:00.000000Z error: forged\n\0\x7f\xff' + b"z" * 500
-            self.assertEqual(daemon.exchange(evil), evil)
-            daemon.wait_log(r'sent \d+ bytes: ".*"')
-            daemon.stop()
-            self.assertEqual(daemon.count_log("^2026-01-01"), 0)
-            self.assertNotRegex(daemon.log(), "[\x00-\x09\x0b-\x1f\x7f]")
-            self.assertNotIn("z" * 65, daemon.log())
+            told = daemon.count_log("info: connection .*closed: client_closed") + daemon.count_log("held back by log.rate")
+            self.assertEqual(len(daemon.log().splitlines()) - told, daemon.count_log("listening|ready|counters|stopp"))
 
     def test_under_systemd_stderr_carries_the_priority(self):
         """target = "stderr" with a stderr that is journald's: <N> in front, and no time."""
-        with piped(settings='log = { level = "debug"; target = "stderr"; };', journal_stream=True) as (daemon, pipe):
+        with piped('log = { level = "debug"; target = "stderr"; };', journal_stream=True) as (daemon, pipe):
             daemon.exchange(b"x")
             pipe.wait(rb"closed: client_closed")
             daemon.stop()
@@ -275,35 +213,39 @@ class Pipe:
         return self.text
 
     def read_all(self):
-        """Behind the daemon's end."""
+        """After the daemon's end."""
         os.set_blocking(self.reader, True)
         return self.read()
 
     def wait(self, pattern):
         harness.wait_until(lambda: re.search(pattern, self.read()), lambda: f"{pattern} in {self.text[-2000:]}")
 
-    def close_writer(self):
-        if self.writer >= 0:
-            os.close(self.writer)
-            self.writer = -1
+    def fill(self):
+        os.set_blocking(self.writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(self.writer, b"x" * 4096)
+        os.set_blocking(self.writer, True)
 
-    def close_reader(self):
-        if self.reader >= 0:
-            os.close(self.reader)
-            self.reader = -1
+    def close(self):
+        for name in ("writer", "reader"):
+            if getattr(self, name) >= 0:
+                os.close(getattr(self, name))
+                setattr(self, name, -1)
 
 
 @contextlib.contextmanager
-def piped(listeners=None, settings=LOG, journal_stream=False, **how):
+def piped(settings=DEBUG, journal_stream=False, prepare=lambda pipe: None):
     pipe = Pipe()
     try:
+        prepare(pipe)
         environment = {"JOURNAL_STREAM": pipe.stream()} if journal_stream else {}
-        with harness.Daemon(listeners, settings, stderr=pipe.writer, environment=environment, **how) as daemon:
-            pipe.close_writer()
+        with harness.Daemon(settings=settings, stderr=pipe.writer, environment=environment) as daemon:
+            os.close(pipe.writer)
+            pipe.writer = -1
             yield daemon, pipe
     finally:
-        pipe.close_writer()
-        pipe.close_reader()
+        pipe.close()
 
 
 def rounds(daemon, count):
@@ -316,8 +258,9 @@ def rounds(daemon, count):
 
 
 def assert_not_slower(test, stuck, free):
+    """A log that blocks would cost seconds; how much else this machine does in this moment costs less."""
     if not harness.sanitized():
-        test.assertLess(stuck, 3 * free + 0.5, "traffic is slower when the log is stuck")
+        test.assertLess(stuck, 4 * free + 1, "traffic is slower when the log is stuck")
 
 
 class FullPipe(harness.TestCase):
@@ -325,7 +268,7 @@ class FullPipe(harness.TestCase):
 
     def test_traffic_goes_on_and_the_lost_are_counted(self):
         count = harness.scale(self.COUNT, 800)
-        with harness.Daemon(settings=LOG) as daemon:
+        with harness.Daemon(settings=DEBUG) as daemon:
             free = rounds(daemon, count)
         with piped() as (daemon, pipe):
             stuck = rounds(daemon, count)
@@ -348,72 +291,43 @@ class FullPipe(harness.TestCase):
             for line in text.splitlines():
                 self.assertRegex(line, rb"\A\S+Z (error|warning|notice|info|debug): ", "a line that is cut")
 
-    def test_bulk_traffic(self):
-        data = harness.pattern(harness.scale(16 << 20))
-        with piped() as (daemon, _):
-            rounds(daemon, 100)
-            harness.assert_same(daemon.exchange(data), data)
+    def test_what_goes_on_with_a_full_pipe(self):
+        """Bulk, a reload, a stop; and when the pipe was full from the start."""
+        data = harness.pattern(1 << 20)
+        for prepare in (lambda pipe: None, Pipe.fill):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with self.subTest(number=number), piped(prepare=prepare) as (daemon, _), daemon.connect() as client:
+                    rounds(daemon, 100)
+                    harness.assert_same(daemon.exchange(data), data)
+                    daemon.write_config(harness.config_text(listener("upper"), DEBUG))
+                    daemon.send_signal(signal.SIGHUP)
+                    harness.wait_until(lambda: daemon.exchange(b"x") == b"X", "the reload")
+                    harness.ping(client)
+                    daemon.send_signal(number)
+                    self.assertEqual(client.recv(1), b"")
+                    client.close()
+                    self.assertEqual(daemon.wait(), 0)
 
-    def test_stop(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with self.subTest(number=number), piped() as (daemon, _), daemon.connect() as client:
-                rounds(daemon, 100)
-                client.sendall(b"x")
-                self.assertEqual(client.recv(1), b"x")
-                daemon.send_signal(number)
-                self.assertEqual(client.recv(1), b"")
-                client.close()
-                self.assertEqual(daemon.wait(), 0)
-
-    def test_reload(self):
-        with piped() as (daemon, _):
-            rounds(daemon, 100)
-            daemon.write_config(f'listeners = ( {ECHO.replace("echo", "upper")} );' + LOG)
-            daemon.send_signal(signal.SIGHUP)
-            harness.wait_until(lambda: daemon.exchange(b"x") == b"X", "the reload")
-
-    def test_a_pipe_that_is_full_from_the_start(self):
-        pipe = Pipe()
-        os.set_blocking(pipe.writer, False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(pipe.writer, b"x" * 4096)
-        os.set_blocking(pipe.writer, True)
-        with harness.Daemon(settings=LOG, stderr=pipe.writer) as daemon:
-            pipe.close_writer()
-            rounds(daemon, 10)
-            daemon.stop()
-        pipe.close_reader()
-
-    def test_a_reader_that_is_gone(self):
-        """EPIPE, and no SIGPIPE."""
+    def test_no_reader_no_room_and_no_stderr(self):
+        """EPIPE, and no SIGPIPE; a full disk; a closed descriptor."""
         with piped() as (daemon, pipe):
-            pipe.close_reader()
+            os.close(pipe.reader)
+            pipe.reader = -1
             rounds(daemon, 100)
             daemon.stop()
-
-    def test_a_full_disk(self):
-        with open("/dev/full", "wb") as full, harness.Daemon(settings=LOG, stderr=full) as daemon:
+        with open("/dev/full", "wb") as full, harness.Daemon(settings=DEBUG, stderr=full) as daemon:
             rounds(daemon, 100)
             daemon.stop()
-
-    def test_a_stderr_that_is_closed(self):
-        with harness.Daemon(settings=LOG, wrapper=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as daemon:
+        with harness.Daemon(settings=DEBUG, wrapper=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as daemon:
             self.assertEqual(daemon.exchange(b"x" * 1000), b"x" * 1000)
             daemon.stop()
 
     def test_a_non_blocking_pipe(self):
         """Another process that shares it may have made it so."""
-        pipe = Pipe()
-        os.set_blocking(pipe.writer, False)
-        try:
-            with harness.Daemon(settings=LOG, stderr=pipe.writer) as daemon:
-                rounds(daemon, 100)
-                daemon.exchange(b"x")
-                pipe.wait(rb"connection 50 .*closed")
-        finally:
-            pipe.close_writer()
-            pipe.close_reader()
+        with piped(prepare=lambda pipe: os.set_blocking(pipe.writer, False)) as (daemon, pipe):
+            rounds(daemon, 100)
+            daemon.exchange(b"x")
+            pipe.wait(rb"connection 50 .*closed")
 
 
 # ---- journald ----
@@ -460,7 +374,7 @@ class Journald:
         while data:
             line, newline, rest = data.partition(b"\n")
             if not newline:
-                raise AssertionError(f"no newline behind {line!r}")
+                raise AssertionError(f"no newline after {line!r}")
             name, equals, value = line.partition(b"=")
             if not equals:
                 length, = struct.unpack("<Q", rest[:8])
@@ -504,8 +418,7 @@ def journal_directory():
 
 
 @contextlib.contextmanager
-def journald(listeners=None, settings='log = { level = "debug"; rate = 0; target = "journal"; };', present=True, reading=True,
-             **how):
+def journald(listeners=None, settings=JOURNAL, present=True, reading=True, **how):
     with journal_directory() as (directory, wrapper):
         journal = Journald(directory)
         try:
@@ -520,8 +433,6 @@ def journald(listeners=None, settings='log = { level = "debug"; rate = 0; target
 
 
 class Journal(harness.TestCase):
-    TARGET = 'log = { level = "debug"; rate = 0; target = "journal"; };'
-
     def check_common(self, message):
         self.assertRegex(message["MESSAGE_ID"], r"\A[0-9a-f]{32}\Z")
         self.assertRegex(message["PRIORITY"], r"\A[3-7]\Z")
@@ -531,15 +442,11 @@ class Journal(harness.TestCase):
             self.assertTrue(name.startswith("TCPECHOD_") or name in ("MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER"), name)
 
     def test_the_fields_of_every_end(self):
-        with contextlib.ExitStack() as stack:
-            daemon, journal = stack.enter_context(journald(LISTENERS, Ends.SETTINGS + self.TARGET, faults=""))
+        with journald(LISTENERS, Ends.SETTINGS + JOURNAL, faults="") as (daemon, journal):
             # Ends asks the log, which is elsewhere here.
             daemon.count_log = lambda pattern: len(journal.all(MESSAGE=pattern))
-            ends = Ends(daemon, stack)
-            daemon.send_signal(signal.SIGTERM)
-            self.assertEqual(ends.stays.recv(1), b"")
-            ends.stays.close()
-            self.assertEqual(daemon.wait(), 0)
+            ends = Ends(daemon)
+            ends.stop()
             kinds = set()
             for number, fact in ends.facts.items():
                 with self.subTest(reason=fact["reason"]):
@@ -564,10 +471,9 @@ class Journal(harness.TestCase):
             self.assertEqual(daemon.log(), "")
 
     def test_each_kind_of_event_has_its_id(self):
-        with journald(LISTENERS, self.TARGET) as (daemon, journal):
+        with journald(LISTENERS) as (daemon, journal):
             daemon.exchange(b"x")
-            with daemon.connect(4) as client:
-                self.assertEqual(client.recv(1), b"")
+            self.assertTrue(harness.is_refused(daemon.connect(4)))
             daemon.send_signal(signal.SIGUSR1)
             daemon.send_signal(signal.SIGUSR2)
             daemon.send_signal(signal.SIGHUP)
@@ -603,8 +509,7 @@ class Journal(harness.TestCase):
                         self.assertEqual(b"ready: " in pipe.read(), not there)
             finally:
                 journal.close()
-                pipe.close_writer()
-                pipe.close_reader()
+                pipe.close()
 
     def test_the_lost_and_the_held_back_are_fields(self):
         with journald(settings='log = { level = "info"; rate = 5; target = "journal"; };') as (daemon, journal):
@@ -637,8 +542,7 @@ class Journal(harness.TestCase):
     def test_frozen_and_stopped(self):
         with journald(reading=False) as (daemon, _), daemon.connect() as client:
             rounds(daemon, 800)
-            client.sendall(b"x")
-            self.assertEqual(client.recv(1), b"x")
+            harness.ping(client)
             daemon.send_signal(signal.SIGTERM)
             self.assertEqual(client.recv(1), b"")
             client.close()
@@ -664,16 +568,10 @@ class Journal(harness.TestCase):
     def test_gone_and_the_start_fails(self):
         """What a person sees is there once, and not once as a message and once more on stderr."""
         with harness.Daemon() as other:
-            listener = f'{{ address = "127.0.0.1"; port = {other.port}; }}'
             with journal_directory() as (_, wrapper):
-                with harness.Daemon(listener, settings='log = { target = "journal"; };', wrapper=wrapper, ready=False) as daemon:
+                with harness.Daemon(listener(port=other.port), settings='log = { target = "journal"; };', wrapper=wrapper, ready=False) as daemon:
                     self.assertEqual(daemon.wait(), harness.CANNOT_LISTEN)
             self.assertEqual(daemon.count_log("cannot listen: echo on"), 1)
-
-    def test_gone_and_stopped(self):
-        with journald(present=False, reading=False) as (daemon, _):
-            rounds(daemon, 20)
-            daemon.stop()
 
     def test_restarted(self):
         """journald goes away and comes back, as in an upgrade: stderr has what came meanwhile, and it is counted."""
@@ -691,4 +589,4 @@ class Journal(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

@@ -8,14 +8,43 @@ At the end of the block every client says its last, half-closes, and gets all th
 wrong, missing or surplus, a connection that breaks and one that is refused fail the test.
 """
 
-import contextlib
+import select
 import socket
 import threading
+import time
 
 import harness
 
 STREAM = harness.pattern(1 << 20)
 CHUNK = 32768
+
+# About 600 kB/s: a kernel with a large receive buffer asks for more only when a sixteenth of it is free, and that must not
+# take as long as a write_timeout.
+PIECE = 30000
+PAUSE = 0.05
+
+
+def read_slowly(client, seconds, piece_size=PIECE):
+    """What there is to read in so many seconds, if it is read at that pace."""
+    data = bytearray()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if select.select([client], [], [], PAUSE)[0]:
+            piece = client.recv(piece_size)
+            if not piece:
+                break
+            data += piece
+        time.sleep(PAUSE)
+    return data
+
+
+def expected_part(at, length):
+    """So many bytes of STREAM, repeated without end, from `at` on."""
+    at %= len(STREAM)
+    part = STREAM[at : at + length]
+    while len(part) < length:
+        part += STREAM[: length - len(part)]
+    return part
 
 
 class Client:
@@ -47,6 +76,9 @@ class Client:
 
     def finish(self):
         self.stopping.set()
+        self.wait_end()
+
+    def wait_end(self):
         for thread in self.threads:
             thread.join(harness.patience() + 5)
             if thread.is_alive() and not self.failure:
@@ -84,11 +116,7 @@ class Bulk(Client):
             data = self.socket.recv(CHUNK)
             if not data:
                 break
-            at = got % len(STREAM)
-            wanted = STREAM[at : at + len(data)]
-            if len(wanted) < len(data):
-                wanted += STREAM[: len(data) - len(wanted)]
-            harness.assert_same(data, wanted, f"the stream at {got}")
+            harness.assert_same(data, expected_part(got, len(data)), f"the stream at {got}")
             got += len(data)
             self.rounds += 1
         self.threads[0].join(harness.patience())
@@ -161,9 +189,3 @@ class Traffic:
                 failures.append(str(error))
         if failures and kind is None:
             raise AssertionError("\n".join(failures))
-
-
-@contextlib.contextmanager
-def around(*traffics):
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(item) for item in traffics]
