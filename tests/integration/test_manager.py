@@ -7,18 +7,11 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
 
 import harness
-from harness import CANNOT_LISTEN, BAD_SETTINGS, SYSTEM_ERROR, USAGE
-
-ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
-UPPER = '{ address = "127.0.0.1"; port = PORT1; service = "upper"; }'
-
-
-def file(*listeners, settings=""):
-    return f"listeners = ( {', '.join(listeners)} );\n{settings}"
+import traffic
+from harness import BAD_SETTINGS, CANNOT_LISTEN, ECHO, SYSTEM_ERROR, UPPER, USAGE, config_text
 
 
 class Reload(harness.TestCase):
@@ -29,20 +22,20 @@ class Reload(harness.TestCase):
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
 
     def test_returns_when_the_new_settings_are_in_force(self):
-        with harness.Daemon(config=file(ECHO)) as daemon:
+        with harness.Daemon(config=config_text()) as daemon:
             daemon.fill_in("PORT1")
             for _ in range(10):
-                daemon.write_config(file(ECHO, UPPER))
+                daemon.write_config(config_text(f"{ECHO}, {UPPER}"))
                 self.assert_in_force(self.reload(daemon))
                 self.assertEqual(daemon.exchange(b"at once", 1), b"AT ONCE")
-                daemon.write_config(file(ECHO))
+                daemon.write_config(config_text())
                 self.assert_in_force(self.reload(daemon))
                 with self.assertRaises(ConnectionRefusedError):
                     daemon.connect(1)
 
     def test_a_bad_file(self):
-        with harness.Daemon(config=file(ECHO)) as daemon, daemon.connect() as client:
-            daemon.write_config(file(ECHO, settings="workers = -1;\nwrong = 1;"))
+        with harness.Daemon(config=config_text()) as daemon, daemon.connect() as client:
+            daemon.write_config(config_text(settings="workers = -1;\nwrong = 1;"))
             result = self.reload(daemon)
             self.assertEqual(result.returncode, BAD_SETTINGS)
             self.assertRegex(result.stderr, rf"(?m)\A{re.escape(daemon.config)}:2: workers = -1.*\n"
@@ -50,37 +43,37 @@ class Reload(harness.TestCase):
             self.assertEqual(harness.exchange(client, b"as before"), b"as before")
             # The manager shows it until a reload succeeds.
             daemon.notify.wait("STATUS", rf"; not reloaded: {re.escape(daemon.config)}:2: workers = -1")
-            daemon.write_config(file(ECHO))
+            daemon.write_config(config_text())
             self.assert_in_force(self.reload(daemon))
             self.assertNotIn("not reloaded", daemon.notify.last("STATUS"))
 
     def test_more_mistakes_than_an_answer_holds(self):
-        with harness.Daemon(config=file(ECHO)) as daemon:
-            daemon.write_config(file(ECHO, settings="\n".join(f"mistake{i} = 1;" for i in range(500))))
+        with harness.Daemon(config=config_text()) as daemon:
+            daemon.write_config(config_text(settings="\n".join(f"mistake{i} = 1;" for i in range(500))))
             result = self.reload(daemon)
             self.assertEqual(result.returncode, BAD_SETTINGS)
             self.assertIn("mistake0", result.stderr)
             self.assertTrue(result.stderr.endswith("and more; the log has them all\n"))
 
     def test_an_address_that_is_taken(self):
-        with harness.Daemon(config=file(ECHO)) as daemon, harness.Daemon() as other:
-            daemon.write_config(file(ECHO, UPPER.replace("PORT1", str(other.port))))
+        with harness.Daemon(config=config_text()) as daemon, harness.Daemon() as other:
+            daemon.write_config(config_text(f"{ECHO}, {UPPER}".replace("PORT1", str(other.port))))
             result = self.reload(daemon)
             self.assertEqual(result.returncode, CANNOT_LISTEN)
             self.assertIn(f"cannot listen: upper on 127.0.0.1:{other.port}", result.stderr)
 
     def test_no_descriptors(self):
-        with harness.Daemon(config=file(ECHO), faults="") as daemon:
-            daemon.write_config(file(ECHO, UPPER))
+        with harness.Daemon(config=config_text(), faults="") as daemon:
+            daemon.write_config(config_text(f"{ECHO}, {UPPER}"))
             daemon.faults.arm("socket_inet:EMFILE")
             result = self.reload(daemon)
             self.assertEqual(result.returncode, SYSTEM_ERROR)
             self.assertIn("Too many open files", result.stderr)
 
     def test_told_to_the_manager(self):
-        with harness.Daemon(config=file(ECHO)) as daemon:
+        with harness.Daemon(config=config_text()) as daemon:
             before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            for content, count in ((file(ECHO), 2), (file(settings="wrong"), 3)):
+            for content, count in ((config_text(), 2), (config_text(settings="wrong"), 3)):
                 daemon.write_config(content)
                 self.reload(daemon)
                 daemon.notify.wait("READY", "^1$", count)
@@ -88,13 +81,12 @@ class Reload(harness.TestCase):
             times = [int(text) for text in daemon.notify.values("MONOTONIC_USEC")]
             self.assertTrue(before <= times[0] <= times[1] <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
             # In this order.
-            with daemon.notify.lock:
-                names = [name for _, fields in daemon.notify.messages for name in ("RELOADING", "READY") if name in fields]
-            self.assertEqual(names, ["READY", "RELOADING", "READY", "RELOADING", "READY"])
+            sent = sorted((when, name) for name in ("RELOADING", "READY") for when, _ in daemon.notify.sent(name))
+            self.assertEqual([name for _, name in sent], ["READY", "RELOADING", "READY", "RELOADING", "READY"])
 
     def test_many_at_once(self):
         """Signals that are pending at once are one; everybody who asks gets an answer nevertheless."""
-        with harness.Daemon(config=file(ECHO)) as daemon:
+        with harness.Daemon(config=config_text()) as daemon:
             command = [harness.TCPECHOD, "--reload", str(daemon.pid)]
             askers = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(20)]
             for _ in range(100):
@@ -102,30 +94,17 @@ class Reload(harness.TestCase):
             self.assertEqual([asker.wait(harness.patience(30)) for asker in askers], [0] * len(askers))
 
     def test_while_it_stops(self):
-        settings = 'drain_timeout = 60.0;'
-        with harness.Daemon(config=file(ECHO, settings=settings)) as daemon, daemon.connect() as client:
-            client.setsockopt(harness.socket.SOL_SOCKET, harness.socket.SO_RCVBUF, 4096)
-            writer = threading.Thread(target=self.send_much, args=(client,))
-            writer.start()
-            daemon.wait_log("connection 1 from|ready")
-            time.sleep(0.2)
+        with harness.Daemon(config=config_text(settings="drain_timeout = 60.0;")) as daemon, daemon.connect() as client:
+            harness.fill(client)
             daemon.send_signal(signal.SIGTERM)
             daemon.wait_log("stopping")
             result = self.reload(daemon)
             self.assertEqual((result.returncode, result.stderr), (SYSTEM_ERROR, "not reloaded: the daemon is stopping\n"))
             daemon.send_signal(signal.SIGTERM)
             daemon.wait()
-            writer.join()
-
-    @staticmethod
-    def send_much(client):
-        try:
-            client.sendall(bytes(1 << 24))
-        except OSError:
-            pass
 
     def test_who_asked_is_gone(self):
-        with harness.Daemon(config=file(ECHO), faults="") as daemon:
+        with harness.Daemon(config=config_text(), faults="") as daemon:
             daemon.faults.arm("sendmsg:ECONNREFUSED:1")
             self.assert_in_force(self.reload(daemon))  # asks again
             daemon.wait_log("warning: not reloaded: cannot answer who asked for it: Connection refused")
@@ -133,7 +112,7 @@ class Reload(harness.TestCase):
             self.assertEqual(daemon.count_log("notice: reloaded"), 1)
 
     def test_who_asked_leaves_meanwhile(self):
-        with harness.Daemon(config=file(ECHO), faults="") as daemon:
+        with harness.Daemon(config=config_text(), faults="") as daemon:
             daemon.faults.arm("sendmsg:ECONNREFUSED:2")
             asker = subprocess.Popen([harness.TCPECHOD, "--reload", str(daemon.pid)], stdin=subprocess.DEVNULL)
             daemon.wait_log("notice: reloaded")
@@ -142,7 +121,7 @@ class Reload(harness.TestCase):
             asker.wait()
 
     def test_a_value_of_another_program(self):
-        with harness.Daemon(config=file(ECHO)) as daemon:
+        with harness.Daemon(config=config_text()) as daemon:
             self.assertEqual(ctypes.CDLL(None).sigqueue(daemon.pid, signal.SIGHUP, ctypes.c_void_p(7)), 0)
             daemon.wait_log("notice: reloaded")
             self.assertEqual(daemon.count_log("warning|error"), 0)
@@ -151,7 +130,7 @@ class Reload(harness.TestCase):
         """The socket for the answer has a name that only one network knows."""
         with contextlib.ExitStack() as stack:
             with harness.network_namespace():
-                daemon = stack.enter_context(harness.Daemon(config=file(ECHO)))
+                daemon = stack.enter_context(harness.Daemon(config=config_text()))
                 self.assert_in_force(self.reload(daemon))
             result = self.reload(daemon)
             self.assertEqual(result.returncode, SYSTEM_ERROR)
@@ -160,7 +139,7 @@ class Reload(harness.TestCase):
 
     def test_strangers_are_not_heard(self):
         """The name of the socket for the answer is public: anybody may send to it, and it changes nothing."""
-        with harness.Daemon(config=file(ECHO)) as daemon:
+        with harness.Daemon(config=config_text()) as daemon:
             before = self.autobound()
             daemon.send_signal(signal.SIGSTOP)
             asker = subprocess.Popen([harness.TCPECHOD, "--reload", str(daemon.pid)], stdin=subprocess.DEVNULL,
@@ -178,7 +157,7 @@ class Reload(harness.TestCase):
             self.assertIsNone(asker.poll(), "it has given up")
             daemon.send_signal(signal.SIGCONT)
             self.assertEqual(("", 0), (asker.communicate(timeout=harness.patience(30))[1], asker.returncode))
-            daemon.write_config(file(ECHO, UPPER))
+            daemon.write_config(config_text(f"{ECHO}, {UPPER}"))
             self.assert_in_force(self.reload(daemon))
             daemon.wait_log("reloaded .* 2 listeners")
             self.assertEqual(daemon.count_log("notice: reloaded"), 2)
@@ -186,8 +165,8 @@ class Reload(harness.TestCase):
     @staticmethod
     def autobound():
         """The abstract names that the kernel made, of this network."""
-        with open("/proc/net/unix", encoding="ascii", errors="replace") as file:
-            return {line.split("@")[1].strip().encode() for line in file if re.search(r" @[0-9a-f]{5}$", line)}
+        with open("/proc/net/unix", encoding="ascii", errors="replace") as lines:
+            return {line.split("@")[1].strip().encode() for line in lines if re.search(r" @[0-9a-f]{5}$", line)}
 
     def test_usage(self):
         for arguments in (("--reload",), ("--reload", "x"), ("--reload", "0"), ("--reload", "-1"), ("--reload", "1.5"),
@@ -211,8 +190,7 @@ class Watchdog(harness.TestCase):
     def test_at_half_the_time(self):
         with self.start(0.4, settings="workers = 3;") as daemon:
             daemon.notify.wait("WATCHDOG", "^1$", 5)
-            with daemon.notify.lock:
-                times = [when for when, fields in daemon.notify.messages if fields.get("WATCHDOG") == "1"]
+            times = [when for when, _ in daemon.notify.sent("WATCHDOG")]
             self.assertGreater(times[-1] - times[0], 4 * 0.19)
 
     def test_not_asked_for(self):
@@ -225,65 +203,34 @@ class Watchdog(harness.TestCase):
             daemon.wait_log("warning: no watchdog: .*WATCHDOG_USEC.*Invalid argument")
             self.assertEqual(daemon.exchange(b"x"), b"x")
 
-    def test_stuck_worker(self):
-        with self.start(1.0, settings="workers = 3;", faults="") as daemon:
-            daemon.notify.wait("WATCHDOG", "^1$", 2)
-            daemon.faults.arm("epoll_wait@worker-2:sleep=600000")
-            daemon.notify.wait("WATCHDOG", "^trigger$")
-            thread = int(daemon.wait_log(r"error: worker 2 \(thread (\d+)\) has not turned its loop for [\d.]+ s").group(1))
-            with open(f"/proc/{daemon.pid}/task/{thread}/comm", encoding="ascii") as name:
-                self.assertEqual(name.read(), "worker-2\n")
-            # Once, and all is well again if it turns again after all.
-            time.sleep(1)
-            self.assertEqual(daemon.count_log("has not turned"), 1)
-            alive = len(daemon.notify.values("WATCHDOG"))
-            daemon.faults.disarm()
-            harness.wait_until(lambda: daemon.notify.values("WATCHDOG")[alive:].count("1") >= 2, "signs of life")
-
-    def test_stuck_main_thread(self):
-        with self.start(1.0, faults="") as daemon:
-            daemon.notify.wait("WATCHDOG", "^1$", 2)
-            daemon.faults.arm("epoll_wait@main:sleep=600000")
-            daemon.notify.wait("WATCHDOG", "^trigger$")
-            daemon.wait_log(rf"error: the acceptor \(thread {daemon.pid}\) has not turned its loop for [\d.]+ s")
-            alive = len(daemon.notify.values("WATCHDOG"))
-            daemon.faults.disarm()
-            harness.wait_until(lambda: daemon.notify.values("WATCHDOG")[alive:].count("1") >= 2, "signs of life")
+    def test_stuck(self):
+        """Each is named, once, and all is well again if it turns again after all."""
+        for thread, name in (("worker-2", "worker 2"), ("main", "the acceptor")):
+            with self.subTest(thread), self.start(1.0, settings="workers = 3;", faults="") as daemon:
+                daemon.notify.wait("WATCHDOG", "^1$", 2)
+                daemon.faults.arm(f"epoll_wait@{thread}:sleep=600000")
+                daemon.notify.wait("WATCHDOG", "^trigger$")
+                number = daemon.wait_log(rf"error: {name} \(thread (\d+)\) has not turned its loop for [\d.]+ s").group(1)
+                with open(f"/proc/{daemon.pid}/task/{number}/comm", encoding="ascii") as comm:
+                    self.assertEqual(comm.read().strip(), thread.replace("main", os.path.basename(harness.TCPECHOD_FAULTS))[:15])
+                time.sleep(0.7)
+                self.assertEqual(daemon.count_log("has not turned"), 1)
+                alive = len(daemon.notify.values("WATCHDOG"))
+                daemon.faults.disarm()
+                harness.wait_until(lambda: daemon.notify.values("WATCHDOG")[alive:].count("1") >= 2, "signs of life")
 
     def test_busy_is_not_stuck(self):
         with self.start(2.0, settings="workers = 2;") as daemon:
-            stop = threading.Event()
-            threads = [threading.Thread(target=self.keep_busy, args=(daemon, stop)) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            try:
-                daemon.notify.wait("WATCHDOG", "^1$", 4, timeout=harness.patience())
-            finally:
-                stop.set()
-                for thread in threads:
-                    thread.join()
+            with traffic.Traffic(daemon.connect, bulk=4, ping_pong=0, comers=0) as clients:
+                daemon.notify.wait("WATCHDOG", "^1$", 4)
+                clients.pass_by()
             self.assertNotIn("trigger", daemon.notify.values("WATCHDOG"))
-
-    @staticmethod
-    def keep_busy(daemon, stop):
-        block = bytes(1 << 16)
-        with daemon.connect() as client:
-            while not stop.is_set():
-                client.sendall(block)
-                harness.receive_exactly(client, len(block))
 
 
 class LongStop(harness.TestCase):
     def test_asks_for_more_time(self):
         with harness.Daemon(settings="drain_timeout = 3.0;") as daemon, daemon.connect() as client:
-            client.setblocking(False)
-            sent = 1
-            while sent:  # more than it can get rid of
-                try:
-                    sent = client.send(bytes(1 << 20))
-                    time.sleep(0.05)
-                except BlockingIOError:
-                    sent = 0
+            harness.fill(client)  # more than it can get rid of
             daemon.send_signal(signal.SIGTERM)
             self.assertEqual(daemon.wait(), 0)
             self.assertGreaterEqual(len(daemon.notify.values("EXTEND_TIMEOUT_USEC")), 3)
@@ -297,4 +244,4 @@ class LongStop(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

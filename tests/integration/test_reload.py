@@ -1,39 +1,27 @@
 """SIGHUP under traffic: whatever the new file says, no open connection is cut, no byte lost, nobody who connects to a
-listener that stays is refused; and a bad file changes nothing."""
+listener that stays is refused; and a bad file changes nothing. Paths that others have changed, ports that somebody has, and
+listeners that close while clients wait in their backlog or keep coming."""
 
 import contextlib
 import os
 import re
 import resource
-import select
 import signal
 import socket
-import time
+import stat
+import subprocess
+import sys
 
 import harness
+from harness import ECHO, LOG, QUIET, UPPER, is_silent, listener, ping
 from traffic import Traffic
-
-ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
-UPPER = '{ address = "127.0.0.1"; port = PORT1; service = "upper"; }'
-LOG = 'log = { level = "info"; rate = 0; };'
-QUIET = 'log = { level = "notice"; };'
 
 
 def file(listeners=ECHO, settings=QUIET):
-    return f"listeners = ( {listeners} );\n{settings}\n"
+    return harness.config_text(listeners, settings)
 
 
-class TestCase(harness.TestCase):
-    reloads = 0
-
-    def setUp(self):
-        self.reloads = 0
-
-    def silent(self, client):
-        return not select.select([client], [], [], 0.1)[0]
-
-
-class Listeners(TestCase):
+class Listeners(harness.TestCase):
     def test_added(self):
         with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect) as traffic:
             traffic.pass_by()
@@ -44,12 +32,10 @@ class Listeners(TestCase):
 
     def test_removed(self):
         """Its connections live on; nobody new comes in."""
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as stays, \
-                contextlib.ExitStack() as stack:
-            old = [stack.enter_context(daemon.connect(1)) for _ in range(10)]
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as stays:
+            old = daemon.connect_many(10, 1)
             for client in old:
-                client.sendall(b"before")
-                self.assertEqual(harness.receive_exactly(client, 6), b"BEFORE")
+                ping(client, b"before", b"BEFORE")
             self.reload(daemon, file())
             self.assertEqual(daemon.listening(), [("127.0.0.1", daemon.port)])
             with self.assertRaises(ConnectionRefusedError):
@@ -59,8 +45,7 @@ class Listeners(TestCase):
                 self.assertEqual(harness.exchange(client, b"after"), b"AFTER")
 
     def test_removed_under_its_own_traffic(self):
-        listener = ECHO.replace("PORT", "PORT1")
-        with harness.Daemon(config=file(f"{ECHO}, {listener}")) as daemon, \
+        with harness.Daemon(config=file(f"{ECHO}, {listener(port='PORT1')}")) as daemon, \
                 Traffic(lambda: daemon.connect(1), comers=0) as goes, Traffic(daemon.connect) as stays:
             goes.pass_by()
             self.reload(daemon, file())
@@ -69,11 +54,9 @@ class Listeners(TestCase):
 
     def test_clients_in_the_backlog_of_a_removed_one_are_served(self):
         """They have connected, so they have a right to an answer."""
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}"), faults="") as daemon, contextlib.ExitStack() as stack:
-            daemon.faults.arm("epoll_wait@main:sleep=600000")
-            daemon.connect().close()  # the main loop turns once more, and stays behind
-            daemon.faults.wait_hits()
-            clients = [stack.enter_context(daemon.connect(1)) for _ in range(100)]
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}"), faults="") as daemon:
+            daemon.hold_main_loop()
+            clients = daemon.connect_many(100, 1)
             for client in clients:
                 client.sendall(b"x")
             daemon.write_config(file())
@@ -87,8 +70,7 @@ class Listeners(TestCase):
         """Old connections keep the old service, new ones have the new one; the socket stays."""
         with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, comers=0) as old, \
                 daemon.connect() as client:
-            client.sendall(b"a")
-            self.assertEqual(client.recv(1), b"a")
+            ping(client)
             self.reload(daemon, file(ECHO.replace('"echo"', '"upper"; end_word = "end"'), LOG))
             self.assertEqual(daemon.exchange(b"end\nmore"), b"END\n")
             old.pass_by()
@@ -152,13 +134,10 @@ class Listeners(TestCase):
                 other.wait_log("cannot listen: upper on .*: Address already in use")
 
     def test_paths(self):
-        first, second = ('{ path = "DIR/%s"; service = "echo"; mode = "0600"; }' % name for name in ("first", "second"))
+        first, second = (listener(path=f"DIR/{name}", mode="0600") for name in ("first", "second"))
 
         def exchange(name, data):
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(harness.patience())
-                client.connect(daemon.path(name))
-                return harness.exchange(client, data)
+            return harness.exchange_path(daemon.path(name), data)
 
         with harness.Daemon(config=file(first)) as daemon:
             inode = os.stat(daemon.path("first")).st_ino
@@ -171,10 +150,9 @@ class Listeners(TestCase):
             self.assertEqual(exchange("second", b"2"), b"2")
 
     def test_port_0_keeps_its_port(self):
-        listener = '{ address = "127.0.0.1"; port = 0; service = "echo"; }'
-        with harness.Daemon(config=file(listener, LOG)) as daemon:
+        with harness.Daemon(config=file(listener(port=0), LOG)) as daemon:
             before = daemon.listening()
-            self.reload(daemon, file(listener.replace("echo", "upper"), LOG))
+            self.reload(daemon, file(listener("upper", 0), LOG))
             self.assertEqual(daemon.listening(), before)
             with socket.create_connection(before[0], harness.patience()) as client:
                 self.assertEqual(harness.exchange(client, b"x"), b"X")
@@ -195,7 +173,7 @@ class Listeners(TestCase):
                 daemon.write_config(file(ECHO if number % 2 else f"{ECHO}, {UPPER}"))
                 daemon.send_signal(signal.SIGHUP)
                 if number % 10 == 0:
-                    time.sleep(0.01)
+                    traffic.pass_by(1)
             traffic.pass_by()
             self.reload(daemon, file(f"{ECHO}, {UPPER}"))
             self.assertEqual(daemon.exchange(b"x", 1), b"X")
@@ -209,17 +187,16 @@ class Listeners(TestCase):
             daemon.wait_log("info: connection 1 .*closed")
 
 
-class Settings(TestCase):
+class Settings(harness.TestCase):
     def test_timeouts(self):
         """A connection lives under the timeouts that it was accepted with."""
         with harness.Daemon(config=file(settings=LOG + "idle_timeout = 600.0;")) as daemon, daemon.connect() as old:
-            old.sendall(b"x")
-            self.assertEqual(old.recv(1), b"x")
+            ping(old)
             self.reload(daemon, file(settings=LOG + "idle_timeout = 0.3;"))
             with daemon.connect() as new:
                 self.assertEqual(new.recv(1), b"", "closed as idle")
                 daemon.wait_log("connection 2 .*closed: idle_timeout")
-            self.assertTrue(self.silent(old))
+            self.assertTrue(is_silent(old))
             self.assertEqual(harness.exchange(old, b"still"), b"still")
 
     def test_timeouts_under_traffic(self):
@@ -258,11 +235,12 @@ class Settings(TestCase):
             self.assertEqual(daemon.count_log("workers = "), 1)
             self.assertEqual(daemon.threads(), threads)
             # What does not need one is in force.
-            with contextlib.ExitStack() as stack:
-                clients = [stack.enter_context(daemon.connect()) for _ in range(20)]
-                for client in clients:
-                    client.sendall(b"x")
-                self.assertTrue(self.silent(clients[-1]))
+            clients = daemon.connect_many(20)
+            for client in clients:
+                client.sendall(b"x")
+            self.assertTrue(is_silent(clients[-1]))
+            for client in clients:
+                client.close()
             self.reload(daemon, file(settings=QUIET + "workers = 2; queue_depth = 64;"))
             self.assertEqual(daemon.count_log("needs a restart"), 2)
             traffic.pass_by()
@@ -284,7 +262,7 @@ class Settings(TestCase):
             self.assertEqual(daemon.exchange(b"x"), b"x")
 
 
-class BadFiles(TestCase):
+class BadFiles(harness.TestCase):
     """A bad file changes nothing, and the log says where it is bad."""
 
     # What is wrong, the file, and the line of the first message.
@@ -378,11 +356,10 @@ class BadFiles(TestCase):
             self.assertEqual(daemon.exchange(b"x", 1), b"X")
 
 
-class Stopping(TestCase):
+class Stopping(harness.TestCase):
     def test_no_reload_while_it_stops(self):
         with harness.Daemon(config=file(settings="drain_timeout = 5.0;" + QUIET)) as daemon, daemon.connect() as client:
-            client.sendall(b"x")
-            self.assertEqual(client.recv(1), b"x")
+            ping(client)
             daemon.send_signal(signal.SIGTERM)
             self.assertEqual(client.recv(1), b"")
             daemon.send_signal(signal.SIGHUP)
@@ -391,5 +368,175 @@ class Stopping(TestCase):
             self.assertEqual(daemon.count_log("reloaded"), 0)
 
 
+AT_PATH = listener(path="DIR/socket", mode="0666")
+
+
+class Paths(harness.TestCase):
+    def exchange(self, daemon, data, name="socket"):
+        return harness.exchange_path(daemon.path(name), data)
+
+    def test_moved_and_replaced_by_a_link(self):
+        """What the link points to is somebody else's, and stays as it is."""
+        with harness.Daemon(config=file(AT_PATH)) as daemon:
+            secret = daemon.path("secret")
+            with open(secret, "w", encoding="ascii") as other:
+                other.write("secret")
+            os.chmod(secret, 0o600)
+            os.rename(daemon.path("socket"), daemon.path("moved"))
+            os.symlink(secret, daemon.path("socket"))
+            self.reload(daemon, failing=True)
+            daemon.wait_log("error: cannot listen: echo on .*/socket: ")
+            self.assertEqual(stat.S_IMODE(os.stat(secret).st_mode), 0o600)
+            self.assertTrue(os.path.islink(daemon.path("socket")))
+            self.assertEqual(self.exchange(daemon, b"still there", "moved"), b"still there")
+
+            os.unlink(daemon.path("socket"))
+            self.reload(daemon)
+            self.assertEqual(self.exchange(daemon, b"again"), b"again")
+            self.assertEqual(stat.S_IMODE(os.stat(daemon.path("socket")).st_mode), 0o666)
+            daemon.stop()
+            self.assertFalse(os.path.lexists(daemon.path("socket")))
+            with open(secret, encoding="ascii") as other:
+                self.assertEqual(other.read(), "secret")
+
+    def test_deleted(self):
+        with harness.Daemon(config=file(AT_PATH)) as daemon:
+            for _ in range(2):
+                os.unlink(daemon.path("socket"))
+                self.reload(daemon)
+                self.assertEqual(self.exchange(daemon, b"x"), b"x")
+            before = daemon.descriptors()
+            os.unlink(daemon.path("socket"))
+            self.reload(daemon)
+            harness.wait_until(lambda: daemon.descriptors() == before, "the old socket to be closed")
+
+
+class Ports(harness.TestCase):
+    def test_own_port_twice(self):
+        """A listener at the port that the kernel picked for another one, which stays."""
+        any_port = listener(port=0)
+        with harness.Daemon(config=file(any_port)) as daemon:
+            (address, port), = daemon.listening()
+            explicit = listener("upper", port)
+            for both in (f"{any_port}, {explicit}", f"{explicit}, {any_port}"):
+                with self.subTest(listeners=both):
+                    self.reload(daemon, file(both), failing=True)
+                    daemon.wait_log(f"error: cannot listen: upper on {address}:{port}: ")
+                    self.assertEqual(daemon.listening(), [(address, port)])
+                    for _ in range(10):
+                        with socket.create_connection((address, port), harness.patience()) as client:
+                            self.assertEqual(harness.exchange(client, b"x"), b"x")
+            self.reload(daemon, file(explicit))  # in its place it may
+            self.assertEqual(daemon.listening(), [(address, port)])
+            with socket.create_connection((address, port), harness.patience()) as client:
+                self.assertEqual(harness.exchange(client, b"x"), b"X")
+
+    def test_shared_port_of_another_process(self):
+        """SO_REUSEPORT of theirs is no invitation: half of the clients would be theirs."""
+        with harness.Daemon(config=file()) as daemon:
+            port = harness.free_port()
+            with contextlib.closing(port), socket.socket() as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                other.bind(("127.0.0.1", port))
+                other.listen()
+                listeners = f"{ECHO}, {UPPER.replace('PORT1', str(int(port)))}"
+                self.reload(daemon, file(listeners), failing=True)
+                daemon.wait_log(f"error: cannot listen: upper on 127.0.0.1:{int(port)}: Address already in use")
+                self.assertEqual(daemon.listening(), [("127.0.0.1", daemon.port)])
+                other.close()
+                self.reload(daemon, file(listeners))
+                self.assertEqual(len(daemon.listening()), 2)
+
+
+class ManyListeners(harness.TestCase):
+    def test_more_listeners_than_descriptors(self):
+        """Nobody could connect to any of them."""
+        many = ", ".join([ECHO] + [UPPER.replace("PORT1", f"PORT{i}") for i in range(1, 31)])
+        with harness.Daemon(config=file(settings=QUIET + "workers = 2;"), nofile=60) as daemon:
+            before = daemon.listening(), daemon.descriptors()
+            for _ in range(2):
+                self.reload(daemon, file(many, QUIET + "workers = 2;"), failing=True)
+            daemon.wait_log("error: .*descriptor limit")
+            self.assertEqual((daemon.listening(), daemon.descriptors()), before)
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+            self.reload(daemon, file(settings=QUIET + "workers = 2;"))
+
+
+class Backlog(harness.TestCase):
+    """Who has connected to a listener has a right to an answer when it closes."""
+
+    def closes(self, count, queue_depth, by_reload):
+        harness.raise_nofile(8000)
+        with open("/proc/sys/net/core/somaxconn", encoding="ascii") as limit:
+            count = min(count, int(limit.read()) - 10)
+        settings = QUIET + f"backlog = 4096; queue_depth = {queue_depth};"
+        with harness.Daemon(config=file(f"{ECHO}, {UPPER}", settings)) as daemon:
+            with harness.Frozen(daemon.pid):
+                clients = daemon.connect_many(count, 1)
+                for client in clients:
+                    client.sendall(b"x")
+                if by_reload:
+                    daemon.write_config(file(ECHO, settings))
+                daemon.send_signal(signal.SIGHUP if by_reload else signal.SIGTERM)
+            for number, client in enumerate(clients):
+                try:
+                    self.assertEqual(harness.receive_exactly(client, 1), b"X")
+                    client.shutdown(socket.SHUT_WR)
+                    self.assertEqual(client.recv(1), b"")
+                except (OSError, AssertionError) as error:
+                    raise AssertionError(f"client {number} of {count}: {error}") from error
+            if by_reload:
+                daemon.wait_log("notice: reloaded .*: 1 listener$")
+                self.assertEqual(daemon.exchange(b"x"), b"x")
+            else:
+                self.assertEqual(daemon.wait(), 0)
+                self.assertEqual(daemon.count_log("stopped: every connection was finished"), 1)
+
+    def test_long_one_of_a_listener_that_is_removed(self):
+        self.closes(harness.scale(2000, 300), 1024, by_reload=True)
+
+    def test_long_one_at_the_stop(self):
+        self.closes(harness.scale(2000, 300), 1024, by_reload=False)
+
+    def test_short_queue_of_a_listener_that_is_removed(self):
+        self.closes(50, 1, by_reload=True)
+
+    def test_short_queue_at_the_stop(self):
+        self.closes(50, 1, by_reload=False)
+
+
+# A client that comes again and again, until nobody answers.
+COMER = """
+import collections, socket, sys
+ring = collections.deque(maxlen=100)
+while True:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(sys.argv[1])
+    except OSError:
+        break
+    if not ring:
+        print("in", flush=True)
+    ring.append(client)
+"""
+
+
+class Comers(harness.TestCase):
+    def test_stop_while_they_come(self):
+        """They are served, or refused."""
+        for settings in ("", 'max_connections = 1; overload = "refuse";'):
+            with self.subTest(settings), harness.Daemon(config=file(AT_PATH, QUIET + "drain_timeout = 1.0;" + settings)) as daemon:
+                comers = [subprocess.Popen([sys.executable, "-c", COMER, daemon.path("socket")], stdin=subprocess.DEVNULL,
+                                           stdout=subprocess.PIPE) for _ in range(8)]
+                try:
+                    for comer in comers:
+                        self.assertEqual(comer.stdout.readline(), b"in\n")
+                    daemon.stop()
+                finally:
+                    for comer in comers:
+                        comer.kill()
+                        comer.communicate()
+
+
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)
