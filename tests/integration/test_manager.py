@@ -221,7 +221,7 @@ class Watchdog(harness.TestCase):
 
     def test_busy_is_not_stuck(self):
         with self.start(2.0, settings="workers = 2;") as daemon:
-            with traffic.Traffic(daemon.connect, bulk=4, ping_pong=0, comers=0) as clients:
+            with traffic.Traffic(daemon.connect, bulk=4, ping_pong=0, comers=0, pause=0) as clients:
                 daemon.notify.wait("WATCHDOG", "^1$", 4)
                 clients.pass_by()
             self.assertNotIn("trigger", daemon.notify.values("WATCHDOG"))

@@ -75,7 +75,7 @@ class Listeners(harness.TestCase):
             self.assertEqual(daemon.exchange(b"end\nmore"), b"END\n")
             old.pass_by()
             self.assertEqual(harness.exchange(client, b"end\nmore"), b"end\nmore")
-            self.assertRegex(daemon.wait_log(r"connection 6 .*closed: client_closed.*").group(), "echo on")
+            self.assertRegex(daemon.wait_log(r"connection 4 .*closed: client_closed.*").group(), "echo on")
             self.assertEqual(daemon.count_log("listening: "), 1)
 
     def test_each_service_into_each_other(self):
@@ -213,14 +213,14 @@ class Settings(harness.TestCase):
             traffic.pass_by()  # each worker has turned since, and has not told of the end
             self.reload(daemon, file(settings='log = { level = "debug"; };'))
             daemon.exchange(b"x")
-            daemon.wait_log("info: connection 7 .*closed: client_closed")
-            self.assertEqual(daemon.count_log("connection 6 .*closed"), 0)
-            self.assertEqual(daemon.count_log("debug: connection 7 "), 1)
+            daemon.wait_log("info: connection 5 .*closed: client_closed")
+            self.assertEqual(daemon.count_log("connection 4 .*closed"), 0)
+            self.assertEqual(daemon.count_log("debug: connection 5 "), 1)
             self.reload(daemon, file(settings='log = { level = "notice"; };'))
             daemon.exchange(b"x")
             traffic.pass_by()
             self.reload(daemon, file(settings='log = { level = "info"; };'))
-            self.assertEqual(daemon.count_log("connection 8 "), 0)
+            self.assertEqual(daemon.count_log("connection 6 "), 0)
             traffic.pass_by()
 
     def test_what_needs_a_restart_is_named(self):

@@ -48,10 +48,12 @@ def expected_part(at, length):
 
 
 class Client:
-    """One connection with the threads that use it."""
+    """One connection with the threads that use it, which rest for `pause` seconds between two rounds: enough for others on
+    this machine, and too short for all that is under way to arrive."""
 
-    def __init__(self, connect):
+    def __init__(self, connect, pause=0.0):
         self.connect = connect
+        self.pause = pause
         self.socket = None
         self.stopping = threading.Event()
         self.failure = None
@@ -73,6 +75,10 @@ class Client:
         except (OSError, AssertionError) as error:
             self.failure = self.failure or error
             self.stopping.set()
+
+    def rest(self):
+        if self.pause and not self.stopping.is_set():
+            time.sleep(self.pause)
 
     def finish(self):
         self.stopping.set()
@@ -97,8 +103,8 @@ class Client:
 class Bulk(Client):
     """Sends as fast as it can, and receives at the same time."""
 
-    def __init__(self, connect):
-        super().__init__(connect)
+    def __init__(self, connect, pause=0.0):
+        super().__init__(connect, pause)
         self.sent = 0
 
     def works(self):
@@ -119,6 +125,7 @@ class Bulk(Client):
             harness.assert_same(data, expected_part(got, len(data)), f"the stream at {got}")
             got += len(data)
             self.rounds += 1
+            self.rest()
         self.threads[0].join(harness.patience())
         if got != self.sent:
             raise AssertionError(f"{got} of {self.sent} bytes came back")
@@ -130,9 +137,9 @@ class PingPong(Client):
     def work(self):
         while not self.stopping.is_set():
             message = b"message %12d\n" % self.rounds
-            self.socket.sendall(message)
-            harness.assert_same(harness.receive_exactly(self.socket, len(message)), message)
+            harness.ping(self.socket, message)
             self.rounds += 1
+            self.rest()
         self.socket.shutdown(socket.SHUT_WR)
         self.expect_end()
 
@@ -149,13 +156,14 @@ class Comers(Client):
                 client.shutdown(socket.SHUT_WR)
                 harness.assert_same(harness.receive_all(client), message)
             self.rounds += 1
+            self.rest()
 
 
 class Traffic:
     """Some of each."""
 
-    def __init__(self, connect, bulk=2, ping_pong=3, comers=1):
-        self.clients = [kind(connect) for kind, count in ((Bulk, bulk), (PingPong, ping_pong), (Comers, comers))
+    def __init__(self, connect, bulk=1, ping_pong=2, comers=1, pause=0.001):
+        self.clients = [kind(connect, pause) for kind, count in ((Bulk, bulk), (PingPong, ping_pong), (Comers, comers))
                         for _ in range(count)]
 
     def pass_by(self, rounds=20):
