@@ -100,48 +100,64 @@ def needs_all():
 
 def package(version=None):
     """The path of the package, built by dpkg-buildpackage unless that of these sources is there already; with `version`,
-    the next one: its changelog begins with that version, and its settings file has another comment."""
-    kept = os.path.join(BUILD, f"package-{_fingerprint()}{'-' + version if version else ''}")
+    the next one: the same, but that its control file has that version, and its settings file another comment."""
+    kept = os.path.join(BUILD, f"package-{_fingerprint()}")
     os.makedirs(BUILD, exist_ok=True)
     with open(os.path.join(BUILD, "lock"), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other tests need it, too
         if not os.path.isdir(kept):
-            _build_package(kept, version)
-    found = [name for name in os.listdir(kept) if re.fullmatch(r"tcpechod_.*\.deb", name)]
-    if len(found) != 1:
-        raise AssertionError(f"dpkg-buildpackage made {found}")
-    return os.path.join(kept, found[0])
+            _build_package(kept)
+        found = [name for name in os.listdir(kept) if re.fullmatch(r"tcpechod_.*\.deb", name)]
+        if len(found) != 1:
+            raise AssertionError(f"dpkg-buildpackage made {found}")
+        path = os.path.join(kept, found[0])
+        if not version:
+            return path
+        newer = os.path.join(kept, f"next_{version.replace(':', '%3a')}.deb")
+        if not os.path.exists(newer):
+            _make_newer(path, newer, version)
+        return newer
 
 
-def _build_package(kept, version):
+def _build_package(kept):
     with tempfile.TemporaryDirectory(prefix="tcpechod-package-") as work:
         source = os.path.join(work, "tcpechod")
         shutil.copytree(harness.ROOT, source, symlinks=True, ignore=_ignored)
-        if version:
-            changelog = os.path.join(source, "debian", "changelog")
-            with open(changelog, encoding="utf-8") as file:
-                text = file.read()
-            with open(changelog, "w", encoding="utf-8") as file:
-                file.write(re.sub(r"^(\S+) \(.*?\)", rf"\1 ({version})", text, count=1))
-            with open(os.path.join(source, "conf", "tcpechod.conf"), "a", encoding="utf-8") as file:
-                file.write(f"# As of {version}.\n")
         # The tests of the sources run elsewhere. PATH without whatever Python the caller prefers.
         environment = dict(os.environ, DEB_BUILD_OPTIONS="nocheck", PATH=PATH, LC_ALL="C.UTF-8")
         for name in ("CC", "CFLAGS", "LDFLAGS", "MESON_TESTTHREADS"):
             environment.pop(name, None)
-        result = subprocess.run(["setpriv", "--pdeathsig", "KILL", "--", "dpkg-buildpackage", "-b", "-us", "-uc"],
-                                cwd=source, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-        if result.returncode != 0:
-            raise AssertionError(f"dpkg-buildpackage failed:\n{result.stdout[-6000:]}")
+        _run(["dpkg-buildpackage", "-b", "-us", "-uc"], cwd=source, env=environment)
         for old in os.listdir(BUILD):
-            if old.startswith("package-") and not old.startswith(f"package-{_fingerprint()}"):
+            if old.startswith("package-"):
                 shutil.rmtree(os.path.join(BUILD, old))
         os.makedirs(kept + ".new", exist_ok=True)
         for name in os.listdir(work):
-            if name.endswith(".deb"):
+            if name.endswith((".deb", ".changes", ".buildinfo")):
                 shutil.copy(os.path.join(work, name), kept + ".new")
         os.rename(kept + ".new", kept)
+
+
+def _make_newer(package_path, newer, version):
+    with tempfile.TemporaryDirectory(prefix="tcpechod-package-") as work:
+        root = os.path.join(work, "root")
+        _run(["dpkg-deb", "--raw-extract", package_path, root])
+        control = os.path.join(root, "DEBIAN", "control")
+        with open(control, encoding="utf-8") as file:
+            text = file.read()
+        with open(control, "w", encoding="utf-8") as file:
+            file.write(re.sub(r"^Version: .*", f"Version: {version}", text, flags=re.MULTILINE))
+        with open(root + CONF, "a", encoding="utf-8") as file:
+            file.write(f"# As of {version}.\n")
+        _run(["dpkg-deb", "--root-owner-group", "--build", root, newer + ".new"])
+        os.rename(newer + ".new", newer)
+
+
+def _run(command, **how):
+    result = subprocess.run(["setpriv", "--pdeathsig", "KILL", "--", *command], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, **how)
+    if result.returncode != 0:
+        raise AssertionError(f"{command[0]} failed:\n{result.stdout[-6000:]}")
 
 
 # ---- clients, from within the machine's network ----
@@ -410,34 +426,21 @@ class Machine:
             return harness.exchange(client, data)
 
     def connect_path(self, path):
-        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(harness.patience())
-        try:
-            client.connect(self.path(path))
-        except BaseException:
-            client.close()
-            raise
-        return client
+        return harness.connect_path(self.path(path))
 
     def exchange_path(self, path, data):
-        with self.connect_path(path) as client:
-            return harness.exchange(client, data)
+        return harness.exchange_path(self.path(path), data)
 
     def client_that_does_not_read(self, port):
         """A connection to an echo with more answers than fit anywhere, so that a stop has to wait for it; and how many
-        bytes were sent, of harness.pattern(1 << 16) over and over."""
+        bytes were sent, of traffic.STREAM."""
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(1)
         client.connect(("127.0.0.1", port))
-        sent = 0
-        data = harness.pattern(1 << 16)
-        try:
-            while sent < 64 << 20:
-                sent += client.send(data[sent % len(data):])
-        except TimeoutError:
-            return client, sent
-        raise AssertionError("64 MiB went into a connection that nobody reads")
+        sent = harness.fill(client, 64 << 20)
+        if sent >= 64 << 20:
+            raise AssertionError("64 MiB went into a connection that nobody reads")
+        return client, sent
 
     # -- the package in it --
 
@@ -452,14 +455,13 @@ class Machine:
 
     def reset(self):
         """Units as installed, stopped, and forgotten; settings as installed."""
-        self.systemctl("kill", "--signal=SIGCONT", "tcpechod.service", check=False)
-        self.systemctl("stop", "tcpechod.socket", "tcpechod.service", check=False)
-        for name in os.listdir(self.path("/etc/systemd/system")):
-            if re.fullmatch(r"tcpechod.*\.d", name):
-                shutil.rmtree(self.path(f"/etc/systemd/system/{name}"))
-        shutil.copy(self.path("/root/tcpechod.conf"), self.path(CONF))
-        self.systemctl("daemon-reload")
-        self.systemctl("reset-failed")
+        units = "/etc/systemd/system"
+        self.run("sh", "-c", f"""systemctl kill --signal=SIGCONT tcpechod.service
+            systemctl stop tcpechod.socket tcpechod.service
+            rm -rf {units}/tcpechod*.d
+            cp /root/tcpechod.conf {CONF}
+            systemctl daemon-reload
+            systemctl reset-failed""", check=False)
         self.mark()
 
 
@@ -470,7 +472,9 @@ def shared():
     built = package()
     machine = Machine()
     atexit.register(machine.close)
-    machine.install(built)
+    # Without its triggers: man-db's takes seconds, and whether apt-get installs it is for test_package.py.
+    machine.copy_in(built, "/tmp/tcpechod.deb")
+    machine.run("sh", "-c", "dpkg --no-triggers --install /tmp/tcpechod.deb && journalctl --update-catalog", timeout=120)
     shutil.copy(machine.path(CONF), machine.path("/root/tcpechod.conf"))
     network = contextlib.ExitStack()
     network.enter_context(machine.inside_network())

@@ -1,4 +1,5 @@
-"""The package's way: install, upgrade, remove, purge. Each test has a machine of its own."""
+"""The package's way: install, upgrade, remove, purge. Each test has a machine of its own, and each of its parts goes on from the
+one before."""
 
 import os
 import re
@@ -37,30 +38,33 @@ class Package(harness.TestCase):
         return [name for name in self.machine.systemctl("list-units", "--all", "--plain", "--no-legend", "tcpechod*").stdout
                 .split() if name.startswith("tcpechod")]
 
-    def test_install_starts_a_service_that_answers(self):
-        self.machine.install(self.built)
-        self.assertEqual(self.machine.show("ActiveState"), "active", self.machine.status())
-        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
-        self.assertEqual(self.machine.run("tcpecho", "--expect", "echo", "localhost", "7", stdin="hi\n").stdout, "hi\n")
-        self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service").stdout.strip(), "enabled")
-        self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.socket", check=False).stdout.strip(), "disabled")
-        # The socket unit has the installed listeners' addresses, so that one can change to it.
-        self.machine.systemctl("stop", "tcpechod.service")
-        self.machine.systemctl("start", "tcpechod.socket")
-        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
+    def apt_get(self, command):
+        self.machine.run("apt-get", command, "--yes", "tcpechod", timeout=120)
 
-    def test_manuals_are_read_with_man(self):
-        self.machine.install(self.built)
-        for name in os.listdir(os.path.join(harness.ROOT, "man")):
-            name = name[:-2]
-            page = self.machine.run("sh", "-c", f"MANWIDTH=100 MANPAGER=cat man {name} | col -b").stdout
-            self.assertRegex(page, rf"(?m)^NAME\n\s+{re.escape(name)}\b", name)
+    def assert_answers(self, port=7):
+        self.assertEqual(self.machine.exchange(port, b"hi\n"), b"hi\n")
 
-    def test_remove_keeps_the_settings_and_purge_leaves_nothing(self):
+    def test_install_remove_and_purge(self):
         files, accounts = self.machine.written(), self.accounts()
         self.machine.install(self.built)
+        with self.subTest("install starts a service that answers"):
+            self.assertEqual(self.machine.show("ActiveState"), "active", self.machine.status())
+            self.assert_answers()
+            self.assertEqual(self.machine.run("tcpecho", "--expect", "echo", "localhost", "7", stdin="hi\n").stdout, "hi\n")
+            self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service").stdout.strip(), "enabled")
+            self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.socket", check=False).stdout.strip(), "disabled")
+        with self.subTest("manuals are read with man"):
+            for name in os.listdir(os.path.join(harness.ROOT, "man")):
+                name = name[:-2]
+                page = self.machine.run("sh", "-c", f"MANWIDTH=100 MANPAGER=cat man {name} | col -b").stdout
+                self.assertRegex(page, rf"(?m)^NAME\n\s+{re.escape(name)}\b", name)
+        with self.subTest("the socket unit has the installed listeners' addresses, so that one can change to it"):
+            self.machine.systemctl("stop", "tcpechod.service")
+            self.machine.systemctl("start", "tcpechod.socket")
+            self.assert_answers()
+
         # A socket that is there as long as nobody removes it.
-        self.machine.systemctl("stop", "tcpechod.service")
+        self.machine.systemctl("stop", "tcpechod.socket", "tcpechod.service")
         self.machine.drop_in("[Socket]\nListenStream=\nListenStream=/run/tcpechod/echo.sock\n", "tcpechod.socket")
         self.machine.systemctl("start", "tcpechod.socket")
         self.machine.systemctl("stop", "tcpechod.socket")
@@ -69,67 +73,62 @@ class Package(harness.TestCase):
         self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
         self.assertNotEqual(self.accounts(), accounts)
         self.machine.write(machine.CONF, self.machine.read(machine.CONF) + "# edited\n")
+        self.apt_get("remove")
+        with self.subTest("remove keeps the settings"):
+            self.assertTrue(self.machine.read(machine.CONF).endswith("# edited\n"))
+            with self.assertRaises(ConnectionRefusedError):
+                self.machine.connect(7)
+            self.assertEqual(self.machine.processes("tcpechod"), [])
+            self.assertTrue(os.path.exists(self.machine.path("/run/tcpechod/echo.sock")))
+        self.apt_get("purge")
+        with self.subTest("purge leaves nothing"):
+            self.assertEqual(self.left_behind(files), [])
+            self.assertFalse(os.path.exists(self.machine.path("/run/tcpechod")))
+            self.assertEqual(self.accounts(), accounts)
+            self.machine.systemctl("reset-failed")
+            self.assertEqual(self.units(), [])
+            self.assertEqual(self.machine.run("dpkg-query", "--show", "tcpechod", check=False).returncode, 1)
+            self.assertEqual(self.machine.journalctl("-x", "-u", "tcpechod").count("Subject: tcpechod"), 0)
+        with self.subTest("remove leaves no empty directory"):
+            self.machine.install(self.built)
+            self.apt_get("remove")
+            self.assertFalse(os.path.exists(self.machine.path("/run/tcpechod")))
 
-        self.machine.run("apt-get", "remove", "--yes", "tcpechod", timeout=120)
-        self.assertTrue(self.machine.read(machine.CONF).endswith("# edited\n"))
-        with self.assertRaises(ConnectionRefusedError):
-            self.machine.connect(7)
-        self.assertEqual(self.machine.processes("tcpechod"), [])
-        self.assertTrue(os.path.exists(self.machine.path("/run/tcpechod/echo.sock")))
-
-        self.machine.run("apt-get", "purge", "--yes", "tcpechod", timeout=120)
-        self.assertEqual(self.left_behind(files), [])
-        self.assertFalse(os.path.exists(self.machine.path("/run/tcpechod")))
-        self.assertEqual(self.accounts(), accounts)
-        self.machine.systemctl("reset-failed")
-        self.assertEqual(self.units(), [])
-        self.assertEqual(self.machine.run("dpkg-query", "--show", "tcpechod", check=False).returncode, 1)
-        self.assertEqual(self.machine.journalctl("-x", "-u", "tcpechod").count("Subject: tcpechod"), 0)
-
-    def test_remove_leaves_no_empty_directory(self):
+    def test_upgrade(self):
+        self.machine.run("rm", "-f", "/var/lib/man-db/auto-update")  # which takes its time
         self.machine.install(self.built)
-        self.machine.run("apt-get", "remove", "--yes", "tcpechod", timeout=120)
-        self.assertFalse(os.path.exists(self.machine.path("/run/tcpechod")))
+        with self.subTest("with the socket it refuses nobody"):
+            self.machine.systemctl("stop", "tcpechod.service")
+            self.machine.systemctl("start", "tcpechod.socket")
+            newer = machine.package("9:9.9")
+            with machine.Comers(7, "127.0.0.1") as comers:
+                harness.wait_until(lambda: comers.served > 5 or comers.failures, "clients that are served")
+                self.machine.install(newer)
+            self.assertEqual(comers.failures, [])
+            self.assertEqual(self.machine.show("ActiveState"), "active")
+        with self.subTest("it takes the new settings file where the old was not edited"):
+            self.assertTrue(self.machine.read(machine.CONF).endswith("# As of 9:9.9.\n"))
+            self.assert_answers()
 
-    def test_upgrade_keeps_edited_settings_and_restarts_the_daemon(self):
-        self.machine.install(self.built)
-        edited = self.machine.read(machine.CONF).replace('port = 7;', "port = 7777;", 1)
+        self.machine.systemctl("stop", "tcpechod.socket")
+        edited = self.machine.read(machine.CONF).replace("port = 7;", "port = 7777;", 1)
         self.machine.write(machine.CONF, edited)
         self.machine.systemctl("restart", "tcpechod")
         old = self.machine.show("MainPID")
-
-        newer = machine.package("9:9.9")
         # As an administrator without a terminal is asked nothing: an edited file stays unless one says otherwise.
-        self.machine.install(newer, "-o", "Dpkg::Options::=--force-confold")
-        self.assertEqual(self.machine.run("dpkg-query", "--show", "--showformat=${Version}", "tcpechod").stdout, "9:9.9")
-        self.assertEqual(self.machine.read(machine.CONF), edited)
-        self.assertEqual(self.machine.exchange(7777, b"hi\n"), b"hi\n")
-        self.assertNotEqual(self.machine.show("MainPID"), old)
-        self.assertEqual(self.machine.show("ActiveState"), "active")
-
-    def test_upgrade_takes_the_new_settings_file_where_the_old_was_not_edited(self):
-        self.machine.install(self.built)
-        self.machine.install(machine.package("9:9.9"))
-        self.assertTrue(self.machine.read(machine.CONF).endswith("# As of 9:9.9.\n"))
-        self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
-
-    def test_upgrade_leaves_a_stopped_service_stopped(self):
-        self.machine.install(self.built)
-        self.machine.systemctl("disable", "--now", "tcpechod")
-        self.machine.install(machine.package("9:9.9"))
-        self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service", check=False).stdout.strip(), "disabled")
-
-    def test_upgrade_with_the_socket_refuses_nobody(self):
-        self.machine.install(self.built)
-        self.machine.systemctl("stop", "tcpechod.service")
-        self.machine.systemctl("start", "tcpechod.socket")
-        newer = machine.package("9:9.9")
-        with machine.Comers(7, "127.0.0.1") as comers:
-            harness.wait_until(lambda: comers.served > 5 or comers.failures, "clients that are served")
-            self.machine.install(newer)
-        self.assertEqual(comers.failures, [])
-        self.assertEqual(self.machine.show("ActiveState"), "active")
+        keep = ("-o", "Dpkg::Options::=--force-confold")
+        with self.subTest("it keeps edited settings and restarts the daemon"):
+            self.machine.install(machine.package("9:9.10"), *keep)
+            self.assertEqual(self.machine.run("dpkg-query", "--show", "--showformat=${Version}", "tcpechod").stdout, "9:9.10")
+            self.assertEqual(self.machine.read(machine.CONF), edited)
+            self.assert_answers(7777)
+            self.assertNotEqual(self.machine.show("MainPID"), old)
+            self.assertEqual(self.machine.show("ActiveState"), "active")
+        with self.subTest("it leaves a stopped service stopped"):
+            self.machine.systemctl("disable", "--now", "tcpechod")
+            self.machine.install(machine.package("9:9.11"), *keep)
+            self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service", check=False).stdout.strip(), "disabled")
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=2)
