@@ -957,6 +957,7 @@ class TapResult(unittest.TestResult):
         self.pending = {test.id(): test for test in tests}
         self.failed = False
         self.trouble = []
+        self.left_out = ""
         self.started = 0.0
 
     def line(self, test, ok, directive=""):
@@ -969,12 +970,13 @@ class TapResult(unittest.TestResult):
     def startTest(self, test):
         super().startTest(test)
         self.trouble = []
+        self.left_out = ""
         self.started = time.monotonic()
 
     def stopTest(self, test):
         super().stopTest(test)
-        if self.trouble and test.id() in self.pending:
-            self.line(test, False)
+        if (self.trouble or self.left_out) and test.id() in self.pending:
+            self.line(test, not self.trouble, self.left_out if not self.trouble else "")
 
     def _tell(self, error, test):
         text = self._exc_info_to_string(error, test)  # without the frames of unittest
@@ -986,9 +988,10 @@ class TapResult(unittest.TestResult):
             self.line(test, True)
 
     def addSkip(self, test, reason):
-        reason = " ".join(reason.split())
+        directive = f" # SKIP {' '.join(reason.split())}"
         for each in self._of(test):
-            self.line(each, True, f" # SKIP {reason}")
+            self.line(each, True, directive)
+        self.left_out = directive  # of a subtest: the test's line comes with stopTest
 
     def addFailure(self, test, err):
         self.addError(test, err)

@@ -13,11 +13,8 @@ import threading
 import unittest
 
 import harness
+from harness import CANNOT_LISTEN, ECHO, LOG, QUIET, SYSTEM_ERROR, config_text, listener
 
-CANNOT_LISTEN, SYSTEM_ERROR = 69, 71
-
-OWN = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
-LOG = 'log = { level = "info"; rate = 0; };'
 NAME = "tcpechod.socket"
 
 # What systemd does between fork(2) and execve(2): descriptors from 3 on, and the environment that tells of them.
@@ -27,7 +24,7 @@ end = sys.argv.index("--")
 fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1:end]]
 for number, fd in enumerate(fds, 3):
     os.dup2(fd, number)
-    os.close(fd)
+os.closerange(3 + len(fds), 300)
 os.environ.setdefault("LISTEN_FDS", str(len(fds)))
 os.environ.setdefault("LISTEN_PID", str(os.getpid()))
 os.execvp(sys.argv[end + 1], sys.argv[end + 1:])
@@ -58,7 +55,7 @@ def port_of(server):
 
 
 def row(server, service="echo", address="127.0.0.1"):
-    return f'{{ address = "{address}"; port = {port_of(server)}; service = "{service}"; }}'
+    return listener(service, port_of(server), address=address)
 
 
 def connect(server, address="127.0.0.1"):
@@ -85,67 +82,45 @@ class TestCase(harness.TestCase):
         return server
 
     def connect_to(self, path):
-        client = self.stack.enter_context(socket.socket(socket.AF_UNIX))
-        client.settimeout(harness.patience())
-        client.connect(path)
-        return client
+        return self.stack.enter_context(harness.connect_path(path))
 
     def assert_served(self, client, data=b"hello", answer=None):
         with client:
             self.assertEqual(harness.exchange(client, data), data if answer is None else answer)
 
-    def assert_ends(self, daemon, status, *patterns):
-        """It does not start, says why, and tells its manager, too."""
-        self.assertEqual(daemon.wait(), status, daemon.log())
-        for pattern in patterns:
-            self.assertRegex(daemon.log(), pattern)
-        self.assertEqual(daemon.notify.values("READY"), [])
-        told = daemon.notify.last("STATUS")
-        self.assertTrue(told and re.search(patterns[0], told), f"{told!r} is not {patterns[0]!r}")
-        self.assertNotEqual(daemon.notify.last("ERRNO"), None)
-
 
 class Matched(TestCase):
     """The first client comes before there is a daemon, and gets its answer."""
 
-    def serves(self, server, listener, where, connect_first):
+    def serves(self, server, entry, where, connect_first):
         first = connect_first()
         first.sendall(b"first")
-        with activated([server], listener) as daemon:
+        with activated([server], entry) as daemon:
             self.assertEqual(harness.receive_exactly(first, 5), b"first")
             self.assert_served(first)
             self.assert_served(connect_first())
             daemon.wait_log(f"info: listening: echo on {re.escape(where)}, passed by the service manager as {NAME}$")
             self.assertEqual(daemon.count_log("warning|error"), 0)
 
-    def test_ipv4(self):
-        server = self.listening()
-        self.serves(server, row(server), f"127.0.0.1:{port_of(server)}", lambda: connect(server))
-
-    def test_ipv6(self):
+    def test_addresses(self):
         harness.needs_ipv6()
-        server = self.listening("::1", socket.AF_INET6)
-        self.serves(server, row(server, address="::1"), f"[::1]:{port_of(server)}", lambda: connect(server, "::1"))
-
-    def test_every_address(self):
-        harness.needs_ipv6()
-        server = self.listening("::", socket.AF_INET6)
-        for address in ("127.0.0.1", "::1"):
-            self.serves(server, row(server, address="*"), f"*:{port_of(server)}", lambda at=address: connect(server, at))
-
-    def test_every_ipv6_address(self):
-        harness.needs_ipv6()
-        server = self.listening("::", socket.AF_INET6, v6_only=True)
-        self.serves(server, row(server, address="::"), f"[::]:{port_of(server)}", lambda: connect(server, "::1"))
+        four, six = socket.AF_INET, socket.AF_INET6
+        for bound, family, v6_only, address, name, clients in (
+                ("127.0.0.1", four, False, "127.0.0.1", "127.0.0.1", ("127.0.0.1",)), ("::1", six, False, "::1", "[::1]", ("::1",)),
+                ("::", six, False, "*", "*", ("127.0.0.1", "::1")), ("::", six, True, "::", "[::]", ("::1",))):
+            server = self.listening(bound, family, v6_only)
+            for client in clients:
+                with self.subTest(address=address, client=client):
+                    self.serves(server, row(server, address=address), f"{name}:{port_of(server)}", lambda: connect(server, client))
 
     def test_path(self):
         path = self.directory() + "/echo"
         server = self.listening_at(path)
-        self.serves(server, f'{{ path = "{path}"; service = "echo"; }}', path, lambda: self.connect_to(path))
+        self.serves(server, listener(path=path), path, lambda: self.connect_to(path))
 
     def test_some_passed_and_some_opened(self):
         servers = [self.listening() for _ in range(2)]
-        listeners = ", ".join([OWN, row(servers[1], "upper"), row(servers[0])])
+        listeners = ", ".join([ECHO, row(servers[1], "upper"), row(servers[0])])
         with activated(servers, listeners, names=["one", "two"]) as daemon:
             self.assertEqual(daemon.exchange(b"own"), b"own")
             self.assert_served(connect(servers[0]), b"one")
@@ -171,12 +146,12 @@ class Matched(TestCase):
     def test_those_of_another_process_are_left_alone(self):
         """LISTEN_PID is that of a parent which did not take them out of its environment."""
         server = self.listening()
-        with activated([server], OWN, environment={"LISTEN_PID": "1"}) as daemon:
+        with activated([server], ECHO, environment={"LISTEN_PID": "1"}) as daemon:
             self.assertEqual(daemon.exchange(b"x"), b"x")
 
     def test_descriptors_count_as_those_of_listeners(self):
         servers = [self.listening() for _ in range(3)]
-        own = ", ".join(OWN.replace("PORT", f"PORT{i}") for i in range(3))
+        own = ", ".join(listener(port=f"PORT{i}") for i in range(3))
 
         def figures(daemon):
             return daemon.wait_log("ready: 3 listeners, .*, room for (.*)$").group(1), daemon.descriptors()
@@ -189,12 +164,10 @@ class Matched(TestCase):
     def test_systemd_socket_activate(self):
         tool = harness.needs("systemd-socket-activate")
         with contextlib.closing(harness.free_port()) as port:
-            listener = f'{{ address = "127.0.0.1"; port = {int(port)}; service = "upper"; }}'
             wrapper = [tool, "-l", f"127.0.0.1:{int(port)}", f"--fdname={NAME}", "-E", "NOTIFY_SOCKET"]
-            with harness.Daemon(listener, LOG, wrapper=wrapper, ready=False) as daemon:
+            with harness.Daemon(listener("upper", int(port)), LOG, wrapper=wrapper, ready=False) as daemon:
                 daemon.wait_log(f"Listening on 127.0.0.1:{int(port)}")
-                with socket.create_connection(("127.0.0.1", int(port)), harness.patience()) as client:
-                    self.assertEqual(harness.exchange(client, b"first"), b"FIRST")
+                self.assert_served(socket.create_connection(("127.0.0.1", int(port)), harness.patience()), b"first", b"FIRST")
                 daemon.wait_ready()
                 daemon.wait_log(f"listening: upper on 127.0.0.1:{int(port)}, passed by the service manager as {NAME}$")
 
@@ -231,8 +204,7 @@ class OtherKinds(TestCase):
         with activated([server], row(server)) as daemon:
             self.check(daemon, server, protocol=IPPROTO_MPTCP)
             self.check(daemon, server)
-            daemon.send_signal(signal.SIGHUP)
-            daemon.wait_log("notice: reloaded ")
+            self.reload(daemon)
             self.check(daemon, server)
             self.assertEqual(daemon.count_log(LACKS), 1, daemon.log())
             self.assertEqual(daemon.count_log("(warning|error): "), 0)
@@ -264,46 +236,39 @@ class OtherKinds(TestCase):
                 self.assertEqual(harness.exchange(client, b"hello"), b"hello")
             self.assertEqual(daemon.count_log("(warning|error): "), 0)
 
-    def test_vsock_is_refused_by_name(self):
-        try:
-            server = self.stack.enter_context(socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM))
-            server.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
-            server.listen()
-        except OSError as error:
-            raise unittest.SkipTest(f"no vsock here ({error.strerror})") from None
-        with activated([server], ready=False) as daemon:
-            self.assertEqual(daemon.wait(), CANNOT_LISTEN)
-            self.assertRegex(daemon.log(), "is a socket of another family than IPv4, IPv6 and Unix")
-
-    def test_sctp_is_refused_by_name(self):
-        """It is a stream, but it cannot be half-closed."""
-        try:
-            server = self.stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP))
-            server.bind(("127.0.0.1", 0))
-            server.listen()
-        except OSError as error:
-            raise unittest.SkipTest(f"no SCTP here ({error.strerror})") from None
-        with activated([server], ready=False) as daemon:
-            self.assertEqual(daemon.wait(), CANNOT_LISTEN)
-            self.assertRegex(daemon.log(), "is a socket of another protocol than TCP and MPTCP")
+    def test_other_protocols_are_refused_by_name(self):
+        """SCTP is a stream, but it cannot be half-closed."""
+        for name, family, protocol, address, message in (
+                ("vsock", socket.AF_VSOCK, 0, (socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY),
+                 "is a socket of another family than IPv4, IPv6 and Unix"),
+                ("SCTP", socket.AF_INET, socket.IPPROTO_SCTP, ("127.0.0.1", 0), "is a socket of another protocol than TCP and MPTCP")):
+            with self.subTest(name):
+                try:
+                    server = self.stack.enter_context(socket.socket(family, socket.SOCK_STREAM, protocol))
+                    server.bind(address)
+                    server.listen()
+                except OSError as error:
+                    raise unittest.SkipTest(f"no {name} here ({error.strerror})") from None
+                with activated([server], ready=False) as daemon:
+                    self.assert_ended(daemon, CANNOT_LISTEN, message)
 
 
 class Refused(TestCase):
     def test_no_listener_for_them(self):
         """Each is named, with the listeners that there are."""
         servers = [self.listening() for _ in range(3)]
-        with activated(servers, f"{row(servers[1])}, {OWN}", names=["a.socket", "b.socket", "c.socket"],
+        with activated(servers, f"{row(servers[1])}, {ECHO}", names=["a.socket", "b.socket", "c.socket"],
                        ready=False) as daemon:
             have = f"the settings, which have echo on 127.0.0.1:{port_of(servers[1])}, echo on 127.0.0.1:{daemon.port}$"
-            self.assert_ends(daemon, CANNOT_LISTEN, *(
-                f"(?m)cannot listen: socket 127.0.0.1:{port_of(servers[i])}, passed by the service manager as {name}, has no "
+            self.assert_ended(daemon, CANNOT_LISTEN, *(
+                f"cannot listen: socket 127.0.0.1:{port_of(servers[i])}, passed by the service manager as {name}, has no "
                 f"listener; take its ListenStream= out of the socket unit, or add a listener to {have}"
                 for i, name in ((0, "a.socket"), (2, "c.socket"))))
             self.assertEqual(daemon.count_log("listening:|b.socket"), 0)
 
-    def assert_has_no_listener(self, server, listener, where):
-        with activated([server], listener, ready=False) as daemon:
-            self.assert_ends(daemon, CANNOT_LISTEN, f"cannot listen: socket {re.escape(where)}, passed by the service "
+    def assert_has_no_listener(self, server, entry, where):
+        with activated([server], entry, ready=False) as daemon:
+            self.assert_ended(daemon, CANNOT_LISTEN, f"cannot listen: socket {re.escape(where)}, passed by the service "
                                                     f"manager as {NAME}, has no listener; .*echo on ")
 
     def test_similar_addresses(self):
@@ -319,7 +284,7 @@ class Refused(TestCase):
 
     def test_port_0_is_none_of_them(self):
         server = self.listening()
-        self.assert_has_no_listener(server, OWN.replace("PORT", "0"), f"127.0.0.1:{port_of(server)}")
+        self.assert_has_no_listener(server, listener(port=0), f"127.0.0.1:{port_of(server)}")
 
     def test_what_is_no_listening_stream_socket(self):
         server = self.listening()
@@ -327,7 +292,7 @@ class Refused(TestCase):
         with tempfile.TemporaryFile() as file, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram, one, other:
             datagram.bind(("127.0.0.1", 0))
             with activated([file, server, datagram, one], row(server), names=["f", "s", "d", "c"], ready=False) as daemon:
-                self.assert_ends(daemon, CANNOT_LISTEN,
+                self.assert_ended(daemon, CANNOT_LISTEN,
                                  "descriptor 3, passed by the service manager as f, is a file; ",
                                  "descriptor 5, passed by the service manager as d, is a datagram socket; ",
                                  "descriptor 6, passed by the service manager as c, is a socket that does not listen .*; "
@@ -340,13 +305,13 @@ class Refused(TestCase):
                             {"LISTEN_FDNAMES": "one:two"}):
             with self.subTest(environment), activated([server], row(server), environment=environment,
                                                       ready=False) as daemon:
-                self.assert_ends(daemon, SYSTEM_ERROR, "cannot take the passed sockets: LISTEN_PID, LISTEN_FDS or "
+                self.assert_ended(daemon, SYSTEM_ERROR, "cannot take the passed sockets: LISTEN_PID, LISTEN_FDS or "
                                                        "LISTEN_FDNAMES in the environment is malformed")
 
     def test_descriptors_that_are_not_open(self):
         server = self.listening()
         with activated([server], row(server), environment={"LISTEN_FDS": "3"}, names=["a", "b", "c"], ready=False) as daemon:
-            self.assert_ends(daemon, SYSTEM_ERROR, "cannot take the passed sockets: fewer descriptors are open than")
+            self.assert_ended(daemon, SYSTEM_ERROR, "cannot take the passed sockets: fewer descriptors are open than")
 
     def test_failing_calls(self):
         server = self.listening()
@@ -357,25 +322,21 @@ class Refused(TestCase):
                 ("setsockopt:EDOM:1", CANNOT_LISTEN, "cannot listen: echo on .*: Numerical argument out of domain"),
                 ("listen:EADDRINUSE:1", CANNOT_LISTEN, "cannot listen: echo on .*: Address already in use")):
             with self.subTest(rules), activated([server], row(server), faults=rules, ready=False) as daemon:
-                self.assert_ends(daemon, status, message)
+                self.assert_ended(daemon, status, message)
         with activated([server], row(server)):
             self.assert_served(connect(server))
 
 
 class Reload(TestCase):
-    def file(self, *listeners):
-        return f"listeners = ( {', '.join(listeners)} );\n{LOG}\n"
-
     def test_stays(self):
         server = self.listening()
         with activated([server], row(server)) as daemon, connect(server) as old:
-            old.sendall(b"x")
-            self.assertEqual(old.recv(1), b"x")
-            self.reload(daemon, self.file(row(server, "upper"), OWN))
+            harness.ping(old)
+            self.reload(daemon, config_text(f"{row(server, 'upper')}, {ECHO}", LOG))
             self.assert_served(connect(server), b"x", b"X")
             self.assertEqual(daemon.exchange(b"x"), b"x")
             self.assert_served(old, b"as before")
-            self.reload(daemon, self.file(row(server)))
+            self.reload(daemon, config_text(row(server), LOG))
             self.assert_served(connect(server), b"x")
             self.assertEqual(daemon.listening(), [server.getsockname()])
 
@@ -383,16 +344,16 @@ class Reload(TestCase):
         """Clients would wait in its backlog for ever."""
         server = self.listening()
         path = self.directory() + "/echo"
-        at_path = f'{{ path = "{path}"; service = "echo"; }}'
+        at_path = listener(path=path)
         with activated([server, self.listening_at(path)], f"{row(server)}, {at_path}", names=["tcp", "unix"]) as daemon:
             before = daemon.listening(), daemon.descriptors()
-            for listeners, missing in (([OWN, at_path], [f"127.0.0.1:{port_of(server)}, .* tcp"]),
+            for listeners, missing in (([ECHO, at_path], [f"127.0.0.1:{port_of(server)}, .* tcp"]),
                                        ([row(server, address="*"), at_path], [f"127.0.0.1:{port_of(server)}, .* tcp"]),
                                        ([row(server)], [f"{path}, .* unix"]),
-                                       ([OWN], [f"127.0.0.1:{port_of(server)}, .* tcp", f"{path}, .* unix"])):
+                                       ([ECHO], [f"127.0.0.1:{port_of(server)}, .* tcp", f"{path}, .* unix"])):
                 with self.subTest(listeners):
                     counts = [daemon.count_log(f"error: cannot listen: socket {where}, has no listener") for where in missing]
-                    self.reload(daemon, self.file(*listeners), failing=True)
+                    self.reload(daemon, config_text(", ".join(listeners), LOG), failing=True)
                     for where, count in zip(missing, counts):
                         daemon.wait_log(f"error: cannot listen: socket {where}, has no listener; take its ListenStream= "
                                         "out of the socket unit, or add a listener to the settings, which have echo on",
@@ -401,12 +362,12 @@ class Reload(TestCase):
             self.assertEqual((daemon.listening(), daemon.descriptors()), before)
             self.assert_served(connect(server))
             self.assert_served(self.connect_to(path))
-            self.reload(daemon, self.file(row(server, "upper"), at_path))
+            self.reload(daemon, config_text(f"{row(server, 'upper')}, {at_path}", LOG))
 
     def test_path_that_others_have_taken_away(self):
         """It is the socket unit's business; ours is the socket."""
         path = self.directory() + "/echo"
-        at_path = f'{{ path = "{path}"; service = "echo"; mode = "0600"; }}'
+        at_path = listener(path=path, mode="0600")
         with activated([self.listening_at(path)], at_path) as daemon:
             os.rename(path, path + ".moved")
             self.reload(daemon)
@@ -420,9 +381,7 @@ class Restart(TestCase):
         server = self.listening()
         count = 100
         with activated([server], row(server), faults="") as daemon:
-            daemon.faults.arm("epoll_wait@main:sleep=600000")
-            daemon.send_signal(signal.SIGUSR1)  # and not a client: what is ready is looked at with a wait of its own
-            daemon.faults.wait_hits()
+            daemon.hold_main_loop()
             waiting = [self.stack.enter_context(connect(server)) for _ in range(count)]
             for number, client in enumerate(waiting):
                 client.sendall(b"client %d" % number)
@@ -446,7 +405,7 @@ class Restart(TestCase):
         server = self.listening()
         done = threading.Event()
         failures, answered, unanswered = [], [], []
-        turns = harness.scale(10, 4)
+        turns = harness.scale(6, 4)
 
         def come():
             number = 0
@@ -467,13 +426,13 @@ class Restart(TestCase):
         comers = [threading.Thread(target=come, daemon=True) for _ in range(4)]
         try:
             for turn in range(turns):
-                with activated([server], row(server), 'log = { level = "notice"; };'):
+                with activated([server], row(server), QUIET):
                     if turn == 0:
                         for comer in comers:
                             comer.start()
                     before = len(answered)
                     harness.wait_until(lambda: len(answered) > before + 20 or failures, "clients that are served")
-            with activated([server], row(server), 'log = { level = "notice"; };'):
+            with activated([server], row(server), QUIET):
                 done.set()
                 for comer in comers:
                     comer.join(harness.patience())
@@ -487,10 +446,10 @@ class Restart(TestCase):
         server = self.listening_at(path)
         os.chmod(path, 0o604)
         inode = os.stat(path).st_ino
-        listener = f'{{ path = "{path}"; service = "echo"; mode = "0660"; }}'
+        at_path = listener(path=path, mode="0660")
         for _ in range(2):
             waiting = self.connect_to(path)
-            with activated([server], listener) as daemon:
+            with activated([server], at_path) as daemon:
                 self.assert_served(waiting)
                 self.reload(daemon)
                 self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o604)
@@ -499,4 +458,4 @@ class Restart(TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)
