@@ -3,16 +3,12 @@ status, in service at the expense of one client at most, in a reload without any
 
 import contextlib
 import signal
-import socket
 
 import harness
-from harness import BAD_SETTINGS, CANNOT_LISTEN, SYSTEM_ERROR
+from harness import BAD_SETTINGS, CANNOT_LISTEN, DEBUG, ECHO, QUIET, SYSTEM_ERROR, config_text, is_refused, listener, ping
 from traffic import Traffic
 
-
-ECHO = '{ address = "127.0.0.1"; port = PORT; service = "echo"; }'
-LOG = 'log = { level = "debug"; rate = 0; };'
-QUIET = 'log = { level = "notice"; };'
+MEMORY_CALLS = ("malloc", "calloc", "realloc", "reallocarray", "strdup", "strndup", "asprintf", "vasprintf")
 
 # More calls of one kind than a start, a reload or a stop makes; that this is never reached is checked.
 MANY = 400
@@ -33,16 +29,14 @@ class TestCase(harness.TestCase):
 
 
 class Start(TestCase):
-    def assert_fails(self, rules, status, message, **how):
-        with self.subTest(rules), harness.Daemon(ready=False, faults=rules, **how) as daemon:
-            self.assertEqual(daemon.wait(), status, daemon.log())
-            self.assertRegex(daemon.log(), message)
-            self.assertEqual(daemon.notify.values("READY"), [])
-            self.assertNotEqual(daemon.notify.last("ERRNO"), None)
-            self.assertGreater(daemon.faults.hits(), 0)
+    def assert_all_fail(self, status, rows, **how):
+        for rules, message in rows:
+            with self.subTest(rules), harness.Daemon(ready=False, faults=rules, **how) as daemon:
+                self.assert_ended(daemon, status, message)
+                self.assertGreater(daemon.faults.hits(), 0)
 
     def test_each_stage(self):
-        for rules, message in (
+        self.assert_all_fail(SYSTEM_ERROR, (
                 ("pthread_create:EAGAIN:1", "cannot start the log's thread: Resource temporarily unavailable"),
                 ("pthread_sigmask:EINVAL:2", "cannot start the log's thread: Invalid argument"),
                 ("epoll_create1:EMFILE:1", "cannot make the main loop: Too many open files"),
@@ -54,31 +48,28 @@ class Start(TestCase):
                 ("getrandom:ENOSYS", "cannot make the table of sources: Function not implemented"),
                 ("epoll_create1:EMFILE:2", "cannot make the main loop"),
                 ("epoll_create1:EMFILE:3", "cannot make the workers: Too many open files; raise the descriptor limit .LimitNOFILE="),
-                ("epoll_create1:EMFILE:3", "cannot make the workers: Too many open files"),
                 ("eventfd:EMFILE:3", "cannot make the workers: Too many open files"),
                 ("epoll_ctl:ENOMEM:5", "cannot make the workers: Cannot allocate memory"),
                 ("pthread_create:EAGAIN:2", "cannot start the workers: Resource temporarily unavailable"),
-                ("pthread_create:EAGAIN:3", "cannot start the workers: Resource temporarily unavailable")):
-            self.assert_fails(rules, SYSTEM_ERROR, message, settings="workers = 2;")
+                ("pthread_create:EAGAIN:3", "cannot start the workers: Resource temporarily unavailable")), settings="workers = 2;")
 
     def test_listeners(self):
         """A shortage is the system's, whatever it was for; the rest is the address's."""
-        for rules, status, message in (
-                ("socket_inet:EMFILE", SYSTEM_ERROR, "Too many open files: .*LimitNOFILE="),
-                ("setsockopt:ENOPROTOOPT:1", CANNOT_LISTEN, "Protocol not available"),
-                ("setsockopt@main:ENOMEM:2", SYSTEM_ERROR, "Cannot allocate memory"),
-                ("bind:EADDRNOTAVAIL", CANNOT_LISTEN, "Cannot assign requested address"),
-                ("getsockname:ENOBUFS", SYSTEM_ERROR, "No buffer space available"),
-                ("listen:EADDRINUSE", CANNOT_LISTEN, "Address already in use")):
-            self.assert_fails(rules, status, r"cannot listen: echo on 127\.0\.0\.1:\d+: " + message, settings="workers = 1;")
-        self.assert_fails("epoll_ctl_add:ENOSPC:5", CANNOT_LISTEN, "cannot wait for clients: No space left on device",
-                          settings="workers = 1;")
-
-    def test_paths(self):
-        for rules, status in (("socket_unix@main:EMFILE:1", SYSTEM_ERROR), ("bind:EACCES", CANNOT_LISTEN),
-                              ("fchmod:EPERM", CANNOT_LISTEN), ("listen:EADDRINUSE", CANNOT_LISTEN), ("lstat:EACCES", CANNOT_LISTEN),
-                              ("fcntl:ENOLCK", CANNOT_LISTEN)):
-            self.assert_fails(rules, status, r"cannot listen: echo on .*/echo: ", listeners='{ path = "DIR/echo"; }')
+        where = r"cannot listen: echo on 127\.0\.0\.1:\d+: "
+        self.assert_all_fail(SYSTEM_ERROR, (
+            ("socket_inet:EMFILE", where + "Too many open files: .*LimitNOFILE="),
+            ("setsockopt@main:ENOMEM:2", where + "Cannot allocate memory"),
+            ("getsockname:ENOBUFS", where + "No buffer space available")), settings="workers = 1;")
+        self.assert_all_fail(CANNOT_LISTEN, (
+            ("setsockopt:ENOPROTOOPT:1", where + "Protocol not available"),
+            ("bind:EADDRNOTAVAIL", where + "Cannot assign requested address"),
+            ("listen:EADDRINUSE", where + "Address already in use"),
+            ("epoll_ctl_add:ENOSPC:5", "cannot wait for clients: No space left on device")), settings="workers = 1;")
+        at_path = {"listeners": listener(path="DIR/echo")}
+        message = r"cannot listen: echo on .*/echo: "
+        self.assert_all_fail(SYSTEM_ERROR, (("socket_unix@main:EMFILE:1", message),), **at_path)
+        self.assert_all_fail(CANNOT_LISTEN, [(f"{rules}", message) for rules in (
+            "bind:EACCES", "fchmod:EPERM", "listen:EADDRINUSE", "lstat:EACCES", "fcntl:ENOLCK")], **at_path)
 
     def test_limits(self):
         """The descriptor limit is what it is when it cannot be raised, and the daemon says so."""
@@ -101,26 +92,23 @@ class Start(TestCase):
             self.assert_serves(daemon)
 
     # What may fail at a start, with an error that it may have.
-    CALLS = (("malloc", "ENOMEM"), ("calloc", "ENOMEM"), ("realloc", "ENOMEM"), ("reallocarray", "ENOMEM"), ("strdup", "ENOMEM"),
-             ("strndup", "ENOMEM"), ("asprintf", "ENOMEM"), ("vasprintf", "ENOMEM"), ("open", "EMFILE"), ("fopen", "EMFILE"),
-             ("fdopen", "ENOMEM"), ("fstat", "EIO"), ("stat", "EIO"), ("lstat", "EIO"), ("read", "EIO"), ("socket", "EMFILE"),
-             ("setsockopt", "ENOMEM"), ("bind", "ENOMEM"), ("getsockname", "ENOBUFS"), ("fchmod", "EPERM"), ("fcntl", "ENOLCK"), ("listen", "EADDRINUSE"),
-             ("connect", "EAGAIN"), ("epoll_create1", "EMFILE"), ("epoll_ctl", "ENOMEM"), ("eventfd", "EMFILE"),
-             ("signalfd", "EMFILE"), ("pthread_create", "EAGAIN"), ("sigaction", "EINVAL"),
-             ("getrandom", "EAGAIN"), ("getrlimit", "EPERM"), ("setrlimit", "EPERM"), ("sched_getaffinity", "EINVAL"),
-             ("fcntl", "EBADF"), ("memfd_create", "EMFILE"), ("open_memstream", "ENOMEM"), ("gmtime_r", "EOVERFLOW"))
+    CALLS = [(call, "ENOMEM") for call in (*MEMORY_CALLS, "fdopen", "open_memstream", "setsockopt", "bind", "epoll_ctl")] + [
+        ("open", "EMFILE"), ("fopen", "EMFILE"), ("fstat", "EIO"), ("stat", "EIO"), ("lstat", "EIO"), ("read", "EIO"),
+        ("socket", "EMFILE"), ("getsockname", "ENOBUFS"), ("fchmod", "EPERM"), ("fcntl", "ENOLCK"), ("fcntl", "EBADF"),
+        ("listen", "EADDRINUSE"), ("connect", "EAGAIN"), ("epoll_create1", "EMFILE"), ("eventfd", "EMFILE"),
+        ("signalfd", "EMFILE"), ("pthread_create", "EAGAIN"), ("sigaction", "EINVAL"), ("getrandom", "EAGAIN"),
+        ("getrlimit", "EPERM"), ("setrlimit", "EPERM"), ("sched_getaffinity", "EINVAL"), ("memfd_create", "EMFILE"),
+        ("gmtime_r", "EOVERFLOW")]
 
-    LISTENERS = ECHO + """,
-        { address = "*"; port = PORT1; service = "upper"; end_word = "end"; greeting = "hello"; allow = [ "10.0.0.0/8" ]; },
-        { path = "DIR/echo"; service = "greet"; text = "text"; }
-    """
+    LISTENERS = ", ".join([
+        ECHO, listener("upper", "PORT1", address="*", end_word="end", greeting="hello", allow=["10.0.0.0/8"]),
+        listener("greet", path="DIR/echo", text="text")])
 
     def start_with(self, rule):
         """Returns False when there is no such call. Either the start fails and says why, or the daemon serves."""
         settings = f'workers = 2; allow = [ "127.0.0.0/8", "::1" ]; deny = [ "127.9.0.0/16" ]; {QUIET}'
         with harness.Daemon(self.LISTENERS, settings, faults=rule, ready=False) as daemon:
-            harness.wait_until(lambda: daemon.notify.values("READY") or daemon.process.poll() is not None, "a start")
-            if daemon.process.poll() is None:
+            if daemon.wait_started():
                 hit = daemon.faults.hits() > 0
                 daemon.faults.disarm()
                 self.assert_serves(daemon)
@@ -144,12 +132,10 @@ class Start(TestCase):
         return met
 
     def test_every_allocation(self):
-        memory = [item for item in self.CALLS if item[1] == "ENOMEM" and item[0] not in ("setsockopt", "bind", "epoll_ctl")]
-        self.assertGreater(self.sweep(memory), 30)
+        self.assertGreater(self.sweep([item for item in self.CALLS if item[1] == "ENOMEM"]), 30)
 
     def test_every_call(self):
-        self.assertGreater(self.sweep([item for item in self.CALLS if item[1] != "ENOMEM"] +
-                                      [("setsockopt", "ENOMEM"), ("bind", "ENOMEM"), ("epoll_ctl", "ENOMEM")]), 30)
+        self.assertGreater(self.sweep([item for item in self.CALLS if item[1] != "ENOMEM"]), 20)
 
 
 class Actions(TestCase):
@@ -159,8 +145,7 @@ class Actions(TestCase):
         with harness.Daemon(Start.LISTENERS) as daemon:
             for action in ("--test", "--dump", "--help", "--version"):
                 whole = harness.run_daemon("-c", daemon.config, action, faults="").stdout
-                for call in ("malloc", "calloc", "realloc", "reallocarray", "strdup", "strndup", "asprintf", "vasprintf", "fflush",
-                             "open_memstream", "fopen", "open", "read", "fstat"):
+                for call in (*MEMORY_CALLS, "fflush", "open_memstream", "fopen", "open", "read", "fstat"):
                     for number in range(1, MANY):
                         page = harness.Faults(daemon.path("page"))
                         error = "EIO" if call in ("fflush", "fopen", "open", "read", "fstat") else "ENOMEM"
@@ -183,7 +168,7 @@ class Actions(TestCase):
 class Accept(TestCase):
     def test_a_clients_own_errors_are_passed_over(self):
         for error in ("ECONNABORTED", "EPROTO", "EPERM", "EINTR", "ENETDOWN", "EHOSTUNREACH", "ETIMEDOUT"):
-            with self.subTest(error), harness.Daemon(settings=LOG, faults=f"accept4:{error}:1-3") as daemon:
+            with self.subTest(error), harness.Daemon(settings=DEBUG, faults=f"accept4:{error}:1-3") as daemon:
                 self.assert_serves(daemon)
                 self.assertEqual(daemon.faults.hits(), 3)
                 self.assertEqual(daemon.count_log("warning|error"), 0)
@@ -192,34 +177,31 @@ class Accept(TestCase):
         for error in ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"):
             for policy in ("wait", "refuse"):
                 with self.subTest(error=error, policy=policy), \
-                        harness.Daemon(settings=LOG + f'overload = "{policy}";', faults=f"accept4:{error}:1-2") as daemon:
+                        harness.Daemon(settings=DEBUG + f'overload = "{policy}";', faults=f"accept4:{error}:1-2") as daemon:
                     self.assert_serves(daemon)
                     self.assertEqual(daemon.faults.hits(), 2)
                     daemon.wait_log("notice: no room for new clients: descriptor_limit")
 
     def test_others_are_told_and_tried_again(self):
-        with harness.Daemon(settings=LOG, faults="accept4:EINVAL:1-2") as daemon:
+        with harness.Daemon(settings=DEBUG, faults="accept4:EINVAL:1-2") as daemon:
             self.assert_serves(daemon)
             self.assertGreaterEqual(daemon.count_log(r"warning: cannot accept on 127\.0\.0\.1:\d+: Invalid argument; will try again"), 1)
 
     def test_a_lasting_error_does_not_spin(self):
-        with harness.Daemon(settings=LOG, faults="accept4:EINVAL") as daemon, daemon.connect() as client:
+        with harness.Daemon(settings=DEBUG, faults="accept4:EINVAL") as daemon, daemon.connect() as client:
             client.sendall(b"x")
             daemon.faults.wait_hits(3)
             before = daemon.faults.hits()
-            with self.assertRaises(TimeoutError):
-                client.settimeout(1)
-                client.recv(1)
-            self.assertLess(daemon.faults.hits() - before, 50)
+            self.assertTrue(harness.is_silent(client, 0.5))
+            self.assertLess(daemon.faults.hits() - before, 25)
             daemon.faults.disarm()
-            client.settimeout(harness.patience())
             self.assertEqual(client.recv(1), b"x")
 
     def test_polling_cannot_be_changed(self):
         """Neither when it is to pause, nor when it is to go on."""
-        with harness.Daemon(settings=LOG + "max_connections = 1;", faults="") as daemon, contextlib.ExitStack() as stack:
+        with harness.Daemon(settings=DEBUG + "max_connections = 1;", faults="") as daemon:
             daemon.faults.arm("epoll_ctl_mod@main:ENOMEM:1-3")
-            clients = [stack.enter_context(daemon.connect()) for _ in range(3)]
+            clients = daemon.connect_many(3)
             for client in clients:
                 client.sendall(b"x")
             daemon.faults.wait_hits(1)
@@ -229,23 +211,19 @@ class Accept(TestCase):
             daemon.wait_log("warning: cannot accept on .*: Cannot allocate memory")
 
     def test_no_memory_for_the_source(self):
-        with harness.Daemon(settings=LOG, faults="") as daemon:
+        with harness.Daemon(settings=DEBUG, faults="") as daemon:
             daemon.faults.arm("malloc@main:ENOMEM")
-            with daemon.connect() as client:
-                self.assertEqual(client.recv(1), b"")
+            self.assertTrue(is_refused(daemon.connect()))
             daemon.wait_log(r"notice: client .* refused on .*: error$")
             daemon.faults.disarm()
             self.assert_serves(daemon)
 
     def test_no_memory_for_many_sources(self):
         """The table cannot grow, and works on."""
-        with harness.Daemon(settings=LOG, faults="") as daemon, contextlib.ExitStack() as stack:
+        with harness.Daemon(settings=DEBUG, faults="") as daemon:
             daemon.faults.arm("calloc@main:ENOMEM")
             for number in range(200):
-                client = stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), harness.patience(),
-                                                                      source_address=(f"127.0.1.{number + 1}", 0)))
-                client.sendall(b"x")
-                self.assertEqual(client.recv(1), b"x")
+                ping(daemon.connect(source=f"127.0.1.{number + 1}"))
             self.assertGreater(daemon.faults.hits(), 0)
 
 
@@ -261,37 +239,29 @@ class Loops(TestCase):
             self.assertRegex(daemon.log(), "error: cannot wait for events: Bad file descriptor")
 
     def test_worker(self):
-        with harness.Daemon(settings="workers = 2;", faults="") as daemon, daemon.connect() as client:
-            client.sendall(b"x")
-            self.assertEqual(client.recv(1), b"x")
-            daemon.faults.arm("epoll_wait@worker:EINVAL:1")
-            with contextlib.suppress(OSError):
-                client.sendall(b"x")
-            self.assertEqual(daemon.wait(), SYSTEM_ERROR)
-            self.assertRegex(daemon.log(), "error: .*worker.* cannot wait for events: Invalid argument")
+        """That waits, or looks again and again."""
+        for settings in ("workers = 2;", "busy_poll_usec = 50; workers = 1;"):
+            with self.subTest(settings), harness.Daemon(settings=settings, faults="") as daemon, daemon.connect() as client:
+                ping(client)
+                daemon.faults.arm("epoll_wait@worker:EINVAL:1")
+                with contextlib.suppress(OSError):
+                    client.sendall(b"x")
+                self.assertEqual(daemon.wait(), SYSTEM_ERROR)
+                self.assertRegex(daemon.log(), "error: .*worker.* cannot wait for events: Invalid argument")
 
     def test_interrupted(self):
         with harness.Daemon(faults="epoll_wait:EINTR:/3") as daemon, Traffic(daemon.connect) as traffic:
             traffic.pass_by()
 
-    def test_busy_polling_fails_like_waiting(self):
-        with harness.Daemon(settings="busy_poll_usec = 50; workers = 1;", faults="") as daemon, daemon.connect() as client:
-            client.sendall(b"x")
-            self.assertEqual(client.recv(1), b"x")
-            daemon.faults.arm("epoll_wait@worker:EBADF")
-            with contextlib.suppress(OSError):
-                client.sendall(b"x")
-            self.assertEqual(daemon.wait(), SYSTEM_ERROR)
-
     def test_a_signal_that_is_read_late(self):
-        with harness.Daemon(settings=LOG, faults="") as daemon:
+        with harness.Daemon(settings=DEBUG, faults="") as daemon:
             daemon.faults.arm("read@main:EAGAIN:1-3")
             daemon.send_signal(signal.SIGUSR1)
             daemon.wait_log("counters: ")
             self.assert_serves(daemon)
 
     def test_a_wake_that_is_read_late(self):
-        with harness.Daemon(settings=LOG, faults="read@worker:EAGAIN:1-5") as daemon:
+        with harness.Daemon(settings=DEBUG, faults="read@worker:EAGAIN:1-5") as daemon:
             self.assert_serves(daemon)
             self.assertEqual(daemon.faults.hits(), 5)
 
@@ -301,16 +271,14 @@ class Connections(TestCase):
 
     @contextlib.contextmanager
     def daemon(self, listeners=None, settings=""):
-        with harness.Daemon(listeners, f"workers = 1; {settings} {LOG}", faults="") as daemon:
+        with harness.Daemon(listeners, f"workers = 1; {settings} {DEBUG}", faults="") as daemon:
             yield daemon
 
     def spoilt(self, daemon, rules, say=b"x"):
         """A client whose connection the daemon ends, whatever way it sees that."""
         with daemon.connect() as other, daemon.connect() as client:
-            other.sendall(b"o")
-            self.assertEqual(other.recv(1), b"o")
-            client.sendall(b"c")
-            self.assertEqual(client.recv(1), b"c")
+            ping(other)
+            ping(client)
             daemon.faults.arm(rules)
             with contextlib.suppress(ConnectionResetError, BrokenPipeError):
                 client.sendall(say)
@@ -333,7 +301,7 @@ class Connections(TestCase):
     def test_not_yet(self):
         """EAGAIN without a cause costs time at most."""
         for rules in ("recv@worker:EAGAIN:/2", "send@worker:EAGAIN:/2", "send@worker:EAGAIN:1-5"):
-            with self.subTest(rules), harness.Daemon(settings=LOG, faults=rules) as daemon:
+            with self.subTest(rules), harness.Daemon(settings=DEBUG, faults=rules) as daemon:
                 for _ in range(10):
                     data = harness.pattern(4000)
                     harness.assert_same(daemon.exchange(data), data)
@@ -341,11 +309,11 @@ class Connections(TestCase):
 
     def test_bulk(self):
         """Whatever splice(2) does, each byte comes back, or the connection is closed with the reason."""
-        data = harness.pattern(3000000)
+        data = harness.pattern(1000000)
         for rules in ("splice@worker:EAGAIN:/2", "splice@worker:EAGAIN:/3", "splice@worker:short=5000:/2",
                       "splice@worker:short=7:/3", "splice@worker:EINVAL:/4", "splice@worker:ENOSYS", "splice@worker:EPERM",
                       "pipe2:EPERM"):
-            with self.subTest(rules), harness.Daemon(settings=LOG, faults=rules) as daemon:
+            with self.subTest(rules), harness.Daemon(settings=DEBUG, faults=rules) as daemon:
                 harness.assert_same(daemon.exchange(data), data)
                 self.assertGreater(daemon.faults.hits(), 0)
         for rules, reason in (("splice@worker:ECONNRESET:3", "reset"), ("splice@worker:EIO:4", "error: Input/output error"),
@@ -356,55 +324,41 @@ class Connections(TestCase):
                 daemon.wait_log(rf"connection 2 .*closed: {reason}, ")
                 self.assert_serves(daemon)
 
-    def test_no_memory_for_a_connection(self):
-        with self.daemon() as daemon:
-            daemon.faults.arm("malloc@worker:ENOMEM:1")
-            with daemon.connect() as client:
-                self.assertEqual(client.recv(1), b"")
-            daemon.wait_log("connection 1 .*closed: error: Cannot allocate memory, echo on .*, worker 1, 0 bytes in, 0 out")
-            self.assert_serves(daemon)
-            daemon.notify.wait("STATUS", "^0 connections, 0 queued, 2 accepted")
+    def test_nothing_for_a_connection(self):
+        """No memory, or no place in what is polled."""
+        for rules, error in (("malloc@worker:ENOMEM:1", "Cannot allocate memory"), ("epoll_ctl_add@worker:ENOSPC:1", "No space left on device")):
+            with self.subTest(rules), self.daemon() as daemon:
+                daemon.faults.arm(rules)
+                self.assertTrue(is_refused(daemon.connect()))
+                daemon.wait_log(f"connection 1 .*closed: error: {error}, echo on .*, worker 1, 0 bytes in, 0 out")
+                self.assert_serves(daemon)
+                self.assertRegex(daemon.counters()[0], "^0 connections, 0 queued, 2 accepted")
 
-    def test_no_watch_for_a_connection(self):
-        with self.daemon() as daemon:
-            daemon.faults.arm("epoll_ctl_add@worker:ENOSPC:1")
-            with daemon.connect() as client:
-                self.assertEqual(client.recv(1), b"")
-            daemon.wait_log("connection 1 .*closed: error: No space left on device")
-            self.assert_serves(daemon)
-
-    def test_no_memory_for_unsent_bytes(self):
-        with self.daemon() as daemon:
-            self.spoilt(daemon, "send@worker:short=10,malloc@worker:ENOMEM", bytes(1000))
-            daemon.wait_log("connection 2 .*closed: error: Cannot allocate memory, ")
-            self.assert_serves(daemon)
-
-    def test_no_watch_for_unsent_bytes(self):
-        with self.daemon() as daemon:
-            daemon.faults.arm("")
-            self.spoilt(daemon, "epoll_ctl_mod@worker:ENOMEM,send@worker:short=10", bytes(1000))
-            daemon.wait_log("connection 2 .*closed: error: Cannot allocate memory, ")
-            self.assert_serves(daemon)
+    def test_nothing_for_unsent_bytes(self):
+        for rules in ("send@worker:short=10,malloc@worker:ENOMEM", "epoll_ctl_mod@worker:ENOMEM,send@worker:short=10"):
+            with self.subTest(rules), self.daemon() as daemon:
+                self.spoilt(daemon, rules, bytes(1000))
+                daemon.wait_log("connection 2 .*closed: error: Cannot allocate memory, ")
+                self.assert_serves(daemon)
 
     def test_no_memory_for_a_large_scratch_buffer(self):
         """unsent_limit above the buffer that every worker has from the start."""
-        for listener in (ECHO, ECHO.replace("echo", "chargen")):
-            with self.subTest(listener), self.daemon(listener, "unsent_limit = 1048576;") as daemon:
+        for service in ("echo", "chargen"):
+            with self.subTest(service), self.daemon(listener(service), "unsent_limit = 1048576;") as daemon:
                 daemon.faults.arm("malloc@worker:ENOMEM:2-")
-                with daemon.connect() as client:
-                    if "echo" not in listener:
-                        self.assertTrue(client.recv(1))  # this service makes little at a time
-                        continue
-                    client.sendall(b"x")
-                    with contextlib.suppress(ConnectionResetError):
-                        self.assertEqual(client.recv(1), b"")
+                client = daemon.connect()
+                if service == "chargen":
+                    self.assertTrue(client.recv(1))  # this service makes little at a time
+                    continue
+                client.sendall(b"x")
+                self.assertTrue(is_refused(client))
                 daemon.wait_log("connection 1 .*closed: error: Cannot allocate memory, ")
                 daemon.faults.disarm()
                 self.assert_serves(daemon)
 
     def test_shutdown(self):
         """The connection is closed instead; the client has its answer all the same."""
-        listeners = '{ address = "127.0.0.1"; port = PORT; service = "greet"; text = "hello"; }'
+        listeners = listener("greet", text="hello")
         for error in ("ENOTCONN", "ENOBUFS"):
             with self.subTest(error), self.daemon(listeners) as daemon:
                 daemon.faults.arm(f"shutdown:{error}")
@@ -415,7 +369,7 @@ class Connections(TestCase):
 
     def test_the_rest_after_the_answer(self):
         """What fails while the daemon only waits for the client's FIN changes no reason."""
-        listeners = '{ address = "127.0.0.1"; port = PORT; service = "greet"; text = "hello"; }'
+        listeners = listener("greet", text="hello")
         for error in ("ECONNRESET", "EIO"):
             with self.subTest(error), self.daemon(listeners) as daemon, daemon.connect() as client:
                 self.assertEqual(harness.receive_all(client), b"hello")
@@ -426,12 +380,8 @@ class Connections(TestCase):
     def test_the_kernels_write_timeout(self):
         """TCP_USER_TIMEOUT may come before our own timer."""
         with self.daemon(settings="write_timeout = 600.0; unsent_limit = 4096;") as daemon, daemon.connect() as client:
-            client.settimeout(0.3)
-            with contextlib.suppress(TimeoutError):
-                while True:
-                    client.sendall(bytes(65536))
+            harness.fill(client)
             daemon.faults.arm("send@worker:ETIMEDOUT")
-            client.settimeout(harness.patience())
             with contextlib.suppress(OSError):
                 while client.recv(65536):
                     pass
@@ -440,16 +390,13 @@ class Connections(TestCase):
     def test_a_reset_that_cannot_be_asked_for(self):
         with self.daemon(settings="write_timeout = 0.3; unsent_limit = 4096;") as daemon, daemon.connect() as client:
             daemon.faults.arm("setsockopt@worker:ENOMEM")
-            client.settimeout(0.2)
             with contextlib.suppress(OSError):
-                while True:
-                    client.sendall(bytes(65536))
+                harness.fill(client)
             daemon.wait_log("connection 1 .*closed: write_timeout, ")
             self.assertEqual(daemon.faults.hits(), 1)
 
     def test_clocks_that_cannot_be_told(self):
-        listeners = '{ address = "127.0.0.1"; port = PORT; service = "daytime"; }'
-        with self.daemon(listeners) as daemon:
+        with self.daemon(listener("daytime")) as daemon:
             daemon.faults.arm("localtime_r:EOVERFLOW,gmtime_r:EOVERFLOW")
             with daemon.connect() as client:
                 harness.receive_all(client)
@@ -461,30 +408,25 @@ class Short(TestCase):
 
     def check(self, rules, size, index=0):
         data = harness.pattern(size)
-        listeners = ECHO + ', { address = "127.0.0.1"; port = PORT1; service = "upper"; end_word = "never"; }'
+        listeners = f"{ECHO}, {listener('upper', 'PORT1', end_word='never')}"
         with self.subTest(rules), harness.Daemon(listeners, f"workers = 1; {QUIET}", faults=rules) as daemon:
             harness.assert_same(daemon.exchange(data, index), data.upper() if index else data)
             self.assertGreater(daemon.faults.hits(), 0)
 
-    def test_a_mebibyte(self):
-        for rules in ("recv@worker:short=100", "send@worker:short=100", "recv@worker:short=61,send@worker:short=53",
-                      "send@worker:short=1:/2,recv@worker:short=1000", "send@worker:EAGAIN:/3,send@worker:short=777"):
-            self.check(rules, harness.scale(1 << 20, 1 << 18))
-
-    def test_single_bytes(self):
-        for rules in ("recv@worker:short", "send@worker:short", "recv@worker:short,send@worker:short"):
-            self.check(rules, harness.scale(1 << 16, 1 << 13))
-
-    def test_upper(self):
-        self.check("recv@worker:short=7,send@worker:short=3", harness.scale(1 << 17, 1 << 14), 1)
+    def test_each(self):
+        for rules, size in (("recv@worker:short=100", 1 << 19), ("send@worker:short=100", 1 << 19),
+                            ("recv@worker:short=61,send@worker:short=53", 1 << 19),
+                            ("send@worker:short=1:/2,recv@worker:short=1000", 1 << 19),
+                            ("send@worker:EAGAIN:/3,send@worker:short=777", 1 << 19),
+                            ("recv@worker:short", 1 << 15), ("send@worker:short", 1 << 15),
+                            ("recv@worker:short,send@worker:short", 1 << 15)):
+            self.check(rules, harness.scale(size, size >> 2))
+        self.check("recv@worker:short=7,send@worker:short=3", harness.scale(1 << 16, 1 << 14), 1)
 
     def test_a_slow_service(self):
-        listeners = """
-            { address = "127.0.0.1"; port = PORT; service = "greet"; text = "a text of some length\\n"; greeting = "hello\\n"; },
-            { address = "127.0.0.1"; port = PORT1; service = "daytime"; },
-            { address = "127.0.0.1"; port = PORT2; service = "echo"; greeting = "hello\\n"; end_word = "end"; }
-        """
-        with harness.Daemon(listeners, LOG, faults="send@worker:short,recv@worker:short") as daemon:
+        listeners = ", ".join([listener("greet", text="a text of some length\n", greeting="hello\n"), listener("daytime", "PORT1"),
+                               listener(port="PORT2", greeting="hello\n", end_word="end")])
+        with harness.Daemon(listeners, DEBUG, faults="send@worker:short,recv@worker:short") as daemon:
             self.assertEqual(daemon.exchange(b"", 0), b"hello\na text of some length\n")
             self.assertGreater(len(daemon.exchange(b"", 1)), 10)
             with daemon.connect(2) as client:
@@ -492,7 +434,7 @@ class Short(TestCase):
                 self.assertEqual(harness.receive_all(client), b"hello\na\nend\n")
 
     def test_lines_of_the_log(self):
-        with harness.Daemon(settings=LOG, faults="write@log:short=5,write@log:EINTR:/7") as daemon:
+        with harness.Daemon(settings=DEBUG, faults="write@log:short=5,write@log:EINTR:/7") as daemon:
             for _ in range(20):
                 self.assert_serves(daemon)
             daemon.stop()
@@ -503,7 +445,7 @@ class Short(TestCase):
 
 class LogSinks(TestCase):
     def test_stderr(self):
-        with harness.Daemon(settings=LOG, faults="") as daemon:
+        with harness.Daemon(settings=DEBUG, faults="") as daemon:
             daemon.faults.arm("write@log:EIO:1-4")
             for _ in range(4):
                 self.assert_serves(daemon)
@@ -522,16 +464,16 @@ class LogSinks(TestCase):
                 daemon.faults.wait_hits(10)
 
     def test_polling_at_the_stop(self):
-        with harness.Daemon(settings=LOG, faults="poll:EINTR:1-3") as daemon:
+        with harness.Daemon(settings=DEBUG, faults="poll:EINTR:1-3") as daemon:
             self.assert_serves(daemon)
             daemon.stop()
 
 
 class Reload(TestCase):
-    BEFORE = f"listeners = ( {ECHO} ); {QUIET}"
-    AFTER = ("listeners = ( " + ECHO.replace("echo", "upper") + ', { address = "*"; port = PORT1; service = "echo"; '
-             'greeting = "g"; allow = [ "127.0.0.0/8" ]; }, { path = "DIR/echo"; service = "greet"; text = "t"; } ); '
-             + QUIET + 'idle_timeout = 100.0; deny = [ "10.0.0.0/8" ];')
+    BEFORE = config_text(settings=QUIET)
+    AFTER = config_text(", ".join([listener("upper"), listener(port="PORT1", address="*", greeting="g", allow=["127.0.0.0/8"]),
+                                   listener("greet", path="DIR/echo", text="t")]),
+                        QUIET + 'idle_timeout = 100.0; deny = [ "10.0.0.0/8" ];')
 
     def reload(self, daemon):
         """True: done; False: refused."""
@@ -574,9 +516,7 @@ class Reload(TestCase):
         return refused
 
     def test_out_of_memory(self):
-        self.assertGreater(self.sweep([(call, "ENOMEM") for call in
-                                       ("malloc", "calloc", "realloc", "reallocarray", "strdup", "strndup", "asprintf", "vasprintf")]),
-                           10)
+        self.assertGreater(self.sweep([(call, "ENOMEM") for call in MEMORY_CALLS]), 10)
 
     def test_every_call(self):
         self.assertGreater(self.sweep([("open", "EMFILE"), ("fopen", "EMFILE"), ("fdopen", "ENOMEM"), ("fstat", "EIO"),
@@ -596,16 +536,15 @@ class Reload(TestCase):
 class Stop(TestCase):
     def test_every_call(self):
         """A stop ends well whatever fails on its way."""
-        listeners = ECHO + ', { path = "DIR/echo"; }'
+        listeners = f"{ECHO}, {listener(path='DIR/echo')}"
         for call, error in (("ioctl", "EINVAL"), ("shutdown", "ENOTCONN"), ("setsockopt", "ENOMEM"), ("accept4", "EINVAL"),
                             ("accept4", "EMFILE"), ("unlink", "EACCES"), ("lstat", "EIO"), ("sd_notify", "EPIPE"),
                             ("recv", "ECONNRESET"), ("epoll_ctl", "ENOMEM"), ("malloc", "ENOMEM"), ("poll", "EINTR"),
                             ("write@log", "EIO"), ("read", "EINTR:1-3")):
-            with self.subTest(call), harness.Daemon(listeners, LOG, faults="") as daemon, contextlib.ExitStack() as stack:
-                clients = [stack.enter_context(daemon.connect()) for _ in range(5)]
+            with self.subTest(call), harness.Daemon(listeners, DEBUG, faults="") as daemon:
+                clients = daemon.connect_many(5)
                 for client in clients:
-                    client.sendall(b"x")
-                    self.assertEqual(client.recv(1), b"x")
+                    ping(client)
                 daemon.faults.arm(f"{call}:{error}")
                 daemon.send_signal(signal.SIGTERM)
                 for client in clients:
@@ -615,12 +554,9 @@ class Stop(TestCase):
 
     def test_no_room_for_the_last_arrivals(self):
         """The queue has no room, or memory none: who is in the backlog is refused rather than left hanging."""
-        with harness.Daemon(settings=f"workers = 1; queue_depth = 1; drain_timeout = 5.0; {LOG}", faults="") as daemon, \
-                contextlib.ExitStack() as stack:
-            daemon.faults.arm("epoll_wait@main:sleep=600000")
-            daemon.connect().close()
-            daemon.faults.wait_hits()
-            clients = [stack.enter_context(daemon.connect()) for _ in range(20)]
+        with harness.Daemon(settings=f"workers = 1; queue_depth = 1; drain_timeout = 5.0; {DEBUG}", faults="") as daemon:
+            daemon.hold_main_loop()
+            clients = daemon.connect_many(20)
             daemon.send_signal(signal.SIGTERM)
             daemon.faults.disarm()
             for client in clients:
@@ -630,4 +566,4 @@ class Stop(TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)
