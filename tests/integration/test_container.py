@@ -44,7 +44,7 @@ class ProcessOne(harness.TestCase):
 
     def test_children_of_others_do_not_stay_zombies(self):
         # Orphans of which some end before the daemon is ready, and some after.
-        with self.start("for i in 1 2 3; do (sleep 0 &); (sleep 0.$i &); done; (sleep 1.5 &)") as daemon:
+        with self.start("for i in 1 2 3; do (sleep 0 &); (sleep 0.$i &); done; (sleep 0.7 &)") as daemon:
             pid = self.pid_in(daemon)
             self.assert_no_children(pid)
             self.assertEqual(daemon.exchange(b"x"), b"x")
@@ -135,4 +135,4 @@ class Quota(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

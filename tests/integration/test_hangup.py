@@ -173,4 +173,4 @@ class Open(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

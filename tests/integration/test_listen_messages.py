@@ -12,7 +12,7 @@ import tempfile
 import unittest
 
 import harness
-from harness import BAD_SETTINGS, CANNOT_LISTEN, SYSTEM_ERROR
+from harness import BAD_SETTINGS, CANNOT_LISTEN, SYSTEM_ERROR, listener
 
 NOBODY, SOMEBODY = 65534, 65533
 
@@ -31,12 +31,6 @@ class TestCase(harness.TestCase):
     def network(self, **how):
         self.stack.enter_context(harness.network_namespace(**how))
 
-    def assert_fails(self, message, listeners, status=CANNOT_LISTEN, **how):
-        with harness.Daemon(listeners, ready=False, **how) as daemon:
-            self.assertEqual(daemon.wait(), status, daemon.log())
-            self.assertRegex(daemon.log(), re.compile(message, re.MULTILINE))
-            return daemon.log()
-
 
 class Addresses(TestCase):
     """In networks of their own."""
@@ -54,8 +48,8 @@ class Addresses(TestCase):
         """The advice shows it; `ss -ltnp` does not."""
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
             port = client.getsockname()[1]
-            log = self.assert_fails(r"Address already in use: another socket has this port, a listener's or a connection's",
-                                    f'{{ address = "127.0.0.1"; port = {port}; }}')
+            log = self.assert_fails(CANNOT_LISTEN, r"Address already in use: another socket has this port, a listener's or a connection's",
+                                    listeners=listener(port=port))
             command = re.search(r"'(ss [^']*)'", log).group(1).split()
             shown = subprocess.run([harness.needs(command[0]), *command[1:]], check=True, capture_output=True, text=True).stdout
             self.assertIn(f"127.0.0.1:{port}", shown)
@@ -65,19 +59,19 @@ class Addresses(TestCase):
         self.network()
         with open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "w", encoding="ascii") as file:
             file.write("1")
-        with harness.Daemon('{ address = "::1"; port = 7; }, { address = "*"; port = 8; }') as daemon:
+        with harness.Daemon(f"{listener(port=7, address='::1')}, {listener(port=8, address='*')}") as daemon:
             daemon.wait_log("notice: the loopback interface has no IPv6: listeners on ::1 are left out$")
             self.assertEqual(daemon.listening(), [("::", 8)])
             self.assertEqual(daemon.count_log("this host"), 0)
-        self.assert_fails(r"cannot listen: echo on \[::1\]:7: Cannot assign requested address: the loopback interface has no IPv6",
-                          '{ address = "::1"; port = 7; }')
+        self.assert_fails(CANNOT_LISTEN, r"cannot listen: echo on \[::1\]:7: Cannot assign requested address: the loopback interface has no IPv6",
+                          listeners=listener(port=7, address="::1"))
 
     def test_an_address_that_is_tentative(self):
         """So many questions are asked that a long time passes until the address is known to be free."""
         self.link()
         ip("address", "add", "fd00::5/64", "dev", "test0")
-        self.assert_fails(r"\[fd00::5\]:7: Cannot assign requested address: test0 has this address, but does not know yet .*tentative",
-                          '{ address = "fd00::5"; port = 7; }')
+        self.assert_fails(CANNOT_LISTEN, r"\[fd00::5\]:7: Cannot assign requested address: test0 has this address, but does not know yet .*tentative",
+                          listeners=listener(port=7, address="fd00::5"))
 
     def test_an_address_that_another_host_has(self):
         """The other end of the link has it first."""
@@ -95,14 +89,14 @@ class Addresses(TestCase):
         if not failed():
             raise unittest.SkipTest("the kernel found no duplicate within one network")
         ip("address", "del", "fd00::5/64", "dev", "test1")
-        self.assert_fails(r"test0 has this address, but another host on the link has it as well",
-                          '{ address = "fd00::5"; port = 7; }')
+        self.assert_fails(CANNOT_LISTEN, r"test0 has this address, but another host on the link has it as well",
+                          listeners=listener(port=7, address="fd00::5"))
 
     def test_an_interface_that_has_another_address(self):
         self.link()
         ip("address", "add", "fe80::5/64", "dev", "test0", "nodad")
-        self.assert_fails(r"\[fe80::6%test0\]:7: Cannot assign requested address: this interface does not have this address",
-                          '{ address = "fe80::6%test0"; port = 7; }')
+        self.assert_fails(CANNOT_LISTEN, r"\[fe80::6%test0\]:7: Cannot assign requested address: this interface does not have this address",
+                          listeners=listener(port=7, address="fe80::6%test0"))
 
     def test_addresses_that_no_client_can_reach(self):
         """Before anything is opened."""
@@ -122,7 +116,6 @@ class Addresses(TestCase):
                 self.assertRegex(result.stderr, rf':1: listener 1: address = "{address}": must be .*; {problem}')
 
     def test_policies(self):
-        listener = '{ address = "127.0.0.1"; port = PORT; }'
         for rules, status, message in (
                 ("bind:EACCES", CANNOT_LISTEN, "Permission denied: a security policy of this host"),
                 ("bind:EPERM", CANNOT_LISTEN, "Operation not permitted: a policy of this service or host .*SocketBindDeny="),
@@ -131,7 +124,7 @@ class Addresses(TestCase):
                 ("bind:ENODEV", CANNOT_LISTEN, "No such device: there is no such interface"),
                 ("listen:EIO", CANNOT_LISTEN, "Input/output error: see bind")):
             with self.subTest(rules):
-                self.assert_fails(rf"cannot listen: echo on 127\.0\.0\.1:\d+: {message}", listener, status, faults=rules)
+                self.assert_fails(status, rf"cannot listen: echo on 127\.0\.0\.1:\d+: {message}", faults=rules)
 
     def test_ports_that_need_a_privilege(self):
         """As many as the host says."""
@@ -142,8 +135,8 @@ class Addresses(TestCase):
         except OSError as error:
             raise unittest.SkipTest(f"cannot set ip_unprivileged_port_start ({error.strerror})") from None
         executable, wrapper = for_user(self.stack, NOBODY)
-        self.assert_fails(r"127\.0\.0\.1:1500: Permission denied: a port under 2000 needs CAP_NET_BIND_SERVICE",
-                          '{ address = "127.0.0.1"; port = 1500; }', executable=executable, wrapper=wrapper)
+        self.assert_fails(CANNOT_LISTEN, r"127\.0\.0\.1:1500: Permission denied: a port under 2000 needs CAP_NET_BIND_SERVICE",
+                          listeners=listener(port=1500), executable=executable, wrapper=wrapper)
 
 
 def for_user(stack, user):
@@ -172,7 +165,7 @@ class Paths(TestCase):
         os.chmod(self.path, mode)
 
     def assert_refused(self, message):
-        log = self.assert_fails(f"cannot listen: echo on {self.path}: {message}", f'{{ path = "{self.path}"; }}',
+        log = self.assert_fails(CANNOT_LISTEN, f"cannot listen: echo on {self.path}: {message}", listeners=listener(path=self.path),
                                 executable=self.executable, wrapper=self.wrapper)
         self.assertEqual(log.count("another process serves"), 0)
 
@@ -189,7 +182,7 @@ class Paths(TestCase):
     def test_one_that_may_be_removed(self):
         os.chmod(self.directory, 0o777)
         self.leave_stale_socket(0o666)
-        with harness.Daemon(f'{{ path = "{self.path}"; }}', executable=self.executable, wrapper=self.wrapper):
+        with harness.Daemon(listener(path=self.path), executable=self.executable, wrapper=self.wrapper):
             self.assertEqual(os.lstat(self.path).st_uid, NOBODY)
 
     def test_a_lock_of_another_user(self):
@@ -225,7 +218,8 @@ class Paths(TestCase):
                                ("fcntl@main:ENOLCK", "No locks available: the file system has no locks"),
                                ("bind:EIO", "Input/output error: see bind")):
             with self.subTest(rules):
-                self.assert_fails(f"cannot listen: echo on {self.path}: {message}", f'{{ path = "{self.path}"; }}', faults=rules)
+                self.assert_fails(CANNOT_LISTEN, f"cannot listen: echo on {self.path}: {message}", listeners=listener(path=self.path),
+                                  faults=rules)
 
 
 class NoNull(TestCase):
@@ -236,13 +230,11 @@ class NoNull(TestCase):
         return [harness.needs("unshare"), "--mount", "sh", "-c", f"mount -t tmpfs tmpfs /dev && {shell}", "sh"]
 
     def test_it_is_missing(self):
-        self.assert_fails("error: cannot open /dev/null: No such file or directory; .*mknod", None, SYSTEM_ERROR,
-                          wrapper=self.wrapper('exec "$@"'))
-
-    def test_it_is_missing_and_stdin_is_closed(self):
-        self.assert_fails("cannot open /dev/null in the place of .*: No such file or directory; .*mknod", None, SYSTEM_ERROR,
-                          wrapper=self.wrapper('exec "$@" <&-'))
+        """With a standard input, or without."""
+        for shell, message in (('exec "$@"', "error: cannot open /dev/null: "), ('exec "$@" <&-', "cannot open /dev/null in the place of .*: ")):
+            with self.subTest(shell):
+                self.assert_fails(SYSTEM_ERROR, message + "No such file or directory; .*mknod", wrapper=self.wrapper(shell))
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

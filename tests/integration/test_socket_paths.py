@@ -11,9 +11,8 @@ import tempfile
 import unittest
 
 import harness
-from harness import CANNOT_LISTEN
+from harness import CANNOT_LISTEN, LOG
 
-LOG = 'log = { level = "info"; rate = 0; };'
 NEVER = "sleep=600000"  # until the test has other rules
 
 
@@ -26,7 +25,7 @@ class TestCase(harness.TestCase):
         self.path = os.path.join(self.directory, "echo")
 
     def listener(self, mode="0600"):
-        return f'{{ path = "{self.path}"; service = "echo"; mode = "{mode}"; }}'
+        return harness.listener(path=self.path, mode=mode)
 
     def daemon(self, **how):
         return self.stack.enter_context(harness.Daemon(self.listener(), LOG, **how))
@@ -36,10 +35,7 @@ class TestCase(harness.TestCase):
             stale.bind(self.path)
 
     def assert_serves(self, data=b"hello"):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(harness.patience())
-            client.connect(self.path)
-            self.assertEqual(harness.exchange(client, data), data)
+        self.assertEqual(harness.exchange_path(self.path, data), data)
 
     def mode(self, path):
         return oct(stat.S_IMODE(os.lstat(path).st_mode))
@@ -71,7 +67,7 @@ class Mode(TestCase):
                 harness.wait_until(self.is_socket, "the socket")
                 self.swap()
                 daemon.faults.disarm()
-                harness.wait_until(lambda: daemon.process.poll() is not None or daemon.notify.values("READY"), "a start or an end")
+                daemon.wait_started()
                 self.assertEqual(self.mode(self.victim), "0o600")
                 self.assertTrue(os.path.islink(self.path))
                 daemon.kill()
@@ -95,9 +91,7 @@ class Mode(TestCase):
         daemon = self.daemon(wrapper=["sh", "-c", 'umask 077; exec "$@"', "sh"])
         self.assertEqual(self.mode(self.path), "0o600")
         inode = os.lstat(self.path).st_ino
-        daemon.write_config(f"listeners = ( {self.listener('0666')} ); {LOG}")
-        daemon.send_signal(signal.SIGHUP)
-        daemon.wait_log("reloaded")
+        self.reload(daemon, harness.config_text(self.listener("0666"), LOG))
         self.assertEqual((self.mode(self.path), os.lstat(self.path).st_ino), ("0o666", inode))
         self.assertEqual(daemon.count_log("warning"), 0)
         self.assert_serves()
@@ -108,8 +102,7 @@ class Mode(TestCase):
         harness.needs_unsanitized("a host without /proc")  # the leak sanitizer reads it
         wrapper = [harness.needs("unshare"), "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$@"', "sh"]
         daemon = self.daemon(wrapper=wrapper)
-        daemon.write_config(f"listeners = ( {self.listener('0666')} ); {LOG}")
-        daemon.send_signal(signal.SIGHUP)
+        self.reload(daemon, harness.config_text(self.listener("0666"), LOG))
         daemon.wait_log(r"warning: .*/echo: cannot change the mode: .*/proc")
         self.assertEqual(self.mode(self.path), "0o600")
 
@@ -129,8 +122,8 @@ class OneServer(TestCase):
     def start_many(self, count, faults):
         daemons = [self.stack.enter_context(harness.Daemon(self.listener(), LOG, faults=faults, ready=False))
                    for _ in range(count)]
-        harness.wait_until(lambda: all(daemon.process.poll() is not None or daemon.notify.values("READY") for daemon in daemons),
-                           "every daemon to be ready or to end")
+        for daemon in daemons:
+            daemon.wait_started()
         return daemons
 
     def check_round(self, count, faults=None):
@@ -150,7 +143,7 @@ class OneServer(TestCase):
         self.assertEqual(os.listdir(self.directory), [])
 
     def test_many_start_at_one_stale_path(self):
-        for _ in range(harness.scale(15, 3)):
+        for _ in range(harness.scale(8, 3)):
             self.leave_stale_socket()
             self.check_round(6)
 
@@ -186,9 +179,7 @@ class OneServer(TestCase):
             daemon.send_signal(signal.SIGTERM)
             while True:
                 following = self.stack.enter_context(harness.Daemon(self.listener(), LOG, ready=False))
-                harness.wait_until(lambda: following.process.poll() is not None or following.notify.values("READY"),
-                                   "a start or an end")
-                if following.notify.values("READY"):
+                if following.wait_started():
                     break
                 self.assertEqual(following.wait(), CANNOT_LISTEN)
             self.assertEqual(daemon.wait(), 0)
@@ -224,4 +215,4 @@ class OneServer(TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)
