@@ -689,8 +689,9 @@ class Log(TestCase):
         with harness.Daemon(settings="workers = 3;" + DEBUG) as daemon:
             for _ in range(60):
                 daemon.exchange(b"x")
-            accepted = re.findall(r"Z debug: connection (\d+) from (\S+): echo on 127\.0\.0\.1:\d+, worker \d+$", daemon.log(), re.MULTILINE)
             facts = [fact.group("id", "client") for fact in daemon.wait_closed(60)]
+            accepted = re.findall(r"Z debug: connection (\d+) from (\S+): echo on 127\.0\.0\.1:\d+, worker \d+$",
+                                  daemon.log(), re.MULTILINE)
             self.assertEqual(sorted(accepted), sorted(facts))
             self.assertEqual(len({number for number, _ in facts}), 60)
 

@@ -108,7 +108,7 @@ class Filter(machine.TestCase):
 
     def check(self, name, status, output):
         with self.subTest(suite=name):
-            passed = len(re.findall(r"(?m)^ok \d+ - (?!.* # SKIP)", output))
+            passed = len(re.findall(r"(?m)^ok - (?!.* # SKIP)", output))
             print(f"# {name}: {passed} passed", flush=True)
             self.assertEqual(status, 0, "".join(line for line in output.splitlines(True) if not line.startswith("ok")))
             self.assertGreater(passed, 0)
