@@ -70,7 +70,7 @@ class Filter(machine.TestCase):
     address families, and what else systemd filters for it."""
 
     # Together these make every call that the others make, as trace-calls tells. The long ones first.
-    TESTS = ("reload", "manager", "log", "services")
+    TESTS = ("faults", "settings", "reload", "manager")
 
     def setUp(self):
         super().setUp()
