@@ -400,7 +400,8 @@ def literal(value):
     if isinstance(value, str):
         value = value.encode()
     if isinstance(value, bytes):
-        return '"' + "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in value) + '"'
+        safe = set(range(32, 127)) - set(b'"\\')
+        return '"' + "".join(chr(byte) if byte in safe else f"\\x{byte:02x}" for byte in value) + '"'
     return str(value)
 
 
@@ -458,7 +459,8 @@ class Daemon:
     Start it from a thread that outlives it: the kernel kills it when that thread ends.
 
     As a context: when the block ends, the clients that connect() made are closed, and the daemon is stopped and has to end
-    with status 0; when it ends by an exception, or the test has waited for the end itself, that is left out. A sanitizer's report fails the test in any case.
+    with status 0; when it ends by an exception, or the test has waited for the end itself, that is left out. A sanitizer's
+    report fails the test in any case.
     """
 
     def __init__(self, listeners=None, settings="", *, config="", arguments=(), faults=None, environment=None,
@@ -556,7 +558,8 @@ class Daemon:
 
     def wait_closed(self, count=1):
         """The same, once there are so many."""
-        wait_until(lambda: len(self.closed()) >= count, lambda: f"{count} closed connections in the log:\n{self.log()[-4000:]}")
+        wait_until(lambda: len(self.closed()) >= count,
+                   lambda: f"{count} closed connections in the log:\n{self.log()[-4000:]}")
         return self.closed()
 
     def counters(self):
@@ -744,7 +747,8 @@ def clean_environment(faults, extra):
 
 def run_daemon(*arguments, environment=None, timeout=None, faults=None, cwd="/", wrapper=()):
     """Runs the daemon to its end, as for --help or -t: a CompletedProcess with texts."""
-    command = [*wrapper, "setpriv", "--pdeathsig", "KILL", "--", TCPECHOD if faults is None else TCPECHOD_FAULTS, *arguments]
+    command = [*wrapper, "setpriv", "--pdeathsig", "KILL", "--", TCPECHOD if faults is None else TCPECHOD_FAULTS,
+               *arguments]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                             env=clean_environment(faults, environment or {}), cwd=cwd,
                             timeout=patience() if timeout is None else timeout, check=False)

@@ -106,12 +106,14 @@ class Matched(TestCase):
         harness.needs_ipv6()
         four, six = socket.AF_INET, socket.AF_INET6
         for bound, family, v6_only, address, name, clients in (
-                ("127.0.0.1", four, False, "127.0.0.1", "127.0.0.1", ("127.0.0.1",)), ("::1", six, False, "::1", "[::1]", ("::1",)),
+                ("127.0.0.1", four, False, "127.0.0.1", "127.0.0.1", ("127.0.0.1",)),
+                ("::1", six, False, "::1", "[::1]", ("::1",)),
                 ("::", six, False, "*", "*", ("127.0.0.1", "::1")), ("::", six, True, "::", "[::]", ("::1",))):
             server = self.listening(bound, family, v6_only)
             for client in clients:
                 with self.subTest(address=address, client=client):
-                    self.serves(server, row(server, address=address), f"{name}:{port_of(server)}", lambda: connect(server, client))
+                    self.serves(server, row(server, address=address), f"{name}:{port_of(server)}",
+                                lambda: connect(server, client))
 
     def test_path(self):
         path = self.directory() + "/echo"
@@ -167,7 +169,8 @@ class Matched(TestCase):
             wrapper = [tool, "-l", f"127.0.0.1:{int(port)}", f"--fdname={NAME}", "-E", "NOTIFY_SOCKET"]
             with harness.Daemon(listener("upper", int(port)), LOG, wrapper=wrapper, ready=False) as daemon:
                 daemon.wait_log(f"Listening on 127.0.0.1:{int(port)}")
-                self.assert_served(socket.create_connection(("127.0.0.1", int(port)), harness.patience()), b"first", b"FIRST")
+                self.assert_served(socket.create_connection(("127.0.0.1", int(port)), harness.patience()), b"first",
+                                   b"FIRST")
                 daemon.wait_ready()
                 daemon.wait_log(f"listening: upper on 127.0.0.1:{int(port)}, passed by the service manager as {NAME}$")
 
@@ -211,7 +214,8 @@ class OtherKinds(TestCase):
 
     def test_mptcp_clients_that_time_out(self):
         server = self.stack.enter_context(mptcp())
-        with activated([server], row(server), LOG + "idle_timeout = 0.2; write_timeout = 0.2; unsent_limit = 4096;") as daemon, \
+        with activated([server], row(server),
+                       LOG + "idle_timeout = 0.2; write_timeout = 0.2; unsent_limit = 4096;") as daemon, \
                 socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP) as client:
             client.settimeout(harness.patience())
             client.connect(server.getsockname())
@@ -241,7 +245,8 @@ class OtherKinds(TestCase):
         for name, family, protocol, address, message in (
                 ("vsock", socket.AF_VSOCK, 0, (socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY),
                  "is a socket of another family than IPv4, IPv6 and Unix"),
-                ("SCTP", socket.AF_INET, socket.IPPROTO_SCTP, ("127.0.0.1", 0), "is a socket of another protocol than TCP and MPTCP")):
+                ("SCTP", socket.AF_INET, socket.IPPROTO_SCTP, ("127.0.0.1", 0),
+                 "is a socket of another protocol than TCP and MPTCP")):
             with self.subTest(name):
                 try:
                     server = self.stack.enter_context(socket.socket(family, socket.SOCK_STREAM, protocol))
@@ -310,7 +315,8 @@ class Refused(TestCase):
 
     def test_descriptors_that_are_not_open(self):
         server = self.listening()
-        with activated([server], row(server), environment={"LISTEN_FDS": "3"}, names=["a", "b", "c"], ready=False) as daemon:
+        with activated([server], row(server), environment={"LISTEN_FDS": "3"}, names=["a", "b", "c"],
+                       ready=False) as daemon:
             self.assert_ended(daemon, SYSTEM_ERROR, "cannot take the passed sockets: fewer descriptors are open than")
 
     def test_failing_calls(self):
@@ -423,23 +429,23 @@ class Restart(TestCase):
                 except (OSError, AssertionError) as error:
                     failures.append(error)
 
-        comers = [threading.Thread(target=come, daemon=True) for _ in range(4)]
+        newcomers = [threading.Thread(target=come, daemon=True) for _ in range(4)]
         try:
             for turn in range(turns):
                 with activated([server], row(server), QUIET):
                     if turn == 0:
-                        for comer in comers:
-                            comer.start()
+                        for newcomer in newcomers:
+                            newcomer.start()
                     before = len(answered)
                     harness.wait_until(lambda: len(answered) > before + 20 or failures, "clients that are served")
             with activated([server], row(server), QUIET):
                 done.set()
-                for comer in comers:
-                    comer.join(harness.patience())
+                for newcomer in newcomers:
+                    newcomer.join(harness.patience())
         finally:
             done.set()
         self.assertEqual(failures, [])
-        self.assertLessEqual(len(unanswered), turns * len(comers), "one of each for a stop")
+        self.assertLessEqual(len(unanswered), turns * len(newcomers), "one of each for a stop")
 
     def test_path_stays_as_it_is(self):
         path = self.directory() + "/echo"

@@ -47,11 +47,13 @@ class Start(TestCase):
                 ("epoll_ctl:ENOSPC:3", "cannot receive signals: No space left on device"),
                 ("getrandom:ENOSYS", "cannot make the table of sources: Function not implemented"),
                 ("epoll_create1:EMFILE:2", "cannot make the main loop"),
-                ("epoll_create1:EMFILE:3", "cannot make the workers: Too many open files; raise the descriptor limit .LimitNOFILE="),
+                ("epoll_create1:EMFILE:3",
+                 "cannot make the workers: Too many open files; raise the descriptor limit .LimitNOFILE="),
                 ("eventfd:EMFILE:3", "cannot make the workers: Too many open files"),
                 ("epoll_ctl:ENOMEM:5", "cannot make the workers: Cannot allocate memory"),
                 ("pthread_create:EAGAIN:2", "cannot start the workers: Resource temporarily unavailable"),
-                ("pthread_create:EAGAIN:3", "cannot start the workers: Resource temporarily unavailable")), settings="workers = 2;")
+                ("pthread_create:EAGAIN:3", "cannot start the workers: Resource temporarily unavailable")),
+                settings="workers = 2;")
 
     def test_listeners(self):
         """A shortage is the system's, whatever it was for; the rest is the address's."""
@@ -92,7 +94,8 @@ class Start(TestCase):
             self.assert_serves(daemon)
 
     # What may fail at a start, with an error that it may have.
-    CALLS = [(call, "ENOMEM") for call in (*MEMORY_CALLS, "fdopen", "open_memstream", "setsockopt", "bind", "epoll_ctl")] + [
+    CALLS = [(call, "ENOMEM") for call in (*MEMORY_CALLS, "fdopen", "open_memstream", "setsockopt", "bind",
+                                           "epoll_ctl")] + [
         ("open", "EMFILE"), ("fopen", "EMFILE"), ("fstat", "EIO"), ("stat", "EIO"), ("lstat", "EIO"), ("read", "EIO"),
         ("socket", "EMFILE"), ("getsockname", "ENOBUFS"), ("fchmod", "EPERM"), ("fcntl", "ENOLCK"), ("fcntl", "EBADF"),
         ("listen", "EADDRINUSE"), ("connect", "EAGAIN"), ("epoll_create1", "EMFILE"), ("eventfd", "EMFILE"),
@@ -150,7 +153,8 @@ class Actions(TestCase):
                         page = harness.Faults(daemon.path("page"))
                         error = "EIO" if call in ("fflush", "fopen", "open", "read", "fstat") else "ENOMEM"
                         with told(f"{action} with {call}:{error}:{number}"):
-                            result = harness.run_daemon("-c", daemon.config, action, "-p", "0", faults=f"{call}:{error}:{number}",
+                            result = harness.run_daemon("-c", daemon.config, action, "-p", "0",
+                                                        faults=f"{call}:{error}:{number}",
                                                         environment={"FAULTS_FILE": page.path})
                             if result.returncode == 0:
                                 self.assertEqual(result.stderr, "")
@@ -288,10 +292,13 @@ class Connections(TestCase):
             self.assertEqual(harness.exchange(other, b"the other"), b"the other")
 
     def test_recv_and_send(self):
-        for rules, reason in (("recv@worker:EIO:1", "error: Input/output error"), ("recv@worker:ENOMEM:1", "error: Cannot allocate memory"),
-                              ("recv@worker:ECONNRESET:1", "reset"), ("recv@worker:ETIMEDOUT:1", "error: Connection timed out"),
+        for rules, reason in (("recv@worker:EIO:1", "error: Input/output error"),
+                              ("recv@worker:ENOMEM:1", "error: Cannot allocate memory"),
+                              ("recv@worker:ECONNRESET:1", "reset"),
+                              ("recv@worker:ETIMEDOUT:1", "error: Connection timed out"),
                               ("send@worker:EIO:1", "error: Input/output error"), ("send@worker:EPIPE:1", "reset"),
-                              ("send@worker:ECONNRESET:1", "reset"), ("send@worker:ENOBUFS:1", "error: No buffer space available")):
+                              ("send@worker:ECONNRESET:1", "reset"),
+                              ("send@worker:ENOBUFS:1", "error: No buffer space available")):
             with self.subTest(rules), self.daemon() as daemon:
                 self.spoilt(daemon, rules)
                 daemon.wait_log(rf"connection 2 .*closed: {reason}, ")
@@ -326,7 +333,8 @@ class Connections(TestCase):
 
     def test_nothing_for_a_connection(self):
         """No memory, or no place in what is polled."""
-        for rules, error in (("malloc@worker:ENOMEM:1", "Cannot allocate memory"), ("epoll_ctl_add@worker:ENOSPC:1", "No space left on device")):
+        for rules, error in (("malloc@worker:ENOMEM:1", "Cannot allocate memory"),
+                             ("epoll_ctl_add@worker:ENOSPC:1", "No space left on device")):
             with self.subTest(rules), self.daemon() as daemon:
                 daemon.faults.arm(rules)
                 self.assertTrue(is_refused(daemon.connect()))
@@ -424,7 +432,8 @@ class Short(TestCase):
         self.check("recv@worker:short=7,send@worker:short=3", harness.scale(1 << 16, 1 << 14), 1)
 
     def test_a_slow_service(self):
-        listeners = ", ".join([listener("greet", text="a text of some length\n", greeting="hello\n"), listener("daytime", "PORT1"),
+        listeners = ", ".join([listener("greet", text="a text of some length\n", greeting="hello\n"),
+                               listener("daytime", "PORT1"),
                                listener(port="PORT2", greeting="hello\n", end_word="end")])
         with harness.Daemon(listeners, DEBUG, faults="send@worker:short,recv@worker:short") as daemon:
             self.assertEqual(daemon.exchange(b"", 0), b"hello\na text of some length\n")
@@ -457,7 +466,8 @@ class LogSinks(TestCase):
         wrapper = [harness.needs("unshare"), "--mount", "sh", "-c",
                    'mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && touch /run/systemd/journal/socket && exec "$@"', "sh"]
         for rules in ("sd_journal_sendv:ENOENT", "sd_journal_sendv:EINTR:/2,sd_journal_sendv:EPERM", "access:EACCES"):
-            with self.subTest(rules), harness.Daemon(settings='log = { level = "debug"; target = "journal"; };', faults=rules,
+            with self.subTest(rules), \
+                    harness.Daemon(settings='log = { level = "debug"; target = "journal"; };', faults=rules,
                                                      wrapper=wrapper) as daemon:
                 for _ in range(10):
                     self.assert_serves(daemon)
@@ -471,7 +481,8 @@ class LogSinks(TestCase):
 
 class Reload(TestCase):
     BEFORE = config_text(settings=QUIET)
-    AFTER = config_text(", ".join([listener("upper"), listener(port="PORT1", address="*", greeting="g", allow=["127.0.0.0/8"]),
+    AFTER = config_text(", ".join([listener("upper"),
+                                   listener(port="PORT1", address="*", greeting="g", allow=["127.0.0.0/8"]),
                                    listener("greet", path="DIR/echo", text="t")]),
                         QUIET + 'idle_timeout = 100.0; deny = [ "10.0.0.0/8" ];')
 
@@ -486,7 +497,8 @@ class Reload(TestCase):
     def sweep(self, calls):
         """Each call fails once: the reload changes everything or nothing, and traffic goes on."""
         refused = 0
-        with harness.Daemon(config=self.BEFORE, faults="") as daemon, Traffic(daemon.connect, bulk=1, ping_pong=1, comers=0) as traffic:
+        with harness.Daemon(config=self.BEFORE, faults="") as daemon, \
+                Traffic(daemon.connect, bulk=1, ping_pong=1, newcomers=0) as traffic:
             before = daemon.listening()
             descriptors = daemon.descriptors()
             for call, error in calls:
@@ -500,7 +512,8 @@ class Reload(TestCase):
                         self.assertEqual(daemon.exchange(b"x"), b"X" if done else b"x")
                         if not done:
                             self.assertEqual(daemon.listening(), before)
-                            harness.wait_until(lambda: daemon.descriptors() <= descriptors + 1, "descriptors to be given back")
+                            harness.wait_until(lambda: daemon.descriptors() <= descriptors + 1,
+                                               "descriptors to be given back")
                             refused += 1
                         else:
                             self.assertEqual(len(daemon.listening()), 2)
@@ -520,7 +533,8 @@ class Reload(TestCase):
 
     def test_every_call(self):
         self.assertGreater(self.sweep([("open", "EMFILE"), ("fopen", "EMFILE"), ("fdopen", "ENOMEM"), ("fstat", "EIO"),
-                                       ("socket", "EMFILE"), ("bind", "EADDRINUSE"), ("listen", "EADDRINUSE"), ("fchmod", "EPERM"), ("fcntl", "ENOLCK"),
+                                       ("socket", "EMFILE"), ("bind", "EADDRINUSE"), ("listen", "EADDRINUSE"),
+                                       ("fchmod", "EPERM"), ("fcntl", "ENOLCK"),
                                        ("getsockname", "ENOBUFS"), ("epoll_ctl_add", "ENOMEM"), ("setsockopt", "ENOMEM"),
                                        ("lstat", "EIO")]), 5)
 

@@ -63,7 +63,8 @@ class Freeze(harness.TestCase):
             self.assertEqual(daemon.count_log("idle_timeout"), 0, daemon.log())
 
     def reads_all_the_time(self, place, connect):
-        with harness.Daemon(listener("chargen", **place), LOG + "write_timeout = 2.0;") as daemon, connect(daemon) as client:
+        with harness.Daemon(listener("chargen", **place), LOG + "write_timeout = 2.0;") as daemon, \
+                connect(daemon) as client:
             self.assertEqual(len(harness.receive_exactly(client, 74)), 74)
             with harness.Frozen(daemon.pid, 3.0):
                 read_slowly(client, 3.0)

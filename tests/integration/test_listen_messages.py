@@ -51,7 +51,8 @@ class Addresses(TestCase):
             log = self.assert_fails(CANNOT_LISTEN, r"Address already in use: another socket has this port, a listener's or a connection's",
                                     listeners=listener(port=port))
             command = re.search(r"'(ss [^']*)'", log).group(1).split()
-            shown = subprocess.run([harness.needs(command[0]), *command[1:]], check=True, capture_output=True, text=True).stdout
+            shown = subprocess.run([harness.needs(command[0]), *command[1:]], check=True, capture_output=True,
+                                   text=True).stdout
             self.assertIn(f"127.0.0.1:{port}", shown)
 
     def test_loopback_without_ipv6(self):
@@ -80,7 +81,8 @@ class Addresses(TestCase):
         ip("address", "add", "fd00::5/64", "dev", "test0")
 
         def failed():
-            shown = subprocess.run([harness.needs("ip"), "-6", "address", "show", "dev", "test0"], check=True, capture_output=True,
+            shown = subprocess.run([harness.needs("ip"), "-6", "address", "show", "dev", "test0"], check=True,
+                                   capture_output=True,
                                    text=True).stdout
             return "dadfailed" in shown
 
@@ -118,7 +120,8 @@ class Addresses(TestCase):
     def test_policies(self):
         for rules, status, message in (
                 ("bind:EACCES", CANNOT_LISTEN, "Permission denied: a security policy of this host"),
-                ("bind:EPERM", CANNOT_LISTEN, "Operation not permitted: a policy of this service or host .*SocketBindDeny="),
+                ("bind:EPERM", CANNOT_LISTEN,
+                 "Operation not permitted: a policy of this service or host .*SocketBindDeny="),
                 ("socket_inet@main:ENFILE", SYSTEM_ERROR, "Too many open files in system: the whole system .*fs.file-max"),
                 ("bind:ENOBUFS", SYSTEM_ERROR, "No buffer space available: the kernel has no memory"),
                 ("bind:ENODEV", CANNOT_LISTEN, "No such device: there is no such interface"),
@@ -135,7 +138,8 @@ class Addresses(TestCase):
         except OSError as error:
             raise unittest.SkipTest(f"cannot set ip_unprivileged_port_start ({error.strerror})") from None
         executable, wrapper = for_user(self.stack, NOBODY)
-        self.assert_fails(CANNOT_LISTEN, r"127\.0\.0\.1:1500: Permission denied: a port under 2000 needs CAP_NET_BIND_SERVICE",
+        self.assert_fails(CANNOT_LISTEN,
+                          r"127\.0\.0\.1:1500: Permission denied: a port under 2000 needs CAP_NET_BIND_SERVICE",
                           listeners=listener(port=1500), executable=executable, wrapper=wrapper)
 
 
@@ -165,7 +169,8 @@ class Paths(TestCase):
         os.chmod(self.path, mode)
 
     def assert_refused(self, message):
-        log = self.assert_fails(CANNOT_LISTEN, f"cannot listen: echo on {self.path}: {message}", listeners=listener(path=self.path),
+        log = self.assert_fails(CANNOT_LISTEN, f"cannot listen: echo on {self.path}: {message}",
+                                listeners=listener(path=self.path),
                                 executable=self.executable, wrapper=self.wrapper)
         self.assertEqual(log.count("another process serves"), 0)
 
@@ -212,13 +217,15 @@ class Paths(TestCase):
         self.assert_refused("Permission denied: the directory must be writable for this user")
 
     def test_errors_of_the_file_system(self):
-        for rules, message in (("bind:EPERM", "Operation not permitted: a security policy or the file system does not allow"),
+        for rules, message in (("bind:EPERM",
+                                "Operation not permitted: a security policy or the file system does not allow"),
                                ("bind:ENOSPC", "No space left on device: the file system has no room"),
                                ("bind:EROFS", "Read-only file system: the directory must be writable"),
                                ("fcntl@main:ENOLCK", "No locks available: the file system has no locks"),
                                ("bind:EIO", "Input/output error: see bind")):
             with self.subTest(rules):
-                self.assert_fails(CANNOT_LISTEN, f"cannot listen: echo on {self.path}: {message}", listeners=listener(path=self.path),
+                self.assert_fails(CANNOT_LISTEN, f"cannot listen: echo on {self.path}: {message}",
+                                  listeners=listener(path=self.path),
                                   faults=rules)
 
 
@@ -231,7 +238,8 @@ class NoNull(TestCase):
 
     def test_it_is_missing(self):
         """With a standard input, or without."""
-        for shell, message in (('exec "$@"', "error: cannot open /dev/null: "), ('exec "$@" <&-', "cannot open /dev/null in the place of .*: ")):
+        for shell, message in (('exec "$@"', "error: cannot open /dev/null: "),
+                               ('exec "$@" <&-', "cannot open /dev/null in the place of .*: ")):
             with self.subTest(shell):
                 self.assert_fails(SYSTEM_ERROR, message + "No such file or directory; .*mknod", wrapper=self.wrapper(shell))
 

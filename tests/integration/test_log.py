@@ -147,7 +147,8 @@ class Text(harness.TestCase):
     def test_addresses(self):
         harness.needs_ipv6()
         entry = listener(address="*", deny=["127.0.0.9"], trace=True)
-        for detail, v4, v6 in (("full", r"127\.1\.2\.3:\d+", r"\[::1\]:\d+"), ("prefix", r"127\.1\.2\.0/24", r"::/48"), ("none", "-", "-")):
+        for detail, v4, v6 in (("full", r"127\.1\.2\.3:\d+", r"\[::1\]:\d+"),
+                               ("prefix", r"127\.1\.2\.0/24", r"::/48"), ("none", "-", "-")):
             with self.subTest(addresses=detail), \
                     harness.Daemon(entry, f'log = {{ level = "debug"; rate = 0; addresses = "{detail}"; }};') as daemon:
                 with daemon.connect(source="127.1.2.3") as client:
@@ -439,7 +440,8 @@ class Journal(harness.TestCase):
         self.assertEqual(message["SYSLOG_IDENTIFIER"], "tcpechod")
         self.assertTrue(message["MESSAGE"])
         for name in message:
-            self.assertTrue(name.startswith("TCPECHOD_") or name in ("MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER"), name)
+            self.assertTrue(name.startswith("TCPECHOD_") or name in ("MESSAGE", "MESSAGE_ID", "PRIORITY",
+                                                                     "SYSLOG_IDENTIFIER"), name)
 
     def test_the_fields_of_every_end(self):
         with journald(LISTENERS, Ends.SETTINGS + JOURNAL, faults="") as (daemon, journal):
@@ -491,7 +493,8 @@ class Journal(harness.TestCase):
                 self.check_common(message)
                 ids.setdefault(message["MESSAGE_ID"], set()).add(message["MESSAGE"].split()[0].rstrip(":"))
             self.assertEqual({frozenset(words) for words in ids.values()},
-                             {frozenset(words) for words in ({"listening"}, {"ready"}, {"connection"}, {"client"}, {"counters"},
+                             {frozenset(words) for words in ({"listening"}, {"ready"}, {"connection"}, {"client"},
+                                                             {"counters"},
                                                              {"reloaded", "SIGUSR2"}, {"stopping", "stopped"})})
 
     def test_auto_is_the_journal_under_systemd(self):
@@ -569,7 +572,8 @@ class Journal(harness.TestCase):
         """What a person sees is there once, and not once as a message and once more on stderr."""
         with harness.Daemon() as other:
             with journal_directory() as (_, wrapper):
-                with harness.Daemon(listener(port=other.port), settings='log = { target = "journal"; };', wrapper=wrapper, ready=False) as daemon:
+                with harness.Daemon(listener(port=other.port), settings='log = { target = "journal"; };',
+                                    wrapper=wrapper, ready=False) as daemon:
                     self.assertEqual(daemon.wait(), harness.CANNOT_LISTEN)
             self.assertEqual(daemon.count_log("cannot listen: echo on"), 1)
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What a service manager asks of the daemon, and what it is told: reload with an outcome, watchdog, a stop that takes time."""
+"""What a service manager asks of the daemon, and what it is told: reload with an outcome, watchdog, a stop that takes
+time."""
 
 import contextlib
 import ctypes
@@ -212,7 +213,8 @@ class Watchdog(harness.TestCase):
                 daemon.notify.wait("WATCHDOG", "^trigger$")
                 number = daemon.wait_log(rf"error: {name} \(thread (\d+)\) has not turned its loop for [\d.]+ s").group(1)
                 with open(f"/proc/{daemon.pid}/task/{number}/comm", encoding="ascii") as comm:
-                    self.assertEqual(comm.read().strip(), thread.replace("main", os.path.basename(harness.TCPECHOD_FAULTS))[:15])
+                    self.assertEqual(comm.read().strip(),
+                                     thread.replace("main", os.path.basename(harness.TCPECHOD_FAULTS))[:15])
                 time.sleep(0.7)
                 self.assertEqual(daemon.count_log("has not turned"), 1)
                 alive = len(daemon.notify.values("WATCHDOG"))
@@ -221,7 +223,7 @@ class Watchdog(harness.TestCase):
 
     def test_busy_is_not_stuck(self):
         with self.start(2.0, settings="workers = 2;") as daemon:
-            with traffic.Traffic(daemon.connect, bulk=4, ping_pong=0, comers=0, pause=0) as clients:
+            with traffic.Traffic(daemon.connect, bulk=4, ping_pong=0, newcomers=0, pause=0) as clients:
                 daemon.notify.wait("WATCHDOG", "^1$", 4)
                 clients.pass_by()
             self.assertNotIn("trigger", daemon.notify.values("WATCHDOG"))

@@ -212,7 +212,8 @@ class Refused(Overload):
 
     def test_denied(self):
         for policy in POLICIES:
-            with self.subTest(policy), harness.Daemon(settings=f'deny = [ "127.0.0.2" ]; overload = "{policy}"; {DEBUG}') as daemon:
+            with self.subTest(policy), \
+                    harness.Daemon(settings=f'deny = [ "127.0.0.2" ]; overload = "{policy}"; {DEBUG}') as daemon:
                 self.assertTrue(is_refused(daemon.connect(source="127.0.0.2")))
                 ping(daemon.connect(source="127.0.0.3"))
                 self.assert_refusal_is_logged(daemon, "denied", client=r"127\.0\.0\.2:\d+")
@@ -251,7 +252,8 @@ class Refused(Overload):
                 (ECHO, 'allow = [ "127.0.0.0/30", "127.0.0.64" ]; deny = [ "127.0.0.2/31" ]; ',
                  [(one, 0, ""), (other, 0, "denied"), ("127.0.0.3", 0, "denied"), ("127.0.0.4", 0, "denied"),
                   ("127.0.0.64", 0, ""), ("127.0.0.65", 0, "denied")]),
-                (f"{ECHO}, {listener(port='PORT1', allow=[other], deny=[])}", f'allow = [ "{one}" ]; deny = [ "{other}" ]; ',
+                (f"{ECHO}, {listener(port='PORT1', allow=[other], deny=[])}",
+                 f'allow = [ "{one}" ]; deny = [ "{other}" ]; ',
                  [(one, 0, ""), (other, 0, "denied"), (one, 1, "denied"), (other, 1, "")]),
                 # Clients of "*" come as ::ffff:127.0.0.2, and are 127.0.0.2 to every rule and in the log.
                 (listener(address="*"), f'deny = [ "{other}" ]; max_connections_per_source = 1; ',
@@ -421,7 +423,8 @@ class Resumes(Overload):
                         served += 1
                 self.assertLess(time.monotonic(), deadline)
             self.assertGreater(served, denied)
-            daemon.notify.wait("STATUS", rf"^0 connections, 0 queued, {served} accepted, {denied} refused \(denied {denied}\)")
+            daemon.notify.wait("STATUS",
+                               rf"^0 connections, 0 queued, {served} accepted, {denied} refused \(denied {denied}\)")
 
     def test_a_unix_client_has_no_source(self):
         """Clients of a path have no address: no list and no limit by source keeps them out, other limits do."""

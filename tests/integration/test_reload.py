@@ -46,7 +46,7 @@ class Listeners(harness.TestCase):
 
     def test_removed_under_its_own_traffic(self):
         with harness.Daemon(config=file(f"{ECHO}, {listener(port='PORT1')}")) as daemon, \
-                Traffic(lambda: daemon.connect(1), comers=0) as goes, Traffic(daemon.connect) as stays:
+                Traffic(lambda: daemon.connect(1), newcomers=0) as goes, Traffic(daemon.connect) as stays:
             goes.pass_by()
             self.reload(daemon, file())
             goes.pass_by()
@@ -68,7 +68,7 @@ class Listeners(harness.TestCase):
 
     def test_service_changes(self):
         """Old connections keep the old service, new ones have the new one; the socket stays."""
-        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, comers=0) as old, \
+        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, newcomers=0) as old, \
                 daemon.connect() as client:
             ping(client)
             self.reload(daemon, file(ECHO.replace('"echo"', '"upper"; end_word = "end"'), LOG))
@@ -165,7 +165,8 @@ class Listeners(harness.TestCase):
                     self.reload(daemon)
                 traffic.pass_by()
             self.assertEqual(daemon.listening(), before[0])
-            harness.wait_until(lambda: daemon.descriptors() == before[1], lambda: f"{before[1]} descriptors, has {daemon.descriptors()}")
+            harness.wait_until(lambda: daemon.descriptors() == before[1],
+                               lambda: f"{before[1]} descriptors, has {daemon.descriptors()}")
 
     def test_signals_in_a_burst(self):
         with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
@@ -208,7 +209,7 @@ class Settings(harness.TestCase):
 
     def test_log_level(self):
         with harness.Daemon(config=file(settings='log = { level = "notice"; };')) as daemon, \
-                Traffic(daemon.connect, comers=0) as traffic:
+                Traffic(daemon.connect, newcomers=0) as traffic:
             daemon.exchange(b"x")
             traffic.pass_by()  # each worker has turned since, and has not told of the end
             self.reload(daemon, file(settings='log = { level = "debug"; };'))
@@ -247,7 +248,7 @@ class Settings(harness.TestCase):
 
     def test_lists(self):
         """A new deny list keeps new clients out, and leaves those who are there alone."""
-        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, comers=0) as traffic:
+        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, newcomers=0) as traffic:
             self.reload(daemon, file(settings=LOG + 'deny = [ "127.0.0.0/8" ];'))
             with daemon.connect() as client:
                 self.assertEqual(client.recv(1), b"")
@@ -344,7 +345,7 @@ class BadFiles(harness.TestCase):
                 daemon.connect(2)
 
     def test_too_few_descriptors_for_a_new_listener(self):
-        with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect, comers=0) as traffic:
+        with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect, newcomers=0) as traffic:
             limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
             full = min(daemon.descriptors() for _ in range(20))  # a busy thread opens its statistics for a moment
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (full, limits[1]))
@@ -506,7 +507,7 @@ class Backlog(harness.TestCase):
 
 
 # A client that comes again and again, until nobody answers.
-COMER = """
+NEWCOMER = """
 import collections, socket, sys
 ring = collections.deque(maxlen=100)
 while True:
@@ -521,21 +522,23 @@ while True:
 """
 
 
-class Comers(harness.TestCase):
+class Newcomers(harness.TestCase):
     def test_stop_while_they_come(self):
         """They are served, or refused."""
         for settings in ("", 'max_connections = 1; overload = "refuse";'):
-            with self.subTest(settings), harness.Daemon(config=file(AT_PATH, QUIET + "drain_timeout = 1.0;" + settings)) as daemon:
-                comers = [subprocess.Popen([sys.executable, "-c", COMER, daemon.path("socket")], stdin=subprocess.DEVNULL,
+            with self.subTest(settings), \
+                    harness.Daemon(config=file(AT_PATH, QUIET + "drain_timeout = 1.0;" + settings)) as daemon:
+                newcomers = [subprocess.Popen([sys.executable, "-c", NEWCOMER, daemon.path("socket")],
+                                              stdin=subprocess.DEVNULL,
                                            stdout=subprocess.PIPE) for _ in range(8)]
                 try:
-                    for comer in comers:
-                        self.assertEqual(comer.stdout.readline(), b"in\n")
+                    for newcomer in newcomers:
+                        self.assertEqual(newcomer.stdout.readline(), b"in\n")
                     daemon.stop()
                 finally:
-                    for comer in comers:
-                        comer.kill()
-                        comer.communicate()
+                    for newcomer in newcomers:
+                        newcomer.kill()
+                        newcomer.communicate()
 
 
 if __name__ == "__main__":

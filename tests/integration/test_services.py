@@ -88,7 +88,8 @@ class Clients(TestCase):
                 ("echo", {}, every_byte, every_byte, "client_closed", len(every_byte)),
                 ("upper", {}, every_byte, capitals(every_byte), "client_closed", len(every_byte)),
                 # UTF-8 stays valid.
-                ("upper", {}, utf8, "\u00fcBER STRA\u00dfE \u0105\u017c \U0001f600 END\n".encode(), "client_closed", len(utf8)),
+                ("upper", {}, utf8, "\u00fcBER STRA\u00dfE \u0105\u017c \U0001f600 END\n".encode(), "client_closed",
+                 len(utf8)),
                 ("upper", {"end_word": "end"}, b"one\nend\ntwo\n", b"ONE\nEND\n", "end_word", None),
                 ("discard", {}, bulk, b"", "client_closed", len(bulk)),
                 ("daytime", {}, b"", is_daytime, "served", 0),
@@ -108,12 +109,14 @@ class Clients(TestCase):
                             self.assertTrue(wanted(answer), answer)
                         else:
                             assert_same(answer, wanted, client)
-                    self.assert_closed(daemon, reason, read, len(answer) + len(greeting and GREETING), len(CLIENTS), service=service)
+                    self.assert_closed(daemon, reason, read, len(answer) + len(greeting and GREETING), len(CLIENTS),
+                                       service=service)
 
     def test_chargen(self):
         size = 200_000
         for name, command in (("socat", ["socat", "-u", "TCP:127.0.0.1:{}", "-"]),
-                              ("ncat", ["ncat", "--recv-only", "127.0.0.1", "{}"]), ("nc", ["nc.openbsd", "-d", "127.0.0.1", "{}"])):
+                              ("ncat", ["ncat", "--recv-only", "127.0.0.1", "{}"]),
+                              ("nc", ["nc.openbsd", "-d", "127.0.0.1", "{}"])):
             harness.needs(command[0])
             with self.subTest(client=name), harness.Daemon(listener("chargen", greeting=GREETING)) as daemon:
                 process = subprocess.Popen([part.format(daemon.port) for part in command], stdin=subprocess.DEVNULL,
@@ -211,7 +214,8 @@ class BesideInetd(harness.TestCase):
 
     def test_chargen(self):
         size = 100_000
-        theirs, ours = (self.ask(whose, "chargen", receive=lambda client: receive_exactly(client, size)) for whose in ("theirs", "ours"))
+        theirs, ours = (self.ask(whose, "chargen", receive=lambda client: receive_exactly(client, size))
+                        for whose in ("theirs", "ours"))
         assert_same(theirs, chargen(size), "inetd's chargen")
         assert_same(ours, theirs)
 
@@ -376,7 +380,8 @@ class EndWord(TestCase):
 
     def test_begun_in_one_piece_and_broken_in_the_next(self):
         with harness.Daemon(listener(end_word="end")) as daemon:
-            for first, second in ((b"en", b"\nd\n"), (b"end", b"s\n"), (b"end\r", b"\r\n"), (b"end\r", b"x\n"), (b"xen", b"d\n")):
+            for first, second in ((b"en", b"\nd\n"), (b"end", b"s\n"), (b"end\r", b"\r\n"), (b"end\r", b"x\n"),
+                                  (b"xen", b"d\n")):
                 with self.subTest(first=first, second=second), daemon.connect() as client:
                     for piece in (first, second, b"go on"):
                         harness.ping(client, piece)
@@ -389,7 +394,8 @@ class EndWord(TestCase):
 
     def test_across_the_edge_of_a_read(self):
         """With unsent_limit = 1024 each read ends at a multiple of 1024; all has arrived before the first."""
-        with harness.Daemon(listener("upper", end_word="end", trace=True), "unsent_limit = 1024; workers = 1;" + LOG) as daemon:
+        with harness.Daemon(listener("upper", end_word="end", trace=True),
+                            "unsent_limit = 1024; workers = 1;" + LOG) as daemon:
             for count, (ending, before) in enumerate((ending, before) for ending in (b"\nend\n", b"\nend\r\n")
                                                      for before in range(len(ending) + 1)):
                 data = (b"filler " * 500)[: 2048 - before] + ending
@@ -401,7 +407,8 @@ class EndWord(TestCase):
                 with client:
                     assert_same(receive_all(client), capitals(data), f"{ending} {before} bytes before the edge")
                 self.assertEqual(daemon.wait_closed(count + 1)[-1]["reason"], "end_word")
-                self.assertEqual(re.findall(r" sent (\d+) bytes: ", daemon.log()[mark:])[:2], ["1024", "1024"], "where the reads ended")
+                self.assertEqual(re.findall(r" sent (\d+) bytes: ", daemon.log()[mark:])[:2], ["1024", "1024"],
+                                 "where the reads ended")
 
     def test_across_the_edge_of_the_scratch_buffer(self):
         """262144 bytes and more lie ready, which the kernel allows once the connection has proved fast."""
@@ -521,10 +528,12 @@ class Trace(TestCase):
 
             def accounted():
                 shown = len(self.LINE.findall(daemon.log())) + len(daemon.closed())
-                held = re.findall(rf"notice: (\d+) messages? held back by log\.rate = {rate} a second$", daemon.log(), re.MULTILINE)
+                held = re.findall(rf"notice: (\d+) messages? held back by log\.rate = {rate} a second$", daemon.log(),
+                                  re.MULTILINE)
                 return shown, sum(map(int, held))
 
-            harness.wait_until(lambda: sum(accounted()) == made, lambda: f"{made} messages shown or counted, saw {accounted()}")
+            harness.wait_until(lambda: sum(accounted()) == made,
+                               lambda: f"{made} messages shown or counted, saw {accounted()}")
             shown, held = accounted()
             self.assertLessEqual(shown, rate * seconds)
             self.assertGreaterEqual(shown, rate)
@@ -536,7 +545,8 @@ class Trace(TestCase):
 
 class IdleTimeout(TestCase):
     def test_global_and_of_a_listener(self):
-        entries = ", ".join((listener(), listener(port="PORT1", idle_timeout=0.0), listener("upper", "PORT2", idle_timeout=0.6),
+        entries = ", ".join((listener(), listener(port="PORT1", idle_timeout=0.0),
+                             listener("upper", "PORT2", idle_timeout=0.6),
                              listener("discard", "PORT3"), listener("reply", "PORT4", text="x")))
         with harness.Daemon(entries, "idle_timeout = 0.3;") as daemon:
             start = time.monotonic()
@@ -611,13 +621,15 @@ class Log(TestCase):
                 self.assertEqual(fact["reason"], "write_timeout")
                 self.assertGreaterEqual(float(fact["seconds"]), 0.5)
                 self.assertGreater(int(fact["bytes_out"]), 10_000)
-            self.assertEqual(facts[f"127.0.0.1:{int(daemon.ports[1])}"].group("bytes_in", "bytes_out"), ("200000", "200000"))
+            self.assertEqual(facts[f"127.0.0.1:{int(daemon.ports[1])}"].group("bytes_in", "bytes_out"),
+                             ("200000", "200000"))
             with self.assertRaises(ConnectionResetError):
                 receive_all(clients[0])
 
     def test_error(self):
         """Of a read, of a write, and when memory is short: what the client does not take at once cannot be kept."""
-        for rules, read, sent, error in (("recv@worker:EIO", 5, 5, "Input/output error"), ("send@worker:EIO", 9, 5, "Input/output error"),
+        for rules, read, sent, error in (("recv@worker:EIO", 5, 5, "Input/output error"),
+                                         ("send@worker:EIO", 9, 5, "Input/output error"),
                                          ("send@worker:short=3:1,malloc@worker:ENOMEM:1", 9, 8, "Cannot allocate memory")):
             with self.subTest(rules), harness.Daemon(faults="") as daemon, daemon.connect() as client:
                 harness.ping(client, b"hello")
@@ -655,7 +667,8 @@ class Log(TestCase):
         with harness.Daemon(", ".join(entries).replace("PORT0", "PORT"), DEBUG) as daemon:
             leave = [lambda client=connect, place=place, how=how: how(client(daemon, place))
                      for how in (socket.socket.close, harness.reset)
-                     for connect, places in ((harness.Daemon.connect, range(len(names) + 1)), (harness.Daemon.connect_path, names))
+                     for connect,
+                     places in ((harness.Daemon.connect, range(len(names) + 1)), (harness.Daemon.connect_path, names))
                      for place in places]
             for count, each in enumerate(leave):
                 with harness.Frozen(daemon.pid):  # so that the daemon finds the client gone
@@ -678,7 +691,8 @@ class Log(TestCase):
             select.select([client], [], [], harness.patience())
             client.close()
 
-        for service, come, reason in (("daytime", lambda daemon: daemon.exchange(b""), "served"), ("daytime", half_closed, "served"),
+        for service, come, reason in (("daytime", lambda daemon: daemon.exchange(b""), "served"),
+                                      ("daytime", half_closed, "served"),
                                       ("daytime", leaves_unread, "served"), ("chargen", leaves_unread, "reset")):
             with self.subTest(service=service, reason=reason), harness.Daemon(listener(service)) as daemon:
                 come(daemon)

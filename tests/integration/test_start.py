@@ -84,7 +84,8 @@ class Test(TestCase):
         harness.needs_unsanitized("a trace of system calls")  # its runtime cannot be traced
         with settings_file(self.GOOD) as file:
             trace = file + ".trace"
-            result = harness.run_daemon("--test", "-c", file, wrapper=[strace, "-f", "-o", trace, "-e", "trace=%network,execve"])
+            result = harness.run_daemon("--test", "-c", file,
+                                        wrapper=[strace, "-f", "-o", trace, "-e", "trace=%network,execve"])
             if not os.path.exists(trace) or "execve" not in open(trace, encoding="utf-8").read():
                 raise unittest.SkipTest(f"strace does not work here: {result.stderr}")
             self.assertEqual(result.returncode, 0)
@@ -188,7 +189,8 @@ class Listeners(TestCase):
             self.assertEqual(daemon.count_log(r"notice: .*no IPv6.*IPv4"), 1)
         self.assert_fails(CANNOT_LISTEN, r"cannot listen: echo on \[fd00::1\]:\d+: .*no IPv6", faults=faults,
                           listeners=f"{ECHO}, {listener(port='PORT1', address='fd00::1')}")
-        self.assert_fails(CANNOT_LISTEN, r"cannot listen: echo on \[::1\]:\d+: ", listeners=listener(address="::1"), faults=faults)
+        self.assert_fails(CANNOT_LISTEN, r"cannot listen: echo on \[::1\]:\d+: ", listeners=listener(address="::1"),
+                          faults=faults)
 
     def test_the_same_port_on_both_loopback_addresses(self):
         harness.needs_ipv6()
@@ -207,7 +209,8 @@ class Listeners(TestCase):
                 daemon.connect()
 
     def test_workers_and_log_level_of_the_command_line(self):
-        with harness.Daemon(settings='workers = 1; log = { level = "info"; };', arguments=["-w", "3", "-L", "debug"]) as daemon:
+        with harness.Daemon(settings='workers = 1; log = { level = "info"; };',
+                            arguments=["-w", "3", "-L", "debug"]) as daemon:
             daemon.wait_log("ready: 1 listeners?, 3 workers")
             daemon.connect().close()
             daemon.wait_log("debug: connection 1 from")
@@ -217,7 +220,8 @@ class Paths(TestCase):
     def test_mode(self):
         for mode in (0o660, 0o600, 0o666):
             with self.subTest(mode=oct(mode)), \
-                    harness.Daemon(listener(path="DIR/echo", mode=f"0{mode:o}"), wrapper=["sh", "-c", 'umask 077; exec "$@"', "sh"]) \
+                    harness.Daemon(listener(path="DIR/echo", mode=f"0{mode:o}"),
+                                   wrapper=["sh", "-c", 'umask 077; exec "$@"', "sh"]) \
                     as daemon:
                 status = os.stat(daemon.path("echo"))
                 self.assertTrue(stat.S_ISSOCK(status.st_mode))
@@ -247,7 +251,8 @@ class Paths(TestCase):
 
     def test_a_living_socket_is_not(self):
         with directory() as path, harness.Daemon(listener(path=f"{path}/echo")):
-            self.assert_fails(CANNOT_LISTEN, r"cannot listen: echo on .*/echo: Address already in use", listeners=listener(path=f"{path}/echo"))
+            self.assert_fails(CANNOT_LISTEN, r"cannot listen: echo on .*/echo: Address already in use",
+                              listeners=listener(path=f"{path}/echo"))
             self.assertEqual(exchange_path(f"{path}/echo", b"still"), b"still")
 
     def test_a_file_is_never_removed(self):
@@ -270,7 +275,8 @@ class CannotListen(TestCase):
         with harness.Daemon() as first:
             log = self.assert_fails(CANNOT_LISTEN,
                                     rf"error: cannot listen: upper on 127\.0\.0\.1:{first.port}: Address already in use: "
-                                    rf"another socket has this port, .*'ss -tanp sport = :{first.port}' .*", listeners=listener("upper", first.port))
+                                    rf"another socket has this port, .*'ss -tanp sport = :{first.port}' .*",
+                                    listeners=listener("upper", first.port))
             self.assertNotIn(": ready:", log)
             self.assertEqual(first.exchange(b"mine"), b"mine")
 
@@ -284,7 +290,8 @@ class CannotListen(TestCase):
 
     def test_all_that_fail_are_named(self):
         with harness.Daemon(f"{ECHO}, {listener(port='PORT1')}") as first:
-            listeners = ", ".join([listener(port=int(first.ports[0])), listener(port="PORT2"), listener(port=int(first.ports[1])),
+            listeners = ", ".join([listener(port=int(first.ports[0])), listener(port="PORT2"),
+                                   listener(port=int(first.ports[1])),
                                    listener(port="PORT3", address="192.0.2.1")])
             self.assert_fails(CANNOT_LISTEN, rf"127\.0\.0\.1:{first.ports[0]}: Address already in use",
                               rf"127\.0\.0\.1:{first.ports[1]}: Address already in use",
@@ -294,7 +301,8 @@ class CannotListen(TestCase):
     def test_a_port_below_1024_with_it(self):
         """CAP_NET_BIND_SERVICE is enough."""
         harness.needs_root()
-        capability = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all,+net_bind_service",
+        capability = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+                      "--inh-caps=-all,+net_bind_service",
                       "--ambient-caps=-all,+net_bind_service", "--bounding-set=-all,+net_bind_service", "--"]
         with harness.network_namespace(), harness.executable_for_all(harness.TCPECHOD) as executable, \
                 harness.Daemon(listener(port=7), wrapper=capability, executable=executable) as daemon:

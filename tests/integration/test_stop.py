@@ -122,7 +122,8 @@ class Load(TestCase):
             clients += [Chargen(lambda: daemon.connect(2)) for _ in range(2)] + [Discard(lambda: daemon.connect(4))]
             # What they have got and are to get, in all.
             idle = {client: b"" for client in daemon.connect_many(20)}
-            for index, say, answer in ((1, b"one\ntw", b"ONE\nTW"), (1, b"en", b"EN"), (1, b"", b""), (3, b"", b"welcome\n"),
+            for index, say, answer in ((1, b"one\ntw", b"ONE\nTW"), (1, b"en", b"EN"), (1, b"", b""),
+                                       (3, b"", b"welcome\n"),
                                        (3, b"x", b"welcome\nx"), (5, b"", b"")):
                 client = daemon.connect(index)
                 client.sendall(say)
@@ -212,14 +213,14 @@ class Load(TestCase):
                                 except OSError as error:
                                     outcomes.append(error)
 
-                comers = [threading.Thread(target=come, daemon=True) for _ in range(4)]
-                for comer in comers:
-                    comer.start()
+                newcomers = [threading.Thread(target=come, daemon=True) for _ in range(4)]
+                for newcomer in newcomers:
+                    newcomer.start()
                 harness.wait_until(lambda: outcomes, "clients")
                 daemon.send_signal(signal.SIGTERM)
                 self.assertEqual(daemon.wait(), 0)
-                for comer in comers:
-                    comer.join(harness.patience())
+                for newcomer in newcomers:
+                    newcomer.join(harness.patience())
                 self.assertLessEqual(set(outcomes), {b"hello", b""})
 
     def test_a_slow_reader_gets_all_that_it_is_owed(self):

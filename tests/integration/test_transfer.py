@@ -384,7 +384,8 @@ class Idle(harness.TestCase):
         with start_workers(2, DEBUG) as daemon, Crowd(daemon) as crowd:
             crowd.grow(200, pause=0.002)
             crowd.check()
-            worker_of = dict(re.findall(r"connection \d+ from (\S+): echo on \S+, worker (\d+)$", daemon.log(), re.MULTILINE))
+            worker_of = dict(re.findall(r"connection \d+ from (\S+): echo on \S+, worker (\d+)$", daemon.log(),
+                                        re.MULTILINE))
             leaving = [client for client in crowd.clients if worker_of["%s:%d" % client.getsockname()] == "1"][:80]
             self.assertEqual(len(leaving), 80, "they were spread")
             for client in leaving:
@@ -481,7 +482,8 @@ class NotReading(harness.TestCase):
                 # The allocator keeps what lies below something that is still in use; the next clients get it. What is
                 # lost for good is for the leak sanitizer to find.
                 kept = max(clients * (unsent_limit + 8192), MIB)
-                harness.wait_until(lambda: pss(daemon) - before < kept, lambda: f"memory given back, {pss(daemon) - before} kept")
+                harness.wait_until(lambda: pss(daemon) - before < kept,
+                                   lambda: f"memory given back, {pss(daemon) - before} kept")
             self.assertEqual(daemon.exchange(b"still here"), b"still here")
 
     def test_one_client_of_a_gigabyte(self):

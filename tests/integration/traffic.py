@@ -144,7 +144,7 @@ class PingPong(Client):
         self.expect_end()
 
 
-class Comers(Client):
+class Newcomers(Client):
     """New connections all the time, one after the other."""
 
     def work(self):
@@ -162,8 +162,9 @@ class Comers(Client):
 class Traffic:
     """Some of each."""
 
-    def __init__(self, connect, bulk=1, ping_pong=2, comers=1, pause=0.001):
-        self.clients = [kind(connect, pause) for kind, count in ((Bulk, bulk), (PingPong, ping_pong), (Comers, comers))
+    def __init__(self, connect, bulk=1, ping_pong=2, newcomers=1, pause=0.001):
+        self.clients = [kind(connect, pause) for kind,
+                        count in ((Bulk, bulk), (PingPong, ping_pong), (Newcomers, newcomers))
                         for _ in range(count)]
 
     def pass_by(self, rounds=20):

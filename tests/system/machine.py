@@ -84,7 +84,8 @@ def _fingerprint():
 
 
 # All that the tests run here; what they run in the machine is on the host, too.
-TOOLS = ("systemd-nspawn", "dbus-daemon", "findmnt", "setpriv", "nsenter", "unshare", "dpkg-buildpackage", "dh", "nc", "man")
+TOOLS = ("systemd-nspawn", "dbus-daemon", "findmnt", "setpriv", "nsenter", "unshare", "dpkg-buildpackage", "dh", "nc",
+         "man")
 
 
 def needs_all():
@@ -93,7 +94,8 @@ def needs_all():
     for tool in TOOLS:
         harness.needs(tool)
     result = subprocess.run(["dpkg-checkbuilddeps"], cwd=harness.ROOT, env=dict(os.environ, LC_ALL="C.UTF-8", PATH=PATH),
-                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                            check=False)
     if result.returncode != 0:
         raise unittest.SkipTest(f"the package cannot be built: {result.stderr.strip()}")
 
@@ -155,7 +157,8 @@ def _make_newer(package_path, newer, version):
 
 def _run(command, **how):
     result = subprocess.run(["setpriv", "--pdeathsig", "KILL", "--", *command], stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, **how)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                            check=False, **how)
     if result.returncode != 0:
         raise AssertionError(f"{command[0]} failed:\n{result.stdout[-6000:]}")
 
@@ -163,7 +166,7 @@ def _run(command, **how):
 # ---- clients, from within the machine's network ----
 
 
-class Comers:
+class Newcomers:
     """Clients one after the other, from a thread of their own; each has to be served. `place` is for `connect`, which is
     Machine.connect unless said otherwise."""
 
@@ -499,4 +502,5 @@ class TestCase(harness.TestCase):
         """The daemon's side of a test that failed."""
         outcome = getattr(self._outcome, "result", None)
         if outcome is not None and getattr(outcome, "trouble", None):
-            print(f"# the journal of the unit:\n{harness.indent(self.machine.journalctl('-u', 'tcpechod')[-6000:])}", flush=True)
+            print(f"# the journal of the unit:\n{harness.indent(self.machine.journalctl('-u', 'tcpechod')[-6000:])}",
+                  flush=True)

@@ -107,7 +107,8 @@ class Journal(machine.TestCase):
         self.assertEqual([entry["MESSAGE_ID"] for entry in entries],
                          [KINDS[kind] for kind in ("connected", "trace", "trace", "closed")])
         for entry in entries:
-            self.assert_fields(entry, client=name, listener="127.0.0.1:8001", service="echo", worker=entries[0]["TCPECHOD_WORKER"])
+            self.assert_fields(entry, client=name, listener="127.0.0.1:8001", service="echo",
+                               worker=entries[0]["TCPECHOD_WORKER"])
         self.assertIn('sent 7 bytes: "', entries[1]["MESSAGE"])
         self.assertEqual(entries[0]["PRIORITY"], "7")
         self.assert_explained(entries[0], "A client of tcpechod has connected")

@@ -1,5 +1,5 @@
-"""The package's way: install, upgrade, remove, purge. Each test has a machine of its own, and each of its parts goes on from the
-one before."""
+"""The package's way: install, upgrade, remove, purge. Each test has a machine of its own, and each of its parts goes on from
+the one before."""
 
 import os
 import re
@@ -52,7 +52,8 @@ class Package(harness.TestCase):
             self.assert_answers()
             self.assertEqual(self.machine.run("tcpecho", "--expect", "echo", "localhost", "7", stdin="hi\n").stdout, "hi\n")
             self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service").stdout.strip(), "enabled")
-            self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.socket", check=False).stdout.strip(), "disabled")
+            self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.socket", check=False).stdout.strip(),
+                             "disabled")
         with self.subTest("manuals are read with man"):
             for name in os.listdir(os.path.join(harness.ROOT, "man")):
                 name = name[:-2]
@@ -101,10 +102,10 @@ class Package(harness.TestCase):
             self.machine.systemctl("stop", "tcpechod.service")
             self.machine.systemctl("start", "tcpechod.socket")
             newer = machine.package("9:9.9")
-            with machine.Comers(7, "127.0.0.1") as comers:
-                harness.wait_until(lambda: comers.served > 5 or comers.failures, "clients that are served")
+            with machine.Newcomers(7, "127.0.0.1") as newcomers:
+                harness.wait_until(lambda: newcomers.served > 5 or newcomers.failures, "clients that are served")
                 self.machine.install(newer)
-            self.assertEqual(comers.failures, [])
+            self.assertEqual(newcomers.failures, [])
             self.assertEqual(self.machine.show("ActiveState"), "active")
         with self.subTest("it takes the new settings file where the old was not edited"):
             self.assertTrue(self.machine.read(machine.CONF).endswith("# As of 9:9.9.\n"))
@@ -119,7 +120,8 @@ class Package(harness.TestCase):
         keep = ("-o", "Dpkg::Options::=--force-confold")
         with self.subTest("it keeps edited settings and restarts the daemon"):
             self.machine.install(machine.package("9:9.10"), *keep)
-            self.assertEqual(self.machine.run("dpkg-query", "--show", "--showformat=${Version}", "tcpechod").stdout, "9:9.10")
+            self.assertEqual(self.machine.run("dpkg-query", "--show", "--showformat=${Version}", "tcpechod").stdout,
+                             "9:9.10")
             self.assertEqual(self.machine.read(machine.CONF), edited)
             self.assert_answers(7777)
             self.assertNotEqual(self.machine.show("MainPID"), old)
@@ -127,7 +129,8 @@ class Package(harness.TestCase):
         with self.subTest("it leaves a stopped service stopped"):
             self.machine.systemctl("disable", "--now", "tcpechod")
             self.machine.install(machine.package("9:9.11"), *keep)
-            self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service", check=False).stdout.strip(), "disabled")
+            self.assertEqual(self.machine.systemctl("is-enabled", "tcpechod.service", check=False).stdout.strip(),
+                             "disabled")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ class Filter(machine.TestCase):
         for name in self.TESTS:
             result = subprocess.run(
                 ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, os.path.join(INTEGRATION, f"test_{name}.py")],
-                env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+                env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, check=False)
             self.check(name, result.returncode, result.stdout)
 
     def check(self, name, status, output):

@@ -79,7 +79,8 @@ class Reload(machine.TestCase):
     def test_returns_when_the_settings_are_in_force(self):
         with self.machine.connect(7) as old:
             for port in range(8001, 8006):
-                self.machine.write(machine.CONF, LISTENERS % f', {{ address = "127.0.0.1"; port = {port}; service = "upper"; }}')
+                self.machine.write(machine.CONF,
+                                   LISTENERS % f', {{ address = "127.0.0.1"; port = {port}; service = "upper"; }}')
                 self.machine.systemctl("reload", "tcpechod")
                 self.assertEqual(self.machine.exchange(port, b"hi\n"), b"HI\n")
                 with self.assertRaises(ConnectionRefusedError):

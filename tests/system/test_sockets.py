@@ -33,24 +33,26 @@ class Activation(machine.TestCase):
     def test_restarts_refuse_nobody(self):
         self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
         with contextlib.ExitStack() as stack:
-            comers = [stack.enter_context(machine.Comers(7, address)) for address in ("127.0.0.1", "::1", "127.0.0.1")]
+            newcomers = [stack.enter_context(machine.Newcomers(7, address)) for address in ("127.0.0.1", "::1",
+                                                                                            "127.0.0.1")]
             for _ in range(5):
-                before = [each.served for each in comers]
+                before = [each.served for each in newcomers]
                 self.machine.systemctl("restart", "tcpechod.service")
-                harness.wait_until(lambda: all(each.served > count or each.failures for each, count in zip(comers, before)),
+                harness.wait_until(lambda: all(each.served > count or each.failures for each,
+                                               count in zip(newcomers, before)),
                                    "clients that are served after a restart")
-        self.assertEqual([each.failures for each in comers], [[], [], []])
+        self.assertEqual([each.failures for each in newcomers], [[], [], []])
 
     def test_reload_keeps_the_sockets(self):
         self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
-        with machine.Comers(7, "127.0.0.1") as comers:
+        with machine.Newcomers(7, "127.0.0.1") as newcomers:
             for port in range(8001, 8004):
                 text = self.machine.read("/root/tcpechod.conf").replace(
                     "listeners = (", f'listeners = (\n    {{ address = "127.0.0.1"; port = {port}; }},', 1)
                 self.machine.write(machine.CONF, text)
                 self.machine.systemctl("reload", "tcpechod")
                 self.assertEqual(self.machine.exchange(port, b"hi\n"), b"hi\n")
-        self.assertEqual(comers.failures, [])
+        self.assertEqual(newcomers.failures, [])
 
     def test_socket_that_no_listener_matches_is_an_error_that_names_both(self):
         self.socket_unit("ListenStream=127.0.0.1:7", "ListenStream=127.0.0.1:4711")
@@ -86,16 +88,18 @@ class Activation(machine.TestCase):
         self.machine.run("rm", "-rf", "/run/tcpechod")
         self.machine.run("systemd-tmpfiles", "--create", "--boot", "--prefix=/run/tcpechod")  # as in a boot
         self.socket_unit(f"ListenStream={path}", "SocketGroup=daemon", "SocketMode=0660", "RemoveOnStop=yes")
-        self.machine.write(machine.CONF, f'listeners = ( {{ path = "{path}"; }}, {{ path = "/run/tcpechod/own.sock"; }} );\n')
+        self.machine.write(machine.CONF,
+                           f'listeners = ( {{ path = "{path}"; }}, {{ path = "/run/tcpechod/own.sock"; }} );\n')
         self.machine.systemctl("start", "tcpechod.socket")
-        with machine.Comers(path, connect=self.machine.connect_path) as comers:
+        with machine.Newcomers(path, connect=self.machine.connect_path) as newcomers:
             for commands in (("restart",), ("stop", "start"), ("restart",)):
-                before = comers.served
+                before = newcomers.served
                 for command in commands:
                     self.machine.systemctl(command, "tcpechod.service")
                 self.machine.exchange_path("/run/tcpechod/own.sock", b"hi\n")
-                harness.wait_until(lambda: comers.served > before or comers.failures, "clients that are served after a restart")
-        self.assertEqual(comers.failures, [])
+                harness.wait_until(lambda: newcomers.served > before or newcomers.failures,
+                                   "clients that are served after a restart")
+        self.assertEqual(newcomers.failures, [])
         # Who may connect is for the socket unit to say.
         self.assertEqual(self.machine.run("stat", "--format=%G %a", path).stdout, "daemon 660\n")
 
@@ -139,7 +143,8 @@ class StartInVain(machine.TestCase):
         self.assertEqual(self.machine.show("ActiveState"), "active")
 
     def test_is_over_some_time_after_the_cause(self):
-        self.machine.drop_in("[Timer]\nOnUnitInactiveSec=\nOnUnitInactiveSec=1s\nAccuracySec=100ms\n", "tcpechod-retry.timer")
+        self.machine.drop_in("[Timer]\nOnUnitInactiveSec=\nOnUnitInactiveSec=1s\nAccuracySec=100ms\n",
+                             "tcpechod-retry.timer")
         self.fail()
         before = self.starts()
         # The client was refused, so it stays.
@@ -155,7 +160,8 @@ class StartInVain(machine.TestCase):
         self.assertEqual(self.machine.exchange(7, b"hi\n"), b"hi\n")
 
     def test_stop_of_the_sockets_is_for_good(self):
-        self.machine.drop_in("[Timer]\nOnUnitInactiveSec=\nOnUnitInactiveSec=500ms\nAccuracySec=100ms\n", "tcpechod-retry.timer")
+        self.machine.drop_in("[Timer]\nOnUnitInactiveSec=\nOnUnitInactiveSec=500ms\nAccuracySec=100ms\n",
+                             "tcpechod-retry.timer")
         self.fail()
         self.machine.systemctl("stop", "tcpechod.socket")
         time.sleep(1.5)
@@ -181,11 +187,11 @@ class SocketsOnly(machine.TestCase):
     def test_reloads_and_restarts(self):
         self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
         self.machine.systemctl("reload", "tcpechod")
-        with machine.Comers(7, "127.0.0.1") as comers:
+        with machine.Newcomers(7, "127.0.0.1") as newcomers:
             for _ in range(3):
                 self.machine.systemctl("restart", "tcpechod")
-        self.assertEqual(comers.failures, [])
-        self.assertGreater(comers.served, 0)
+        self.assertEqual(newcomers.failures, [])
+        self.assertGreater(newcomers.served, 0)
 
     def test_has_no_network_and_no_capability(self):
         self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
@@ -211,7 +217,8 @@ class SocketsOnly(machine.TestCase):
                     "listeners = (", f'listeners = (\n    {{ address = "{address}"; port = 9; }},', 1))
                 self.assertNotEqual(self.machine.systemctl("start", "tcpechod.service", check=False).returncode, 0)
                 self.assertEqual(self.machine.show("ExecMainStatus"), "69")
-                self.assertRegex(self.machine.status(), rf"(?m)^ *Status: .*echo on {place}: .*: this service may make no IP "
+                self.assertRegex(self.machine.status(),
+                                 rf"(?m)^ *Status: .*echo on {place}: .*: this service may make no IP "
                                                         r"sockets \(RestrictAddressFamilies=\); have tcpechod\.socket pass "
                                                         r"this one \(ListenStream=\), or take the listener out")
 

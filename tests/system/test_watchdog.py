@@ -81,7 +81,7 @@ class Watchdog(machine.TestCase):
         # Every client of traffic has more to say all the time; and this keeps what else there is of the CPUs busy.
         stopping = threading.Event()
         burners = [threading.Thread(target=self.burn, args=(stopping,), daemon=True) for _ in range(2)]
-        with traffic.Traffic(lambda: self.machine.connect(7), bulk=4, ping_pong=4, comers=2, pause=0) as clients, \
+        with traffic.Traffic(lambda: self.machine.connect(7), bulk=4, ping_pong=4, newcomers=2, pause=0) as clients, \
                 contextlib.ExitStack() as stack:
             stack.callback(stopping.set)
             for burner in burners:
