@@ -174,8 +174,8 @@ class WholeFile(harness.TestCase):
                     command = harness.CLIENTS[("socat", "ncat")[number // 2 % 2]]("127.0.0.1", int(daemon.ports[index]))
                     transfers.append(Transfer(command, Files.wanted[SERVICES[index]]))
                     stack.callback(transfers[-1].close)
-                harness.wait_until(lambda: established(daemon) == clients,
-                                   lambda: f"{clients} connections, saw {established(daemon)}")
+                harness.wait_until(lambda: daemon.established() == clients,
+                                   lambda: f"{clients} connections, saw {daemon.established()}")
             run_transfers(transfers, 400)
             diagnose(f"{clients} clients x {FILE_SIZE // MIB} MiB: {time.monotonic() - started:.1f} s, "
                      f"{daemon.cpu_seconds():.1f} s of CPU time in the daemon")
@@ -183,17 +183,6 @@ class WholeFile(harness.TestCase):
             # Not by halves: some may be done before the last is taken, on a machine that has many other processes to run.
             for worker in ("1", "2"):
                 self.assertGreater(workers.count(worker), clients // 4, "spread evenly")
-
-
-def established(daemon):
-    """How many connections to its ports the kernel holds, accepted or not."""
-    ports = {f"{int(port):04X}" for port in daemon.ports}
-    count = 0
-    with open(f"/proc/{daemon.pid}/net/tcp", encoding="ascii") as file:
-        for line in file.readlines()[1:]:
-            fields = line.split()
-            count += fields[3] == "01" and fields[1].split(":")[1] in ports
-    return count
 
 
 # ---- clients with odd manners ----
@@ -262,7 +251,7 @@ class OddClients(harness.TestCase):
         data = harness.pattern(8 * MIB)
         with harness.Daemon(LISTENERS, "workers = 2; " + LOG) as daemon:
             daemon.exchange(b"x")
-            harness.wait_until(lambda: established(daemon) == 0, "the first connection to end")
+            harness.wait_until(lambda: daemon.established() == 0, "the first connection to end")
             descriptors = daemon.descriptors()
             count = harness.scale(150, 50)
             with daemon.connect() as witness, harness.Sender(witness, data) as sender:
@@ -447,7 +436,7 @@ class NotReading(harness.TestCase):
                 crowd.grow(8)
                 for client in crowd.clients:
                     assert_same(exchange(client, harness.pattern(4 * MIB)), harness.pattern(4 * MIB))
-            harness.wait_until(lambda: established(daemon) == 0, "the first clients to end")
+            harness.wait_until(lambda: daemon.established() == 0, "the first clients to end")
             before = pss(daemon)
             with Crowd(daemon) as crowd:
                 crowd.grow(clients)
@@ -477,7 +466,7 @@ class NotReading(harness.TestCase):
                         while True:
                             client.sendall(b"x")
                             time.sleep(0.01)
-            self.assertEqual(established(daemon), 0)
+            self.assertEqual(daemon.established(), 0)
             if not harness.sanitized():
                 # The allocator keeps what lies below something that is still in use; the next clients get it. What is
                 # lost for good is for the leak sanitizer to find.
