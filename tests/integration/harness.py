@@ -942,7 +942,7 @@ class TestCase(unittest.TestCase):
         self.assertEqual(daemon.notify.values("READY"), [])
         if status in (CANNOT_LISTEN, SYSTEM_ERROR):
             self.assertRegex(daemon.notify.last("ERRNO"), r"^\d+$")
-            self.assertTrue(daemon.notify.last("STATUS"))
+            self.assertRegex(daemon.notify.last("STATUS"), patterns[0].removeprefix("error: "))
         return daemon.log()
 
 
