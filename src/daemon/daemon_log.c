@@ -190,16 +190,15 @@ void daemon_log_cannot_configure(const struct listener *listener, int error)
            error == EOPNOTSUPP ? "; it takes /proc" : "");
 }
 
-void daemon_log_reload_unasked(int error)
+void daemon_log_reload_not_begun(int error)
 {
-    REPORT(kind_reload, LOG_LEVEL_WARNING, "not reloaded: cannot answer who asked for it: %s",
+    REPORT(kind_reload, LOG_LEVEL_WARNING, "not reloaded: cannot answer the request: %s",
            strerrordesc_np(error));
 }
 
-void daemon_log_reload_unanswered(int error)
+void daemon_log_reload_not_answered(int error)
 {
-    REPORT(kind_reload, LOG_LEVEL_WARNING, "cannot tell who asked for the reload how it went: %s",
-           strerrordesc_np(error));
+    REPORT(kind_reload, LOG_LEVEL_WARNING, "reload: cannot answer the request: %s", strerrordesc_np(error));
 }
 
 void daemon_log_watchdog_off(const char *what, int error)
@@ -211,10 +210,9 @@ void daemon_log_watchdog_off(const char *what, int error)
 
 void daemon_log_stuck(const char *who, pid_t thread, uint64_t usec)
 {
-    REPORT(
-        kind_stuck, LOG_LEVEL_ERROR,
-        "%s (thread %d) has not turned its loop for %.1f s; the service manager is asked to end this process",
-        who, (int)thread, (double)usec / (double)USEC_PER_SEC);
+    REPORT(kind_stuck, LOG_LEVEL_ERROR,
+           "%s (thread %d) has not responded for %.1f s; the service manager is asked to end this process",
+           who, (int)thread, (double)usec / (double)USEC_PER_SEC);
 }
 
 void daemon_log_cannot_notify(int error)

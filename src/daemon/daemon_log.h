@@ -66,8 +66,8 @@ void daemon_log_needs_restart(const char *setting, const char *in_force, const c
 void daemon_log_cannot_configure(const struct listener *listener, int error);
 
 /* At warning. */
-void daemon_log_reload_unasked(int error);
-void daemon_log_reload_unanswered(int error);
+void daemon_log_reload_not_begun(int error);
+void daemon_log_reload_not_answered(int error);
 
 /* At warning: what it was that failed. */
 void daemon_log_watchdog_off(const char *what, int error);

@@ -86,8 +86,8 @@ static const char *path_advice(const char *path, int error, char *out)
     case EBUSY:
         snprintf(out, LISTEN_ADVICE_SIZE,
                  "%s" SOCKET_PATH_LOCK
-                 " is in the way: another process holds it ('fuser' shows which), or it "
-                 "is no lock file; remove it, or choose another path",
+                 " is held by another process ('fuser' shows which), or is no lock file; "
+                 "remove it, or choose another path",
                  path);
         return out;
     case ELOOP:

@@ -191,7 +191,7 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
 {
     int r = reload_take(info, &server->reload_reply);
     if (r < 0)
-        daemon_log_reload_unasked(-r);
+        daemon_log_reload_not_begun(-r);
     if (r != 0)
         return;
     CLEANUP(problems_clear) struct problems problems = {0};
@@ -206,7 +206,7 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
     }
     r = reload_answer(&server->reload_reply, status, problems_join(&problems, answer, sizeof answer));
     if (r < 0)
-        daemon_log_reload_unanswered(-r);
+        daemon_log_reload_not_answered(-r);
 }
 
 static void stop_without_terminal(struct server *server)

@@ -201,7 +201,7 @@ class Paths(TestCase):
         with open(self.path + ".tcpechod-lock", "w", encoding="ascii") as file:
             os.fchown(file.fileno(), NOBODY, NOBODY)
             fcntl.lockf(file, fcntl.LOCK_EX)
-            self.assert_refused(rf"Device or resource busy: {self.path}\.tcpechod-lock is in the way: .*fuser")
+            self.assert_refused(rf"Device or resource busy: {self.path}\.tcpechod-lock is held by another process .*fuser")
 
     def test_a_link_in_the_place_of_the_lock(self):
         os.symlink("/nowhere", self.path + ".tcpechod-lock")

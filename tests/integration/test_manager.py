@@ -108,7 +108,7 @@ class Reload(harness.TestCase):
         with harness.Daemon(config=config_text(), faults="") as daemon:
             daemon.faults.arm("sendmsg:ECONNREFUSED:1")
             self.assert_in_force(self.reload(daemon))  # asks again
-            daemon.wait_log("warning: not reloaded: cannot answer who asked for it: Connection refused")
+            daemon.wait_log("warning: not reloaded: cannot answer the request: Connection refused")
             daemon.wait_log("notice: reloaded")
             self.assertEqual(daemon.count_log("notice: reloaded"), 1)
 
@@ -117,7 +117,7 @@ class Reload(harness.TestCase):
             daemon.faults.arm("sendmsg:ECONNREFUSED:2")
             asker = subprocess.Popen([harness.TCPECHOD, "--reload", str(daemon.pid)], stdin=subprocess.DEVNULL)
             daemon.wait_log("notice: reloaded")
-            daemon.wait_log("warning: cannot tell who asked for the reload how it went: Connection refused")
+            daemon.wait_log("warning: reload: cannot answer the request: Connection refused")
             asker.kill()
             asker.wait()
 
@@ -211,12 +211,12 @@ class Watchdog(harness.TestCase):
                 daemon.notify.wait("WATCHDOG", "^1$", 2)
                 daemon.faults.arm(f"epoll_wait@{thread}:sleep=600000")
                 daemon.notify.wait("WATCHDOG", "^trigger$")
-                number = daemon.wait_log(rf"error: {name} \(thread (\d+)\) has not turned its loop for [\d.]+ s").group(1)
+                number = daemon.wait_log(rf"error: {name} \(thread (\d+)\) has not responded for [\d.]+ s").group(1)
                 with open(f"/proc/{daemon.pid}/task/{number}/comm", encoding="ascii") as comm:
                     self.assertEqual(comm.read().strip(),
                                      thread.replace("main", os.path.basename(harness.TCPECHOD_FAULTS))[:15])
                 time.sleep(0.7)
-                self.assertEqual(daemon.count_log("has not turned"), 1)
+                self.assertEqual(daemon.count_log("has not responded"), 1)
                 alive = len(daemon.notify.values("WATCHDOG"))
                 daemon.faults.disarm()
                 harness.wait_until(lambda: daemon.notify.values("WATCHDOG")[alive:].count("1") >= 2, "signs of life")

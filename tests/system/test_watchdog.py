@@ -60,7 +60,7 @@ class Watchdog(machine.TestCase):
         old = self.start()
         start = time.monotonic()
         self.knock_until_stuck()
-        self.wait_named(r"^worker 1 \((worker-1, )?thread \d+\) has not turned its loop for \d")
+        self.wait_named(r"^worker 1 \((worker-1, )?thread \d+\) has not responded for \d")
         self.wait_restart(old)
         self.assertLess(time.monotonic() - start, 6 * PERIOD)
 
@@ -68,7 +68,7 @@ class Watchdog(machine.TestCase):
         self.machine.use_faults("epoll_wait@main:sleep=600000:60")
         old = self.start()
         self.knock_until_stuck()
-        self.wait_named(rf"^the acceptor \(thread {old}\) has not turned its loop for \d")
+        self.wait_named(rf"^the acceptor \(thread {old}\) has not responded for \d")
         self.wait_restart(old)
 
     def test_stopped_process_is_started_again(self):

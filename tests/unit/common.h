@@ -37,7 +37,7 @@ static inline void nap(void)
 }
 
 /* A port that is free at every address, from below those that the kernel gives to clients: other tests run
- * beside this one, and a client of theirs at ::1 is in the way of a wildcard. */
+ * beside this one, and a client of theirs at ::1 keeps a wildcard from being bound. */
 static inline uint16_t free_port(void)
 {
     for (unsigned attempt = 0; attempt < 1000; attempt++) {

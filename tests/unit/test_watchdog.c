@@ -108,7 +108,7 @@ static void expect_stuck(const char *who, pid_t thread)
     expect("WATCHDOG=trigger");
     expect_nothing_yet(manager_fd);
     const char *text = written();
-    snprintf(named, sizeof named, "error: %s (thread %d) has not turned its loop", who, (int)thread);
+    snprintf(named, sizeof named, "error: %s (thread %d) has not responded", who, (int)thread);
     expect_in(text, named);
     ck_assert_ptr_null(strstr(strstr(text, named) + 1, named));
 }
