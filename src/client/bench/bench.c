@@ -16,7 +16,7 @@
 #define DEFAULT_DURATION (10 * USEC_PER_SEC)
 #define PROGRESS_USEC (250 * USEC_PER_MSEC)
 
-/* epoll, eventfd, timerfd and schedstat of each thread. */
+/* Of each thread: epoll, eventfd, timerfd, and schedstat for a moment. */
 #define THREAD_DESCRIPTORS 4
 
 struct bench {

@@ -8,7 +8,6 @@ struct thread_cost {
     uint64_t queued_nsec; /* ready to run and without a CPU to run on: a client that shares its CPUs with the
                              server is slowed by that, and its CPU time does not show it. 0 where the kernel
                              does not say */
-    int time_fd;          /* of the kernel's counts, until the end; negative without */
 };
 
 /* From here on. */
