@@ -585,4 +585,4 @@ class Fairness(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=2)

@@ -158,4 +158,4 @@ class Stop(machine.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=2)

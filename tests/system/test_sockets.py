@@ -226,4 +226,4 @@ class SocketsOnly(machine.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=2)
