@@ -396,11 +396,15 @@ class Connections(TestCase):
             daemon.wait_log("connection 1 .*closed: write_timeout, ")
 
     def test_a_reset_that_cannot_be_asked_for(self):
-        with self.daemon(settings="write_timeout = 0.3; unsent_limit = 4096;") as daemon, daemon.connect() as client:
+        """The connection is closed all the same. On a busy machine the kernel's timeout may come before ours, once or twice."""
+        with self.daemon(settings="write_timeout = 0.3; unsent_limit = 4096;") as daemon:
             daemon.faults.arm("setsockopt@worker:ENOMEM")
-            with contextlib.suppress(OSError):
-                harness.fill(client)
-            daemon.wait_log("connection 1 .*closed: write_timeout, ")
+            for number in range(1, 11):
+                with contextlib.suppress(OSError):
+                    harness.fill(daemon.connect())
+                daemon.wait_log(f"connection {number} .*closed: write_timeout, ")
+                if daemon.faults.hits():
+                    break
             self.assertEqual(daemon.faults.hits(), 1)
 
     def test_clocks_that_cannot_be_told(self):
