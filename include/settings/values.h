@@ -1,5 +1,5 @@
 /* The settings in force, as plain values. One table (table.h) says for each its name, type, bounds, default
- * and meaning; reading, checking, --dump, --help and the installed file all follow from it. */
+ * and meaning; reading, checking, --dump and the installed file all follow from it. */
 #pragma once
 
 #include "base/address.h"

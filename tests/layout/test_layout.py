@@ -22,6 +22,10 @@ BELOW = {
 CIRCLES = {frozenset({"serve/connection", "serve/worker"})}
 
 
+# In quotes, or with a folder of ours in front.
+INCLUDE = re.compile(rf'^\s*#\s*include\s*(?:"|<(?=(?:{"|".join(BELOW)})/))([^">]+)[">]', re.MULTILINE)
+
+
 def sources():
     """{"serve/worker.c": (the folder above it, [what it includes])}"""
     found = {}
@@ -31,7 +35,7 @@ def sources():
                 if name.endswith((".c", ".h")):
                     path = os.path.join(directory, name)
                     with open(path, encoding="utf-8") as file:
-                        included = re.findall(r'^#include "(\S+)"', file.read(), re.MULTILINE)
+                        included = INCLUDE.findall(file.read())
                     found[os.path.relpath(path, os.path.join(ROOT, top))] = top, included
     return found
 
