@@ -86,6 +86,6 @@ void daemon_log_stopped(uint64_t cut);
 /* At notice: the totals, and a line for each worker. SIGUSR1. */
 void daemon_log_counters(const struct acceptor *acceptor, const struct worker_pool *pool);
 
-/* "2 connections, 0 queued, 17 served, 3 refused (denied 3)": also systemd's STATUS=. Writes at most `size`
- * bytes with the NUL. */
+/* "2 connections, 0 queued, 17 accepted, 3 refused (denied 3), 0 waits": also systemd's STATUS=. Writes at
+ * most `size` bytes with the NUL. */
 void format_status(const struct acceptor *acceptor, const struct worker_pool *pool, char *out, size_t size);
