@@ -508,6 +508,7 @@ class Journal(harness.TestCase):
                     with self.subTest(stream=stream), harness.Daemon(wrapper=wrapper, stderr=pipe.writer,
                                                                      environment={"JOURNAL_STREAM": stream}) as daemon:
                         daemon.stop()
+                        journal.wait(MESSAGE="^ready")
                         self.assertEqual(len(journal.all(MESSAGE="^ready")), 1, "the second daemon's stderr is no stream")
                         self.assertEqual(b"ready: " in pipe.read(), not there)
             finally:
