@@ -53,16 +53,23 @@ def main():
     missing = sorted(set(arguments.peers) - {peer.name for peer in peers})
     if arguments.against:
         peers, missing = [servers.daemon([path], path, arguments.workers) for path in arguments.against], []
+    daemon = arguments.daemon
     report = {"machine": describe_machine(), "rounds": arguments.rounds, "seconds": arguments.seconds,
               "workers": arguments.workers, "complete": False,
               "servers": ["tcpechod"] + [peer.name for peer in peers], "rows": []}
     print(f"{report['machine']}; {arguments.rounds} rounds of {arguments.seconds} s; ratios are medians with their 95 % "
           f"interval{'; not here: ' + ', '.join(missing) if missing else ''}")
     with tempfile.TemporaryDirectory(prefix="tcpechod-bench-") as directory:
-        report["filters"] = 0 if arguments.unfiltered else filter_daemons(arguments, os.path.join(directory, "filtered"))
+        report["filters"] = 0
+        if not arguments.unfiltered:
+            filtered = os.path.join(directory, "filtered")
+            report["filters"] = take_filters(filtered)
+            daemon = filters.filtered(filtered, daemon)
+            for number, peer in enumerate(peers if arguments.against else []):
+                peer.command[0] = filters.filtered(filtered, peer.command[0], f"other-{number}")
         print(f"the daemon runs under {report['filters']} system call filters of the unit")
         load = loads.Loads(arguments.client, arguments.tools, arguments.seconds)
-        suite = cases.Suite([arguments.daemon], arguments.workers, load, peers, arguments.rounds, directory, log,
+        suite = cases.Suite([daemon], arguments.workers, load, peers, arguments.rounds, directory, log,
                             cases.QUICK if arguments.quick else cases.Sizes())
         try:
             failed = [name for name in arguments.only or cases.CASES if not measure(suite, name, report)]
@@ -77,9 +84,8 @@ def main():
         sys.exit(f"failed: {', '.join(failed)}")
 
 
-def filter_daemons(arguments, directory):
-    """Puts the daemons under the unit's filters, which a booted systemd makes: what is measured is what is shipped. Returns
-    how many there are."""
+def take_filters(directory):
+    """The unit's filters, which a booted systemd makes: what is measured is what is shipped. Returns how many there are."""
     try:
         machine.needs_all()
         package = machine.package()
@@ -88,13 +94,9 @@ def filter_daemons(arguments, directory):
         sys.exit(f"the unit's filters cannot be had: {reason}; --unfiltered measures without them")
     try:
         booted.install(package)
-        count = filters.save(booted, directory)
+        return filters.save(booted, directory)
     finally:
         booted.close()
-    arguments.daemon = filters.filtered(directory, arguments.daemon)
-    arguments.against = [filters.filtered(directory, path, f"other-{number}")
-                         for number, path in enumerate(arguments.against)]
-    return count
 
 
 def parse():
