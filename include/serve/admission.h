@@ -19,6 +19,9 @@ struct admission_rules {
     uint64_t scope;           /* 0: its connections to the whole daemon count; else those under this number */
 };
 
+/* Gives up the lists. Also for CLEANUP(). */
+void admission_rules_clear(struct admission_rules *rules);
+
 struct admission {
     struct peer_network_table sources;
     unsigned source_prefix_v4; /* in bits: what is one source */

@@ -227,10 +227,10 @@ void daemon_log_no_handover(void)
            "SIGUSR2: this version cannot hand over to a new process; nothing was done");
 }
 
-void daemon_log_stopping(const char *signal, uint64_t connections)
+void daemon_log_stopping(const char *why, uint64_t connections)
 {
-    REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopping (%s): %" PRIu64 " connection%s to finish", signal,
-           connections, plural(connections));
+    REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopping (%s): %" PRIu64 " connection%s to finish", why, connections,
+           plural(connections));
 }
 
 void daemon_log_stopped(uint64_t cut)

@@ -80,7 +80,7 @@ void daemon_log_cannot_notify(int error);
 
 /* At notice. */
 void daemon_log_no_handover(void);
-void daemon_log_stopping(const char *signal, uint64_t connections);
+void daemon_log_stopping(const char *why, uint64_t connections);
 void daemon_log_stopped(uint64_t cut);
 
 /* At notice: the totals, and a line for each worker. SIGUSR1. */

@@ -222,8 +222,7 @@ static void drop_plans(struct plan *plans, size_t count)
         if (plans[i].is_new)
             listener_close(plans[i].listener);
         service_config_unref(plans[i].config);
-        free(plans[i].rules.allow.items);
-        free(plans[i].rules.deny.items);
+        admission_rules_clear(&plans[i].rules);
     }
     free(plans);
 }

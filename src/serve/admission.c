@@ -2,6 +2,12 @@
 
 #include <errno.h>
 
+void admission_rules_clear(struct admission_rules *rules)
+{
+    prefix_list_clear(&rules->allow);
+    prefix_list_clear(&rules->deny);
+}
+
 int admission_init(struct admission *admission, unsigned source_prefix_v4, unsigned source_prefix_v6)
 {
     *admission =

@@ -7,11 +7,11 @@
  *
  * SERVING    reads only while nothing is unsent: a client that does not read is not read from, and costs at
  *            most one read of at most unsent_limit bytes.
- * FINISHING  answers nothing more, and sends what is unsent. LINGERING  has half-closed, waits until the
- * client has taken all, and throws away what still arrives: closing a socket with unread bytes, or one
- *            that more bytes reach, makes the kernel send RST, which may destroy the answer on its way
- *            (RFC 1122, 4.2.2.13). A client that has half-closed itself needs none of this and is closed at
- *            once.
+ * FINISHING  answers nothing more, and sends what is unsent.
+ * LINGERING  has half-closed, waits until the client has taken all, and throws away what still arrives:
+ *            closing a socket with unread bytes, or one that more bytes reach, makes the kernel send RST,
+ *            which may destroy the answer on its way (RFC 1122, 4.2.2.13). A client that has half-closed
+ *            itself needs none of this and is closed at once.
  *
  * Everything runs on the worker's thread and is its worker's. The whole state is the socket, a few numbers
  * and the unsent bytes, and no state is in the kernel but the socket's own. */

@@ -216,19 +216,12 @@ int listener_configure(struct listener *listener, mode_t mode, const struct sock
     return listen(fd, settings->backlog) < 0 ? -errno : 0;
 }
 
-static void free_rules(struct admission_rules *rules)
-{
-    free(rules->allow.items);
-    free(rules->deny.items);
-    *rules = (struct admission_rules){0};
-}
-
 void listener_set_config(struct listener *listener, struct service_config *config,
                          struct admission_rules *rules)
 {
     service_config_unref(listener->config);
     listener->config = config;
-    free_rules(&listener->rules);
+    admission_rules_clear(&listener->rules);
     listener->rules = *rules;
     *rules = (struct admission_rules){0};
 }
@@ -328,7 +321,7 @@ void listener_close(struct listener *listener)
         remove_path(listener);
     fd_close(&listener->source.fd);
     service_config_unref(listener->config);
-    free_rules(&listener->rules);
+    admission_rules_clear(&listener->rules);
     free(listener->passed_as);
     free((char *)listener->listen_address.path);
     free(listener);

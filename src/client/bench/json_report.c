@@ -98,10 +98,7 @@ static void write_histogram(struct json *json, const struct histogram *latency)
 void bench_print_json(const struct bench_summary *summary, FILE *out)
 {
     struct json json = {.out = out};
-    json_open(&json, NULL, '{');
-    json_text(&json, "tcpecho", PACKAGE_VERSION);
-    json_text(&json, "mode", "bench");
-    json_text(&json, "server", summary->peer);
+    json_open_report(&json, "bench", summary->peer);
     write_plan(&json, summary->plan);
     write_traffic(&json, summary);
     write_mistakes(&json, summary->result);

@@ -62,6 +62,14 @@ void json_text(struct json *json, const char *key, const char *text)
     put_string(json->out, text);
 }
 
+void json_open_report(struct json *json, const char *mode, const char *server)
+{
+    json_open(json, NULL, '{');
+    json_text(json, "tcpecho", PACKAGE_VERSION);
+    json_text(json, "mode", mode);
+    json_text(json, "server", server);
+}
+
 void json_bool(struct json *json, const char *key, bool value)
 {
     put_key(json, key);

@@ -18,6 +18,9 @@ struct json {
 void json_open(struct json *json, const char *key, char bracket); /* '{' or '[' */
 void json_close(struct json *json, char bracket);                 /* '}' or ']' */
 
+/* The document: who wrote it, in which mode, against which server. Closed like any other. */
+void json_open_report(struct json *json, const char *mode, const char *server);
+
 /* The last of the document is followed by a newline. Bytes that are not UTF-8 become U+FFFD. */
 void json_text(struct json *json, const char *key, const char *text);
 void json_bool(struct json *json, const char *key, bool value);

@@ -204,10 +204,7 @@ static void write_side(struct json *json, const char *key, const struct watch_su
 void watch_print_json(const struct watch_summary *summary, FILE *out)
 {
     struct json json = {.out = out};
-    json_open(&json, NULL, '{');
-    json_text(&json, "tcpecho", PACKAGE_VERSION);
-    json_text(&json, "mode", "watch");
-    json_text(&json, "server", summary->peer);
+    json_open_report(&json, "watch", summary->peer);
     json_number(&json, "elapsed_s", (double)summary->elapsed_nsec / (double)NSEC_PER_SEC);
     json_number(&json, "interval_s", (double)summary->interval_usec / (double)USEC_PER_SEC);
     json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);
