@@ -46,7 +46,6 @@
     X(pipe2)                                                                                                 \
     X(poll)                                                                                                  \
     X(ppoll)                                                                                                 \
-    X(pread)                                                                                                 \
     X(pthread_create)                                                                                        \
     X(pthread_mutex_init)                                                                                    \
     X(pthread_sigmask)                                                                                       \

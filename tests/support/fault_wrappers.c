@@ -237,8 +237,6 @@ WRAP_LARGE(FILE *, fopen, (const char *path, const char *mode), (path, mode), FA
 WRAP_LARGE(int, fstat, (int fd, struct stat *out), (fd, out), FAIL_ERRNO)
 WRAP_LARGE(int, stat, (const char *path, struct stat *out), (path, out), FAIL_ERRNO)
 WRAP_LARGE(int, lstat, (const char *path, struct stat *out), (path, out), FAIL_ERRNO)
-WRAP_LARGE(ssize_t, pread, (int fd, void *bytes, size_t length, off_t at), (fd, bytes, length, at),
-           FAIL_ERRNO)
 WRAP_LARGE(int, getrlimit, (int resource, struct rlimit *out), (resource, out), FAIL_ERRNO)
 WRAP_LARGE(int, setrlimit, (int resource, const struct rlimit *limit), (resource, limit), FAIL_ERRNO)
 

@@ -417,8 +417,8 @@ TEST(listener_added_to_a_full_daemon)
 
 #define MANY 50
 
-/* Each vacancy lets one client in, and costs the same however many listeners there are; and each listener has
- * its turn. */
+/* Each place that is free again lets one client in, and costs the same however many listeners there are; and
+ * each listener has its turn. */
 TEST(vacancies_cost_no_more_with_many_listeners)
 {
     int clients[MANY][2];

@@ -4,7 +4,7 @@
 
 FIXTURE(rig_start, rig_stop)
 
-/* Puts a client into the worker's lane; returns its end. */
+/* Puts a client into the worker's queue; returns its end. */
 static int give(const struct service_config *config)
 {
     int client;

@@ -203,7 +203,7 @@ static const struct {
 TEST_EACH(failed_init_leaves_nothing, init_calls)
 {
     struct worker_pool other;
-    start(1, 1); /* for its vacancy */
+    start(1, 1); /* for its capacity signal */
     unsigned before = open_descriptors();
     unsigned long nth = 0, hits;
     do {
