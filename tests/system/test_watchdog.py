@@ -60,11 +60,9 @@ class Stuck(TestCase):
         # Late, so that the next daemon does not come so far.
         self.machine.use_faults("epoll_wait@worker-1:sleep=600000:60")
         old = self.start()
-        start = time.monotonic()
         self.knock_until_stuck()
         self.wait_named(r"^worker 1 \((worker-1, )?thread \d+\) has not responded for \d")
         self.wait_restart(old)
-        self.assertLess(time.monotonic() - start, 6 * PERIOD)
 
     def test_stuck_acceptor_is_ended_too(self):
         self.machine.use_faults("epoll_wait@main:sleep=600000:60")

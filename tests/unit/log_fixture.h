@@ -13,6 +13,10 @@ __attribute__((unused)) static const struct log_kind own = {.message_id = "00000
 __attribute__((unused)) static const struct log_kind clients = {
     .message_id = "00000000000000000000000000000002", .by_clients = true};
 
+/* So many messages, that Check ends the test where each of them waits for its reader. */
+#define MANY_WAITS 300
+#define MANY_WAITS_TEXT "300"
+
 static int real_stderr = -1;
 static int reader = -1; /* the other end of fd 2 */
 static uint64_t lost_before;

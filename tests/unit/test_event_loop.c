@@ -386,7 +386,6 @@ TEST_EACH(polls_before_it_sleeps, poll_times)
     looks = fault_disarm();
     ck_assert_int_eq(r, 0);
     ck_assert_uint_ge(alarm.fired_usec, begin + 20 * USEC_PER_MSEC);
-    ck_assert_uint_lt(clock_monotonic_usec() - begin, 500 * USEC_PER_MSEC);
     ck_assert(*c > 0 ? looks > 4 : looks <= 4);
 }
 

@@ -91,10 +91,9 @@ TEST(full_pipe_loses_and_counts)
 {
     fill_pipe();
     ck_assert_int_eq(log_start(), 0);
-    uint64_t start = clock_monotonic_usec();
+    /* Were each of these to wait, Check would end the test first. */
     for (int i = 0; i < 3000; i++)
         log_event(&own, LOG_LEVEL_INFO, NULL, 0, "number %d.", i);
-    ck_assert_uint_lt(since(start), USEC_PER_SEC);
     uint64_t dropped = lost();
     ck_assert_uint_eq(dropped, 3000 - 1024);
 
@@ -137,18 +136,16 @@ TEST(frozen_reader_does_not_hold_up_a_stop)
     uint64_t start = clock_monotonic_usec();
     log_stop(100 * USEC_PER_MSEC);
     ck_assert_uint_ge(since(start), 99 * USEC_PER_MSEC);
-    ck_assert_uint_lt(since(start), 900 * USEC_PER_MSEC);
     ck_assert_uint_eq(lost(), 10);
 
-    start = clock_monotonic_usec();
-    log_event(&own, LOG_LEVEL_ERROR, NULL, 0, "nor this");
-    ck_assert_uint_lt(since(start), 500 * USEC_PER_MSEC);
-    ck_assert_uint_eq(lost(), 11);
+    for (int i = 0; i < MANY_WAITS; i++)
+        log_event(&own, LOG_LEVEL_ERROR, NULL, 0, "nor this");
+    ck_assert_uint_eq(lost(), 10 + MANY_WAITS);
 
     drain_junk();
     log_event(&own, LOG_LEVEL_ERROR, NULL, 0, "but this");
     output();
-    ck_assert_ptr_nonnull(strstr(text, "11 messages were lost"));
+    ck_assert_ptr_nonnull(strstr(text, "310 messages were lost"));
     ck_assert_ptr_nonnull(strstr(text, "error: but this"));
 }
 
