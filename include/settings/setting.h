@@ -41,6 +41,7 @@ struct setting_row {
     const char *unit;      /* for people: "threads"; NULL: none, or the type says it */
     const char *meaning;   /* for people: one paragraph, no line breaks */
     bool needs_restart;    /* a reload cannot change it */
+    bool always_shown;     /* of a listener: --dump has it, also when it is the default */
 };
 
 /* Those whose value is further settings. */

@@ -1,7 +1,9 @@
 /* --dump: the settings in the file's own syntax. */
 #include "settings/settings.h"
 
+#include "base/cleanup.h"
 #include "base/streams.h"
+#include "settings/read.h"
 #include "settings/table.h"
 #include "settings/types.h"
 
@@ -17,26 +19,29 @@ static int print_setting(const struct setting_row *row, const void *base, const 
     return r;
 }
 
-/* What the listener has set, or what its place asks for. */
-static bool is_shown(const struct setting_row *row, const struct listener_settings *listener)
+/* What a listener is, and what it has not left at its default. A text that is set counts as set, whatever it
+ * says. */
+static bool is_shown(const struct setting_row *row, const struct listener_settings *listener,
+                     const struct listener_settings *defaults)
 {
-    static const char nothing[sizeof(uint64_t)];
     if (row->own_offset > 0)
         return *(const bool *)((const char *)listener + row->own_offset);
-    if (row->place != PLACE_ANY)
-        return (row->place == PLACE_PATH) == (listener->path != NULL);
-    return memcmp(setting_field_const(row, listener), nothing, row->type->size) != 0;
+    if (row->place != PLACE_ANY && (row->place == PLACE_PATH) != (listener->path != NULL))
+        return false;
+    return row->always_shown || memcmp(setting_field_const(row, listener), setting_field_const(row, defaults),
+                                       row->type->size) != 0;
 }
 
 static int print_listeners(const struct settings *settings, FILE *out)
 {
-    int r = 0;
+    CLEANUP(listener_settings_clear) struct listener_settings defaults = {0};
+    int r = read_defaults(SCOPE_LISTENER, &defaults);
     fputs("listeners = (", out);
     for (size_t i = 0; r == 0 && i < settings->listener_count; i++) {
         const struct listener_settings *listener = &settings->listeners[i];
         fputs(i ? ",\n    {" : "\n    {", out);
         for (const struct setting_row *row = setting_table; r == 0 && row->name; row++)
-            if (row->scope == SCOPE_LISTENER && is_shown(row, listener))
+            if (row->scope == SCOPE_LISTENER && is_shown(row, listener, &defaults))
                 r = print_setting(row, listener, " ", "", out);
         fputs(" }", out);
     }

@@ -203,6 +203,7 @@ START_TEST(specs)
         {"*:1,deny=[\"10.0.0.0/8\",\"::1\"],end_word=bye",
          "{ address = \"*\"; port = 1; service = \"echo\"; end_word = \"bye\"; deny = [ \"10.0.0.0/8\", "
          "\"::1/128\" ]; }"},
+        {"*:1,trace=false", "{ address = \"*\"; port = 1; service = \"echo\"; }"},
         {"*:1,port=2", NULL},
         {"*:1,text=", NULL},
         {"*:1,trace=", NULL},
