@@ -24,6 +24,10 @@
 /* From here on two splices cost less than two copies. */
 #define BULK_SIZE 8192
 
+/* While the kernel holds bytes for a client, so often is worth a system call: what it took since counts no
+ * later than this. */
+#define LOOK_USEC (2 * USEC_PER_SEC)
+
 #define NOT_LOOKED INT64_MAX
 
 /* tcpi_state of a connection that is lost: TCP_CLOSE of <netinet/tcp.h>, which does not go with
@@ -382,12 +386,13 @@ static uint64_t deadline_of(const struct connection *c)
     return timeout == USEC_NEVER ? USEC_NEVER : c->active_usec + timeout;
 }
 
-/* How often the timer looks whether the client takes what the kernel holds. A slow client may take megabytes
- * before the kernel asks for more, and nothing else tells that it is not stuck. */
+/* How often the timer looks whether the client takes what the kernel holds, and some times within a short
+ * write_timeout. A slow client may take megabytes before the kernel asks for more, and nothing else tells
+ * that it is not stuck. */
 static uint64_t look_interval(const struct connection *c)
 {
     uint64_t timeout = c->config->write_timeout_usec;
-    return timeout / 4 < LINGER_USEC ? timeout / 4 : LINGER_USEC;
+    return timeout / 4 < LOOK_USEC ? timeout / 4 : LOOK_USEC;
 }
 
 static void arm_timer(struct connection *c)
