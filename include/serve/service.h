@@ -23,12 +23,13 @@ struct service_params {
 
 /* A connection's place in its service. Plain numbers, so that another process can take it up. */
 struct service_state {
-    uint64_t produced; /* bytes of the service's own output made so far, the greeting not counted */
-    uint32_t greeted;  /* bytes of the greeting made so far */
-    uint16_t line;     /* serve/end_word.h's: how much of the end word the line under way has matched */
-    bool asked : 1;    /* the client has sent something */
-    bool ending : 1;   /* the daemon stops: make the line under way and no more */
-    bool done : 1;     /* nothing follows what has been made */
+    uint64_t produced;      /* bytes of the service's own output made so far, the greeting not counted */
+    uint32_t greeted;       /* bytes of the greeting made so far */
+    uint16_t line;          /* serve/end_word.h's: how much of the end word the line under way has matched */
+    bool asked : 1;         /* the client has sent something */
+    bool ending : 1;        /* the daemon stops: make the line under way and no more */
+    bool done : 1;          /* nothing follows what has been made */
+    bool end_word_came : 1; /* why it is done: the client sent the end word */
 };
 
 struct service {
@@ -71,7 +72,7 @@ size_t service_answer(const struct service *service, const struct service_params
 size_t service_produce_text(const struct service_params *params, struct service_state *state, time_t now,
                             uint8_t *out, size_t size);
 
-/* For services that heed end_word: how many of the bytes are to be answered. Sets state->done when the end
- * word is among them; it is the last line that is answered. */
+/* For services that heed end_word: how many of the bytes are to be answered. Sets state->done and
+ * state->end_word_came when the end word is among them; it is the last line that is answered. */
 size_t service_until_end_word(const struct service_params *params, struct service_state *state,
                               const uint8_t *bytes, size_t length);

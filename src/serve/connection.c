@@ -328,7 +328,7 @@ static enum reason completed(const struct connection *c)
 {
     if (has_output(c))
         return REASON_NONE;
-    if (c->state.done && c->config->service->answer)
+    if (c->state.end_word_came)
         return REASON_END_WORD;
     if (c->state.done)
         return c->draining ? REASON_DRAINED : REASON_SERVED;

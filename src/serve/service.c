@@ -59,5 +59,6 @@ size_t service_until_end_word(const struct service_params *params, struct servic
     if (end == 0)
         return length;
     state->done = true;
+    state->end_word_came = true;
     return end;
 }

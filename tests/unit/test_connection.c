@@ -233,6 +233,27 @@ TEST_EACH(served_and_lingering, served)
     expect_lingering(client, REASON_SERVED);
 }
 
+static size_t answer_once(const struct service_params *params, struct service_state *state, uint8_t *bytes,
+                          size_t length)
+{
+    (void)params;
+    (void)bytes;
+    state->done = true;
+    return length;
+}
+
+/* A service that answers, and ends without an end word. */
+TEST(served_after_an_answer)
+{
+    const struct service once = {.name = "once", .answer = answer_once};
+    struct service_config config = config_for("echo");
+    config.service = &once;
+    int client = serve(&config);
+    send_text(client, "all");
+    turn_and_expect(client, "all");
+    expect_lingering(client, REASON_SERVED);
+}
+
 /* How it ends changes nothing of the reason. */
 TEST(lingering_ends)
 {
