@@ -54,6 +54,19 @@ static int refuse(const struct options *options, const struct problems *problems
     return EXIT_STATUS_SETTINGS;
 }
 
+/* Without the standard streams nothing is begun. */
+static int refuse_streams(const struct options *options, int error, struct service_manager *manager)
+{
+    CLEANUP(problems_clear) struct problems problems = {0};
+    problems_add(&problems, NULL, 0,
+                 "cannot open /dev/null in the place of a closed stdin, stdout or stderr: %s%s",
+                 strerrordesc_np(error), streams_null_advice(error));
+    problems_print(&problems, stderr);
+    if (options->action == ACTION_RUN)
+        service_manager_failed(manager, error, problems_first(&problems));
+    return EXIT_STATUS_SYSTEM;
+}
+
 static int with_settings(const struct options *options, struct service_manager *manager)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
@@ -90,13 +103,8 @@ int main(int argc, char *argv[])
     CLEANUP(service_manager_deinit) struct service_manager manager;
     service_manager_init(&manager);
     int r = streams_hold_standard();
-    if (r < 0) {
-        static const char what[] = "cannot open /dev/null in the place of a closed stdin, stdout or stderr";
-        fprintf(stderr, "tcpechod: %s: %s%s\n", what, strerrordesc_np(-r), streams_null_advice(-r));
-        if (options.action == ACTION_RUN)
-            service_manager_failed(&manager, -r, what);
-        return EXIT_STATUS_SYSTEM;
-    }
+    if (r < 0)
+        return refuse_streams(&options, -r, &manager);
     switch (options.action) {
     case ACTION_HELP:
         return printed(options_print_help(stdout));
