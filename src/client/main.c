@@ -1,9 +1,9 @@
 /* tcpecho(1): reads the command line and runs the mode that it asks for. */
 
 #include "base/streams.h"
-#include "client/exit_status.h"
 #include "client/modes.h"
 #include "client/options.h"
+#include "client/process/exit_status.h"
 #include "client/report/output.h"
 #include "client/report/terminal.h"
 

@@ -1,7 +1,6 @@
 #include "client/options.h"
 
 #include "base/clock.h"
-#include "client/ping/stream.h"
 
 #include <stddef.h>
 

@@ -12,6 +12,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* Bytes of a message of --ping; the least has room for its mark and its number. */
+#define PING_SIZE_MINIMUM 16
+#define PING_SIZE_MAXIMUM ((size_t)1 << 20)
+
 enum client_mode {
     MODE_TALK,
     MODE_CHAT,

@@ -2,8 +2,8 @@
 
 #include "base/cleanup.h"
 #include "base/descriptor_limit.h"
-#include "client/exit_status.h"
-#include "client/interrupt.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
 #include "client/report/terminal.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* A talk, with a server that says anything: what it says is what comes out. */
 #include "fuzz.h"
 
-#include "client/exit_status.h"
+#include "client/process/exit_status.h"
 #include "client/talk/conversation.h"
 
 #include "base/clock.h"

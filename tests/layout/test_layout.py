@@ -18,6 +18,16 @@ BELOW = {
     "daemon": {"base", "serve", "settings"},
     "client": {"base"},
 }
+# Each folder of the client, and those below it; its own files, which the modes share, are between.
+CLIENT_BELOW = {
+    "client/process": set(),
+    "client/check": set(),
+    "client/report": {"client/process"},
+    "client/net": {"client/process", "client/check", "client/report"},
+    "client": {"client/process", "client/check", "client/report", "client/net"},
+}
+MODES = {"client/talk", "client/ping", "client/bench", "client/watch"}
+CLIENT_BELOW |= {mode: set(CLIENT_BELOW) for mode in MODES}
 # A connection is its worker's, and tells it when it closes.
 CIRCLES = {frozenset({"serve/connection", "serve/worker"})}
 
@@ -67,6 +77,13 @@ class Layout(unittest.TestCase):
         for path, (_, included) in self.sources.items():
             for other in included:
                 self.assertIn(library(other), BELOW[library(path)] | {library(path)}, f"{path} includes {other}")
+
+    def test_folders_of_the_client_include_what_is_below_them(self):
+        for path, (_, included) in self.sources.items():
+            folder = os.path.dirname(path)
+            for other in included if library(path) == "client" else ():
+                if library(other) == "client":
+                    self.assertIn(os.path.dirname(other), CLIENT_BELOW[folder] | {folder}, f"{path} includes {other}")
 
     def test_headers_in_include_are_for_other_libraries(self):
         shared = {other for path, (_, included) in self.sources.items() for other in included

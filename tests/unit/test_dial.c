@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "capture.h"
-#include "client/exit_status.h"
+#include "client/process/exit_status.h"
 #include "client_sockets.h"
 #include "faults.h"
 

@@ -1,4 +1,4 @@
-#include "client/interrupt.h"
+#include "client/process/interrupt.h"
 
 #include "common.h"
 #include "faults.h"

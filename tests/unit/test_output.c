@@ -1,7 +1,7 @@
 #include "client/report/output.h"
 
-#include "client/exit_status.h"
-#include "client/interrupt.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
 #include "common.h"
 #include "faults.h"
 

@@ -1,7 +1,7 @@
 #include "client/net/target.h"
 
 #include "capture.h"
-#include "client/exit_status.h"
+#include "client/process/exit_status.h"
 #include "faults.h"
 
 #include <sys/un.h>

@@ -5,9 +5,9 @@
 #include "base/plural.h"
 #include "client/bench/load.h"
 #include "client/bench/report.h"
-#include "client/exit_status.h"
-#include "client/interrupt.h"
 #include "client/modes.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
 #include "client/session.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
 #include "base/address.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "client/exit_status.h"
+#include "client/process/exit_status.h"
 #include "client/report/terminal.h"
 
 #include <errno.h>

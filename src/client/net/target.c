@@ -4,7 +4,7 @@
 #include "base/cleanup.h"
 #include "base/escape.h"
 #include "base/units.h"
-#include "client/exit_status.h"
+#include "client/process/exit_status.h"
 #include "client/report/terminal.h"
 
 #include <errno.h>

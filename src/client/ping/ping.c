@@ -1,10 +1,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/escape.h"
-#include "client/exit_status.h"
-#include "client/interrupt.h"
 #include "client/modes.h"
 #include "client/ping/report.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
 #include "client/session.h"
 
 #include <errno.h>

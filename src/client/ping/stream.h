@@ -12,11 +12,9 @@
 
 #include "client/check/diagnosis.h"
 #include "client/check/pattern.h"
+#include "client/options.h"
 
 #include <stdbool.h>
-
-#define PING_SIZE_MINIMUM 16 /* the mark and the number */
-#define PING_SIZE_MAXIMUM ((size_t)1 << 20)
 
 /* Older messages than this many are not waited for any more, and stay lost. */
 #define PING_WINDOW 65536U

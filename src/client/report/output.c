@@ -3,8 +3,8 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/streams.h"
-#include "client/exit_status.h"
-#include "client/interrupt.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
 #include "client/report/terminal.h"
 
 #include <errno.h>

@@ -24,8 +24,8 @@ void output_close(struct output *output); /* also for CLEANUP(), and of one that
 ssize_t output_write(const struct output *output, const void *bytes, size_t length);
 
 /* A stream for the lines of a report, which waits for room: for as long as it takes, but no longer than a
- * moment once there was a signal (client/interrupt.h), since nobody seems to read. Returns 0 or a negative
- * errno. */
+ * moment once there was a signal (client/process/interrupt.h), since nobody seems to read. Returns 0 or a
+ * negative errno. */
 int output_start_stream(struct output *output, int interrupt_fd);
 
 /* Writes out what the stream has kept. Returns 0 or a negative errno: -EPIPE: nobody reads any more; -EINTR:

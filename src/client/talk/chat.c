@@ -1,7 +1,7 @@
 #include "base/cleanup.h"
-#include "client/exit_status.h"
-#include "client/interrupt.h"
 #include "client/modes.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
 #include "client/report/terminal.h"
 #include "client/talk/talk.h"
 

@@ -4,8 +4,8 @@
 #include "base/clock.h"
 #include "base/plural.h"
 #include "base/units.h"
-#include "client/exit_status.h"
 #include "client/net/dial.h"
+#include "client/process/exit_status.h"
 #include "client/report/terminal.h"
 
 #include <errno.h>

@@ -4,9 +4,9 @@
 #include "base/clock.h"
 #include "base/plural.h"
 #include "base/units.h"
-#include "client/exit_status.h"
-#include "client/interrupt.h"
 #include "client/modes.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
 #include "client/report/terminal.h"
 #include "client/talk/conversation.h"
 

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/plural.h"
-#include "client/interrupt.h"
+#include "client/process/interrupt.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -5,10 +5,10 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "client/exit_status.h"
-#include "client/interrupt.h"
 #include "client/modes.h"
 #include "client/net/precise_timer.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
 #include "client/session.h"
 #include "client/watch/events.h"
 

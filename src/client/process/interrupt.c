@@ -1,4 +1,4 @@
-#include "client/interrupt.h"
+#include "client/process/interrupt.h"
 
 #include "base/cleanup.h"
 
