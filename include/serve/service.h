@@ -1,4 +1,4 @@
-/* A service: pure functions over bytes. No sockets, no logging, no clock. To add one, see serve/services.h.
+/* A service: pure functions over bytes. No sockets, no logging, no clock. README.md says how to add one.
  *
  *   client's bytes -> answer() changes them in place into the answer -> client
  *   nothing        -> produce() makes bytes up                       -> client

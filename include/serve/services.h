@@ -1,7 +1,4 @@
-/* The services by their names. To add one: write src/serve/services/NAME.c, and list it in
- * src/serve/meson.build and twice in src/serve/services.c.
- *
- * Pure; any thread. */
+/* The services by their names. Pure; any thread. */
 #pragma once
 
 #include "serve/service.h"

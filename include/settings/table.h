@@ -1,11 +1,7 @@
 /* One table of all settings: one row a setting. What a row says is what the reader accepts, what a message
  * about it calls allowed, what --dump and conf/tcpechod.conf print, and of the global ones what --help lists.
  *
- * To add a setting: a field in struct settings (or struct listener_settings), one row in table.c, and
- * `tcpechod` made to use it. `meson test` fails until conf/tcpechod.conf and the manual show it too. To add a
- * type: a row of functions in types.c.
- *
- * All functions are pure and may be called from any thread. */
+ * README.md says how to add one. All functions are pure and may be called from any thread. */
 #pragma once
 
 #include "settings/setting.h"
