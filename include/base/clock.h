@@ -38,6 +38,12 @@ static inline uint64_t clock_monotonic_nsec(void)
     return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
 }
 
+/* For people. */
+static inline double clock_seconds(uint64_t nsec)
+{
+    return (double)nsec / (double)NSEC_PER_SEC;
+}
+
 /* A duration, or a moment of a clock, as system calls take it. */
 static inline struct timespec clock_timespec(uint64_t usec)
 {

@@ -66,8 +66,7 @@ static void show_progress(struct bench *bench)
         terminal_progress(&bench->terminal, "connecting: %" PRIu64 " of %" PRIu64,
                           load_connected(&bench->load), bench->load.control.plan.connections);
     } else if (passed > 0) {
-        double elapsed =
-            (double)(clock_monotonic_nsec() - bench->load.control.start_nsec) / (double)NSEC_PER_SEC;
+        double elapsed = clock_seconds(clock_monotonic_nsec() - bench->load.control.start_nsec);
         terminal_progress(&bench->terminal,
                           "%5.1f s  %.0f messages/s  %.1f MiB/s  %" PRIu64 " connection%s%s",
                           elapsed > 0 ? elapsed : 0, (double)(now.messages - bench->last.messages) / passed,

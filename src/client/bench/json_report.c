@@ -6,11 +6,6 @@
 
 #include <string.h>
 
-static double seconds(uint64_t nsec)
-{
-    return (double)nsec / (double)NSEC_PER_SEC;
-}
-
 static void write_plan(struct json *json, const struct load_plan *plan)
 {
     json_open(json, "plan", '{');
@@ -30,7 +25,7 @@ static void write_plan(struct json *json, const struct load_plan *plan)
 static void write_traffic(struct json *json, const struct bench_summary *summary)
 {
     const struct load_result *result = summary->result;
-    double elapsed = seconds(summary->elapsed_nsec);
+    double elapsed = clock_seconds(summary->elapsed_nsec);
     json_number(json, "elapsed_s", elapsed);
     json_bool(json, "interrupted", summary->interrupted);
     json_count(json, "messages", result->messages);
@@ -75,10 +70,10 @@ static void write_mistakes(struct json *json, const struct load_result *result)
 static void write_client(struct json *json, const struct bench_summary *summary)
 {
     const struct load_result *result = summary->result;
-    json_number(json, "client_cpu_s", seconds(result->cpu_nsec));
+    json_number(json, "client_cpu_s", clock_seconds(result->cpu_nsec));
     if (result->messages > 0)
         json_number(json, "client_cpu_per_message_ns", (double)result->cpu_nsec / (double)result->messages);
-    json_number(json, "client_cpu_wait_s", seconds(result->queued_nsec));
+    json_number(json, "client_cpu_wait_s", clock_seconds(result->queued_nsec));
     json_number(json, "client_busiest_thread_percent", 100 * result->busy);
     json_bool(json, "client_limited", bench_is_client_limited(summary->plan, result));
 }

@@ -44,14 +44,9 @@ bool bench_is_client_limited(const struct load_plan *plan, const struct load_res
     return result->busy >= BUSY_LIMIT || (plan->rate > 0 && is_late(result));
 }
 
-static double seconds(uint64_t nsec)
-{
-    return (double)nsec / (double)NSEC_PER_SEC;
-}
-
 static double per_second(uint64_t count, const struct bench_summary *summary)
 {
-    return summary->elapsed_nsec > 0 ? (double)count / seconds(summary->elapsed_nsec) : 0;
+    return summary->elapsed_nsec > 0 ? (double)count / clock_seconds(summary->elapsed_nsec) : 0;
 }
 
 /* ---- for people ---- */
@@ -81,7 +76,7 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
                 plural(summary->plan->threads), 100 * result->busy);
     if (result->queued_nsec > result->cpu_nsec / 10 && result->queued_nsec > LEAST_QUEUED_NSEC)
         fprintf(out, "             of which %.2f s were spent waiting for a CPU that others had\n",
-                seconds(result->queued_nsec));
+                clock_seconds(result->queued_nsec));
     if (summary->plan->rate > 0 && result->lag.count > 0)
         fprintf(out, "schedule     sent late by p99 %s, max %s; that counts in the times\n",
                 latency_format(histogram_quantile(&result->lag, P99), p99),
@@ -95,14 +90,10 @@ static void print_connections(const struct bench_summary *summary, FILE *out)
     const struct load_result *result = summary->result;
     char p50[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
     fprintf(out, "connections  %" PRIu64, result->connected);
-    if (result->unconnected > 0)
-        fprintf(out, ", %" PRIu64 " failed", result->unconnected);
-    if (result->broken > 0)
-        fprintf(out, ", %" PRIu64 " broken", result->broken);
-    if (result->wrong > 0)
-        fprintf(out, ", %" PRIu64 " with wrong bytes", result->wrong);
-    if (result->unended > 0)
-        fprintf(out, ", %" PRIu64 " not closed by the server after us", result->unended);
+    print_count(out, ", ", result->unconnected, "failed");
+    print_count(out, ", ", result->broken, "broken");
+    print_count(out, ", ", result->wrong, "with wrong bytes");
+    print_count(out, ", ", result->unended, "not closed by the server after us");
     if (result->connect.count > 0)
         fprintf(out, "; connected in p50 %s, max %s",
                 latency_format(histogram_quantile(&result->connect, P50), p50),
@@ -147,13 +138,12 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     char size[SIZE_TEXT_SIZE];
     fprintf(out, "%s: %" PRIu64 " connection%s, messages of %s", summary->peer, plan->connections,
             plural(plan->connections), units_format_size(plan->size, size));
-    if (plan->rate > 0)
-        fprintf(out, ", %" PRIu64 " a second on a schedule", plan->rate);
-    fprintf(out, ", %.2f s%s\n", seconds(summary->elapsed_nsec), summary->interrupted ? ", interrupted" : "");
+    print_count(out, ", ", plan->rate, "a second on a schedule");
+    fprintf(out, ", %.2f s%s\n", clock_seconds(summary->elapsed_nsec),
+            summary->interrupted ? ", interrupted" : "");
     fprintf(out, "messages     %" PRIu64 " answered, %.0f/s", result->messages,
             per_second(result->messages, summary));
-    if (result->unanswered > 0)
-        fprintf(out, ", %" PRIu64 " not answered", result->unanswered);
+    print_count(out, ", ", result->unanswered, "not answered");
     fprintf(out, "\nbytes        %" PRIu64 " came back right, %s/s\n", result->bytes,
             units_format_size((uint64_t)per_second(result->bytes, summary), size));
     print_latency(&result->latency, out);

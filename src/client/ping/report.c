@@ -57,16 +57,11 @@ void ping_print_summary(FILE *out, const struct ping_summary *summary)
     fprintf(out, "\n--- %s ping statistics ---\n", summary->host);
     fprintf(out, "%" PRIu64 " message%s transmitted, %" PRIu64 " received", stream->sent,
             plural(stream->sent), stream->answered);
-    if (stream->duplicates > 0)
-        fprintf(out, ", +%" PRIu64 " duplicate%s", stream->duplicates, plural(stream->duplicates));
-    if (stream->corrupted > 0)
-        fprintf(out, ", +%" PRIu64 " corrupted", stream->corrupted);
-    if (stream->too_late > 0)
-        fprintf(out, ", +%" PRIu64 " too late", stream->too_late);
-    if (summary->dropped > 0)
-        fprintf(out, ", +%" PRIu64 " not sent", summary->dropped);
-    if (summary->pending > 0)
-        fprintf(out, ", %" PRIu64 " under way", summary->pending);
+    print_count(out, ", +", stream->duplicates, stream->duplicates == 1 ? "duplicate" : "duplicates");
+    print_count(out, ", +", stream->corrupted, "corrupted");
+    print_count(out, ", +", stream->too_late, "too late");
+    print_count(out, ", +", summary->dropped, "not sent");
+    print_count(out, ", ", summary->pending, "under way");
     fprintf(out, ", %" PRIu64 " lost (%.4g%%), time %" PRIu64 " ms\n", lost,
             judged > 0 ? 100.0 * (double)lost / (double)judged : 0.0, summary->usec / USEC_PER_MSEC);
     if (summary->times->count > 0)

@@ -2,8 +2,8 @@
 
 #include "base/escape.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -71,6 +71,12 @@ void terminal_progress_erase(struct terminal *terminal)
     if (terminal->progress_shown)
         write_out(terminal->fd, ERASE_LINE, sizeof ERASE_LINE - 1);
     terminal->progress_shown = false;
+}
+
+void print_count(FILE *out, const char *before, uint64_t count, const char *kind)
+{
+    if (count > 0)
+        fprintf(out, "%s%" PRIu64 " %s", before, count, kind);
 }
 
 void print_error(const char *format, ...)

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
 
 struct terminal {
     int fd;
@@ -34,6 +36,9 @@ void terminal_progress(struct terminal *terminal, const char *format, ...)
 
 /* Before anything else is written there. */
 void terminal_progress_erase(struct terminal *terminal);
+
+/* "BEFORE 3 KIND", or nothing when there are none. */
+void print_count(FILE *out, const char *before, uint64_t count, const char *kind);
 
 /* "tcpecho: TEXT" and a newline on stderr, in one write, so that lines of two processes do not mix. Nobody is
  * told when even that fails. */

@@ -188,8 +188,7 @@ static void show_progress(struct timer *timer)
         longest = open;
     terminal_progress(&events->progress,
                       "%6.1f s  %slongest gap %s  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
-                      (double)(now - events->start_nsec) / (double)NSEC_PER_SEC, waiting,
-                      latency_format(longest, text),
+                      clock_seconds(now - events->start_nsec), waiting, latency_format(longest, text),
                       steady->ends[CONNECTION_BROKEN] + newcomers->ends[CONNECTION_BROKEN],
                       steady->ends[CONNECTION_UNCONNECTED] + newcomers->ends[CONNECTION_UNCONNECTED],
                       steady->ends[CONNECTION_WRONG] + newcomers->ends[CONNECTION_WRONG]);

@@ -77,7 +77,7 @@ static const struct watch_side *worse(const struct watch_summary *summary)
 static double into_run(const struct watch_summary *summary, const struct gap *gap)
 {
     return gap->longest_at_nsec > summary->start_nsec
-               ? (double)(gap->longest_at_nsec - summary->start_nsec) / (double)NSEC_PER_SEC
+               ? clock_seconds(gap->longest_at_nsec - summary->start_nsec)
                : 0;
 }
 
@@ -139,8 +139,7 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
     bool clean = watch_is_clean(summary);
 
     fprintf(out, "%s: watched for %.2f s, a message and a new connection every %s\n", summary->peer,
-            (double)summary->elapsed_nsec / (double)NSEC_PER_SEC,
-            units_format_duration(summary->interval_usec, interval));
+            clock_seconds(summary->elapsed_nsec), units_format_duration(summary->interval_usec, interval));
     fprintf(out, "longest gap                   %s", latency_format(side->gap.longest_nsec, gap));
     if (side->gap.longest_nsec > 0)
         fprintf(out, ", at %s, %.2f s into the watch (%s)", clock_format(side->gap.longest_at_nsec, at),
@@ -168,7 +167,7 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
 
 static void write_gap(struct json *json, const struct watch_summary *summary, const struct gap *gap)
 {
-    json_number(json, "longest_gap_s", (double)gap->longest_nsec / (double)NSEC_PER_SEC);
+    json_number(json, "longest_gap_s", clock_seconds(gap->longest_nsec));
     json_number(json, "longest_gap_into_watch_s", into_run(summary, gap));
     json_count(json, "longest_gap_at_unix_ms",
                gap->longest_nsec > 0 ? (uint64_t)wall_msec(gap->longest_at_nsec) : 0);
@@ -205,7 +204,7 @@ void watch_print_json(const struct watch_summary *summary, FILE *out)
 {
     struct json json = {.out = out};
     json_open_report(&json, "watch", summary->peer);
-    json_number(&json, "elapsed_s", (double)summary->elapsed_nsec / (double)NSEC_PER_SEC);
+    json_number(&json, "elapsed_s", clock_seconds(summary->elapsed_nsec));
     json_number(&json, "interval_s", (double)summary->interval_usec / (double)USEC_PER_SEC);
     json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);
     json_bool(&json, "clean", watch_is_clean(summary));
@@ -214,7 +213,7 @@ void watch_print_json(const struct watch_summary *summary, FILE *out)
     for (size_t i = 0; i < FAILURES; i++)
         json_count(&json, failures[i].key, total(summary, failures[i].end));
     json_count(&json, "wrong_bytes", summary->steady->wrong_bytes + summary->newcomers->wrong_bytes);
-    json_number(&json, "late_s", (double)summary->late_nsec / (double)NSEC_PER_SEC);
+    json_number(&json, "late_s", clock_seconds(summary->late_nsec));
     write_side(&json, "steady_client", summary, summary->steady);
     write_side(&json, "new_connections", summary, summary->newcomers);
     json_close(&json, '}');
