@@ -25,9 +25,7 @@ struct command_line {
     size_t count;
 };
 
-static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static int usage(const char *format, ...)
+static int __attribute__((format(printf, 1, 2))) usage(const char *format, ...)
 {
     char text[768];
     va_list arguments;

@@ -30,17 +30,15 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
 /* One line on stderr. Returns -EINVAL. Nobody is told when even stderr fails. */
-static int usage(const char *format, ...)
+static int __attribute__((format(printf, 1, 2))) usage(const char *format, ...)
 {
     char text[768];
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    (void)fprintf(stderr, "tcpechod: %s; see tcpechod --help\n", text);
+    fprintf(stderr, "tcpechod: %s; see tcpechod --help\n", text);
     return -EINVAL;
 }
 
@@ -240,29 +238,29 @@ static void print_settings(FILE *out)
         size_t length = strlen(row->name) + (row->scope == SCOPE_LOG ? 4 : 0) + 1;
         if (row->scope == SCOPE_LISTENER || row->type == &setting_group)
             continue;
-        (void)fprintf(out, "%s%s%s",
-                      column == 0            ? "  "
-                      : column + length > 76 ? "\n  "
-                                             : " ",
-                      row->scope == SCOPE_LOG ? "log." : "", row->name);
+        fprintf(out, "%s%s%s",
+                column == 0            ? "  "
+                : column + length > 76 ? "\n  "
+                                       : " ",
+                row->scope == SCOPE_LOG ? "log." : "", row->name);
         column = column + length > 76 ? length : column + length;
     }
-    (void)fputs("\n", out);
+    fputs("\n", out);
 }
 
 int options_print_help(FILE *out)
 {
-    (void)fputs(help_head, out);
+    fputs(help_head, out);
     for (size_t i = 0; services[i]; i++)
-        (void)fprintf(out, "  %-10s %s\n", services[i]->name, services[i]->summary);
-    (void)fputs("\nSettings of the file:\n", out);
+        fprintf(out, "  %-10s %s\n", services[i]->name, services[i]->summary);
+    fputs("\nSettings of the file:\n", out);
     print_settings(out);
-    (void)fputs(help_tail, out);
+    fputs(help_tail, out);
     return print_finish(out);
 }
 
 int options_print_version(FILE *out)
 {
-    (void)fputs("tcpechod " PACKAGE_VERSION "\n", out);
+    fputs("tcpechod " PACKAGE_VERSION "\n", out);
     return print_finish(out);
 }

@@ -126,11 +126,9 @@ int reload_answer(struct reload_reply *reply, int exit_status, const char *messa
     return r;
 }
 
-/* ---- Who asks ---- */
+/* ---- The side of --reload ---- */
 
-static int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static int fail(const char *format, ...)
+static int __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
 {
     char text[512];
     va_list arguments;

@@ -76,10 +76,8 @@ static bool is_temporary(int error)
     return error == EAGAIN || error == EINTR;
 }
 
-static int fail(struct conversation *c, int status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int fail(struct conversation *c, int status, const char *format, ...)
+static int __attribute__((format(printf, 3, 4))) fail(struct conversation *c, int status, const char *format,
+                                                      ...)
 {
     va_list arguments;
     va_start(arguments, format);

@@ -15,10 +15,8 @@
 /* A server that goes up and down all the time does not fill a disk. */
 #define LINES_PER_SECOND 20
 
-static void print_event(struct watch_events *events, enum colour colour, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static void print_event(struct watch_events *events, enum colour colour, const char *format, ...)
+static void __attribute__((format(printf, 3, 4))) print_event(struct watch_events *events, enum colour colour,
+                                                              const char *format, ...)
 {
     uint64_t now = clock_monotonic_nsec();
     FILE *out = events->output->stream;
