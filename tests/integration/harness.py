@@ -15,6 +15,7 @@ then, or those that $TCPECHOD and $TCPECHOD_FAULTS name.
 """
 
 import atexit
+import collections
 import contextlib
 import ctypes
 import errno
@@ -914,6 +915,12 @@ def run_client(name, port, data, host="127.0.0.1", timeout=None):
 
 class TestCase(unittest.TestCase):
     maxDiff = 4000
+
+    def assert_names(self, file, written, wanted):
+        """A file, or part of it, names all that is wanted, and nothing else."""
+        written, wanted = collections.Counter(list(written)), collections.Counter(list(wanted))
+        if written != wanted:
+            self.fail(f"{file}: add {[*(wanted - written).elements()]}, take out {[*(written - wanted).elements()]}")
 
     def reload(self, daemon, text=None, failing=False):
         """Sends SIGHUP, with another settings file if one is given, and waits for the outcome, which has to be the

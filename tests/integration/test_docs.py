@@ -13,6 +13,7 @@ import client
 import harness
 
 MAN = os.path.join(harness.ROOT, "man")
+CATALOG = os.path.join(harness.ROOT, "systemd", "tcpechod.catalog")
 INSTALLED = os.path.join(harness.ROOT, "conf", "tcpechod.conf")
 
 # The subsections of tcpechod.conf(5), and how a file has one setting of each at the end of its line.
@@ -98,23 +99,21 @@ class Settings(harness.TestCase):
             with self.subTest(scope=scope):
                 _, lines = check(form % UNKNOWN)
                 known = re.search(r"known are (.*)$", lines[0]).group(1).split(", ")
-                self.assertEqual(sorted(self.names(scope)), sorted(known))
+                self.assert_names(f"man/tcpechod.conf.5, {scope}", self.names(scope), known)
 
     def test_names_are_those_of_the_dump(self):
         dump = harness.run_daemon("--dump").stdout
-        self.assertEqual(sorted(self.names("Global settings")), sorted(re.findall(r"^(\w+) = ", dump, re.MULTILINE)))
+        self.assert_names("man/tcpechod.conf.5", self.names("Global settings"), re.findall(r"^(\w+) = ", dump, re.MULTILINE))
         group = re.search(r"^log = \{\n(.*?)^\};", dump, re.MULTILINE | re.DOTALL).group(1)
-        self.assertEqual(sorted(self.names("Log settings")), sorted(re.findall(r"^ +(\w+) = ", group, re.MULTILINE)))
+        self.assert_names("man/tcpechod.conf.5", self.names("Log settings"), re.findall(r"^ +(\w+) = ", group, re.MULTILINE))
 
     def test_names_are_those_of_the_installed_file(self):
         installed = read(INSTALLED)
         listener = installed.partition("# Services:")[0]
-        self.assertEqual(sorted(self.names("Global settings")),
-                         sorted(re.findall(r"^#?(\w+) = ", installed, re.MULTILINE)))
-        self.assertEqual(sorted(self.names("Listener settings")),
-                         sorted(re.findall(r"^#   (\w+)(?= |$)", listener, re.MULTILINE)))
-        self.assertEqual(sorted(self.names("Log settings")),
-                         sorted(re.findall(r"^    #(\w+) = ", installed, re.MULTILINE)))
+        for scope, text, row in (("Global settings", installed, r"^#?(\w+) = "),
+                                 ("Listener settings", listener, r"^#   (\w+)(?= |$)"),
+                                 ("Log settings", installed, r"^    #(\w+) = ")):
+            self.assert_names(f"conf/tcpechod.conf, {scope}", re.findall(row, text, re.MULTILINE), self.names(scope))
 
     def test_what_is_allowed(self):
         for scope, form in SCOPES.items():
@@ -125,7 +124,7 @@ class Settings(harness.TestCase):
                     self.assertEqual(status, 78)
                     told = next(line for line in lines if f"{name} = " in line and "must be " in line)
                     told = re.sub(r"^.*?: must be |, a number$", "", told)
-                    self.assertEqual(self.fact(text, "Allowed"), told)
+                    self.assertEqual(self.fact(text, "Allowed"), told, f"man/tcpechod.conf.5, {name}, Allowed")
 
     def test_defaults(self):
         dump = harness.run_daemon("--dump").stdout
@@ -135,19 +134,35 @@ class Settings(harness.TestCase):
                     continue
                 with self.subTest(setting=name):
                     value = re.search(rf"^{indent}{name} = (.*);$", dump, re.MULTILINE).group(1)
-                    self.assertEqual(self.fact(text, "Default"), value)
+                    self.assertEqual(self.fact(text, "Default"), value, f"man/tcpechod.conf.5, {name}, Default")
+
+    def test_defaults_of_listeners(self):
+        """Said or left out, they mean the same. What has none must be said, or is the global setting until it is said."""
+        def dump(option=""):
+            return harness.run_daemon("--dump", "-l", "/x" + option).stdout
+
+        for name, text in self.items["Listener settings"]:
+            with self.subTest(setting=name):
+                value = self.fact(text, "Default")
+                told = f"man/tcpechod.conf.5, {name}, Default"
+                if name in ("address", "port", "path", "text", *self.names("Global settings")):
+                    self.assertIsNone(value, told)
+                elif value == "none":
+                    self.assertNotIn(f"; {name} = ", dump(), told)
+                else:
+                    self.assertEqual(dump(f",{name}={value}"), dump(), told)
 
     def test_every_setting_says_what_a_reload_does(self):
         restart = []
         for scope in SCOPES:
             for name, text in self.items[scope]:
                 reload = self.fact(text, "Reload")
-                self.assertTrue(reload or name == "log", f"{name} says nothing of a reload")
+                self.assertTrue(reload or name == "log", f"man/tcpechod.conf.5 lacks \"Reload:\" of {name}")
                 if reload == "needs a restart":
                     restart.append(name)
         # In the installed file the sentence ends the comment above the setting.
         installed = re.findall(r"needs a\s+(?:# )?restart\.\n#?(\w+) = ", read(INSTALLED))
-        self.assertEqual(sorted(restart), sorted(installed))
+        self.assert_names('conf/tcpechod.conf, "needs a restart"', installed, restart)
 
     def test_examples_are_valid(self):
         examples = literals(section(self.page, "EXAMPLES"))
@@ -204,16 +219,16 @@ class Daemon(harness.TestCase):
         told = re.findall(r"^  -(\w), --([\w-]+)( [A-Z]+)? ", self.help, re.MULTILINE)
         self.assertGreater(len(told), 5)
         written = re.findall(r"^\.It Fl (\w) , Fl Fl ([\w-]+)( Ar \S+)?$", self.page, re.MULTILINE)
-        self.assertEqual([(short, long, bool(argument)) for short, long, argument in written],
-                         [(short, long, bool(argument)) for short, long, argument in told])
+        self.assert_names("man/tcpechod.8", [(short, long, bool(argument)) for short, long, argument in written],
+                          [(short, long, bool(argument)) for short, long, argument in told])
         synopsis = section(self.page, "SYNOPSIS")
         for short, _, argument in told:
-            self.assertRegex(synopsis, rf"Fl (?:\w \| )?{short}{' Ar' if argument else ''}\b")
+            self.assertRegex(synopsis, rf"Fl (?:\w \| )?{short}{' Ar' if argument else ''}\b", "man/tcpechod.8, SYNOPSIS")
 
     def test_services(self):
         told = re.findall(r"^  (\w+) +\S", self.help.partition("Services:")[2].partition("\n\n")[0], re.MULTILINE)
         self.assertGreater(len(told), 5)
-        self.assertEqual([name for name, _ in items(section(self.page, "SERVICES"), "Cm")], told)
+        self.assert_names("man/tcpechod.8, SERVICES", [name for name, _ in items(section(self.page, "SERVICES"), "Cm")], told)
 
     def test_room(self):
         """The formula of OVERLOAD, with the numbers of three daemons put in."""
@@ -230,42 +245,60 @@ class Daemon(harness.TestCase):
     def test_exit_statuses(self):
         told = re.findall(r"\b(\d+) \w", self.help.partition("Exit status:")[2].partition("\n")[0])
         written = re.findall(r"^\.It (\d+)$", section(self.page, "EXIT STATUS"), re.MULTILINE)
-        self.assertEqual(written, told)
+        self.assert_names("man/tcpechod.8, EXIT STATUS", written, told)
 
     def test_message_ids(self):
         used = re.findall(r'"([0-9a-f]{32})"', self.sources)
         self.assertEqual(len(used), len(set(used)), "one id for two kinds of event")
         written = re.findall(r"^\.It Li ([0-9a-f]{32})$", section(self.messages, "MESSAGES"), re.MULTILINE)
-        self.assertEqual(sorted(written), sorted(used))
+        self.assert_names("man/tcpechod-messages.7, MESSAGES", written, used)
 
     def test_quoted_messages_are_those_of_the_sources(self):
         quoted = re.findall(r"^\.(?:Ql|It Li) ([a-z][a-z /]+[a-z]{3})(?: |$)", section(self.messages, "MESSAGES"),
                             re.MULTILINE)
         self.assertGreater(len(quoted), 10)
-        self.assertEqual([words for words in quoted if words not in self.sources], [])
+        self.assertEqual([words for words in quoted if words not in self.sources], [],
+                         "man/tcpechod-messages.7, MESSAGES, has what no source says")
 
     def test_reasons(self):
+        """Of closing and of refusing: memory can be short for both."""
         table = read(os.path.join(harness.ROOT, "src", "serve", "reason.c"))
         names = [name for name in re.findall(r'\] = "(\w+)"', table) if name != "none"]
         self.assertGreater(len(names), 10)
-        self.assertEqual([name for name, _ in items(section(self.messages, "Reasons", "Ss"), "Cm")], names)
+        closed, refused = ([name for name, _ in items(part, "Cm")]
+                           for part in section(self.messages, "Reasons", "Ss").split(".El\n")[:2])
+        self.assert_names("man/tcpechod-messages.7, Reasons", closed + refused, names)
+        for done, reasons in (("closed", closed), ("refused", refused + ["error"])):
+            entry = re.search(rf"^Subject: .* was {done}: .*\n((?:(?!-- ).*\n)*)", read(CATALOG), re.MULTILINE).group(1)
+            self.assert_names(f"systemd/tcpechod.catalog, what was {done}", re.findall(r"^    (\w+)  ", entry, re.MULTILINE),
+                              reasons)
+
+    def test_counters(self):
+        """The manual shows the line of SIGUSR1 and that of STATUS=, with N for each number."""
+        with harness.Daemon() as daemon:
+            line, status = daemon.counters()[0], daemon.notify.last("STATUS")
+        usr1 = dict(items(section(self.page, "SIGNALS"), "Dv"))["SIGUSR1"]
+        notification = section(read_page("tcpechod.service.8"), "NOTIFICATION")
+        for file, text, said in (("tcpechod.8, SIGUSR1", usr1, line), ("tcpechod.service.8, STATUS=", notification, status)):
+            self.assertEqual(literals(text)[0].split(), re.sub(r"\d+", "N", said).split(), f"man/{file}")
 
     def test_fields(self):
         used = set(re.findall(r'"(TCPECHOD_[A-Z_]+)"', self.sources))
-        self.assertEqual({name for name, _ in items(section(self.messages, "Journal", "Ss"), "Dv")}, used)
+        self.assert_names("man/tcpechod-messages.7, Journal",
+                          [name for name, _ in items(section(self.messages, "Journal", "Ss"), "Dv")], used)
 
     def test_signals(self):
         handled = re.search(r"numbers\[\] = \{(.*?)\}", self.sources).group(1).split(", ")
         written = re.findall(r"SIG[A-Z0-9]+", " ".join(re.findall(r"^\.It Dv (.*)$", section(self.page, "SIGNALS"),
                                                                  re.MULTILINE)))
-        self.assertEqual(sorted(written), sorted(handled + ["SIGPIPE"]))
+        self.assert_names("man/tcpechod.8, SIGNALS", written, handled + ["SIGPIPE"])
 
     def test_environment(self):
         used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
         for function, names in READ_BY_LIBRARIES.items():
             used |= names if function in self.sources else set()
         written = re.findall(r"^\.It Ev (.*)$", section(self.page, "ENVIRONMENT"), re.MULTILINE)
-        self.assertEqual({name for line in written for name in line.split(" , ")}, used)
+        self.assert_names("man/tcpechod.8, ENVIRONMENT", [name for line in written for name in line.split(" , ")], used)
 
 
 class Client(harness.TestCase):
@@ -283,8 +316,8 @@ class Client(harness.TestCase):
         written = re.findall(r"^\.It Fl (?:(\w) , Fl )?Fl ([\w-]+)(?: (.*))?$", self.page, re.MULTILINE)
         words = [(short, long, re.sub(r"\b(Ar|Oo|Oc|Ns) ?", "", argument).replace(" ", ""))
                  for short, long, argument in written]
-        self.assertEqual(sorted(words), sorted((short, long, re.sub(r"[][]", "", argument).lower())
-                                               for short, long, argument in told))
+        self.assert_names("man/tcpecho.1", words, [(short, long, re.sub(r"[][]", "", argument).lower())
+                                                   for short, long, argument in told])
 
     def test_synopsis_has_each_mode_with_its_options(self):
         forms = section(self.page, "SYNOPSIS").split(".Nm\n")[1:-1]
@@ -296,7 +329,8 @@ class Client(harness.TestCase):
                 told = re.findall(r"^  -(\w), ", client.run("--help", *arguments).stdout.decode(), re.MULTILINE)
                 if not mode:  # the help is that of all modes; what talk has is what is accepted
                     told = [letter for letter in told if self.talks(letter)]
-                self.assertEqual(sorted(re.findall(r"Fl (\w)\b", form)), sorted(set(told) - {"h", "V"}))
+                self.assert_names(f"man/tcpecho.1, SYNOPSIS of {mode or 'a talk'}", re.findall(r"Fl (\w)\b", form),
+                                  set(told) - {"h", "V"})
 
     @staticmethod
     def talks(letter):
@@ -307,13 +341,13 @@ class Client(harness.TestCase):
         written = re.findall(r"^\.It (\d+)$", section(self.page, "EXIT STATUS"), re.MULTILINE)
         defined = re.findall(r"#define (EXIT_\w+) (\d+)", self.sources)
         numbers = {number for name, number in defined if name != "EXIT_INTERRUPTED"}
-        self.assertEqual(written, told)
-        self.assertEqual(set(written), numbers | {"0"})
+        self.assert_names("man/tcpecho.1, EXIT STATUS", written, told)
+        self.assert_names("man/tcpecho.1, EXIT STATUS", written, numbers | {"0"})
 
     def test_environment(self):
         used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
         written = re.findall(r"^\.It Ev (.*)$", section(self.page, "ENVIRONMENT"), re.MULTILINE)
-        self.assertEqual(set(written), used)
+        self.assert_names("man/tcpecho.1, ENVIRONMENT", written, used)
 
     def test_examples_are_understood(self):
         examples = [line[2:] for block in literals(section(self.page, "EXAMPLES")) for line in block.splitlines()

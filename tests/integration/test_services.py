@@ -77,7 +77,7 @@ class TestCase(harness.TestCase):
 
 
 class Clients(TestCase):
-    """socat, ncat and nc get what section 3 promises, with and without a greeting, and the log tells it."""
+    """socat, ncat and nc get what SERVICES of tcpechod(8) promises, with and without a greeting, and the log tells it."""
 
     def test_answers(self):
         every_byte = bytes(range(256)) * 1000

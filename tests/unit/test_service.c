@@ -67,7 +67,8 @@ TEST_EACH(table_is_whole, expected)
 
 TEST(no_other_service)
 {
-    ck_assert_ptr_null(services[COUNT_OF(expected)]);
+    const struct service *more = services[COUNT_OF(expected)];
+    ck_assert_msg(!more, "expected[] of this test lacks the service %s", more ? more->name : "");
     ck_assert_ptr_null(service_find("Echo"));
     ck_assert_ptr_null(service_find("ech"));
     ck_assert_ptr_null(service_find(""));
