@@ -1,4 +1,4 @@
-/* What several unit tests share: running a case, waiting with a bound, connected sockets. */
+/* What several unit tests share: waiting with a bound, connected sockets. */
 #pragma once
 
 #include "unit.h"
@@ -57,17 +57,6 @@ static inline uint16_t free_port(void)
     }
     ck_abort_msg("no free port");
     return 0;
-}
-
-static inline int run_case(TCase *tests)
-{
-    Suite *suite = suite_create("unit");
-    suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* How many descriptors are open: what a test opened it must see closed. */

@@ -14,6 +14,8 @@ static void setup(void)
     random_state = 3;
 }
 
+FIXTURE(setup, NULL)
+
 /* Clients who come each `each_usec`, a third more or less; or, of the `waiting` who wait for their answers,
  * all in a turn that waits. Returns how many of a thousand turns waited. */
 static unsigned share(unsigned each_usec, unsigned waiting)
@@ -32,29 +34,26 @@ static unsigned share(unsigned each_usec, unsigned waiting)
     return waits * 1000 / turns;
 }
 
-START_TEST(crowd)
+TEST(crowd)
 {
     ck_assert_uint_gt(share(30, 100), 900);
     ck_assert_uint_gt(share(30, 6), 900);
 }
-END_TEST
 
 /* Then they would only be slower. */
-START_TEST(few_who_wait)
+TEST(few_who_wait)
 {
     for (unsigned waiting = 1; waiting <= 4; waiting++)
         ck_assert_msg(share(30, waiting) < 30, "%u", waiting);
 }
-END_TEST
 
-START_TEST(too_seldom)
+TEST(too_seldom)
 {
     ck_assert_uint_eq(share(100, 100), 0);
     ck_assert_uint_eq(share(1000000, 100), 0);
 }
-END_TEST
 
-START_TEST(times_change)
+TEST(times_change)
 {
     for (int i = 0; i < 3; i++) {
         ck_assert_uint_lt(share(100, 1), 5);
@@ -62,36 +61,20 @@ START_TEST(times_change)
         ck_assert_uint_gt(share(30, 100), 400); /* once it has found out */
     }
 }
-END_TEST
 
-START_TEST(alone_after_a_crowd)
+TEST(alone_after_a_crowd)
 {
     share(30, 100);
     now_usec += USEC_PER_SEC;
     ck_assert_uint_eq(accept_coalescing_begin(&own, now_usec), 0);
 }
-END_TEST
 
 /* Several listeners are ready in one turn of the loop. */
-START_TEST(one_wait_a_turn)
+TEST(one_wait_a_turn)
 {
     share(30, 100);
     ck_assert_uint_gt(accept_coalescing_begin(&own, now_usec), 0);
     accept_coalescing_end(&own, 9);
     ck_assert_uint_eq(accept_coalescing_begin(&own, now_usec), 0);
     accept_coalescing_end(&own, 0);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("accept_coalescing");
-    tcase_add_checked_fixture(tests, setup, NULL);
-    tcase_add_test(tests, crowd);
-    tcase_add_test(tests, few_who_wait);
-    tcase_add_test(tests, too_seldom);
-    tcase_add_test(tests, times_change);
-    tcase_add_test(tests, alone_after_a_crowd);
-    tcase_add_test(tests, one_wait_a_turn);
-    return run_case(tests);
 }

@@ -37,7 +37,7 @@ static struct fault expect_wrong(bool ended, enum fault_kind kind, uint64_t offs
     return fault;
 }
 
-START_TEST(right)
+TEST(right)
 {
     start(EXPECT_ECHO);
     expect_right(true);
@@ -55,9 +55,8 @@ START_TEST(right)
     expect_right(true);
     answer_check_deinit(&check);
 }
-END_TEST
 
-START_TEST(cut)
+TEST(cut)
 {
     start(EXPECT_ECHO);
     send_input("hello");
@@ -66,18 +65,16 @@ START_TEST(cut)
     ck_assert_uint_eq(expect_wrong(true, FAULT_CUT, 3).length, 2);
     answer_check_deinit(&check);
 }
-END_TEST
 
-START_TEST(surplus)
+TEST(surplus)
 {
     start(EXPECT_ECHO);
     receive_answer("hello");
     ck_assert_uint_eq(expect_wrong(false, FAULT_SURPLUS, 0).length, 5);
     answer_check_deinit(&check);
 }
-END_TEST
 
-START_TEST(changed)
+TEST(changed)
 {
     start(EXPECT_ECHO);
     send_input("0123456789abcdefghij");
@@ -92,9 +89,8 @@ START_TEST(changed)
     ck_assert_int_eq(fault.wanted, '7');
     answer_check_deinit(&check);
 }
-END_TEST
 
-START_TEST(the_other_kind)
+TEST(the_other_kind)
 {
     start(EXPECT_UPPER);
     send_input("hello");
@@ -102,7 +98,6 @@ START_TEST(the_other_kind)
     expect_wrong(false, FAULT_CASE, 0);
     answer_check_deinit(&check);
 }
-END_TEST
 
 static void fill(uint8_t *bytes, size_t length, uint64_t *state)
 {
@@ -111,7 +106,7 @@ static void fill(uint8_t *bytes, size_t length, uint64_t *state)
 }
 
 /* Through the ring many times, with pieces of every size. */
-START_TEST(endless)
+TEST(endless)
 {
     static uint8_t bytes[100003];
     uint64_t sending = 1, choosing = 2;
@@ -138,10 +133,9 @@ START_TEST(endless)
     ck_assert_uint_eq(fault.length, sizeof bytes - 1000);
     answer_check_deinit(&check);
 }
-END_TEST
 
 /* No more may be sent than the ring can tell about; evidence has its limit. */
-START_TEST(bounds)
+TEST(bounds)
 {
     static uint8_t bytes[1 << 16];
     uint64_t state = 3, sent = 0;
@@ -162,9 +156,8 @@ START_TEST(bounds)
     expect_wrong(false, FAULT_OTHER, check.right);
     answer_check_deinit(&check);
 }
-END_TEST
 
-START_TEST(no_memory)
+TEST(no_memory)
 {
     for (unsigned nth = 1; nth <= 2; nth++) {
         fault_arm("malloc", ENOMEM, nth);
@@ -188,19 +181,4 @@ START_TEST(no_memory)
     ck_assert_int_eq(fault.got, 'O');
     ck_assert_int_eq(fault.wanted, 'o');
     answer_check_deinit(&check);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("answer_check");
-    tcase_add_test(tests, right);
-    tcase_add_test(tests, cut);
-    tcase_add_test(tests, surplus);
-    tcase_add_test(tests, changed);
-    tcase_add_test(tests, the_other_kind);
-    tcase_add_test(tests, endless);
-    tcase_add_test(tests, bounds);
-    tcase_add_test(tests, no_memory);
-    return run_case(tests);
 }

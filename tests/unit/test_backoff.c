@@ -11,7 +11,7 @@ static unsigned skips_after_a_loss(struct backoff *backoff)
     return skips;
 }
 
-START_TEST(losses_double_what_is_skipped)
+TEST(losses_double_what_is_skipped)
 {
     struct backoff backoff = {0};
     static const unsigned expected[] = {3, 6, 12, 24, 24, 24};
@@ -20,9 +20,8 @@ START_TEST(losses_double_what_is_skipped)
         ck_assert_uint_eq(skips_after_a_loss(&backoff), expected[i]);
     ck_assert(!backoff_skips(&backoff));
 }
-END_TEST
 
-START_TEST(a_win_begins_anew)
+TEST(a_win_begins_anew)
 {
     struct backoff backoff = {0};
     skips_after_a_loss(&backoff);
@@ -30,13 +29,4 @@ START_TEST(a_win_begins_anew)
     backoff_won(&backoff);
     ck_assert(!backoff_skips(&backoff));
     ck_assert_uint_eq(skips_after_a_loss(&backoff), 3);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("backoff");
-    tcase_add_test(tests, losses_double_what_is_skipped);
-    tcase_add_test(tests, a_win_begins_anew);
-    return run_case(tests);
 }

@@ -36,6 +36,8 @@ static void tear_down(void)
     free(text);
 }
 
+FIXTURE(set_up, tear_down)
+
 /* What `print` writes into a file, as text. */
 static const char *printed(void (*print)(FILE *out))
 {
@@ -70,7 +72,7 @@ static const char *report_of(void)
     return report;
 }
 
-START_TEST(figures)
+TEST(figures)
 {
     const char *report = report_of();
     expect_in(report, "127.0.0.1:7007: 10 connections, messages of 64 bytes, 2.00 s\n");
@@ -86,9 +88,8 @@ START_TEST(figures)
     expect_not_in(report, "waiting for a CPU");
     expect_not_in(report, "\x1b");
 }
-END_TEST
 
-START_TEST(nothing_answered)
+TEST(nothing_answered)
 {
     result = (struct load_result){.connected = 10, .wrong = 10};
     summary.elapsed_nsec = 0;
@@ -101,9 +102,8 @@ START_TEST(nothing_answered)
     expect_not_in(report, "client CPU");
     expect_not_in(report, "|");
 }
-END_TEST
 
-START_TEST(what_went_wrong)
+TEST(what_went_wrong)
 {
     result.unanswered = 3;
     result.unconnected = 4;
@@ -113,9 +113,8 @@ START_TEST(what_went_wrong)
     expect_in(report, "1000 answered, 500/s, 3 not answered\n");
     expect_in(report, "10, 4 failed, 5 broken, 6 not closed by the server after us;");
 }
-END_TEST
 
-START_TEST(schedule)
+TEST(schedule)
 {
     plan.rate = 500;
     histogram_add(&result.lag, 20000);
@@ -123,9 +122,8 @@ START_TEST(schedule)
     expect_in(report, "messages of 64 bytes, 500 a second on a schedule, 2.00 s\n");
     expect_in(report, "schedule     sent late by p99 20.0 us, max 20.0 us; that counts in the times\n");
 }
-END_TEST
 
-START_TEST(clean)
+TEST(clean)
 {
     uint64_t *counts[] = {&result.unconnected, &result.broken, &result.wrong, &result.unanswered};
     ck_assert(bench_is_clean(&result));
@@ -139,10 +137,9 @@ START_TEST(clean)
     result.messages = 0;
     ck_assert(!bench_is_clean(&result));
 }
-END_TEST
 
 /* Nobody shall mistake the client's limit for the server's. */
-START_TEST(limited_by_the_client)
+TEST(limited_by_the_client)
 {
     ck_assert(!bench_is_client_limited(&plan, &result));
     result.busy = 0.95;
@@ -154,9 +151,8 @@ START_TEST(limited_by_the_client)
     result.wall_nsec = NSEC_PER_SEC / 20; /* too short to tell */
     ck_assert(!bench_is_client_limited(&plan, &result));
 }
-END_TEST
 
-START_TEST(late_for_its_own_schedule)
+TEST(late_for_its_own_schedule)
 {
     plan.rate = 500;
     for (unsigned i = 0; i < 100; i++)
@@ -168,10 +164,9 @@ START_TEST(late_for_its_own_schedule)
         histogram_add(&result.latency, 1000000000);
     ck_assert(!bench_is_client_limited(&plan, &result));
 }
-END_TEST
 
 /* Never to have come to a message is worse than to be late, however short the run. */
-START_TEST(not_sent_in_time)
+TEST(not_sent_in_time)
 {
     plan.rate = 500;
     histogram_add(&result.lag, 1000);
@@ -183,7 +178,6 @@ START_TEST(not_sent_in_time)
     expect_in(report_of(), "\n             3 not sent in time, and in no percentile\n");
     expect_in(text, "client-limited: tcpecho could not send all that was due");
 }
-END_TEST
 
 static const char *errors(void)
 {
@@ -192,7 +186,7 @@ static const char *errors(void)
     return written();
 }
 
-START_TEST(errors_one_line_each)
+TEST(errors_one_line_each)
 {
     ck_assert_str_eq(errors(), "");
     result.unconnected = 2;
@@ -215,16 +209,14 @@ START_TEST(errors_one_line_each)
     expect_in(lines, "tcpecho: 1 message had no answer");
     expect_not_in(lines, "not one message");
 }
-END_TEST
 
-START_TEST(error_of_nothing)
+TEST(error_of_nothing)
 {
     result.messages = 0;
     ck_assert_str_eq(errors(), "tcpecho: not one message was answered\n");
     result.broken = 2;
     expect_in(errors(), "2 connections broke (the first: closed by the server)\n");
 }
-END_TEST
 
 /* ---- for programs ---- */
 
@@ -244,7 +236,7 @@ static void expect_figures(const char *const *parts, size_t count)
 #define EXPECT_FIGURES(...)                                                                                  \
     expect_figures((const char *const[]){__VA_ARGS__}, COUNT_OF(((const char *const[]){__VA_ARGS__})))
 
-START_TEST(json)
+TEST(json)
 {
     EXPECT_FIGURES("{\n  \"tcpecho\": \"", "\n  \"mode\": \"bench\",\n  \"server\": \"127.0.0.1:7007\",\n",
                    "\"message_bytes\": 64", "\"elapsed_s\": 2,", "\"messages_per_second\": 500,",
@@ -255,10 +247,9 @@ START_TEST(json)
     expect_not_in(text, "\"duration_s\"");
     expect_not_in(text, "_error");
 }
-END_TEST
 
 /* Every message is in the histogram, and in the bucket of its time. */
-START_TEST(json_histogram)
+TEST(json_histogram)
 {
     static const unsigned long wanted[][2] = {{42000, 999}, {1000000000, 1}};
     const char *rows = strstr(printed(for_programs), "\"latency_histogram_ns\": [");
@@ -271,9 +262,8 @@ START_TEST(json_histogram)
         rows = strchr(rows, ']') + 2;
     }
 }
-END_TEST
 
-START_TEST(json_of_a_schedule)
+TEST(json_of_a_schedule)
 {
     plan.rate = 500;
     plan.count = 1000;
@@ -283,9 +273,8 @@ START_TEST(json_of_a_schedule)
     EXPECT_FIGURES("\"expect\": \"upper\"", "    \"messages\": 1000,\n    \"messages_per_second\": 500,\n",
                    "    \"duration_s\": 2.5\n", "  \"late_count\": 1,\n");
 }
-END_TEST
 
-START_TEST(json_of_mistakes)
+TEST(json_of_mistakes)
 {
     result.unconnected = 1;
     result.connect_error = ECONNREFUSED;
@@ -296,36 +285,12 @@ START_TEST(json_of_mistakes)
     EXPECT_FIGURES("\"clean\": false", "\"connect_error\": \"Connection refused\"",
                    "\"break_error\": \"closed by the server\"", "\"kind\": \"cut\"", "\"offset_bytes\": 640");
 }
-END_TEST
 
 /* No division by nothing, which JSON has no word for. */
-START_TEST(json_of_nothing)
+TEST(json_of_nothing)
 {
     memset(&result, 0, sizeof result);
     summary.elapsed_nsec = 0;
     EXPECT_FIGURES("\"messages_per_second\": 0,", "\"latency_p50_ns\": null,");
     expect_not_in(text, "client_cpu_per_message");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("bench_report");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, figures);
-    tcase_add_test(tests, nothing_answered);
-    tcase_add_test(tests, what_went_wrong);
-    tcase_add_test(tests, schedule);
-    tcase_add_test(tests, clean);
-    tcase_add_test(tests, limited_by_the_client);
-    tcase_add_test(tests, late_for_its_own_schedule);
-    tcase_add_test(tests, not_sent_in_time);
-    tcase_add_test(tests, errors_one_line_each);
-    tcase_add_test(tests, error_of_nothing);
-    tcase_add_test(tests, json);
-    tcase_add_test(tests, json_histogram);
-    tcase_add_test(tests, json_of_a_schedule);
-    tcase_add_test(tests, json_of_mistakes);
-    tcase_add_test(tests, json_of_nothing);
-    return run_case(tests);
 }

@@ -20,8 +20,10 @@ static void tear_down(void)
     close(server);
 }
 
+FIXTURE(set_up, tear_down)
+
 /* Neither more than the socket takes, nor more than a few pieces of a fast one. */
-START_TEST(in_pieces)
+TEST(in_pieces)
 {
     stream.due = LARGE;
     while (stream.sent < LARGE) {
@@ -39,10 +41,9 @@ START_TEST(in_pieces)
         }
     }
 }
-END_TEST
 
 /* A server cannot know what is not sent yet. */
-START_TEST(an_answer_before_the_question)
+TEST(an_answer_before_the_question)
 {
     uint8_t answer[64];
     stream.due = 64;
@@ -52,9 +53,8 @@ START_TEST(an_answer_before_the_question)
     ck_assert_uint_eq(checked_stream_count_wrong(&stream, answer, sizeof answer), 64);
     ck_assert_uint_eq(checked_stream_cut(&stream).length, 64);
 }
-END_TEST
 
-START_TEST(other_errors)
+TEST(other_errors)
 {
     stream.due = 64;
     fault_arm("send", EINTR, 0);
@@ -66,15 +66,4 @@ START_TEST(other_errors)
     fault_disarm();
     ck_assert_int_eq(r, -ENOBUFS);
     ck_assert(!stream.was_reset);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("checked_stream");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, in_pieces);
-    tcase_add_test(tests, an_answer_before_the_question);
-    tcase_add_test(tests, other_errors);
-    return run_case(tests);
 }

@@ -94,6 +94,8 @@ static void tear_down(void)
     ck_assert_uint_eq(open_descriptors(), before);
 }
 
+FIXTURE(set_up, tear_down)
+
 static void on_idle(struct timer *timer)
 {
     (void)timer;
@@ -151,7 +153,7 @@ static void expect_fault(enum fault_kind kind, uint64_t offset, uint64_t length)
                   (int)fault->kind, fault_format(fault, text));
 }
 
-START_TEST(served)
+TEST(served)
 {
     start(1);
     answer(1, 0, 0);
@@ -166,10 +168,9 @@ START_TEST(served)
     close_server();
     expect_ended(CONNECTION_SERVED, 0);
 }
-END_TEST
 
 /* The half-close waits for the last answer, and a part of one is no answer. */
-START_TEST(finished_before_it_is_answered)
+TEST(finished_before_it_is_answered)
 {
     uint8_t bytes[SIZE];
     start(1);
@@ -185,10 +186,9 @@ START_TEST(finished_before_it_is_answered)
     close_server();
     expect_ended(CONNECTION_SERVED, 0);
 }
-END_TEST
 
 /* It is over with the last answer, and no port of ours is left in TIME_WAIT. */
-START_TEST(reset_after_the_answer)
+TEST(reset_after_the_answer)
 {
     terms.resets = true;
     start(1);
@@ -197,12 +197,11 @@ START_TEST(reset_after_the_answer)
     expect_ended(CONNECTION_SERVED, 0);
     expect_reset(server);
 }
-END_TEST
 
 /* Answered or not, finished or not: the server closes or resets it too early. */
-START_TEST(ended_by_the_server)
+TEST_TIMES(ended_by_the_server, 6)
 {
-    bool is_reset = _i & 1, is_answered = _i & 2, is_finished = _i & 4;
+    bool is_reset = variant & 1, is_answered = variant & 2, is_finished = variant & 4;
     start(1);
     if (is_answered) {
         answer(1, 0, 0);
@@ -218,10 +217,9 @@ START_TEST(ended_by_the_server)
     if (is_reset)
         server = -1;
 }
-END_TEST
 
 /* The kernel tells a reset once, to whoever sends or receives next. */
-START_TEST(reset_that_a_send_is_told)
+TEST(reset_that_a_send_is_told)
 {
     start(0);
     fault_arm("send", EPIPE, 1);
@@ -231,9 +229,8 @@ START_TEST(reset_that_a_send_is_told)
     ck_assert_int_eq(shutdown(server, SHUT_WR), 0);
     expect_ended(CONNECTION_BROKEN, ECONNRESET);
 }
-END_TEST
 
-START_TEST(send_fails)
+TEST(send_fails)
 {
     start(0);
     fault_arm("send", ENOBUFS, 0);
@@ -241,9 +238,8 @@ START_TEST(send_fails)
     fault_disarm();
     expect_ended(CONNECTION_BROKEN, ENOBUFS);
 }
-END_TEST
 
-START_TEST(refused)
+TEST(refused)
 {
     close(listening);
     listening = bind_anywhere(&endpoint);
@@ -251,9 +247,8 @@ START_TEST(refused)
     expect_ended(CONNECTION_UNCONNECTED, ECONNREFUSED);
     ck_assert(!connection.was_connected);
 }
-END_TEST
 
-START_TEST(not_connected_in_time)
+TEST(not_connected_in_time)
 {
     int waiting[WAITING];
     close(listening);
@@ -264,33 +259,30 @@ START_TEST(not_connected_in_time)
     ck_assert(!connection.was_connected);
     close_all(waiting, WAITING);
 }
-END_TEST
 
-START_TEST(not_served_in_time)
+TEST_TIMES(not_served_in_time, 2)
 {
-    terms.serve_usec = _i == 0 ? 20 * USEC_PER_MSEC : USEC_NEVER;
+    terms.serve_usec = variant == 0 ? 20 * USEC_PER_MSEC : USEC_NEVER;
     start(1);
-    if (_i == 1)
+    if (variant == 1)
         connection_limit(&connection, 20 * USEC_PER_MSEC);
     expect_ended(CONNECTION_TIMED_OUT, ETIMEDOUT);
     ck_assert(connection.was_connected);
 }
-END_TEST
 
 /* Nothing is told, and it may be started again. */
-START_TEST(no_descriptor)
+TEST_TIMES(no_descriptor, 2)
 {
     static const char *const calls[] = {"socket", "epoll_ctl_add"};
-    fault_arm(calls[_i], EMFILE, 0);
+    fault_arm(calls[variant], EMFILE, 0);
     int r = connection_start(&connection, &terms, -1);
     fault_disarm();
     ck_assert_int_eq(r, -EMFILE);
     ck_assert_uint_eq(ends, 0);
     start(0);
 }
-END_TEST
 
-START_TEST(dropped)
+TEST(dropped)
 {
     start(0);
     connection_drop(&connection);
@@ -298,18 +290,16 @@ START_TEST(dropped)
     connection_give_up(&connection);
     ck_assert_uint_eq(ends, 0);
 }
-END_TEST
 
-START_TEST(given_up)
+TEST(given_up)
 {
     start(0);
     connection_give_up(&connection);
     expect_ended(CONNECTION_GIVEN_UP, ECANCELED);
 }
-END_TEST
 
 /* More than the socket takes: sent as it empties, answered as it comes. */
-START_TEST(large_messages)
+TEST(large_messages)
 {
     static uint8_t bytes[65536];
     terms.size = LARGE;
@@ -334,11 +324,10 @@ START_TEST(large_messages)
     expect_ended(CONNECTION_SERVED, 0);
     ck_assert_uint_eq(received, 2 * LARGE);
 }
-END_TEST
 
 /* ---- a wrong byte ---- */
 
-START_TEST(wrong_byte)
+TEST(wrong_byte)
 {
     start(2);
     answer(2, SIZE + 10, 0x80);
@@ -346,13 +335,12 @@ START_TEST(wrong_byte)
     ck_assert_uint_eq(answers, 1);
     ck_assert_uint_eq(connection.wrong_bytes, 1);
 }
-END_TEST
 
 /* Also after our half-close. */
-START_TEST(bytes_too_many)
+TEST_TIMES(bytes_too_many, 2)
 {
     start(1);
-    if (_i == 1)
+    if (variant == 1)
         connection_finish(&connection);
     answer(1, 0, 0);
     TURN_UNTIL(answers == 1);
@@ -360,11 +348,10 @@ START_TEST(bytes_too_many)
     expect_fault(FAULT_SURPLUS, SIZE, 3);
     ck_assert_uint_eq(connection.wrong_bytes, 3);
 }
-END_TEST
 
 /* The server is asked for the rest, which is evidence: until it closes, or a second is over, or the owner has
  * waited long enough. */
-START_TEST(evidence)
+TEST_TIMES(evidence, 4)
 {
     uint8_t bytes[SIZE];
     wants_evidence = true;
@@ -376,18 +363,17 @@ START_TEST(evidence)
     expect_end(server);
     connection_send(&connection); /* which is not sent any more */
     send_all(server, bytes + 30, SIZE - 30);
-    if (_i == 0)
+    if (variant == 0)
         close_server();
-    if (_i == 1)
+    if (variant == 1)
         connection_give_up(&connection);
-    if (_i == 2)
+    if (variant == 2)
         close_hard(TAKE_FD(server));
     expect_fault(FAULT_CHANGED, 20, 1);
 }
-END_TEST
 
 /* There may be more than is looked at. */
-START_TEST(a_flood_of_wrong_bytes)
+TEST(a_flood_of_wrong_bytes)
 {
     static uint8_t zeros[2 * FAULT_EVIDENCE];
     wants_evidence = true;
@@ -401,10 +387,9 @@ START_TEST(a_flood_of_wrong_bytes)
     expect_ended(CONNECTION_WRONG, 0);
     ck_assert_uint_ge(connection.wrong_bytes, FAULT_EVIDENCE - SIZE);
 }
-END_TEST
 
 /* Then what came at once has to do. */
-START_TEST(evidence_that_cannot_be_kept)
+TEST_TIMES(evidence_that_cannot_be_kept, 2)
 {
     static const struct {
         const char *call;
@@ -412,37 +397,11 @@ START_TEST(evidence_that_cannot_be_kept)
     } cases[] = {{"malloc", SIZE}, {"epoll_ctl_mod", LARGE}};
 
     wants_evidence = true;
-    terms.size = cases[_i].size;
+    terms.size = cases[variant].size;
     terms.pattern = pattern_make(1, 1, terms.size);
     start(1);
-    failing_call = cases[_i].call;
+    failing_call = cases[variant].call;
     send_text(server, "\n\n\n\n");
     expect_ended(CONNECTION_WRONG, 0);
     ck_assert_uint_eq(connection.fault.offset, 0);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("client_connection");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, served);
-    tcase_add_test(tests, finished_before_it_is_answered);
-    tcase_add_test(tests, reset_after_the_answer);
-    tcase_add_loop_test(tests, ended_by_the_server, 0, 6);
-    tcase_add_test(tests, reset_that_a_send_is_told);
-    tcase_add_test(tests, send_fails);
-    tcase_add_test(tests, refused);
-    tcase_add_test(tests, not_connected_in_time);
-    tcase_add_loop_test(tests, not_served_in_time, 0, 2);
-    tcase_add_loop_test(tests, no_descriptor, 0, 2);
-    tcase_add_test(tests, dropped);
-    tcase_add_test(tests, given_up);
-    tcase_add_test(tests, large_messages);
-    tcase_add_test(tests, wrong_byte);
-    tcase_add_loop_test(tests, bytes_too_many, 0, 2);
-    tcase_add_loop_test(tests, evidence, 0, 4);
-    tcase_add_test(tests, a_flood_of_wrong_bytes);
-    tcase_add_loop_test(tests, evidence_that_cannot_be_kept, 0, 2);
-    return run_case(tests);
 }

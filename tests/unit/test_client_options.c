@@ -30,7 +30,7 @@ static void accept_line(const char *line)
     ck_assert_msg(r == 0 && told[0] == '\0', "\"%s\": %d, %s", line, r, told);
 }
 
-START_TEST(a_host)
+TEST(a_host)
 {
     accept_line("localhost");
     ck_assert_int_eq(options.mode, MODE_TALK);
@@ -41,9 +41,8 @@ START_TEST(a_host)
     ck_assert_uint_eq(options.connect_timeout_usec, 10 * USEC_PER_SEC);
     ck_assert(!options.verbose);
 }
-END_TEST
 
-START_TEST(everything_of_talk)
+TEST(everything_of_talk)
 {
     accept_line("--no-half-close localhost");
     ck_assert(options.no_half_close);
@@ -56,19 +55,17 @@ START_TEST(everything_of_talk)
     accept_line("-- -v 7");
     ck_assert_str_eq(options.host, "-v");
 }
-END_TEST
 
-START_TEST(a_chat)
+TEST(a_chat)
 {
     accept_line("-vl [::1]:7777");
     ck_assert_int_eq(options.mode, MODE_CHAT);
     ck_assert_str_eq(options.listen, "[::1]:7777");
     ck_assert(options.verbose);
 }
-END_TEST
 
 /* An option means what it means in the mode, also when that comes after it. */
-START_TEST(everything_of_ping)
+TEST(everything_of_ping)
 {
     accept_line("--wait 3 -c 5 -i 0.2 -s 1k -q -e echo host --ping 7");
     ck_assert_int_eq(options.mode, MODE_PING);
@@ -90,9 +87,8 @@ START_TEST(everything_of_ping)
     ck_assert_uint_eq(options.size, 64);
     accept_line("--ping --ping host");
 }
-END_TEST
 
-START_TEST(help_and_version)
+TEST(help_and_version)
 {
     accept_line("-h");
     ck_assert(options.help);
@@ -103,7 +99,6 @@ START_TEST(help_and_version)
     accept_line("--vers");
     ck_assert(options.version);
 }
-END_TEST
 
 static const struct {
     const char *line, *told;
@@ -138,18 +133,17 @@ static const struct {
     {"-t never a", "--connect-timeout never: must be 1 ms to 1 h"},
 };
 
-START_TEST(refusals)
+TEST_EACH(refusals, refused)
 {
     const char *told;
-    int r = parse(refused[_i].line, &told);
+    int r = parse(c->line, &told);
     ck_assert_int_eq(r, -EINVAL);
-    expect_in(told, refused[_i].told);
+    expect_in(told, c->told);
     expect_in(told, "; see tcpecho --help\n");
     ck_assert_ptr_eq(strchr(told, '\n'), told + strlen(told) - 1);
 }
-END_TEST
 
-START_TEST(too_many)
+TEST(too_many)
 {
     char line[4096] = "a";
     const char *told;
@@ -158,10 +152,9 @@ START_TEST(too_many)
     ck_assert_int_eq(parse(line, &told), -EINVAL);
     expect_in(told, "more than 64 options");
 }
-END_TEST
 
 /* The rows are as parsing takes them to be. */
-START_TEST(the_table)
+TEST(the_table)
 {
     size_t count = 0;
     for (const struct option_row *row = option_table; row->name; row++, count++) {
@@ -179,7 +172,6 @@ START_TEST(the_table)
     }
     ck_assert_uint_lt(count, 64);
 }
-END_TEST
 
 static const char *help(const char *line)
 {
@@ -191,7 +183,7 @@ static const char *help(const char *line)
     return text;
 }
 
-START_TEST(help_of_all)
+TEST(help_of_all)
 {
     const char *text = help("--help");
     char option[64];
@@ -208,9 +200,8 @@ START_TEST(help_of_all)
     for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
         ck_assert_msg(strcspn(line, "\n") <= 120, "too wide: %.*s", (int)strcspn(line, "\n"), line);
 }
-END_TEST
 
-START_TEST(help_of_one)
+TEST(help_of_one)
 {
     const char *text = help("--listen 7 -h");
     expect_in(text, "tcpecho --listen");
@@ -218,31 +209,12 @@ START_TEST(help_of_one)
     ck_assert_ptr_null(strstr(text, "--interval"));
     ck_assert_ptr_null(strstr(text, "--expect "));
 }
-END_TEST
 
-START_TEST(nowhere_to_print)
+TEST(nowhere_to_print)
 {
     FILE *full = fopen("/dev/full", "w");
     ck_assert_ptr_nonnull(full);
     ck_assert_int_eq(client_options_print_help(&options, full), -ENOSPC);
     ck_assert_int_eq(client_options_print_version(full), -ENOSPC);
     fclose(full);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("client_options");
-    tcase_add_test(tests, a_host);
-    tcase_add_test(tests, everything_of_talk);
-    tcase_add_test(tests, a_chat);
-    tcase_add_test(tests, everything_of_ping);
-    tcase_add_test(tests, help_and_version);
-    tcase_add_loop_test(tests, refusals, 0, COUNT_OF(refused));
-    tcase_add_test(tests, too_many);
-    tcase_add_test(tests, the_table);
-    tcase_add_test(tests, help_of_all);
-    tcase_add_test(tests, help_of_one);
-    tcase_add_test(tests, nowhere_to_print);
-    return run_case(tests);
 }

@@ -19,6 +19,8 @@ static void set_up(void)
     memcpy(answer, right, sizeof right);
 }
 
+FIXTURE(set_up, NULL)
+
 /* As bench does it: the first wrong byte, and at most `limit` bytes from there on. */
 static struct fault find(size_t length, size_t limit)
 {
@@ -47,40 +49,36 @@ static size_t same_bytes(const uint8_t *a, const uint8_t *b)
     return same;
 }
 
-START_TEST(missing)
+TEST_EACH(missing, lengths)
 {
-    size_t length = lengths[_i], same = same_bytes(right + PLACE, right + PLACE + length);
+    size_t length = *c, same = same_bytes(right + PLACE, right + PLACE + length);
     memmove(answer + PLACE, right + PLACE + length, STREAM - PLACE - length);
     for (size_t limit = 16; limit <= FAULT_EVIDENCE; limit *= 4)
         expect_fault(find(STREAM - length, limit), FAULT_MISSING, PLACE + same, length);
 }
-END_TEST
 
-START_TEST(repeated)
+TEST_EACH(repeated, lengths)
 {
-    size_t length = lengths[_i], same = same_bytes(right + PLACE, right + PLACE - length);
+    size_t length = *c, same = same_bytes(right + PLACE, right + PLACE - length);
     memmove(answer + PLACE, right + PLACE - length, STREAM - PLACE);
     for (size_t limit = 16; limit <= FAULT_EVIDENCE; limit *= 4)
         expect_fault(find(STREAM, limit), FAULT_REPEATED, PLACE + same, length);
 }
-END_TEST
 
-START_TEST(repeated_from_long_ago)
+TEST(repeated_from_long_ago)
 {
     memcpy(answer + PLACE, right + PLACE - 5000, 100);
     memcpy(answer + PLACE + 100, right + PLACE, STREAM - PLACE);
     expect_fault(find(STREAM + 100, 4096), FAULT_REPEATED, PLACE, 100);
 }
-END_TEST
 
-START_TEST(old_bytes_in_place_of_new_ones)
+TEST(old_bytes_in_place_of_new_ones)
 {
     memcpy(answer + PLACE, right + PLACE - 5000, 100);
     expect_fault(find(STREAM, 4096), FAULT_REPEATED, PLACE, 100);
 }
-END_TEST
 
-START_TEST(changed)
+TEST(changed)
 {
     answer[PLACE] ^= 1;
     for (size_t limit = 16; limit <= FAULT_EVIDENCE; limit *= 4)
@@ -88,9 +86,8 @@ START_TEST(changed)
     answer[PLACE + 3] ^= 0x40;
     expect_fault(find(STREAM, 4096), FAULT_CHANGED, PLACE, 2);
 }
-END_TEST
 
-START_TEST(changed_at_the_end)
+TEST(changed_at_the_end)
 {
     for (size_t place = STREAM - 1; place > STREAM - 12; place--) {
         memcpy(answer, right, STREAM);
@@ -98,45 +95,40 @@ START_TEST(changed_at_the_end)
         expect_fault(find(STREAM, FAULT_EVIDENCE), FAULT_CHANGED, place, 1);
     }
 }
-END_TEST
 
-START_TEST(two_bytes_change_places)
+TEST(two_bytes_change_places)
 {
     answer[PLACE] = right[PLACE + 1];
     answer[PLACE + 1] = right[PLACE];
     ck_assert_uint_ne(right[PLACE], right[PLACE + 1]);
     expect_fault(find(STREAM, 4096), FAULT_REORDERED, PLACE, 2);
 }
-END_TEST
 
-START_TEST(two_blocks_change_places)
+TEST(two_blocks_change_places)
 {
     memcpy(answer + PLACE, right + PLACE + 300, 200);
     memcpy(answer + PLACE + 200, right + PLACE, 300);
     expect_fault(find(STREAM, 4096), FAULT_REORDERED, PLACE, 200);
 }
-END_TEST
 
-START_TEST(inserted)
+TEST(inserted)
 {
     memcpy(answer, "hello\n", 6);
     memcpy(answer + 6, right, STREAM);
     expect_fault(find(STREAM + 6, 4096), FAULT_INSERTED, 0, 6);
 }
-END_TEST
 
 /* As an inserted line is, between two others. */
-START_TEST(inserted_with_an_end_like_the_one_before)
+TEST(inserted_with_an_end_like_the_one_before)
 {
     memcpy(answer + PLACE, "hello", 5);
     answer[PLACE + 5] = right[PLACE - 1];
     memcpy(answer + PLACE + 6, right + PLACE, STREAM - PLACE);
     expect_fault(find(STREAM + 6, 4096), FAULT_INSERTED, PLACE, 6);
 }
-END_TEST
 
 /* Lines that begin and end alike: the nearest place where a few bytes fit is none of theirs. */
-START_TEST(missing_in_a_text)
+TEST(missing_in_a_text)
 {
     static char text[200 * 64 + 1];
     const size_t here = 50 * 64, lost = 100 * 64;
@@ -149,11 +141,10 @@ START_TEST(missing_in_a_text)
     const struct span came = {bytes + here + lost + same, 50 * 64 - same};
     expect_fault(diagnose_part(&part, EXPECT_ECHO, here + same, came), FAULT_MISSING, here + same, lost);
 }
-END_TEST
 
 /* More bytes that nobody sent than there is answer left, and then a part of the answer that came before. What
  * lies after the part is no memory of ours. */
-START_TEST(more_foreign_bytes_than_are_due)
+TEST(more_foreign_bytes_than_are_due)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uint8_t *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -173,22 +164,21 @@ START_TEST(more_foreign_bytes_than_are_due)
     }
     munmap(pages, 2 * page);
 }
-END_TEST
 
 /* Each place where the stream might go on takes a look at all of it, and there are many that might do: bytes
  * that all are the same, and bytes that are nowhere. Of the processor's seconds it takes a tenth of one. */
-START_TEST(takes_no_time_that_a_server_chooses)
+TEST_TIMES(takes_no_time_that_a_server_chooses, 3)
 {
     const size_t length = (size_t)5 << 20;
     uint8_t *expected = malloc(length);
     struct timespec before, spent;
-    memset(expected, _i == 0 ? 0 : 'x', length);
-    if (_i == 2)
+    memset(expected, variant == 0 ? 0 : 'x', length);
+    if (variant == 2)
         pattern_answer(&pattern, EXPECT_ECHO, 0, expected, length);
     const struct answer_part part = {{expected, length}, length / 2};
     memset(answer, 0, STREAM);
     answer[0] = (uint8_t)(expected[length / 2] + 1);
-    for (size_t i = 5; _i == 1 && i < STREAM; i += 70)
+    for (size_t i = 5; variant == 1 && i < STREAM; i += 70)
         answer[i] = 'x';
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
     (void)diagnose_part(&part, EXPECT_ECHO, length / 2, (struct span){answer, STREAM});
@@ -196,9 +186,8 @@ START_TEST(takes_no_time_that_a_server_chooses)
     ck_assert_int_lt(spent.tv_sec - before.tv_sec, 4);
     free(expected);
 }
-END_TEST
 
-START_TEST(foreign)
+TEST(foreign)
 {
     struct pattern stranger = pattern_make(11, 13, 64);
     pattern_answer(&stranger, EXPECT_ECHO, PLACE, answer + PLACE, STREAM - PLACE);
@@ -207,17 +196,15 @@ START_TEST(foreign)
     ck_assert_uint_eq(fault.wanted, right[PLACE]);
     ck_assert_uint_eq(fault.got, answer[PLACE]);
 }
-END_TEST
 
-START_TEST(too_little_followed)
+TEST(too_little_followed)
 {
     answer[PLACE] ^= 1;
     expect_fault(find(STREAM, 1), FAULT_OTHER, PLACE, 1);
     expect_fault(find(STREAM, 2), FAULT_CHANGED, PLACE, 1);
 }
-END_TEST
 
-START_TEST(the_other_kind_of_server)
+TEST(the_other_kind_of_server)
 {
     expect_apply(EXPECT_UPPER, answer, STREAM);
     struct fault fault = find(STREAM, 64);
@@ -225,16 +212,14 @@ START_TEST(the_other_kind_of_server)
     fault = diagnose(&pattern, EXPECT_UPPER, fault.offset, STREAM, (struct span){right + fault.offset, 64});
     ck_assert_int_eq(fault.kind, FAULT_CASE);
 }
-END_TEST
 
-START_TEST(surplus)
+TEST(surplus)
 {
     struct fault fault = diagnose(&pattern, EXPECT_ECHO, 640, 640, (struct span){right + 639, 1});
     expect_fault(fault, FAULT_SURPLUS, 640, 1);
 }
-END_TEST
 
-START_TEST(short_memory_tells_where_at_least)
+TEST(short_memory_tells_where_at_least)
 {
     answer[PLACE] ^= 1;
     fault_arm("malloc", ENOMEM, 0);
@@ -242,9 +227,8 @@ START_TEST(short_memory_tells_where_at_least)
     ck_assert_uint_eq(fault_disarm(), 1);
     expect_fault(fault, FAULT_OTHER, PLACE, 64);
 }
-END_TEST
 
-START_TEST(in_words)
+TEST(in_words)
 {
     static const struct {
         struct fault fault;
@@ -269,9 +253,8 @@ START_TEST(in_words)
     struct fault longest = {FAULT_CUT, UINT64_MAX, UINT64_MAX, 0, 0};
     ck_assert_uint_lt(strlen(fault_format(&longest, text)), FAULT_TEXT_SIZE - 1);
 }
-END_TEST
 
-START_TEST(each_kind_has_a_name)
+TEST(each_kind_has_a_name)
 {
     ck_assert_str_eq(fault_kind_name(FAULT_CHANGED), "changed");
     ck_assert_str_eq(fault_kind_name(FAULT_REORDERED), "reordered");
@@ -282,32 +265,4 @@ START_TEST(each_kind_has_a_name)
     ck_assert_str_eq(fault_kind_name(FAULT_CASE), "case");
     ck_assert_str_eq(fault_kind_name(FAULT_CUT), "cut");
     ck_assert_str_eq(fault_kind_name(FAULT_SURPLUS), "surplus");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("diagnosis");
-    tcase_add_checked_fixture(tests, set_up, NULL);
-    tcase_add_loop_test(tests, missing, 0, COUNT_OF(lengths));
-    tcase_add_loop_test(tests, repeated, 0, COUNT_OF(lengths));
-    tcase_add_test(tests, repeated_from_long_ago);
-    tcase_add_test(tests, old_bytes_in_place_of_new_ones);
-    tcase_add_test(tests, changed);
-    tcase_add_test(tests, changed_at_the_end);
-    tcase_add_test(tests, two_bytes_change_places);
-    tcase_add_test(tests, two_blocks_change_places);
-    tcase_add_test(tests, inserted);
-    tcase_add_test(tests, inserted_with_an_end_like_the_one_before);
-    tcase_add_test(tests, missing_in_a_text);
-    tcase_add_test(tests, more_foreign_bytes_than_are_due);
-    tcase_add_loop_test(tests, takes_no_time_that_a_server_chooses, 0, 3);
-    tcase_add_test(tests, foreign);
-    tcase_add_test(tests, too_little_followed);
-    tcase_add_test(tests, the_other_kind_of_server);
-    tcase_add_test(tests, surplus);
-    tcase_add_test(tests, short_memory_tells_where_at_least);
-    tcase_add_test(tests, in_words);
-    tcase_add_test(tests, each_kind_has_a_name);
-    return run_case(tests);
 }

@@ -24,7 +24,7 @@ static int dial_some(size_t count, uint16_t port, int interrupt_fd, const char *
     return status;
 }
 
-START_TEST(connects)
+TEST(connects)
 {
     struct endpoint endpoint;
     int listening = listen_anywhere(1, &endpoint);
@@ -43,9 +43,8 @@ START_TEST(connects)
     close(dialled.fd);
     close(listening);
 }
-END_TEST
 
-START_TEST(refused)
+TEST(refused)
 {
     unsigned before = open_descriptors();
     const char *told;
@@ -55,7 +54,6 @@ START_TEST(refused)
     expect_in(told, ": Connection refused); no server listens there\n");
     ck_assert_uint_eq(open_descriptors(), before);
 }
-END_TEST
 
 static const struct {
     const char *rules;
@@ -78,19 +76,18 @@ static const struct {
     {"socket:EMFILE:1,connect:ETIMEDOUT:1", EXIT_TIMED_OUT, "files, 127.0.0.1:"},
 };
 
-START_TEST(failing)
+TEST_EACH(failing, failures)
 {
     unsigned before = open_descriptors();
     struct endpoint endpoint;
     int listening = listen_anywhere(1, &endpoint);
     const char *told;
-    fault_rules(failures[_i].rules);
-    ck_assert_int_eq(dial_some(2, port_of(listening), -1, &told), failures[_i].status);
-    expect_in(told, failures[_i].told);
+    fault_rules(c->rules);
+    ck_assert_int_eq(dial_some(2, port_of(listening), -1, &told), c->status);
+    expect_in(told, c->told);
     close(listening);
     ck_assert_uint_eq(open_descriptors(), before);
 }
-END_TEST
 
 /* Where no server is, a client whose local port is the one that it connects to finds itself. */
 static int connect_to_itself(uint16_t port, int family)
@@ -111,9 +108,9 @@ static int connect_to_itself(uint16_t port, int family)
     return self;
 }
 
-START_TEST(itself)
+TEST_TIMES(itself, 2)
 {
-    int family = _i == 0 ? AF_INET : AF_INET6;
+    int family = variant == 0 ? AF_INET : AF_INET6;
     uint16_t port = free_port();
     int self = connect_to_itself(port, family);
     if (self < 0)
@@ -126,10 +123,9 @@ START_TEST(itself)
     ck_assert_int_eq(dial_result(self), -ECONNREFUSED);
     close(self);
 }
-END_TEST
 
 /* The same port at another address is another socket. */
-START_TEST(not_itself)
+TEST(not_itself)
 {
     struct endpoint endpoint;
     int listening = listen_anywhere(1, &endpoint);
@@ -160,9 +156,8 @@ START_TEST(not_itself)
     close(pair[0]);
     close(pair[1]);
 }
-END_TEST
 
-START_TEST(interrupted)
+TEST(interrupted)
 {
     int ends[2];
     struct endpoint endpoint;
@@ -179,9 +174,8 @@ START_TEST(interrupted)
     close(ends[1]);
     close(listening);
 }
-END_TEST
 
-START_TEST(tried_again)
+TEST(tried_again)
 {
     struct endpoint endpoint;
     int listening = listen_anywhere(1, &endpoint);
@@ -191,9 +185,8 @@ START_TEST(tried_again)
     close(dialled.fd);
     close(listening);
 }
-END_TEST
 
-START_TEST(too_long_a_time)
+TEST(too_long_a_time)
 {
     struct endpoint item = endpoint_at(INADDR_LOOPBACK, 1);
     struct target target = {.host = "/x", .items = &item, .count = 1};
@@ -205,10 +198,9 @@ START_TEST(too_long_a_time)
                                 "--connect-timeout allows more time\n");
     ck_assert_int_eq(status, EXIT_TIMED_OUT);
 }
-END_TEST
 
 /* A hundred addresses do not fit into a line, and do no harm. */
-START_TEST(many_addresses)
+TEST(many_addresses)
 {
     struct endpoint items[100];
     struct target target = {.host = "name", .port = "7", .items = items, .count = COUNT_OF(items)};
@@ -223,9 +215,8 @@ START_TEST(many_addresses)
     ck_assert_uint_lt(strlen(told), 1024);
     expect_in(told, "; no server listens there\n");
 }
-END_TEST
 
-START_TEST(half_close)
+TEST(half_close)
 {
     int pair[2];
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -237,21 +228,4 @@ START_TEST(half_close)
     expect_end(pair[1]);
     close(pair[0]);
     close(pair[1]);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("dial");
-    tcase_add_test(tests, connects);
-    tcase_add_test(tests, refused);
-    tcase_add_loop_test(tests, failing, 0, COUNT_OF(failures));
-    tcase_add_loop_test(tests, itself, 0, 2);
-    tcase_add_test(tests, not_itself);
-    tcase_add_test(tests, interrupted);
-    tcase_add_test(tests, tried_again);
-    tcase_add_test(tests, too_long_a_time);
-    tcase_add_test(tests, many_addresses);
-    tcase_add_test(tests, half_close);
-    return run_case(tests);
 }

@@ -333,7 +333,7 @@ TEST(stamps_follow_the_clock_in_a_long_turn)
     turn();
     uint64_t before = event_loop_stamp(&loop);
     ck_assert_uint_le(before, clock_monotonic_usec());
-    /* An hour: how late the kernel's last tick is, which a busy machine decides, does not matter beside it. */
+    /* An hour: how late the kernel's last tick is, which a busy machine decides, is nothing beside it. */
     clock_move(3600 * USEC_PER_SEC);
     ck_assert_uint_ge(event_loop_stamp(&loop), before + 1800 * USEC_PER_SEC);
     ck_assert_uint_le(event_loop_stamp(&loop), clock_monotonic_usec());

@@ -12,16 +12,17 @@ static void set_up(void)
     memset(&other, 0, sizeof other);
 }
 
-START_TEST(empty)
+FIXTURE(set_up, NULL)
+
+TEST(empty)
 {
     ck_assert_uint_eq(histogram_quantile(&histogram, 500000), 0);
     ck_assert(histogram_mean(&histogram) == 0);
     histogram_merge(&histogram, &other);
     ck_assert_uint_eq(histogram.count, 0);
 }
-END_TEST
 
-START_TEST(buckets_are_narrow)
+TEST(buckets_are_narrow)
 {
     /* The error bound itself, over every bucket that there is. */
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
@@ -31,9 +32,8 @@ START_TEST(buckets_are_narrow)
             ck_assert((double)(next - low) / (double)low <= 1.0 / 128);
     }
 }
-END_TEST
 
-START_TEST(a_value_is_read_back)
+TEST(a_value_is_read_back)
 {
     uint64_t random = 5;
     for (unsigned i = 0; i < 20000; i++) {
@@ -50,7 +50,6 @@ START_TEST(a_value_is_read_back)
         ck_assert_uint_eq(histogram_quantile(&histogram, 1000000), UINT64_MAX);
     }
 }
-END_TEST
 
 static int compare(const void *a, const void *b)
 {
@@ -58,7 +57,7 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-START_TEST(percentiles_are_those_of_a_sorted_list)
+TEST(percentiles_are_those_of_a_sorted_list)
 {
     static uint64_t values[100003];
     static const unsigned quantiles[] = {1, 1000, 10000, 250000, 500000, 900000, 990000, 999000, 999999};
@@ -80,9 +79,8 @@ START_TEST(percentiles_are_those_of_a_sorted_list)
     ck_assert_uint_eq(histogram.min, values[0]);
     ck_assert_uint_eq(histogram.max, values[COUNT_OF(values) - 1]);
 }
-END_TEST
 
-START_TEST(one_slow_one_in_a_thousand)
+TEST(one_slow_one_in_a_thousand)
 {
     for (unsigned i = 0; i < 999; i++)
         histogram_add(&histogram, 100);
@@ -91,9 +89,8 @@ START_TEST(one_slow_one_in_a_thousand)
     ck_assert_uint_eq(histogram_quantile(&histogram, 999001), 1000000000);
     ck_assert(fabs(histogram_mean(&histogram) - (999 * 100 + 1e9) / 1000) < 1e-6);
 }
-END_TEST
 
-START_TEST(merged_is_as_if_one)
+TEST(merged_is_as_if_one)
 {
     static struct histogram both;
     uint64_t random = 3;
@@ -113,9 +110,8 @@ START_TEST(merged_is_as_if_one)
     histogram_merge(&histogram, &both);
     ck_assert_uint_eq(histogram.min, both.min);
 }
-END_TEST
 
-START_TEST(counted_between)
+TEST(counted_between)
 {
     for (uint64_t value = 1; value <= 1000000; value *= 10)
         histogram_add(&histogram, value);
@@ -123,19 +119,4 @@ START_TEST(counted_between)
     ck_assert_uint_eq(histogram_count_between(&histogram, 10, 100), 1);
     ck_assert_uint_eq(histogram_count_between(&histogram, 11, 101), 1);
     ck_assert_uint_eq(histogram_count_between(&histogram, 5000, 5001), 0);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("histogram");
-    tcase_add_checked_fixture(tests, set_up, NULL);
-    tcase_add_test(tests, empty);
-    tcase_add_test(tests, buckets_are_narrow);
-    tcase_add_test(tests, a_value_is_read_back);
-    tcase_add_test(tests, percentiles_are_those_of_a_sorted_list);
-    tcase_add_test(tests, one_slow_one_in_a_thousand);
-    tcase_add_test(tests, merged_is_as_if_one);
-    tcase_add_test(tests, counted_between);
-    return run_case(tests);
 }

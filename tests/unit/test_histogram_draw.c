@@ -9,6 +9,8 @@ static void set_up(void)
     memset(&histogram, 0, sizeof histogram);
 }
 
+FIXTURE(set_up, NULL)
+
 static char *draw(unsigned width)
 {
     char *text = NULL;
@@ -28,7 +30,7 @@ static unsigned lines_of(const char *text, size_t widest)
     return lines;
 }
 
-START_TEST(drawn)
+TEST(drawn)
 {
     for (unsigned i = 0; i < 900; i++)
         histogram_add(&histogram, 42000);
@@ -43,10 +45,9 @@ START_TEST(drawn)
     ck_assert_uint_eq(lines_of(text, 80), 15);
     free(text);
 }
-END_TEST
 
 /* 0 %, 100 % and an empty bar are for none and all of them alone. */
-START_TEST(shares_are_honest)
+TEST(shares_are_honest)
 {
     for (unsigned i = 0; i < 200000; i++)
         histogram_add(&histogram, 42000);
@@ -60,9 +61,8 @@ START_TEST(shares_are_honest)
     ck_assert_ptr_nonnull(strstr(text, " <0.001 % |.\n"));
     free(text);
 }
-END_TEST
 
-START_TEST(drawn_at_all_sizes)
+TEST(drawn_at_all_sizes)
 {
     char *text = draw(80);
     ck_assert_str_eq(text, "");
@@ -83,9 +83,8 @@ START_TEST(drawn_at_all_sizes)
     lines_of(text, 100);
     free(text);
 }
-END_TEST
 
-START_TEST(narrow_spread_has_fine_steps)
+TEST(narrow_spread_has_fine_steps)
 {
     uint64_t random = 8;
     for (unsigned i = 0; i < 1000; i++)
@@ -94,9 +93,8 @@ START_TEST(narrow_spread_has_fine_steps)
     ck_assert_uint_ge(lines_of(text, 80), 5);
     free(text);
 }
-END_TEST
 
-START_TEST(durations)
+TEST(durations)
 {
     static const struct {
         uint64_t nsec;
@@ -119,17 +117,4 @@ START_TEST(durations)
     char text[LATENCY_TEXT_SIZE];
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         ck_assert_str_eq(latency_format(cases[i].nsec, text), cases[i].text);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("histogram_draw");
-    tcase_add_checked_fixture(tests, set_up, NULL);
-    tcase_add_test(tests, drawn);
-    tcase_add_test(tests, shares_are_honest);
-    tcase_add_test(tests, drawn_at_all_sizes);
-    tcase_add_test(tests, narrow_spread_has_fine_steps);
-    tcase_add_test(tests, durations);
-    return run_case(tests);
 }

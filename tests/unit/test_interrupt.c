@@ -13,7 +13,9 @@ static bool is_fatal(int number)
     return action.sa_handler == SIG_DFL;
 }
 
-START_TEST(taken)
+static const int numbers[] = {SIGINT, SIGTERM};
+
+TEST_EACH(taken, numbers)
 {
     int fd = interrupt_open();
     ck_assert_int_ge(fd, 0);
@@ -21,17 +23,16 @@ START_TEST(taken)
     ck_assert_int_eq(interrupt_take(fd), 0);
     ck_assert_int_eq(interrupt_number(), 0);
     ck_assert(!is_fatal(SIGINT) && !is_fatal(SIGTERM));
-    ck_assert_int_eq(raise(_i), 0);
+    ck_assert_int_eq(raise(*c), 0);
     ck_assert(becomes_readable(fd));
-    ck_assert_int_eq(interrupt_number(), _i);
+    ck_assert_int_eq(interrupt_number(), *c);
     /* The next one is the end, whether or not anybody has looked. */
     ck_assert(is_fatal(SIGINT) && is_fatal(SIGTERM));
-    ck_assert_int_eq(interrupt_take(fd), _i);
+    ck_assert_int_eq(interrupt_take(fd), *c);
     ck_assert_int_eq(interrupt_take(fd), 0);
-    ck_assert_int_eq(interrupt_number(), _i);
+    ck_assert_int_eq(interrupt_number(), *c);
     close(fd);
 }
-END_TEST
 
 static void expect_death(int raised, int wanted)
 {
@@ -49,15 +50,14 @@ static void expect_death(int raised, int wanted)
     ck_assert_int_eq(WTERMSIG(status), wanted);
 }
 
-START_TEST(dies)
+TEST(dies)
 {
     expect_death(SIGINT, SIGINT);
     expect_death(SIGTERM, SIGTERM);
     expect_death(0, SIGINT);
 }
-END_TEST
 
-START_TEST(fails)
+TEST(fails)
 {
     unsigned before = open_descriptors();
     fault_arm("eventfd", EMFILE, 0);
@@ -71,15 +71,4 @@ START_TEST(fails)
         ck_assert_int_eq(handling, -EINVAL);
     }
     ck_assert_uint_eq(open_descriptors(), before);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("interrupt");
-    tcase_add_loop_test(tests, taken, SIGINT, SIGINT + 1);
-    tcase_add_loop_test(tests, taken, SIGTERM, SIGTERM + 1);
-    tcase_add_test(tests, dies);
-    tcase_add_test(tests, fails);
-    return run_case(tests);
 }

@@ -17,13 +17,15 @@ static void tear_down(void)
     free(text);
 }
 
+FIXTURE(set_up, tear_down)
+
 static void expect(const char *wanted)
 {
     ck_assert_int_eq(fclose(json.out), 0);
     ck_assert_str_eq(text, wanted);
 }
 
-START_TEST(document)
+TEST(document)
 {
     json_open(&json, NULL, '{');
     json_text(&json, "name", "x");
@@ -48,9 +50,8 @@ START_TEST(document)
            "  ]\n"
            "}\n");
 }
-END_TEST
 
-START_TEST(empty_ones)
+TEST(empty_ones)
 {
     json_open(&json, NULL, '{');
     json_open(&json, "a", '{');
@@ -60,26 +61,23 @@ START_TEST(empty_ones)
     json_close(&json, '}');
     expect("{\n  \"a\": {},\n  \"b\": []\n}\n");
 }
-END_TEST
 
-START_TEST(text_of_strangers)
+TEST(text_of_strangers)
 {
     json_text(&json, NULL, "\"\\\n\x1b\x7f \xc3\xa9 \xc3 \xff \xe2\x82");
     expect("\"\\\"\\\\\\u000a\\u001b\\u007f \xc3\xa9 \\ufffd \\ufffd \\ufffd\\ufffd\"");
 }
-END_TEST
 
-START_TEST(numbers)
+TEST(numbers)
 {
     json_number(&json, NULL, 0.1);
     json_text(&json, NULL, "");
     json_number(&json, NULL, 1e12);
     expect("0.1\"\"1e+12");
 }
-END_TEST
 
 /* No dot in a key, and null for what there is not. */
-START_TEST(times)
+TEST(times)
 {
     static struct histogram histogram;
     json_open(&json, NULL, '{');
@@ -96,17 +94,4 @@ START_TEST(times)
            "  \"b_min_ns\": 10,\n  \"b_mean_ns\": 25,\n  \"b_p50_ns\": 20,\n  \"b_p90_ns\": 40,\n"
            "  \"b_p99_ns\": 40,\n  \"b_p99_9_ns\": 40,\n  \"b_max_ns\": 40\n"
            "}\n");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("json");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, document);
-    tcase_add_test(tests, empty_ones);
-    tcase_add_test(tests, text_of_strangers);
-    tcase_add_test(tests, numbers);
-    tcase_add_test(tests, times);
-    return run_case(tests);
 }

@@ -48,6 +48,8 @@ static void tear_down(void)
     ck_assert_uint_eq(open_descriptors(), before);
 }
 
+FIXTURE(set_up, tear_down)
+
 /* `fd` is the first connection, or negative. */
 static void connect_all(int fd)
 {
@@ -90,7 +92,7 @@ static void answer(unsigned count)
 
 /* ---- the plan, and what is made of the results ---- */
 
-START_TEST(due_by_the_schedule)
+TEST(due_by_the_schedule)
 {
     struct load_plan scheduled = {.rate = 3, .duration_usec = 2 * USEC_PER_SEC, .count = 6};
     ck_assert_uint_eq(load_due_nsec(&scheduled, 1000, 0), 1000);
@@ -117,9 +119,8 @@ START_TEST(due_by_the_schedule)
     ck_assert_uint_eq(load_due_nsec(&scheduled, 1000, year * scheduled.rate + 1),
                       year * NSEC_PER_SEC + 10 + 1000);
 }
-END_TEST
 
-START_TEST(results_add_up)
+TEST(results_add_up)
 {
     static struct load_result all, parts[2];
     parts[0] = (struct load_result){.messages = 1,
@@ -189,12 +190,11 @@ START_TEST(results_add_up)
                       sums[i][1]);
     ck_assert(all.busy == 0.7);
 }
-END_TEST
 
 /* ---- one connection, and what is counted of it ---- */
 
 /* The next message is sent when the one before has been answered, and not sooner. */
-START_TEST(one_message_under_way)
+TEST(one_message_under_way)
 {
     uint8_t bytes[SIZE];
     run_with_test(5);
@@ -215,9 +215,8 @@ START_TEST(one_message_under_way)
     ck_assert_uint_eq(result.fault_count, 0);
     ck_assert_uint_ge(result.last_answer_nsec, load.control.start_nsec);
 }
-END_TEST
 
-START_TEST(stopped_with_an_answer_under_way)
+TEST(stopped_with_an_answer_under_way)
 {
     uint8_t bytes[SIZE];
     run_with_test(0);
@@ -235,7 +234,6 @@ START_TEST(stopped_with_an_answer_under_way)
     ck_assert_uint_ge(result.messages, 4);
     ck_assert_uint_eq(result.unanswered, 0);
 }
-END_TEST
 
 /* How the connection ends after two answers, and the first bytes of a third; and what is counted then. */
 static const struct ending {
@@ -257,77 +255,73 @@ static const struct ending {
     {"changed, and stopped", 20, 0x80, STAYS, true, 0, 0, 1, 0, FAULT_CHANGED, 1},
 };
 
-START_TEST(each_ending)
+TEST_EACH(each_ending, endings)
 {
-    const struct ending *ending = &endings[_i];
     uint8_t bytes[SIZE];
     plan.wait_usec = USEC_PER_MSEC;
     run_with_test(0);
     answer(2);
     receive_all(server, bytes, sizeof bytes);
-    if (ending->change != 0)
-        bytes[ending->part - 1] ^= ending->change;
-    send_all(server, bytes, ending->change != 0 ? SIZE : ending->part);
-    if (ending->change != 0)
+    if (c->change != 0)
+        bytes[c->part - 1] ^= c->change;
+    send_all(server, bytes, c->change != 0 ? SIZE : c->part);
+    if (c->change != 0)
         expect_end(server); /* we are asked for the rest, which is evidence */
-    if (ending->server == RESETS)
+    if (c->server == RESETS)
         close_hard(TAKE_FD(server));
-    if (ending->server == CLOSES)
+    if (c->server == CLOSES)
         fd_close(&server);
-    if (ending->stops)
+    if (c->stops)
         load_stop(&load);
     wait_for_end();
-    ck_assert_msg(
-        result.messages == 2 && result.unanswered == ending->unanswered && result.broken == ending->broken &&
-            result.wrong == ending->wrong && result.break_error == ending->break_error,
-        "%s: %" PRIu64 " answered, %" PRIu64 " not, %" PRIu64 " broken (%d), %" PRIu64 " wrong", ending->name,
-        result.messages, result.unanswered, result.broken, result.break_error, result.wrong);
-    ck_assert_uint_eq(result.fault_count, ending->fault_length > 0 ? 1 : 0);
-    if (ending->fault_length == 0)
+    ck_assert_msg(result.messages == 2 && result.unanswered == c->unanswered && result.broken == c->broken &&
+                      result.wrong == c->wrong && result.break_error == c->break_error,
+                  "%s: %" PRIu64 " answered, %" PRIu64 " not, %" PRIu64 " broken (%d), %" PRIu64 " wrong",
+                  c->name, result.messages, result.unanswered, result.broken, result.break_error,
+                  result.wrong);
+    ck_assert_uint_eq(result.fault_count, c->fault_length > 0 ? 1 : 0);
+    if (c->fault_length == 0)
         return;
     const struct fault *fault = &result.faults[0].fault;
     ck_assert_uint_eq(result.faults[0].connection, 0);
-    ck_assert_int_eq(fault->kind, ending->kind);
-    ck_assert_uint_eq(fault->offset,
-                      2 * SIZE + (ending->part > 0 ? ending->part - (ending->change != 0) : 0));
-    ck_assert_uint_eq(fault->length, ending->fault_length);
+    ck_assert_int_eq(fault->kind, c->kind);
+    ck_assert_uint_eq(fault->offset, 2 * SIZE + (c->part > 0 ? c->part - (c->change != 0) : 0));
+    ck_assert_uint_eq(fault->length, c->fault_length);
 }
-END_TEST
 
 /* The server says something that nobody asked for, or does not close. */
-START_TEST(after_the_last_answer)
+TEST_TIMES(after_the_last_answer, 2)
 {
     run_with_test(1);
     answer(1);
     expect_end(server);
-    if (_i == 0) {
+    if (variant == 0) {
         send_text(server, "x");
         fd_close(&server);
     }
     wait_for_end();
     ck_assert_uint_eq(result.messages, 1);
     ck_assert_uint_eq(result.broken, 0);
-    ck_assert_uint_eq(result.unended, _i == 0 ? 0 : 1);
-    ck_assert_uint_eq(result.wrong, _i == 0 ? 1 : 0);
-    ck_assert_uint_eq(result.fault_count, _i == 0 ? 1 : 0);
-    if (_i == 0)
+    ck_assert_uint_eq(result.unended, variant == 0 ? 0 : 1);
+    ck_assert_uint_eq(result.wrong, variant == 0 ? 1 : 0);
+    ck_assert_uint_eq(result.fault_count, variant == 0 ? 1 : 0);
+    if (variant == 0)
         ck_assert_int_eq(result.faults[0].fault.kind, FAULT_SURPLUS);
 }
-END_TEST
 
 /* ---- many connections ---- */
 
 /* Each connection answers its share, and the shares add up. Those that have nothing to do end well, too. */
-START_TEST(shares_of_a_count)
+TEST_TIMES(shares_of_a_count, 2)
 {
     static const unsigned counts[] = {3, 100};
     plan.connections = 7;
     plan.threads = 3;
-    plan.count = counts[_i];
+    plan.count = counts[variant];
     run();
     wait_for_end();
-    ck_assert_uint_eq(result.messages, counts[_i]);
-    ck_assert_uint_eq(result.latency.count, counts[_i]);
+    ck_assert_uint_eq(result.messages, counts[variant]);
+    ck_assert_uint_eq(result.latency.count, counts[variant]);
     ck_assert_uint_eq(result.connected, 7);
     ck_assert_uint_eq(result.connect.count, 7);
     ck_assert_uint_eq(atomic_load(&echo.accepted), 7);
@@ -336,35 +330,33 @@ START_TEST(shares_of_a_count)
     ck_assert(result.busy > 0 && result.busy <= 1);
     ck_assert_uint_gt(result.cpu_nsec, 0);
 }
-END_TEST
 
 /* The first one may have been made by the caller, who says how long it took. */
-START_TEST(the_first_connection_is_timed)
+TEST_TIMES(the_first_connection_is_timed, 3)
 {
-    plan.connections = (uint64_t)_i;
+    plan.connections = (uint64_t)variant + 1;
     plan.count = 10;
     plan.first_connect_nsec = 3000 * NSEC_PER_SEC;
     connect_all(connect_to(port_of(listening)));
     load_run(&load);
     wait_for_end();
-    ck_assert_uint_eq(result.connected, (uint64_t)_i);
-    ck_assert_uint_eq(result.connect.count, (uint64_t)_i);
+    ck_assert_uint_eq(result.connected, plan.connections);
+    ck_assert_uint_eq(result.connect.count, plan.connections);
     ck_assert_uint_eq(result.connect.max, plan.first_connect_nsec);
 }
-END_TEST
 
 /* More messages than one turn sends, and they are all of the schedule; what is due after its end is not sent.
  */
-START_TEST(on_a_schedule)
+TEST_TIMES(on_a_schedule, 2)
 {
     plan.connections = 5;
     plan.threads = 2;
-    plan.rate = _i == 0 ? 1000000 : 10000;
-    plan.count = _i == 0 ? 3001 : 0;
-    plan.duration_usec = _i == 0 ? USEC_NEVER : 30 * USEC_PER_MSEC;
-    uint64_t all = _i == 0 ? 3001 : 300;
+    plan.rate = variant == 0 ? 1000000 : 10000;
+    plan.count = variant == 0 ? 3001 : 0;
+    plan.duration_usec = variant == 0 ? USEC_NEVER : 30 * USEC_PER_MSEC;
+    uint64_t all = variant == 0 ? 3001 : 300;
     run();
-    if (_i == 1) {
+    if (variant == 1) {
         WAIT_FOR(load_progress(&load).messages == all);
         load_stop(&load);
     }
@@ -373,10 +365,9 @@ START_TEST(on_a_schedule)
     ck_assert_uint_eq(result.lag.count, all);
     ck_assert_uint_eq(result.unanswered, 0);
 }
-END_TEST
 
 /* What nobody came to is left out, and counted: with the highest rate, nearly all. */
-START_TEST(more_than_can_be_sent)
+TEST(more_than_can_be_sent)
 {
     plan.connections = 5;
     plan.threads = 2;
@@ -392,16 +383,15 @@ START_TEST(more_than_can_be_sent)
     ck_assert_uint_eq(result.latency.count, result.messages);
     ck_assert_uint_eq(result.unanswered, 0);
 }
-END_TEST
 
 /* What a schedule would have had for connections that are not there was due all the same, to its end. */
-START_TEST(refused)
+TEST_TIMES(refused, 2)
 {
     int closed = bind_anywhere(&plan.endpoint);
     plan.connections = 100;
-    plan.threads = _i == 0 ? 1 : 2;
-    plan.rate = _i == 0 ? 0 : 1000;
-    plan.count = _i == 0 ? 0 : 501;
+    plan.threads = variant == 0 ? 1 : 2;
+    plan.rate = variant == 0 ? 0 : 1000;
+    plan.count = variant == 0 ? 0 : 501;
     run();
     wait_for_end();
     ck_assert_uint_eq(result.unconnected, 100);
@@ -410,10 +400,9 @@ START_TEST(refused)
     ck_assert_uint_eq(result.unanswered, plan.count);
     close(closed);
 }
-END_TEST
 
 /* Every third connection finds no descriptor; the others are served. */
-START_TEST(some_fail)
+TEST(some_fail)
 {
     plan.connections = 9;
     plan.count = 90;
@@ -426,10 +415,9 @@ START_TEST(some_fail)
     ck_assert_int_eq(result.connect_error, EMFILE);
     ck_assert_uint_eq(result.messages, 60);
 }
-END_TEST
 
 /* A Unix socket says EAGAIN where TCP waits; it is tried again for as long as a connection may take. */
-START_TEST(backlog_of_a_unix_socket)
+TEST_TIMES(backlog_of_a_unix_socket, 2)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -441,11 +429,11 @@ START_TEST(backlog_of_a_unix_socket)
     plan.endpoint.length = sizeof name;
     plan.connections = 10;
     plan.count = 20;
-    if (_i == 1)
+    if (variant == 1)
         plan.connect_usec = USEC_PER_MSEC; /* nobody accepts in time */
     ck_assert_int_eq(load_init(&load, &plan, &coordinator, -1), 0);
     WAIT_FOR(load_connected(&load) >= 2);
-    if (_i == 1)
+    if (variant == 1)
         WAIT_FOR(load_is_settled(&load));
     echo_start(&slow, fd);
     WAIT_FOR(load_is_settled(&load));
@@ -454,22 +442,21 @@ START_TEST(backlog_of_a_unix_socket)
     echo_stop(&slow);
     close(fd);
     ck_assert_uint_eq(result.connected + result.unconnected, 10);
-    ck_assert(_i == 0 ? result.messages == 20 : result.unconnected > 0);
-    ck_assert_int_eq(result.connect_error, _i == 0 ? 0 : ETIMEDOUT);
+    ck_assert(variant == 0 ? result.messages == 20 : result.unconnected > 0);
+    ck_assert_int_eq(result.connect_error, variant == 0 ? 0 : ETIMEDOUT);
 }
-END_TEST
 
 /* Not connected in time, or Ctrl-C before all are connected. */
-START_TEST(no_room_at_the_server)
+TEST_TIMES(no_room_at_the_server, 2)
 {
     int full = listen_anywhere(0, &plan.endpoint); /* it takes one or two */
 
     plan.connections = 10;
     plan.wait_usec = USEC_PER_MSEC;
-    if (_i == 0)
+    if (variant == 0)
         plan.connect_usec = 20 * USEC_PER_MSEC;
     ck_assert_int_eq(load_init(&load, &plan, &coordinator, -1), 0);
-    if (_i == 0) {
+    if (variant == 0) {
         WAIT_FOR(load_is_settled(&load));
         load_run(&load);
     } else {
@@ -480,11 +467,10 @@ START_TEST(no_room_at_the_server)
     wait_for_end();
     ck_assert_uint_gt(result.unconnected, 0);
     ck_assert_uint_eq(result.connected + result.unconnected, 10);
-    ck_assert_int_eq(result.connect_error, _i == 0 ? ETIMEDOUT : ECANCELED);
+    ck_assert_int_eq(result.connect_error, variant == 0 ? ETIMEDOUT : ECANCELED);
     ck_assert_uint_eq(result.messages, 0);
     close(full);
 }
-END_TEST
 
 /* ---- the coordinator, and its end ---- */
 
@@ -497,7 +483,7 @@ static void on_wake(struct event_loop *loop)
 }
 
 /* It is woken for each thing that it has to do. */
-START_TEST(coordinated)
+TEST(coordinated)
 {
     event_loop_deinit(&coordinator);
     ck_assert_int_eq(event_loop_init(&coordinator, on_wake), 0);
@@ -514,24 +500,22 @@ START_TEST(coordinated)
     wait_for_end();
     ck_assert_uint_eq(result.messages, 80);
 }
-END_TEST
 
 /* As when the coordinator cannot go on. */
-START_TEST(given_up_half_way)
+TEST_TIMES(given_up_half_way, 2)
 {
     plan.connections = 4;
     plan.threads = 2;
     ck_assert_int_eq(load_init(&load, &plan, &coordinator, -1), 0);
-    if (_i == 1) {
+    if (variant == 1) {
         WAIT_FOR(load_is_settled(&load));
         load_run(&load);
         WAIT_FOR(load_progress(&load).messages > 10);
     }
     load_deinit(&load);
 }
-END_TEST
 
-START_TEST(loop_breaks)
+TEST(loop_breaks)
 {
     plan.connections = 3;
     connect_all(-1);
@@ -542,10 +526,9 @@ START_TEST(loop_breaks)
     ck_assert_int_eq(load_collect(&load, &result), -EBADF);
     load_deinit(&load);
 }
-END_TEST
 
 /* Nothing is left open, and the first connection is taken. */
-START_TEST(cannot_start)
+TEST_TIMES(cannot_start, 5)
 {
     static const char *const calls[] = {"epoll_create1", "eventfd", "timerfd_create", "pthread_create",
                                         "calloc"};
@@ -554,35 +537,9 @@ START_TEST(cannot_start)
     plan.threads = 2;
     for (unsigned nth = 1; nth <= 2; nth++) {
         int fd = connect_to(port_of(listening));
-        fault_arm(calls[_i], ENOMEM, nth);
+        fault_arm(calls[variant], ENOMEM, nth);
         int r = load_init(&load, &plan, &coordinator, fd);
         fault_disarm();
         ck_assert_int_eq(r, -ENOMEM);
     }
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("load");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, due_by_the_schedule);
-    tcase_add_test(tests, results_add_up);
-    tcase_add_test(tests, one_message_under_way);
-    tcase_add_test(tests, stopped_with_an_answer_under_way);
-    tcase_add_loop_test(tests, each_ending, 0, COUNT_OF(endings));
-    tcase_add_loop_test(tests, after_the_last_answer, 0, 2);
-    tcase_add_loop_test(tests, shares_of_a_count, 0, 2);
-    tcase_add_loop_test(tests, the_first_connection_is_timed, 1, 4);
-    tcase_add_loop_test(tests, on_a_schedule, 0, 2);
-    tcase_add_test(tests, more_than_can_be_sent);
-    tcase_add_loop_test(tests, refused, 0, 2);
-    tcase_add_test(tests, some_fail);
-    tcase_add_loop_test(tests, backlog_of_a_unix_socket, 0, 2);
-    tcase_add_loop_test(tests, no_room_at_the_server, 0, 2);
-    tcase_add_test(tests, coordinated);
-    tcase_add_loop_test(tests, given_up_half_way, 0, 2);
-    tcase_add_test(tests, loop_breaks);
-    tcase_add_loop_test(tests, cannot_start, 0, 5);
-    return run_case(tests);
 }

@@ -20,7 +20,7 @@ static int parse(struct options *out, const char *const words[])
 
 #define PARSE(out, ...) parse((out), (const char *const[]){__VA_ARGS__, NULL})
 
-START_TEST(defaults)
+TEST(defaults)
 {
     CLEANUP(options_clear) struct options options = {0};
     ck_assert_int_eq(parse(&options, (const char *const[]){NULL}), 0);
@@ -31,9 +31,8 @@ START_TEST(defaults)
     ck_assert_int_eq(options.settings.workers, -1);
     ck_assert_int_eq(options.settings.log_level, -1);
 }
-END_TEST
 
-START_TEST(every_option)
+TEST(every_option)
 {
     CLEANUP(options_clear) struct options options = {0};
     ck_assert_int_eq(PARSE(&options, "-c", "x.conf", "-l", "upper@[::1]:7", "-p", "8", "--listen=/run/x",
@@ -49,9 +48,8 @@ START_TEST(every_option)
     ck_assert_int_eq(options.settings.workers, 4);
     ck_assert_int_eq(options.settings.log_level, LOG_LEVEL_DEBUG);
 }
-END_TEST
 
-START_TEST(actions)
+TEST(actions)
 {
     static const struct {
         const char *word;
@@ -67,9 +65,8 @@ START_TEST(actions)
         ck_assert_int_eq(options.action, words[i].action);
     }
 }
-END_TEST
 
-START_TEST(refused_ones_leave_the_result_alone)
+TEST(refused_ones_leave_the_result_alone)
 {
     static const char *const refused[][3] = {
         {"-x"},
@@ -113,10 +110,9 @@ START_TEST(refused_ones_leave_the_result_alone)
         ck_assert_ptr_null(options.settings.listen);
     }
 }
-END_TEST
 
 /* Fails the first, second, ... call of its kind, until none is left to fail. */
-START_TEST(memory_may_be_short)
+TEST(memory_may_be_short)
 {
     static const char *const calls[] = {"reallocarray", "asprintf", "strdup"};
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
@@ -131,9 +127,8 @@ START_TEST(memory_may_be_short)
         }
     }
 }
-END_TEST
 
-START_TEST(help_names_every_setting)
+TEST(help_names_every_setting)
 {
     CLEANUP(free_pointer) char *text = NULL;
     size_t size;
@@ -148,28 +143,12 @@ START_TEST(help_names_every_setting)
     for (size_t i = 0; services[i]; i++)
         ck_assert_ptr_nonnull(strstr(text, services[i]->summary));
 }
-END_TEST
 
-START_TEST(a_full_disk_shows)
+TEST(a_full_disk_shows)
 {
     CLEANUP(close_stream) FILE *full = fopen("/dev/full", "w");
     ck_assert_ptr_nonnull(full);
     ck_assert_int_eq(options_print_help(full), -ENOSPC);
     clearerr(full);
     ck_assert_int_eq(options_print_version(full), -ENOSPC);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("options");
-
-    tcase_add_test(tests, defaults);
-    tcase_add_test(tests, every_option);
-    tcase_add_test(tests, actions);
-    tcase_add_test(tests, refused_ones_leave_the_result_alone);
-    tcase_add_test(tests, memory_may_be_short);
-    tcase_add_test(tests, help_names_every_setting);
-    tcase_add_test(tests, a_full_disk_shows);
-    return run_case(tests);
 }

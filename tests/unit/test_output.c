@@ -46,6 +46,8 @@ static void tear_down(void)
     close(ends[1]);
 }
 
+FIXTURE(set_up, tear_down)
+
 static int write_much(void)
 {
     for (size_t i = 0; i < LENGTH; i++)
@@ -64,21 +66,20 @@ static void *read_much(void *unused)
 }
 
 /* However slow the reader, and with or without a signal. */
-START_TEST(waits_for_room)
+TEST_TIMES(waits_for_room, 2)
 {
     pthread_t thread;
     void *failed;
     ck_assert_int_ge(output.owned, 0);
     ck_assert_int_eq(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0); /* the others' is as it was */
     ck_assert_int_eq(pthread_create(&thread, NULL, read_much, NULL), 0);
-    if (_i == 1)
+    if (variant == 1)
         raise(SIGTERM);
     int r = write_much();
     ck_assert_int_eq(pthread_join(thread, &failed), 0);
     ck_assert_int_eq(r, 0);
     ck_assert_ptr_null(failed);
 }
-END_TEST
 
 static void *interrupt_soon(void *main_thread)
 {
@@ -87,7 +88,7 @@ static void *interrupt_soon(void *main_thread)
     return NULL;
 }
 
-START_TEST(nobody_reads)
+TEST(nobody_reads)
 {
     pthread_t thread, self = pthread_self();
     ck_assert_int_eq(pthread_create(&thread, NULL, interrupt_soon, &self), 0);
@@ -97,44 +98,39 @@ START_TEST(nobody_reads)
     (void)fputs("more", output.stream);
     ck_assert_int_eq(output_finish(&output), -EINTR);
 }
-END_TEST
 
-START_TEST(reader_has_gone)
+TEST(reader_has_gone)
 {
     (void)signal(SIGPIPE, SIG_IGN);
     close(ends[0]);
     ck_assert_int_eq(write_much(), -EPIPE);
     ends[0] = dup(ends[1]);
 }
-END_TEST
 
-START_TEST(disk_is_full)
+TEST(disk_is_full)
 {
     fault_arm("write", ENOSPC, 0);
     int r = write_much();
     fault_disarm();
     ck_assert_int_eq(r, -ENOSPC);
 }
-END_TEST
 
-START_TEST(exit_status)
+TEST(exit_status)
 {
     ck_assert_int_eq(output_exit_status(0), EXIT_SUCCESS);
     ck_assert_int_eq(output_exit_status(-EPIPE), EXIT_SUCCESS);
     ck_assert_int_eq(output_exit_status(-ENOSPC), EXIT_FILE);
 }
-END_TEST
 
-START_TEST(waiting_fails)
+TEST(waiting_fails)
 {
     fault_rules("write:EAGAIN:1,poll:ENOMEM");
     int r = write_much();
     fault_disarm();
     ck_assert_int_eq(r, -ENOMEM);
 }
-END_TEST
 
-START_TEST(of_every_kind)
+TEST(of_every_kind)
 {
     struct output other;
     char bytes[3];
@@ -160,19 +156,4 @@ START_TEST(of_every_kind)
     ck_assert_int_eq(other.fd, STDOUT_FILENO);
     output_close(&other);
     output_close(&other); /* does nothing */
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("output");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_loop_test(tests, waits_for_room, 0, 2);
-    tcase_add_test(tests, nobody_reads);
-    tcase_add_test(tests, reader_has_gone);
-    tcase_add_test(tests, disk_is_full);
-    tcase_add_test(tests, exit_status);
-    tcase_add_test(tests, waiting_fails);
-    tcase_add_test(tests, of_every_kind);
-    return run_case(tests);
 }

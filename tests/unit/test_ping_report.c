@@ -32,7 +32,7 @@ static void print_summary(const struct ping_stream *stream, const struct ping_ti
     ping_print_summary(out, &summary);
 }
 
-START_TEST(times_as_text)
+TEST(times_as_text)
 {
     static const struct {
         uint64_t usec;
@@ -44,9 +44,8 @@ START_TEST(times_as_text)
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         ck_assert_str_eq(ping_format_time(cases[i].usec, time), cases[i].text);
 }
-END_TEST
 
-START_TEST(events)
+TEST(events)
 {
     const struct ping_event reply = {.kind = PING_REPLY, .number = 7};
     const struct ping_event again = {.kind = PING_DUPLICATE, .number = 7};
@@ -59,9 +58,8 @@ START_TEST(events)
                    "64 bytes from [::1]:7: seq=7 time=1.25 ms (DUP!)\n"
                    "64 bytes from [::1]:7: seq=7 too late to tell the time\n");
 }
-END_TEST
 
-START_TEST(corruption)
+TEST(corruption)
 {
     const struct ping_event event = {.kind = PING_CORRUPT,
                                      .number = 2,
@@ -76,10 +74,9 @@ START_TEST(corruption)
     expect_text_is(
         "\033[31mfrom peer: seq=2 CORRUPT: byte 64: 1 byte changed (0x01 instead of 0x00)\033[0m\n");
 }
-END_TEST
 
 /* As ping(8) reckons: mdev is the root of the mean of the squares less the square of the mean. */
-START_TEST(summary)
+TEST(summary)
 {
     const struct ping_stream stream = {.sent = 4, .answered = 3};
     struct ping_times times = {0};
@@ -92,9 +89,8 @@ START_TEST(summary)
                    "4 messages transmitted, 3 received, 1 lost (25%), time 3000 ms\n"
                    "rtt min/avg/max/mdev = 1.000/2.000/3.000/0.816 ms\n");
 }
-END_TEST
 
-START_TEST(summary_of_trouble)
+TEST(summary_of_trouble)
 {
     const struct ping_stream stream = {
         .sent = 10, .answered = 6, .spoilt = 1, .duplicates = 2, .corrupted = 3};
@@ -107,9 +103,8 @@ START_TEST(summary_of_trouble)
         "10 messages transmitted, 6 received, +2 duplicates, +3 corrupted, +4 not sent, 1 under way, 6 lost "
         "(46.15%), time 0 ms\n");
 }
-END_TEST
 
-START_TEST(summary_of_nothing)
+TEST(summary_of_nothing)
 {
     const struct ping_stream stream = {.sent = 1};
     const struct ping_times times = {0};
@@ -117,17 +112,4 @@ START_TEST(summary_of_nothing)
     print_summary(&stream, &times, 1, 0, 1000);
     expect_text_is("\n--- host ping statistics ---\n"
                    "1 message transmitted, 0 received, 1 under way, 0 lost (0%), time 1 ms\n");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("ping_report");
-    tcase_add_test(tests, times_as_text);
-    tcase_add_test(tests, events);
-    tcase_add_test(tests, corruption);
-    tcase_add_test(tests, summary);
-    tcase_add_test(tests, summary_of_trouble);
-    tcase_add_test(tests, summary_of_nothing);
-    return run_case(tests);
 }

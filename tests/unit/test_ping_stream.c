@@ -48,7 +48,7 @@ static void expect_counts(uint64_t answered, uint64_t spoilt, uint64_t duplicate
     ping_stream_deinit(&stream);
 }
 
-START_TEST(answers)
+TEST(answers)
 {
     start(EXPECT_ECHO, 3);
     ck_assert_int_ne(memcmp(messages[1] + 16, messages[2] + 16, SIZE - 16), 0);
@@ -66,7 +66,6 @@ START_TEST(answers)
     expect_no_event();
     expect_counts(3, 0, 0, 0);
 }
-END_TEST
 
 static const char *const foreign[] = {
     "somebody else's line\n", "and more bytes than a header",
@@ -115,15 +114,15 @@ static void receive_piece(const char *piece)
     receive(bytes, length ? (size_t)atoi(length + 1) : SIZE);
 }
 
-START_TEST(strange_answers)
+TEST_EACH(strange_answers, strange)
 {
     char pieces[64], events[256] = "", counts[64];
     size_t length = 0;
-    start(strange[_i].expect, strange[_i].sent);
-    strcpy(pieces, strange[_i].pieces);
+    start(c->expect, c->sent);
+    strcpy(pieces, c->pieces);
     for (char *piece = strtok(pieces, " "); piece; piece = strtok(NULL, " "))
         receive_piece(piece);
-    while (ping_stream_next(&stream, strange[_i].ends, &event)) {
+    while (ping_stream_next(&stream, c->ends, &event)) {
         char *end = events + length;
         length += (size_t)sprintf(end, "%s%c%lu", length > 0 ? " " : "", "=+!"[event.kind], event.number);
         if (event.kind == PING_CORRUPT)
@@ -131,15 +130,14 @@ START_TEST(strange_answers)
                                       event.fault.offset, event.fault.length);
         ck_assert_uint_lt(length, 128);
     }
-    ck_assert_str_eq(events, strange[_i].events);
+    ck_assert_str_eq(events, c->events);
     sprintf(counts, "%lu %lu %lu %lu", stream.answered, stream.spoilt, stream.duplicates, stream.corrupted);
-    ck_assert_str_eq(counts, strange[_i].counts);
+    ck_assert_str_eq(counts, c->counts);
     ping_stream_deinit(&stream);
 }
-END_TEST
 
 /* All that is strange in a row is told once. */
-START_TEST(another_protocol)
+TEST(another_protocol)
 {
     start(EXPECT_ECHO, 2);
     for (size_t i = 0; i < 100; i++) {
@@ -149,9 +147,8 @@ START_TEST(another_protocol)
     }
     expect_counts(0, 1, 0, 1);
 }
-END_TEST
 
-START_TEST(a_window_of_messages)
+TEST(a_window_of_messages)
 {
     uint8_t message[SIZE];
     start(EXPECT_ECHO, 1);
@@ -175,10 +172,9 @@ START_TEST(a_window_of_messages)
     ck_assert_uint_eq(event.number, PING_WINDOW + 1);
     ping_stream_deinit(&stream);
 }
-END_TEST
 
 /* Headers of messages that were sent, one after the other, and nothing of their answers. */
-START_TEST(forged_headers)
+TEST(forged_headers)
 {
     unsigned events = 0;
     start(EXPECT_ECHO, 3);
@@ -195,15 +191,14 @@ START_TEST(forged_headers)
     ck_assert_uint_eq(events, 4);
     expect_counts(1, 2, 0, 3);
 }
-END_TEST
 
 /* The same of the largest messages, in pieces of every kind: headers that follow each other at once, marks
  * without a number, and a message that comes byte by byte. Of the processor's seconds each takes less than
  * one. */
-START_TEST(takes_no_time_that_a_server_chooses)
+TEST_TIMES(takes_no_time_that_a_server_chooses, 5)
 {
     static const char *const pieces[] = {"ping000000000001", "PING", "pingPING", "PING000000000001ping"};
-    const size_t total = (size_t)4 << 20, length = _i < 4 ? strlen(pieces[_i]) : 0;
+    const size_t total = (size_t)4 << 20, length = variant < 4 ? strlen(pieces[variant]) : 0;
     uint8_t *message = malloc(PING_SIZE_MAXIMUM);
     struct timespec before, spent;
     size_t room;
@@ -214,7 +209,7 @@ START_TEST(takes_no_time_that_a_server_chooses)
         uint8_t *space = ping_stream_space(&stream, &room);
         part = length > 0 ? room / length * length : 1;
         for (size_t at = 0; at < part && length > 0; at += length)
-            memcpy(space + at, pieces[_i], length);
+            memcpy(space + at, pieces[variant], length);
         if (length == 0)
             *space = message[done];
         ping_stream_received(&stream, part);
@@ -226,12 +221,11 @@ START_TEST(takes_no_time_that_a_server_chooses)
     free(message);
     ping_stream_deinit(&stream);
 }
-END_TEST
 
-START_TEST(every_size)
+TEST_TIMES(every_size, 4)
 {
     static const size_t sizes[] = {PING_SIZE_MINIMUM, 17, 1000, PING_SIZE_MAXIMUM};
-    size_t size = sizes[_i], room;
+    size_t size = sizes[variant], room;
     uint8_t *message = malloc(size);
     ck_assert_int_eq(ping_stream_init(&stream, size, EXPECT_ECHO, 1), 0);
     ping_stream_send(&stream, 1, message);
@@ -246,9 +240,8 @@ START_TEST(every_size)
     free(message);
     ping_stream_deinit(&stream);
 }
-END_TEST
 
-START_TEST(no_memory)
+TEST(no_memory)
 {
     static const struct {
         const char *call;
@@ -273,19 +266,4 @@ START_TEST(no_memory)
     ck_assert_int_eq(event.kind, PING_CORRUPT);
     ck_assert_int_eq(event.fault.kind, FAULT_OTHER);
     expect_counts(0, 1, 0, 1);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("ping_stream");
-    tcase_add_test(tests, answers);
-    tcase_add_loop_test(tests, strange_answers, 0, COUNT_OF(strange));
-    tcase_add_test(tests, another_protocol);
-    tcase_add_test(tests, a_window_of_messages);
-    tcase_add_test(tests, forged_headers);
-    tcase_add_loop_test(tests, takes_no_time_that_a_server_chooses, 0, 5);
-    tcase_add_loop_test(tests, every_size, 0, 4);
-    tcase_add_test(tests, no_memory);
-    return run_case(tests);
 }

@@ -30,7 +30,9 @@ static void tear_down(void)
     event_loop_deinit(&loop);
 }
 
-START_TEST(goes_off_once_and_not_before)
+FIXTURE(set_up, tear_down)
+
+TEST(goes_off_once_and_not_before)
 {
     uint64_t at = clock_monotonic_nsec() + 2500 * NSEC_PER_USEC;
     precise_timer_arm(&timer, at);
@@ -41,15 +43,13 @@ START_TEST(goes_off_once_and_not_before)
     ck_assert_int_eq(read(timer.source.fd, &expirations, sizeof expirations), -1);
     ck_assert_int_eq(errno, EAGAIN);
 }
-END_TEST
 
-START_TEST(what_is_past_is_due_at_once)
+TEST(what_is_past_is_due_at_once)
 {
     precise_timer_arm(&timer, 1);
     ck_assert_int_eq(event_loop_run(&loop), 0);
     ck_assert_uint_eq(fired, 1);
 }
-END_TEST
 
 static void later(struct timer *unused)
 {
@@ -57,7 +57,7 @@ static void later(struct timer *unused)
     event_loop_quit(&loop);
 }
 
-START_TEST(the_last_word_counts)
+TEST(the_last_word_counts)
 {
     struct timer end;
     timer_init(&end, later);
@@ -67,10 +67,9 @@ START_TEST(the_last_word_counts)
     ck_assert_int_eq(event_loop_run(&loop), 0);
     ck_assert_uint_eq(fired, 0);
 }
-END_TEST
 
 /* An event that is handed out when it no longer holds. */
-START_TEST(armed_anew_between_event_and_hand_out)
+TEST(armed_anew_between_event_and_hand_out)
 {
     precise_timer_arm(&timer, 1);
     ck_assert(becomes_readable(timer.source.fd));
@@ -78,9 +77,8 @@ START_TEST(armed_anew_between_event_and_hand_out)
     timer.source.ready(&timer.source, EPOLLIN);
     ck_assert_uint_eq(fired, 0);
 }
-END_TEST
 
-START_TEST(no_descriptor_no_timer)
+TEST(no_descriptor_no_timer)
 {
     struct precise_timer other;
     unsigned before = open_descriptors();
@@ -93,17 +91,4 @@ START_TEST(no_descriptor_no_timer)
     fault_disarm();
     ck_assert_int_eq(r, -ENOSPC);
     ck_assert_uint_eq(open_descriptors(), before);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("precise_timer");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, goes_off_once_and_not_before);
-    tcase_add_test(tests, what_is_past_is_due_at_once);
-    tcase_add_test(tests, the_last_word_counts);
-    tcase_add_test(tests, armed_anew_between_event_and_hand_out);
-    tcase_add_test(tests, no_descriptor_no_timer);
-    return run_case(tests);
 }

@@ -3,7 +3,7 @@
 #include "common.h"
 #include "faults.h"
 
-START_TEST(say_where)
+TEST(say_where)
 {
     struct problems problems = {0};
     problems_add(&problems, "x.conf", 12, "workers = %d: no", 5000);
@@ -19,9 +19,8 @@ START_TEST(say_where)
     ck_assert_uint_eq(problems.count, 0);
     ck_assert_ptr_null(problems.items);
 }
-END_TEST
 
-START_TEST(as_text)
+TEST(as_text)
 {
     struct problems problems = {0};
     char text[64], *printed;
@@ -47,9 +46,8 @@ START_TEST(as_text)
     }
     problems_clear(&problems);
 }
-END_TEST
 
-START_TEST(sort_by_line_and_stay_in_order)
+TEST(sort_by_line_and_stay_in_order)
 {
     struct problems problems = {0};
     problems_sort(&problems); /* none at all */
@@ -62,7 +60,6 @@ START_TEST(sort_by_line_and_stay_in_order)
     }
     problems_clear(&problems);
 }
-END_TEST
 
 /* The count says that there was a problem, whatever fails. */
 static void add_while_failing(const char *rule, size_t before)
@@ -81,7 +78,7 @@ static void add_while_failing(const char *rule, size_t before)
     problems_clear(&problems);
 }
 
-START_TEST(out_of_memory_is_a_problem)
+TEST(out_of_memory_is_a_problem)
 {
     static const size_t before[] = {0, 1, 15, 16, 31, 32};
     for (size_t i = 0; i < COUNT_OF(before); i++) {
@@ -91,16 +88,4 @@ START_TEST(out_of_memory_is_a_problem)
     add_while_failing("reallocarray:ENOMEM", 0);
     add_while_failing("reallocarray:ENOMEM", 16);
     add_while_failing("reallocarray:ENOMEM", 32);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("problems");
-
-    tcase_add_test(tests, say_where);
-    tcase_add_test(tests, as_text);
-    tcase_add_test(tests, sort_by_line_and_stay_in_order);
-    tcase_add_test(tests, out_of_memory_is_a_problem);
-    return run_case(tests);
 }

@@ -44,6 +44,8 @@ static void teardown(void)
     manager_close();
 }
 
+FIXTURE(setup, teardown)
+
 static void become_ready(void)
 {
     service_manager_ready(&manager, &loop, &acceptor, &pool);
@@ -54,7 +56,7 @@ static void wait_told(void)
     WAIT_FOR((event_loop_wake(&loop), event_loop_run(&loop) == 0) && is_readable(manager_fd));
 }
 
-START_TEST(says_each_state)
+TEST(says_each_state)
 {
     become_ready();
     expect("READY=1\nSTATUS=" IDLE);
@@ -69,9 +71,8 @@ START_TEST(says_each_state)
     expect("ERRNO=98\nSTATUS=cannot listen on 127.0.0.1:7");
     expect_nothing_yet(manager_fd);
 }
-END_TEST
 
-START_TEST(reloading_with_the_time)
+TEST(reloading_with_the_time)
 {
     char bytes[128] = "";
     uint64_t then, before = clock_monotonic_usec();
@@ -81,10 +82,9 @@ START_TEST(reloading_with_the_time)
     ck_assert_uint_ge(then, before);
     ck_assert_uint_le(then, clock_monotonic_usec());
 }
-END_TEST
 
 /* Each second, and only what has changed. */
-START_TEST(figures_are_kept_current)
+TEST(figures_are_kept_current)
 {
     become_ready();
     expect("READY=1\nSTATUS=" IDLE);
@@ -99,9 +99,8 @@ START_TEST(figures_are_kept_current)
     }
     ck_assert(!is_readable(manager_fd));
 }
-END_TEST
 
-START_TEST(failed_reload_shows_until_one_succeeds)
+TEST(failed_reload_shows_until_one_succeeds)
 {
     become_ready();
     expect("READY=1\nSTATUS=" IDLE);
@@ -115,9 +114,8 @@ START_TEST(failed_reload_shows_until_one_succeeds)
     service_manager_reloaded(&manager, "");
     expect("READY=1\nSTATUS=" IDLE);
 }
-END_TEST
 
-START_TEST(long_failure_is_cut)
+TEST(long_failure_is_cut)
 {
     become_ready();
     expect("READY=1\nSTATUS=" IDLE);
@@ -136,9 +134,8 @@ START_TEST(long_failure_is_cut)
         ck_assert_str_eq(bytes + length - 5, "\u00e9...");
     }
 }
-END_TEST
 
-START_TEST(stop_asks_for_time_again_and_again)
+TEST(stop_asks_for_time_again_and_again)
 {
     become_ready();
     expect("READY=1\nSTATUS=" IDLE);
@@ -149,9 +146,8 @@ START_TEST(stop_asks_for_time_again_and_again)
         expect("EXTEND_TIMEOUT_USEC=10000000");
     }
 }
-END_TEST
 
-START_TEST(without_a_manager)
+TEST(without_a_manager)
 {
     unsetenv("NOTIFY_SOCKET");
     struct service_manager none;
@@ -166,10 +162,9 @@ START_TEST(without_a_manager)
     ck_assert_str_eq(written(), "");
     expect_nothing_yet(manager_fd);
 }
-END_TEST
 
 /* Once for each cause, and again after it was heard. */
-START_TEST(deaf_manager_is_logged)
+TEST(deaf_manager_is_logged)
 {
     for (int round = 0; round < 2; round++) {
         ck_assert(service_manager_alive(&manager));
@@ -187,9 +182,8 @@ START_TEST(deaf_manager_is_logged)
         ck_assert_ptr_nonnull(strstr(text, "NOTIFY_SOCKET"));
     }
 }
-END_TEST
 
-START_TEST(heard_without_a_free_descriptor)
+TEST(heard_without_a_free_descriptor)
 {
     ck_assert(service_manager_alive(&manager)); /* sets the reserve aside */
     expect("WATCHDOG=1");
@@ -205,10 +199,9 @@ START_TEST(heard_without_a_free_descriptor)
         ck_assert_uint_eq(open_descriptors(), before); /* set aside again */
     }
 }
-END_TEST
 
 /* A manager that is frozen costs nobody but itself: what it missed is said with the next status. */
-START_TEST(busy_manager_is_told_later)
+TEST(busy_manager_is_told_later)
 {
     fill_queue(&manager_name, manager_length);
     become_ready();
@@ -220,9 +213,8 @@ START_TEST(busy_manager_is_told_later)
     wait_told();
     expect("STATUS=0 connections, 0 queued, 1 accepted, 0 refused, 0 waits");
 }
-END_TEST
 
-START_TEST(busy_manager_is_not_told_ready_after_the_end)
+TEST(busy_manager_is_not_told_ready_after_the_end)
 {
     fill_queue(&manager_name, manager_length);
     become_ready();
@@ -230,23 +222,4 @@ START_TEST(busy_manager_is_not_told_ready_after_the_end)
     ck_assert_uint_eq(empty_queue(manager_fd), 0);
     wait_told();
     expect("STATUS=" IDLE);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("service_manager");
-    tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, says_each_state);
-    tcase_add_test(tests, reloading_with_the_time);
-    tcase_add_test(tests, figures_are_kept_current);
-    tcase_add_test(tests, failed_reload_shows_until_one_succeeds);
-    tcase_add_test(tests, long_failure_is_cut);
-    tcase_add_test(tests, stop_asks_for_time_again_and_again);
-    tcase_add_test(tests, without_a_manager);
-    tcase_add_test(tests, deaf_manager_is_logged);
-    tcase_add_test(tests, heard_without_a_free_descriptor);
-    tcase_add_test(tests, busy_manager_is_told_later);
-    tcase_add_test(tests, busy_manager_is_not_told_ready_after_the_end);
-    return run_case(tests);
 }

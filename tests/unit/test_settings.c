@@ -58,7 +58,7 @@ static char *dump(const struct settings *settings)
     return text;
 }
 
-START_TEST(defaults)
+TEST(defaults)
 {
     CLEANUP(settings_freep) struct settings *settings = load_good("");
     ck_assert(settings->from_file && settings->log_connections);
@@ -77,9 +77,8 @@ START_TEST(defaults)
     ck_assert_uint_eq(last->idle_timeout, 300 * USEC_PER_SEC);
     ck_assert_int_eq(last->line, 0);
 }
-END_TEST
 
-START_TEST(the_table_is_sound)
+TEST(the_table_is_sound)
 {
     for (const struct setting_row *row = setting_table; row->name; row++) {
         char expectation[SETTING_EXPECTATION_SIZE];
@@ -91,9 +90,8 @@ START_TEST(the_table_is_sound)
             ck_assert_ptr_eq(setting_find(SCOPE_GLOBAL, row->name)->type, row->type);
     }
 }
-END_TEST
 
-START_TEST(durations)
+TEST(durations)
 {
     static const struct {
         const char *text;
@@ -124,9 +122,8 @@ START_TEST(durations)
     ck_assert_uint_eq(settings->drain_timeout, 0);
     ck_assert_uint_eq(settings->tcp_keepalive, 120);
 }
-END_TEST
 
-START_TEST(listeners_inherit_what_they_do_not_set)
+TEST(listeners_inherit_what_they_do_not_set)
 {
     CLEANUP(settings_freep)
     struct settings *settings =
@@ -152,9 +149,8 @@ START_TEST(listeners_inherit_what_they_do_not_set)
     ck_assert_uint_eq(third->mode, 0660);
     ck_assert(third->trace && !third->any && third->address == NULL);
 }
-END_TEST
 
-START_TEST(the_command_line_overrides)
+TEST(the_command_line_overrides)
 {
     const char *listen[] = {"upper@[::1]:9", "/run/y"};
     struct settings_source source = {
@@ -176,10 +172,9 @@ START_TEST(the_command_line_overrides)
     ck_assert_ptr_null(other);
     ck_assert_uint_eq(problems.count, 1);
 }
-END_TEST
 
 /* How the dump has the listener of a SPEC. */
-START_TEST(specs)
+TEST(specs)
 {
     static const struct {
         const char *spec, *listener;
@@ -226,9 +221,8 @@ START_TEST(specs)
         ck_assert_msg(strstr(text, cases[i].listener) != NULL, "%s: %s", cases[i].spec, text);
     }
 }
-END_TEST
 
-START_TEST(an_absent_file)
+TEST(an_absent_file)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
     CLEANUP(settings_freep) struct settings *settings = NULL;
@@ -244,10 +238,9 @@ START_TEST(an_absent_file)
     ck_assert_str_eq(problems.items[0].message,
                      "/nonexistent/x.conf: cannot be read: No such file or directory");
 }
-END_TEST
 
 /* A problem is a value: where, and what. */
-START_TEST(problems_say_where)
+TEST(problems_say_where)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
     struct settings *settings = NULL;
@@ -261,7 +254,6 @@ START_TEST(problems_say_where)
     ck_assert_str_eq(problems.items[1].text,
                      "unknown setting \"idle_timout\"; did you mean \"idle_timeout\"?");
 }
-END_TEST
 
 static void make(const char *spec, struct listener_settings *out)
 {
@@ -269,7 +261,7 @@ static void make(const char *spec, struct listener_settings *out)
     ck_assert_msg(listener_settings_from_spec(spec, &problems, out) == 0, "%s", spec);
 }
 
-START_TEST(places_that_clash)
+TEST(places_that_clash)
 {
     static const struct {
         const char *a, *b;
@@ -299,7 +291,6 @@ START_TEST(places_that_clash)
         ck_assert_msg(listener_settings_clash(&b, &a) == cases[i].clash, "%s, %s", cases[i].b, cases[i].a);
     }
 }
-END_TEST
 
 static char told[128];
 
@@ -309,7 +300,7 @@ static void tell(const char *name, const char *in_force, const char *wanted)
     snprintf(told + used, sizeof told - used, "%s %s %s;", name, in_force, wanted);
 }
 
-START_TEST(restarts_are_named)
+TEST(restarts_are_named)
 {
     CLEANUP(settings_freep) struct settings *a = load_good("");
     CLEANUP(settings_freep) struct settings *b = load_good("workers = 3; queue_depth = 9; backlog = 2;");
@@ -322,7 +313,6 @@ START_TEST(restarts_are_named)
     settings_keep_until_restart(a, b, tell);
     ck_assert_str_eq(told, "workers 0 3;queue_depth 1024 9;");
 }
-END_TEST
 
 static const char eventful[] =
     "listeners = ( { address = \"127.0.0.1\"; port = 7; service = \"greet\"; text "
@@ -331,7 +321,7 @@ static const char eventful[] =
     "allow = [ \"10.0.0.0/8\", \"::1\" ]; log = { level = \"debug\"; };\n"
     "write_timeout = 0; drain_timeout = \"5m\"; tcp_keepalive = \"1h\";\n";
 
-START_TEST(dumps_read_back_the_same)
+TEST(dumps_read_back_the_same)
 {
     CLEANUP(settings_freep) struct settings *settings = load_good(eventful);
     CLEANUP(free_pointer) char *text = dump(settings);
@@ -343,9 +333,8 @@ START_TEST(dumps_read_back_the_same)
     ck_assert_uint_eq(again->write_timeout, USEC_NEVER);
     ck_assert_uint_eq(again->drain_timeout, 300 * USEC_PER_SEC);
 }
-END_TEST
 
-START_TEST(dumps_may_fail)
+TEST(dumps_may_fail)
 {
     CLEANUP(settings_freep) struct settings *settings = load_good(eventful);
     CLEANUP(close_stream) FILE *null = fopen("/dev/null", "w");
@@ -360,7 +349,6 @@ START_TEST(dumps_may_fail)
         ck_assert_int_eq(r, failed ? -ENOMEM : 0);
     }
 }
-END_TEST
 
 /* Fails the first, second, ... call of a kind, until none is left to fail: each time there is either no error
  * or a problem that says so, and nothing is left behind (the leak checker sees to that). */
@@ -382,7 +370,7 @@ static void fail_each(const char *call, const char *error, const char *text, str
     }
 }
 
-START_TEST(everything_may_fail)
+TEST(everything_may_fail)
 {
     static const char *const calls[] = {"malloc",  "calloc",   "reallocarray", "strdup",
                                         "strndup", "asprintf", "vasprintf",    "open_memstream"};
@@ -401,25 +389,4 @@ START_TEST(everything_may_fail)
     fail_each("open", "EIO", eventful, nothing_more, true);
     fail_each("fstat", "EIO", eventful, nothing_more, true);
     fail_each("read", "EIO", eventful, nothing_more, true);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("settings");
-
-    tcase_add_test(tests, defaults);
-    tcase_add_test(tests, the_table_is_sound);
-    tcase_add_test(tests, durations);
-    tcase_add_test(tests, listeners_inherit_what_they_do_not_set);
-    tcase_add_test(tests, the_command_line_overrides);
-    tcase_add_test(tests, specs);
-    tcase_add_test(tests, an_absent_file);
-    tcase_add_test(tests, problems_say_where);
-    tcase_add_test(tests, places_that_clash);
-    tcase_add_test(tests, restarts_are_named);
-    tcase_add_test(tests, dumps_read_back_the_same);
-    tcase_add_test(tests, dumps_may_fail);
-    tcase_add_test(tests, everything_may_fail);
-    return run_case(tests);
 }

@@ -7,7 +7,7 @@ static struct span text(const char *bytes)
     return (struct span){(const uint8_t *)bytes, strlen(bytes)};
 }
 
-START_TEST(parts)
+TEST(parts)
 {
     struct span span = text("hello");
     ck_assert_uint_eq(span_first(span, 3).length, 3);
@@ -20,9 +20,8 @@ START_TEST(parts)
     ck_assert_uint_eq(span_from(span, SIZE_MAX).length, 0);
     ck_assert_ptr_eq(span_from(span, SIZE_MAX).bytes, span.bytes + 5);
 }
-END_TEST
 
-START_TEST(comparisons)
+TEST(comparisons)
 {
     ck_assert_uint_eq(span_shared(text("hello"), text("help me")), 3);
     ck_assert_uint_eq(span_shared(text("hello"), text("hel")), 3);
@@ -31,9 +30,8 @@ START_TEST(comparisons)
     ck_assert_uint_eq(span_differing(text("jelly beans"), text("hell")), 1);
     ck_assert_uint_eq(span_differing(text("hello"), text("")), 0);
 }
-END_TEST
 
-START_TEST(places)
+TEST(places)
 {
     static const struct {
         const char *haystack, *needle;
@@ -51,14 +49,4 @@ START_TEST(places)
         found = span_find_last(text(cases[i].haystack), text(cases[i].needle), &at);
         ck_assert_int_eq(found ? (int)at : -1, cases[i].last);
     }
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("span");
-    tcase_add_test(tests, parts);
-    tcase_add_test(tests, comparisons);
-    tcase_add_test(tests, places);
-    return run_case(tests);
 }

@@ -18,7 +18,7 @@ static void expect_target(const char *host, const char *port, const char *first)
     ck_assert_ptr_null(target.items);
 }
 
-START_TEST(addresses)
+TEST(addresses)
 {
     char text[TARGET_TEXT_SIZE];
     expect_target("127.0.0.1", NULL, "127.0.0.1:7007");
@@ -37,9 +37,8 @@ START_TEST(addresses)
     ck_assert_str_eq(target_format(&target, text), "::1 port 7");
     target_clear(&target);
 }
-END_TEST
 
-START_TEST(paths)
+TEST(paths)
 {
     char text[TARGET_TEXT_SIZE], path[200] = "/";
     expect_target("/run/echo.sock", NULL, "/run/echo.sock");
@@ -51,18 +50,16 @@ START_TEST(paths)
     ck_assert_int_eq(target.items[0].address.ss_family, AF_UNIX);
     target_clear(&target);
 }
-END_TEST
 
-START_TEST(a_name)
+TEST(a_name)
 {
     ck_assert_int_eq(target_resolve("localhost", "7", &target), 0);
     for (size_t i = 0; i < target.count; i++)
         ck_assert_int_ne(target.items[i].address.ss_family, AF_UNIX);
     target_clear(&target);
 }
-END_TEST
 
-START_TEST(local)
+TEST(local)
 {
     char text[ENDPOINT_TEXT_SIZE];
     ck_assert_int_eq(target_resolve_local("7777", &target), 0);
@@ -72,7 +69,6 @@ START_TEST(local)
     ck_assert_str_eq(endpoint_format(&target.items[0], text), "127.0.0.1:0");
     target_clear(&target);
 }
-END_TEST
 
 #define LONG_NAME                                                                                            \
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"   \
@@ -105,50 +101,34 @@ static const struct {
     {"fe80::1%nope", "7", EXIT_UNKNOWN_NAME, "there is no interface nope"},
 };
 
-START_TEST(refusals)
+TEST_EACH(refusals, refused)
 {
     capture(LOG_LEVEL_DEBUG);
-    int status = target_resolve(refused[_i].host, refused[_i].port, &target);
+    int status = target_resolve(c->host, c->port, &target);
     const char *told = written();
-    ck_assert_int_eq(status, refused[_i].status);
-    expect_in(told, refused[_i].told);
+    ck_assert_int_eq(status, c->status);
+    expect_in(told, c->told);
     ck_assert_ptr_null(target.items);
 }
-END_TEST
 
-START_TEST(local_refusal)
+TEST(local_refusal)
 {
     capture(LOG_LEVEL_DEBUG);
     int status = target_resolve_local("65536", &target);
     expect_in(written(), "65536: a port is 0 (a free one) to 65535 or the name of a service");
     ck_assert_int_eq(status, EXIT_USAGE);
 }
-END_TEST
 
-START_TEST(no_memory)
+TEST_TIMES(no_memory, 2)
 {
     static const char *const hosts[] = {"127.0.0.1", "/run/x"};
     static const char *const calls[] = {"calloc", "strdup"};
     for (size_t i = 0; i < COUNT_OF(hosts); i++) {
         capture(LOG_LEVEL_DEBUG);
-        fault_arm(calls[_i], ENOMEM, 0);
+        fault_arm(calls[variant], ENOMEM, 0);
         int status = target_resolve(hosts[i], NULL, &target);
         fault_disarm();
         ck_assert_str_eq(written(), "tcpecho: Cannot allocate memory\n");
         ck_assert_int_eq(status, EXIT_SYSTEM);
     }
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("target");
-    tcase_add_test(tests, addresses);
-    tcase_add_test(tests, paths);
-    tcase_add_test(tests, a_name);
-    tcase_add_test(tests, local);
-    tcase_add_loop_test(tests, refusals, 0, COUNT_OF(refused));
-    tcase_add_test(tests, local_refusal);
-    tcase_add_loop_test(tests, no_memory, 0, 2);
-    return run_case(tests);
 }

@@ -37,7 +37,7 @@ static const char *shown(void)
     return text;
 }
 
-START_TEST(rich)
+TEST(rich)
 {
     open_terminal(80);
     terminal_init(&terminal, line);
@@ -57,9 +57,8 @@ START_TEST(rich)
     ck_assert_str_eq(shown(), "");
     close_terminal();
 }
-END_TEST
 
-START_TEST(narrow)
+TEST(narrow)
 {
     open_terminal(10);
     terminal_init(&terminal, line);
@@ -71,7 +70,6 @@ START_TEST(narrow)
     ck_assert_uint_eq(terminal_width(&terminal), 80);
     close_terminal();
 }
-END_TEST
 
 static const struct {
     const char *no_color, *term;
@@ -81,25 +79,24 @@ static const struct {
     {NULL, NULL, true},    {"0", "dumb", false},
 };
 
-START_TEST(unwelcome)
+TEST_EACH(unwelcome, settings)
 {
     open_terminal(80);
-    if (settings[_i].no_color)
-        setenv("NO_COLOR", settings[_i].no_color, 1);
-    if (settings[_i].term)
-        setenv("TERM", settings[_i].term, 1);
+    if (c->no_color)
+        setenv("NO_COLOR", c->no_color, 1);
+    if (c->term)
+        setenv("TERM", c->term, 1);
     else
         unsetenv("TERM");
     terminal_init(&terminal, line);
-    ck_assert_int_eq(terminal.is_rich, settings[_i].rich);
+    ck_assert_int_eq(terminal.is_rich, c->rich);
     terminal_progress(&terminal, "text");
-    ck_assert_int_eq(terminal_colour(&terminal, COLOUR_BAD)[0] != '\0', settings[_i].rich);
-    ck_assert_int_eq(shown()[0] != '\0', settings[_i].rich);
+    ck_assert_int_eq(terminal_colour(&terminal, COLOUR_BAD)[0] != '\0', c->rich);
+    ck_assert_int_eq(shown()[0] != '\0', c->rich);
     close_terminal();
 }
-END_TEST
 
-START_TEST(no_terminal)
+TEST(no_terminal)
 {
     int ends[2];
     ck_assert_int_eq(pipe2(ends, O_NONBLOCK), 0);
@@ -114,9 +111,8 @@ START_TEST(no_terminal)
     close(ends[0]);
     close(ends[1]);
 }
-END_TEST
 
-START_TEST(errors)
+TEST(errors)
 {
     char large[4096];
     capture(LOG_LEVEL_DEBUG);
@@ -136,16 +132,4 @@ START_TEST(errors)
     print_error("lost");
     fault_disarm();
     ck_assert_str_eq(written(), "");
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("terminal");
-    tcase_add_test(tests, rich);
-    tcase_add_test(tests, narrow);
-    tcase_add_loop_test(tests, unwelcome, 0, COUNT_OF(settings));
-    tcase_add_test(tests, no_terminal);
-    tcase_add_test(tests, errors);
-    return run_case(tests);
 }

@@ -19,7 +19,7 @@ static void check_cases(int (*parse)(const char *, uint64_t *), const struct val
     }
 }
 
-START_TEST(counts)
+TEST(counts)
 {
     static const struct value_case cases[] = {
         {"0", 0},
@@ -41,14 +41,13 @@ START_TEST(counts)
     };
     check_cases(units_parse_count, cases, COUNT_OF(cases));
 }
-END_TEST
 
 static int parse_up_to_1024(const char *text, uint64_t *out)
 {
     return units_parse_number(text, 1024, out);
 }
 
-START_TEST(numbers)
+TEST(numbers)
 {
     static const struct value_case cases[] = {
         {"0", 0},
@@ -64,9 +63,8 @@ START_TEST(numbers)
     };
     check_cases(parse_up_to_1024, cases, COUNT_OF(cases));
 }
-END_TEST
 
-START_TEST(quantities)
+TEST(quantities)
 {
     static const struct value_case cases[] = {
         {"0", 0},      {"10000", 10000},   {"10k", 10000},   {"10K", 10000},       {"1.5M", 1500000},
@@ -75,9 +73,8 @@ START_TEST(quantities)
     };
     check_cases(units_parse_quantity, cases, COUNT_OF(cases));
 }
-END_TEST
 
-START_TEST(sizes)
+TEST(sizes)
 {
     static const struct value_case cases[] = {
         {"64", 64},
@@ -106,9 +103,8 @@ START_TEST(sizes)
     };
     check_cases(units_parse_size, cases, COUNT_OF(cases));
 }
-END_TEST
 
-START_TEST(durations)
+TEST(durations)
 {
     static const struct value_case cases[] = {
         {"10", 10000000},
@@ -137,9 +133,8 @@ START_TEST(durations)
     };
     check_cases(units_parse_duration, cases, COUNT_OF(cases));
 }
-END_TEST
 
-START_TEST(durations_as_text)
+TEST(durations_as_text)
 {
     static const struct {
         uint64_t usec;
@@ -154,9 +149,8 @@ START_TEST(durations_as_text)
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         ck_assert_str_eq(units_format_duration(cases[i].usec, text), cases[i].text);
 }
-END_TEST
 
-START_TEST(sizes_as_text)
+TEST(sizes_as_text)
 {
     static const struct {
         uint64_t bytes;
@@ -176,18 +170,4 @@ START_TEST(sizes_as_text)
 
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         ck_assert_str_eq(units_format_size(cases[i].bytes, text), cases[i].text);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("units");
-    tcase_add_test(tests, counts);
-    tcase_add_test(tests, numbers);
-    tcase_add_test(tests, quantities);
-    tcase_add_test(tests, sizes);
-    tcase_add_test(tests, durations);
-    tcase_add_test(tests, durations_as_text);
-    tcase_add_test(tests, sizes_as_text);
-    return run_case(tests);
 }

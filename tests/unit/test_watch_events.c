@@ -37,6 +37,8 @@ static void tear_down(void)
     fclose(lines);
 }
 
+FIXTURE(set_up, tear_down)
+
 static void fail_at(struct watch_side *side, uint64_t due, enum connection_end end, int error)
 {
     watch_ended(&events, side, &connection, due, end, error);
@@ -85,7 +87,7 @@ static void expect_gap(double seconds, const char *until)
     ck_assert_str_eq(line + length, until);
 }
 
-START_TEST(served_in_time_is_no_event)
+TEST(served_in_time_is_no_event)
 {
     uint64_t now = clock_monotonic_nsec();
     watch_expect_answer(&events, &events.steady, now);
@@ -96,28 +98,26 @@ START_TEST(served_in_time_is_no_event)
     ck_assert_uint_eq(events.steady.ends[CONNECTION_SERVED], 1);
     ck_assert_uint_eq(count_lines(), 0);
 }
-END_TEST
 
 /* Told once while it lasts, and with its length when it is over: at an answer, or at the end. */
-START_TEST(a_gap)
+TEST_TIMES(a_gap, 2)
 {
     uint64_t due = clock_monotonic_nsec() - 3 * NSEC_PER_SEC;
     for (unsigned i = 0; i < 2; i++)
         watch_expect_answer(&events, &events.newcomers, due + i);
     ck_assert_uint_eq(count_lines(), 1);
     ck_assert_ptr_nonnull(strstr(last_line(), "new connections: no answer since "));
-    if (_i == 0)
+    if (variant == 0)
         watch_answered(&events, &events.newcomers, due, false);
     else
         watch_events_stop(&events);
-    expect_gap(3, _i == 0 ? "now" : "the end");
+    expect_gap(3, variant == 0 ? "now" : "the end");
     ck_assert_uint_eq(events.newcomers.gap.over, 1);
     ck_assert_uint_eq(events.newcomers.gap.longest_at_nsec, due);
     /* The next one is another. */
     watch_expect_answer(&events, &events.newcomers, clock_monotonic_nsec() - 2 * NSEC_PER_SEC);
     ck_assert_uint_eq(count_lines(), 3);
 }
-END_TEST
 
 static void on_time(struct timer *timer)
 {
@@ -126,7 +126,7 @@ static void on_time(struct timer *timer)
 }
 
 /* Nothing has to happen for it to be told. */
-START_TEST(a_gap_that_begins)
+TEST(a_gap_that_begins)
 {
     struct timer end;
     options.gap_usec = 30 * USEC_PER_MSEC;
@@ -140,10 +140,9 @@ START_TEST(a_gap_that_begins)
     timer_disarm(&end);
     ck_assert_ptr_nonnull(strstr(last_line(), "steady client: no answer since "));
 }
-END_TEST
 
 /* The first of a row is told, and the end of it. */
-START_TEST(a_row_of_failures)
+TEST(a_row_of_failures)
 {
     struct watch_side *side = &events.newcomers;
     for (unsigned i = 0; i < 50; i++)
@@ -157,10 +156,9 @@ START_TEST(a_row_of_failures)
     ck_assert_uint_eq(side->ends[CONNECTION_UNCONNECTED], 50);
     ck_assert_int_eq(side->connect_error, ECONNREFUSED);
 }
-END_TEST
 
 /* Connections that were due long ago fail all at once, and the next one is served. */
-START_TEST(it_has_failed_since_it_was_due)
+TEST(it_has_failed_since_it_was_due)
 {
     struct watch_side *side = &events.newcomers;
     uint64_t begin = clock_monotonic_nsec();
@@ -182,9 +180,8 @@ START_TEST(it_has_failed_since_it_was_due)
     fail_now(side, CONNECTION_TIMED_OUT, ETIMEDOUT);
     ck_assert_uint_eq(count_lines(), 3);
 }
-END_TEST
 
-START_TEST(each_kind_of_failure)
+TEST_TIMES(each_kind_of_failure, 6)
 {
     static const struct {
         enum connection_end end;
@@ -203,15 +200,14 @@ START_TEST(each_kind_of_failure)
 
     connection.fault = (struct fault){.kind = FAULT_CHANGED, .offset = 9, .length = 2, .got = 1, .wanted = 2};
     connection.wrong_bytes = 2;
-    connection.was_connected = kinds[_i].was_connected;
-    fail_now(&events.steady, kinds[_i].end, kinds[_i].error);
-    expect_line(kinds[_i].line);
-    ck_assert_uint_eq(events.steady.wrong_bytes, kinds[_i].end == CONNECTION_WRONG ? 2 : 0);
+    connection.was_connected = kinds[variant].was_connected;
+    fail_now(&events.steady, kinds[variant].end, kinds[variant].error);
+    expect_line(kinds[variant].line);
+    ck_assert_uint_eq(events.steady.wrong_bytes, kinds[variant].end == CONNECTION_WRONG ? 2 : 0);
 }
-END_TEST
 
 /* What we are short of is told once; any other error is the server's. */
-START_TEST(short_of_something)
+TEST(short_of_something)
 {
     ck_assert(!watch_is_short(&events, &events.newcomers, ECONNREFUSED));
     ck_assert(watch_is_short(&events, &events.newcomers, EMFILE));
@@ -220,7 +216,6 @@ START_TEST(short_of_something)
     ck_assert_uint_eq(count_lines(), 1);
     expect_line("new connections: cannot begin: Too many open files");
 }
-END_TEST
 
 static void fail_and_recover(void)
 {
@@ -229,7 +224,7 @@ static void fail_and_recover(void)
 }
 
 /* A server that goes up and down all the time does not fill a disk, and what is left out is said. */
-START_TEST(lines_have_a_limit)
+TEST(lines_have_a_limit)
 {
     for (unsigned i = 0; i < 1000; i++)
         fail_and_recover();
@@ -243,29 +238,11 @@ START_TEST(lines_have_a_limit)
     }
     ck_assert(is_said);
 }
-END_TEST
 
-START_TEST(json_has_no_lines)
+TEST(json_has_no_lines)
 {
     options.json = true;
     fail_now(&events.steady, CONNECTION_BROKEN, 0);
     ck_assert_uint_eq(count_lines(), 0);
     ck_assert_uint_eq(events.steady.ends[CONNECTION_BROKEN], 1);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("watch_events");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, served_in_time_is_no_event);
-    tcase_add_loop_test(tests, a_gap, 0, 2);
-    tcase_add_test(tests, a_gap_that_begins);
-    tcase_add_test(tests, a_row_of_failures);
-    tcase_add_test(tests, it_has_failed_since_it_was_due);
-    tcase_add_loop_test(tests, each_kind_of_failure, 0, 6);
-    tcase_add_test(tests, short_of_something);
-    tcase_add_test(tests, lines_have_a_limit);
-    tcase_add_test(tests, json_has_no_lines);
-    return run_case(tests);
 }

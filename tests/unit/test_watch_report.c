@@ -36,6 +36,8 @@ static void tear_down(void)
     free(text);
 }
 
+FIXTURE(set_up, tear_down)
+
 static void print(bool as_json)
 {
     size_t length;
@@ -54,7 +56,7 @@ static void expect(const char *part)
     ck_assert_msg(strstr(text, part) != NULL, "'%s' is not in:\n%s", part, text);
 }
 
-START_TEST(no_outage)
+TEST(no_outage)
 {
     ck_assert(watch_is_clean(&summary));
     print(false);
@@ -67,10 +69,9 @@ START_TEST(no_outage)
     expect("\nno outage\n");
     ck_assert_ptr_null(strchr(text, '\x1b'));
 }
-END_TEST
 
 /* Each by itself is an outage. */
-START_TEST(outages)
+TEST(outages)
 {
     struct watch_side *sides[] = {&steady, &newcomers};
     for (size_t i = 0; i < COUNT_OF(sides); i++) {
@@ -92,10 +93,9 @@ START_TEST(outages)
     newcomers.ends[CONNECTION_BROKEN] = 1;
     ck_assert(!watch_is_clean(&summary));
 }
-END_TEST
 
 /* What the client is short of is no outage, but it could not see one. */
-START_TEST(could_not_look)
+TEST(could_not_look)
 {
     newcomers.not_begun[NOT_BEGUN_LATE] = newcomers.not_begun[NOT_BEGUN_FULL] = 1;
     ck_assert(watch_is_clean(&summary));
@@ -107,7 +107,6 @@ START_TEST(could_not_look)
     expect("  1 connection not begun: Too many open files\n");
     expect("\nno outage seen, but tcpecho could not begin all that was due\n");
 }
-END_TEST
 
 static void have_an_outage(void)
 {
@@ -129,7 +128,7 @@ static void have_an_outage(void)
     summary.late_nsec = 3000000;
 }
 
-START_TEST(what_a_load_balancer_engineer_wants_to_know)
+TEST(what_a_load_balancer_engineer_wants_to_know)
 {
     have_an_outage();
     print(false);
@@ -149,9 +148,8 @@ START_TEST(what_a_load_balancer_engineer_wants_to_know)
     expect("  9 connections not begun: Cannot assign requested address; every local port is taken\n");
     expect("\noutage\n");
 }
-END_TEST
 
-START_TEST(for_programs)
+TEST(for_programs)
 {
     have_an_outage();
     print(true);
@@ -167,9 +165,8 @@ START_TEST(for_programs)
     expect("\"connect_error\": \"Connection refused\",\n");
     expect("    \"latency_p99_9_ns\": 2000,\n    \"latency_max_ns\": 2000\n  }\n}\n");
 }
-END_TEST
 
-START_TEST(time_of_day)
+TEST(time_of_day)
 {
     char at[CLOCK_TEXT_SIZE];
     unsigned hour, minute, second, msec;
@@ -183,18 +180,4 @@ START_TEST(time_of_day)
     clock_format(clock_monotonic_nsec(), at);
     fault_disarm();
     ck_assert_mem_eq(at, "00:00:00.", 9);
-}
-END_TEST
-
-int main(void)
-{
-    TCase *tests = tcase_create("watch_report");
-    tcase_add_checked_fixture(tests, set_up, tear_down);
-    tcase_add_test(tests, no_outage);
-    tcase_add_test(tests, outages);
-    tcase_add_test(tests, could_not_look);
-    tcase_add_test(tests, what_a_load_balancer_engineer_wants_to_know);
-    tcase_add_test(tests, for_programs);
-    tcase_add_test(tests, time_of_day);
-    return run_case(tests);
 }

@@ -55,6 +55,12 @@ void clock_reset(void);
     UNIT_REGISTER(name, COUNT_OF(table), name(&(table)[_i]))                                                 \
     static void name(const __typeof__((table)[0]) *c)
 
+/* TEST_TIMES(name, count) { ... variant ... }: once for each number under `count`. */
+#define TEST_TIMES(name, count)                                                                              \
+    static void name(int variant);                                                                           \
+    UNIT_REGISTER(name, count, name(_i))                                                                     \
+    static void name(int variant)
+
 /* Before and after each test of the file; NULL: nothing. */
 #define FIXTURE(before, after)                                                                               \
     __attribute__((constructor)) static void unit_fixture(void)                                              \
