@@ -12,8 +12,9 @@ import tempfile
 import threading
 import unittest
 
+import daemons
 import harness
-from harness import CANNOT_LISTEN, ECHO, LOG, QUIET, SYSTEM_ERROR, config_text, listener
+from daemons import CANNOT_LISTEN, ECHO, LOG, QUIET, SYSTEM_ERROR, config_text, listener
 
 NAME = "tcpechod.socket"
 
@@ -36,7 +37,7 @@ def activated(passed, listeners=None, settings=LOG, names=None, environment=None
     fds = [item.fileno() for item in passed]
     wrapper = [sys.executable, "-c", PASS, *map(str, fds), "--"]
     environment = {"LISTEN_FDNAMES": ":".join(names or [NAME] * len(fds)), **(environment or {})}
-    return harness.Daemon(listeners, settings, wrapper=wrapper, pass_fds=fds, environment=environment, **how)
+    return daemons.Daemon(listeners, settings, wrapper=wrapper, pass_fds=fds, environment=environment, **how)
 
 
 def listening(address="127.0.0.1", family=socket.AF_INET, v6_only=False, port=0):
@@ -62,7 +63,7 @@ def connect(server, address="127.0.0.1"):
     return socket.create_connection((address, port_of(server)), harness.patience())
 
 
-class TestCase(harness.TestCase):
+class TestCase(daemons.TestCase):
     def setUp(self):
         self.stack = contextlib.ExitStack()
         self.addCleanup(self.stack.close)
@@ -160,14 +161,14 @@ class Matched(TestCase):
 
         with activated(servers, ", ".join(map(row, servers)), nofile=100) as daemon:
             passed = figures(daemon)
-        with harness.Daemon(own, LOG, nofile=100) as daemon:
+        with daemons.Daemon(own, LOG, nofile=100) as daemon:
             self.assertEqual(figures(daemon), passed)
 
     def test_systemd_socket_activate(self):
         tool = harness.needs("systemd-socket-activate")
         with contextlib.closing(harness.free_port()) as port:
             wrapper = [tool, "-l", f"127.0.0.1:{int(port)}", f"--fdname={NAME}", "-E", "NOTIFY_SOCKET"]
-            with harness.Daemon(listener("upper", int(port)), LOG, wrapper=wrapper, ready=False) as daemon:
+            with daemons.Daemon(listener("upper", int(port)), LOG, wrapper=wrapper, ready=False) as daemon:
                 daemon.wait_log(f"Listening on 127.0.0.1:{int(port)}")
                 self.assert_served(socket.create_connection(("127.0.0.1", int(port)), harness.patience()), b"first",
                                    b"FIRST")

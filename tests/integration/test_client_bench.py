@@ -9,6 +9,7 @@ import threading
 import time
 
 import client
+import daemons
 import harness
 
 MIB = 1 << 20
@@ -41,7 +42,7 @@ class Load(harness.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = harness.Daemon(LISTENERS, nofile=(1024, MANY + 1024))
+        cls.daemon = daemons.Daemon(LISTENERS, nofile=(1024, MANY + 1024))
         cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
 
     def check(self, messages, size, *arguments, **options):
@@ -242,7 +243,7 @@ class Terminal(harness.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = harness.Daemon()
+        cls.daemon = daemons.Daemon()
         cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
 
     def test_progress(self):
@@ -356,7 +357,7 @@ class Mistakes(harness.TestCase):
         self.assertIn(", 1 with wrong bytes", result.stdout.decode())
 
     def test_the_other_service(self):
-        with harness.Daemon(LISTENERS) as daemon:
+        with daemons.Daemon(LISTENERS) as daemon:
             for port, expect in ((daemon.ports[0], "upper"), (daemon.ports[1], "echo")):
                 result = bench("-n", 3, "-c", 3, "-s", 1000, "-e", expect, "127.0.0.1", port)
                 self.assertEqual(result.status, client.WRONG)
@@ -387,7 +388,7 @@ class Mistakes(harness.TestCase):
         self.assertLess(figures["messages_per_second"], 11)
 
     def test_server_that_talks_first(self):
-        with harness.Daemon('{ address = "127.0.0.1"; port = PORT; greeting = "hello\\n"; }') as daemon:
+        with daemons.Daemon('{ address = "127.0.0.1"; port = PORT; greeting = "hello\\n"; }') as daemon:
             result = bench("-n", 1, "127.0.0.1", daemon.port)
         self.assertEqual(result.status, client.WRONG)
         self.assertRegex(result.stderr, r"on connection 0, byte 0: 6 bytes (came before anything was sent|that nobody sent)")
@@ -449,7 +450,7 @@ class Endings(harness.TestCase):
         self.assertIn("2 not closed by the server after us", result.stdout.decode())
 
     def test_some_are_refused(self):
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             result = bench("-n", 9, "-c", 9, "127.0.0.1", daemon.port, faults="connect:ECONNREFUSED:/3")
         self.assertEqual(result.status, client.WRONG)
         self.assertIn("tcpecho: 3 of 9 connections could not be made (the first: Connection refused)\n", result.stderr)
@@ -462,7 +463,7 @@ class Endings(harness.TestCase):
 
     def test_daemon_that_stops_under_load(self):
         """It answers what it has read, and nothing of it is wrong."""
-        with harness.Daemon(arguments=("--log-level", "debug")) as daemon:
+        with daemons.Daemon(arguments=("--log-level", "debug")) as daemon:
             with client.Client("--bench", "-n", 20, "-d", "1h", "--json", "127.0.0.1", daemon.port) as load:
                 harness.wait_until(lambda: "connection 20 " in daemon.log(), daemon.log)
                 daemon.process.terminate()
@@ -472,7 +473,7 @@ class Endings(harness.TestCase):
         self.assertEqual((result.status, figures["broken"], figures["wrong"]), (client.WRONG, 20, 0))
 
     def test_no_resources(self):
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "pthread_create:EAGAIN",
                            "sigaction:EINVAL", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF",
                            "epoll_ctl_add@main:ENOSPC:2", "epoll_ctl_add@main:ENOSPC:3"):
@@ -516,7 +517,7 @@ class Broken(harness.TestCase):
         self.assertEqual(figures["unanswered"], 250)
 
     def test_never_connected(self):
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             result = bench("-r", 1000, "-d", "0.5", "-n", 5, "--json", "127.0.0.1", daemon.port,
                            faults="connect:ECONNREFUSED:2")
         figures = result.document

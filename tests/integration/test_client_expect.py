@@ -7,6 +7,7 @@ import threading
 import time
 
 import client
+import daemons
 import harness
 
 MIB = 1 << 20
@@ -38,7 +39,7 @@ class Expect(harness.TestCase):
         self.assertRegex(result.stderr, rf"\Atcpecho: wrong answer from 127\.0\.0\.1:\d+: {pattern}\n\Z")
 
     def test_right(self):
-        with harness.Daemon(LISTENERS) as daemon:
+        with daemons.Daemon(LISTENERS) as daemon:
             for index, expect in enumerate(("echo", "upper")):
                 self.file.seek(0)
                 result = client.run("-v", "--expect", expect, "127.0.0.1", daemon.ports[index], stdin=self.file,
@@ -89,7 +90,7 @@ class Expect(harness.TestCase):
         self.check(surplus, r"byte 10: 8 bytes came after the whole answer", stdin=b"0123456789")
 
     def test_the_other_service(self):
-        with harness.Daemon(LISTENERS) as daemon:
+        with daemons.Daemon(LISTENERS) as daemon:
             for index, expect in enumerate(("upper", "echo")):
                 result = client.run("--expect", expect, "127.0.0.1", daemon.ports[index], stdin=b"hello\n")
                 self.assertEqual(result.status, client.WRONG)

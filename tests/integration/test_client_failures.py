@@ -11,6 +11,7 @@ import threading
 import time
 
 import client
+import daemons
 import harness
 
 
@@ -29,7 +30,7 @@ class Names(harness.TestCase):
         listeners = """{ address = "127.0.0.1"; port = PORT; service = "echo"; },
                        { address = "::1"; port = PORT; service = "echo"; }"""
         harness.needs_ipv6()
-        with harness.Daemon(listeners) as daemon:
+        with daemons.Daemon(listeners) as daemon:
             for host, peer in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("[::1]", "[::1]"), ("localhost", "")):
                 with self.subTest(host=host):
                     result = client.run("-v", host, daemon.port, stdin=b"hello")
@@ -47,7 +48,7 @@ class Names(harness.TestCase):
 
     def test_service_names_and_the_default_port(self):
         with harness.network_namespace():
-            with harness.Daemon('{ address = "127.0.0.1"; port = 7; service = "echo"; },'
+            with daemons.Daemon('{ address = "127.0.0.1"; port = 7; service = "echo"; },'
                                 '{ address = "127.0.0.1"; port = 7007; service = "upper"; }'):
                 self.assertEqual(client.run("127.0.0.1", "echo", stdin=b"hello").stdout, b"hello")
                 self.assertEqual(client.run("127.0.0.1", stdin=b"hello").stdout, b"HELLO")

@@ -8,6 +8,7 @@ import threading
 import time
 
 import client
+import daemons
 import harness
 
 LISTENERS = """
@@ -46,7 +47,7 @@ def each(change):
 class Answers(harness.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.daemon = harness.Daemon(LISTENERS)
+        cls.daemon = daemons.Daemon(LISTENERS)
         cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
 
     def check_replies(self, result, host, peer, size, count):
@@ -299,7 +300,7 @@ class Person(harness.TestCase):
     RED = "\x1b[31m"
 
     def test_interrupt(self):
-        with harness.Daemon() as daemon, client.Terminal("--ping", "-i", "10ms", "127.0.0.1", daemon.port) as person:
+        with daemons.Daemon() as daemon, client.Terminal("--ping", "-i", "10ms", "127.0.0.1", daemon.port) as person:
             person.expect(rf"^{REPLY}\n{REPLY}\n")
             person.type(person.INTERRUPT)
             self.assertEqual(person.wait(), 0)

@@ -12,6 +12,7 @@ import threading
 import time
 
 import client
+import daemons
 import harness
 
 MIB = 1 << 20
@@ -36,7 +37,7 @@ class Pipe(harness.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = harness.Daemon(LISTENERS)
+        cls.daemon = daemons.Daemon(LISTENERS)
         cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
 
     def test_bytes_come_back(self):
@@ -196,7 +197,7 @@ class HalfClose(harness.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = harness.Daemon('''{ address = "127.0.0.1"; port = PORT; service = "echo"; },
+        cls.daemon = daemons.Daemon('''{ address = "127.0.0.1"; port = PORT; service = "echo"; },
                                         { address = "127.0.0.1"; port = PORT1; service = "discard"; }''')
         cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
 
@@ -326,7 +327,7 @@ class Person(harness.TestCase):
     """At a terminal."""
 
     def test_talk(self):
-        with harness.Daemon() as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
+        with daemons.Daemon() as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
             for line in ("hello", "how are you?"):
                 person.type(line + "\n")
                 # Once as it is typed, and once as it comes back.
@@ -336,7 +337,7 @@ class Person(harness.TestCase):
             self.assertEqual(person.screen, "")
 
     def test_a_line_without_its_end(self):
-        with harness.Daemon() as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
+        with daemons.Daemon() as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
             person.type("half" + person.END)  # the first one only sends the line
             person.expect("halfhalf")
             person.type(person.END)
@@ -345,13 +346,13 @@ class Person(harness.TestCase):
     def test_the_server_leaves(self):
         """Nobody has to press Ctrl-D for a server that has nothing more to say."""
         listeners = '{ address = "127.0.0.1"; port = PORT; service = "upper"; end_word = "end"; }'
-        with harness.Daemon(listeners) as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
+        with daemons.Daemon(listeners) as daemon, client.Terminal("127.0.0.1", daemon.port) as person:
             person.type("end\n")
             person.expect(r"end\nEND\n")
             self.assertEqual(person.wait(), 0)
 
     def test_interrupt(self):
-        with harness.Daemon() as daemon, client.Terminal("-v", "127.0.0.1", daemon.port) as person:
+        with daemons.Daemon() as daemon, client.Terminal("-v", "127.0.0.1", daemon.port) as person:
             person.expect(r"connected to .*\n")  # or it would come between what is typed and what comes back
             person.type("hello\n")
             person.expect(r"hello\nhello\n")
@@ -361,7 +362,7 @@ class Person(harness.TestCase):
 
     def test_hang_up(self):
         """The terminal goes away."""
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             person = client.Terminal("127.0.0.1", daemon.port)
             person.type("hello\n")
             person.expect(r"hello\nhello\n")

@@ -10,6 +10,7 @@ import threading
 import time
 
 import client
+import daemons
 import harness
 
 LISTENERS = """
@@ -32,7 +33,7 @@ class Healthy(harness.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.daemon = harness.Daemon(LISTENERS)
+        cls.daemon = daemons.Daemon(LISTENERS)
         cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
 
     def check(self, *arguments):
@@ -132,7 +133,7 @@ class Outages(harness.TestCase):
         harness.wait_until(lambda: f"connection {count} " in daemon.log(), daemon.log)
 
     def test_stopped(self):
-        with harness.Daemon(arguments=("--log-level", "debug")) as daemon, \
+        with daemons.Daemon(arguments=("--log-level", "debug")) as daemon, \
                 Watched("-g", "300ms", "127.0.0.1", daemon.port) as watched:
             self.connections(daemon, 5)
             before = time.time()
@@ -165,13 +166,13 @@ class Outages(harness.TestCase):
         listeners = f'{{ address = "127.0.0.1"; port = {port}; service = "echo"; }}'
         with client.Client("--watch", *PATIENT, "127.0.0.1", port) as probe:
             self.assertEqual(probe.wait().status, client.REFUSED)  # the first connection has to be made
-        with harness.Daemon(listeners):
+        with daemons.Daemon(listeners):
             probe = client.Client("--watch", *PATIENT, "127.0.0.1", port)
             time.sleep(0.3)
         with probe:
             self.read_until(probe, r"steady client: broken: (closed by the server|Connection reset by peer)\n",
                             r"new connections: (cannot connect: Connection refused|broken: .*)\n")
-            with harness.Daemon(listeners):
+            with daemons.Daemon(listeners):
                 self.read_until(probe, r"steady client: works again after [\d.]+ m?s; \d+ failed\n",
                                 r"new connections: works again after [\d.]+ m?s; \d+ failed\n")
                 probe.interrupt()
@@ -230,7 +231,7 @@ class Outages(harness.TestCase):
         self.assertRegex(text, r"\nconnections broken +0\n")
 
     def test_the_other_service(self):
-        with harness.Daemon(LISTENERS) as daemon:
+        with daemons.Daemon(LISTENERS) as daemon:
             # A message of 64 bytes may have no letter.
             result = watch("-d", "0.3", "-s", 1000, "--json", "-e", "upper", "127.0.0.1", daemon.port)
         self.assertEqual(result.status, client.WRONG)
@@ -366,7 +367,7 @@ class Outages(harness.TestCase):
 
     def test_watch_that_is_stopped_itself(self):
         """It says how late it was, so that nobody blames the server."""
-        with harness.Daemon(arguments=("--log-level", "debug")) as daemon, Watched("127.0.0.1", daemon.port) as watched:
+        with daemons.Daemon(arguments=("--log-level", "debug")) as daemon, Watched("127.0.0.1", daemon.port) as watched:
             self.connections(daemon, 5)
             with harness.Frozen(watched.client.process.pid, 0.5):
                 pass
@@ -381,7 +382,7 @@ class Resources(harness.TestCase):
     """What it does when the system does not give it what it needs."""
 
     def test_cannot_start(self):
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             for faults in ("epoll_create1:EMFILE", "eventfd:EMFILE", "timerfd_create:EMFILE", "sigaction:EINVAL",
                            "calloc:ENOMEM", "calloc:ENOMEM:3", "epoll_wait:EBADF", "epoll_ctl_add:ENOSPC:1",
                            "epoll_ctl_add:ENOSPC:2", "epoll_ctl_add:ENOSPC:3"):
@@ -392,7 +393,7 @@ class Resources(harness.TestCase):
 
     def test_no_descriptors(self):
         """New connections need some; that we have none is told as what it is."""
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             result = watch("-d", "0.3", "127.0.0.1", daemon.port, faults="socket:EMFILE:2-")
         self.assertEqual(result.status, client.SYSTEM_ERROR)
         self.assertIn(b"new connections: cannot begin: Too many open files\n", result.stdout)
@@ -400,7 +401,7 @@ class Resources(harness.TestCase):
 
     def test_no_ports(self):
         """A shortage of the client's own, and no refusal of the server's."""
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             arguments = (*PATIENT, "-d", "0.3", "127.0.0.1", daemon.port)
             document = watch("--json", *arguments, faults="connect:EADDRNOTAVAIL:3-").document
             result = watch(*arguments, faults="connect:EADDRNOTAVAIL:3-")
@@ -413,7 +414,7 @@ class Resources(harness.TestCase):
 
     def test_ports_are_given_back(self):
         """Few of them stay in TIME_WAIT, however short the interval: 200 for each second."""
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             document = watch(*PATIENT, "-i", "1ms", "-d", "0.5", "--json", "127.0.0.1", daemon.port).document
             with open("/proc/net/tcp", encoding="ascii") as file:
                 lines = [line.split() for line in file]

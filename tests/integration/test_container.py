@@ -4,6 +4,7 @@ import os
 import signal
 import unittest
 
+import daemons
 import harness
 
 # Its process 1 is the daemon, which a shell has executed that leaves children.
@@ -27,7 +28,7 @@ class ProcessOne(harness.TestCase):
             raise unittest.SkipTest("this kernel does not list children (CONFIG_PROC_CHILDREN)")
 
     def start(self, script):
-        return harness.Daemon(wrapper=SHELL + (f'{script}\nexec "$@"', "sh"))
+        return daemons.Daemon(wrapper=SHELL + (f'{script}\nexec "$@"', "sh"))
 
     def pid_in(self, daemon):
         (pid,) = children(daemon.pid)
@@ -58,7 +59,7 @@ class ProcessOne(harness.TestCase):
     def test_without_a_container(self):
         """A child of the shell, which the daemon has from it."""
         wrapper = ("sh", "-c", 'sleep 0 & sleep 0.5 &\nexec "$@"', "sh")
-        with harness.Daemon(wrapper=wrapper) as daemon:
+        with daemons.Daemon(wrapper=wrapper) as daemon:
             self.assert_no_children(daemon.pid)
 
 
@@ -113,7 +114,7 @@ class Quota(harness.TestCase):
 
     def workers(self, directory, script='exec "$@"', **how):
         enter = f'echo $$ >"{directory}/cgroup.procs"\n{script}'
-        with harness.Daemon(wrapper=("sh", "-c", enter, "sh"), **how) as daemon:
+        with daemons.Daemon(wrapper=("sh", "-c", enter, "sh"), **how) as daemon:
             return int(daemon.wait_log(r"ready: \d+ listeners?, (\d+) workers?,").group(1))
 
     def test_half_a_cpu(self):

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 
 import client
+import daemons
 import harness
 
 MAN = os.path.join(harness.ROOT, "man")
@@ -74,7 +75,7 @@ def check(text):
         path = os.path.join(directory, "FILE")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
-        result = harness.run_daemon("--test", "-c", path)
+        result = daemons.run_daemon("--test", "-c", path)
         return result.returncode, result.stderr.replace(path, "FILE").splitlines()
 
 
@@ -102,7 +103,7 @@ class Settings(harness.TestCase):
                 self.assert_names(f"man/tcpechod.conf.5, {scope}", self.names(scope), known)
 
     def test_names_are_those_of_the_dump(self):
-        dump = harness.run_daemon("--dump").stdout
+        dump = daemons.run_daemon("--dump").stdout
         self.assert_names("man/tcpechod.conf.5", self.names("Global settings"), re.findall(r"^(\w+) = ", dump, re.MULTILINE))
         group = re.search(r"^log = \{\n(.*?)^\};", dump, re.MULTILINE | re.DOTALL).group(1)
         self.assert_names("man/tcpechod.conf.5", self.names("Log settings"), re.findall(r"^ +(\w+) = ", group, re.MULTILINE))
@@ -127,7 +128,7 @@ class Settings(harness.TestCase):
                     self.assertEqual(self.fact(text, "Allowed"), told, f"man/tcpechod.conf.5, {name}, Allowed")
 
     def test_defaults(self):
-        dump = harness.run_daemon("--dump").stdout
+        dump = daemons.run_daemon("--dump").stdout
         for scope, indent in (("Global settings", ""), ("Log settings", " +")):
             for name, text in self.items[scope]:
                 if name in ("listeners", "log"):
@@ -139,7 +140,7 @@ class Settings(harness.TestCase):
     def test_defaults_of_listeners(self):
         """Said or left out, they mean the same. What has none must be said, or is the global setting until it is said."""
         def dump(option=""):
-            return harness.run_daemon("--dump", "-l", "/x" + option).stdout
+            return daemons.run_daemon("--dump", "-l", "/x" + option).stdout
 
         for name, text in self.items["Listener settings"]:
             with self.subTest(setting=name):
@@ -174,7 +175,7 @@ class Settings(harness.TestCase):
     def test_http_example(self):
         """A client that keeps its connections needs to know where the answer ends, and that it is the last."""
         example, = (block for block in literals(section(self.page, "EXAMPLES")) if "HTTP" in block)
-        with harness.Daemon(config=example.replace("8080", "PORT")) as daemon:
+        with daemons.Daemon(config=example.replace("8080", "PORT")) as daemon:
             for method, path in (("GET", "/"), ("GET", "/health?a=b"), ("OPTIONS", "*")):
                 with self.subTest(method=method, path=path):
                     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=harness.patience())
@@ -189,7 +190,7 @@ class Settings(harness.TestCase):
     def test_http_example_with_curl(self):
         curl = harness.needs("curl")
         example, = (block for block in literals(section(self.page, "EXAMPLES")) if "HTTP" in block)
-        with harness.Daemon(config=example.replace("8080", "PORT")) as daemon:
+        with daemons.Daemon(config=example.replace("8080", "PORT")) as daemon:
             url = f"http://127.0.0.1:{daemon.port}/"
             result = subprocess.run([curl, "-sS", "--noproxy", "*", "-w", "%{http_code} %{size_download}\n", url, url],
                                     stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
@@ -213,7 +214,7 @@ class Daemon(harness.TestCase):
         cls.page = read_page("tcpechod.8")
         cls.messages = read_page("tcpechod-messages.7")
         cls.sources = sources("base", "serve", "settings", "daemon")
-        cls.help = harness.run_daemon("--help").stdout
+        cls.help = daemons.run_daemon("--help").stdout
 
     def test_options(self):
         told = re.findall(r"^  -(\w), --([\w-]+)( [A-Z]+)? ", self.help, re.MULTILINE)
@@ -238,7 +239,7 @@ class Daemon(harness.TestCase):
         for limit, workers, listeners in ((100, 1, 1), (200, 7, 1), (300, 2, 50)):
             with self.subTest(limit=limit, workers=workers, listeners=listeners):
                 rows = ", ".join(['{ address = "127.0.0.1"; port = 0; }'] * listeners)
-                with harness.Daemon(rows, f"workers = {workers};", nofile=limit) as daemon:
+                with daemons.Daemon(rows, f"workers = {workers};", nofile=limit) as daemon:
                     room = int(daemon.wait_log(r"ready: .*room for (\d+) connections").group(1))
                 self.assertEqual(room, limit - (base + each * workers + listeners))
 
@@ -275,7 +276,7 @@ class Daemon(harness.TestCase):
 
     def test_counters(self):
         """The manual shows the line of SIGUSR1 and that of STATUS=, with N for each number."""
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             line, status = daemon.counters()[0], daemon.notify.last("STATUS")
         usr1 = dict(items(section(self.page, "SIGNALS"), "Dv"))["SIGUSR1"]
         notification = section(read_page("tcpechod.service.8"), "NOTIFICATION")

@@ -4,8 +4,10 @@ status, in service at the expense of one client at most, in a reload without any
 import contextlib
 import signal
 
+import daemons
 import harness
-from harness import BAD_SETTINGS, CANNOT_LISTEN, DEBUG, ECHO, QUIET, SYSTEM_ERROR, config_text, is_refused, listener, ping
+from daemons import BAD_SETTINGS, CANNOT_LISTEN, DEBUG, ECHO, QUIET, SYSTEM_ERROR, config_text, listener
+from harness import is_refused, ping
 from traffic import Traffic
 
 MEMORY_CALLS = ("malloc", "calloc", "realloc", "reallocarray", "strdup", "strndup", "asprintf", "vasprintf")
@@ -23,7 +25,7 @@ def told(rule):
         raise AssertionError(f"{rule}: {error}") from None
 
 
-class TestCase(harness.TestCase):
+class TestCase(daemons.TestCase):
     def assert_serves(self, daemon):
         self.assertEqual(daemon.exchange(b"as before"), b"as before")
 
@@ -31,7 +33,7 @@ class TestCase(harness.TestCase):
 class Start(TestCase):
     def assert_all_fail(self, status, rows, **how):
         for rules, message in rows:
-            with self.subTest(rules), harness.Daemon(ready=False, faults=rules, **how) as daemon:
+            with self.subTest(rules), daemons.Daemon(ready=False, faults=rules, **how) as daemon:
                 self.assert_ended(daemon, status, message)
                 self.assertGreater(daemon.faults.hits(), 0)
 
@@ -75,21 +77,21 @@ class Start(TestCase):
 
     def test_limits(self):
         """The descriptor limit is what it is when it cannot be raised, and the daemon says so."""
-        with harness.Daemon(faults="setrlimit:EPERM", nofile=(200, 400)) as daemon:
+        with daemons.Daemon(faults="setrlimit:EPERM", nofile=(200, 400)) as daemon:
             daemon.wait_log("warning: cannot raise the descriptor limit above 200: Operation not permitted")
             self.assertLess(int(daemon.wait_log(r"room for (\d+) connections").group(1)), 200)
             self.assert_serves(daemon)
-        with harness.Daemon(faults="getrlimit:EPERM", ready=False) as daemon:
+        with daemons.Daemon(faults="getrlimit:EPERM", ready=False) as daemon:
             daemon.wait_log("warning: .*descriptor limit.*Operation not permitted")
             # It may be careful or bold without the number.
             if daemon.wait_log("ready: |error: ").group() == "error: ":
                 self.assertEqual(daemon.wait(), SYSTEM_ERROR)
-        with harness.Daemon(faults="sched_getaffinity:EINVAL") as daemon:
+        with daemons.Daemon(faults="sched_getaffinity:EINVAL") as daemon:
             daemon.wait_log(r"ready: 1 listeners?, \d+ workers?")
             self.assert_serves(daemon)
 
     def test_notify(self):
-        with harness.Daemon(faults="sd_notify:ECONNREFUSED,sd_notifyf:ECONNREFUSED", ready=False) as daemon:
+        with daemons.Daemon(faults="sd_notify:ECONNREFUSED,sd_notifyf:ECONNREFUSED", ready=False) as daemon:
             daemon.wait_log("error: cannot notify the service manager .*Connection refused")
             self.assert_serves(daemon)
 
@@ -110,7 +112,7 @@ class Start(TestCase):
     def start_with(self, rule):
         """Returns False when there is no such call. Either the start fails and says why, or the daemon serves."""
         settings = f'workers = 2; allow = [ "127.0.0.0/8", "::1" ]; deny = [ "127.9.0.0/16" ]; {QUIET}'
-        with harness.Daemon(self.LISTENERS, settings, faults=rule, ready=False) as daemon:
+        with daemons.Daemon(self.LISTENERS, settings, faults=rule, ready=False) as daemon:
             if daemon.wait_started():
                 hit = daemon.faults.hits() > 0
                 daemon.faults.disarm()
@@ -145,15 +147,15 @@ class Actions(TestCase):
     """--test, --dump and --help without memory: an error is told and is the status, and there is no half of an output."""
 
     def test_allocations(self):
-        with harness.Daemon(Start.LISTENERS) as daemon:
+        with daemons.Daemon(Start.LISTENERS) as daemon:
             for action in ("--test", "--dump", "--help", "--version"):
-                whole = harness.run_daemon("-c", daemon.config, action, faults="").stdout
+                whole = daemons.run_daemon("-c", daemon.config, action, faults="").stdout
                 for call in (*MEMORY_CALLS, "fflush", "open_memstream", "fopen", "open", "read", "fstat"):
                     for number in range(1, MANY):
-                        page = harness.Faults(daemon.path("page"))
+                        page = daemons.Faults(daemon.path("page"))
                         error = "EIO" if call in ("fflush", "fopen", "open", "read", "fstat") else "ENOMEM"
                         with told(f"{action} with {call}:{error}:{number}"):
-                            result = harness.run_daemon("-c", daemon.config, action, "-p", "0",
+                            result = daemons.run_daemon("-c", daemon.config, action, "-p", "0",
                                                         faults=f"{call}:{error}:{number}",
                                                         environment={"FAULTS_FILE": page.path})
                             if result.returncode == 0:
@@ -172,7 +174,7 @@ class Actions(TestCase):
 class Accept(TestCase):
     def test_a_clients_own_errors_are_passed_over(self):
         for error in ("ECONNABORTED", "EPROTO", "EPERM", "EINTR", "ENETDOWN", "EHOSTUNREACH", "ETIMEDOUT"):
-            with self.subTest(error), harness.Daemon(settings=DEBUG, faults=f"accept4:{error}:1-3") as daemon:
+            with self.subTest(error), daemons.Daemon(settings=DEBUG, faults=f"accept4:{error}:1-3") as daemon:
                 self.assert_serves(daemon)
                 self.assertEqual(daemon.faults.hits(), 3)
                 self.assertEqual(daemon.count_log("warning|error"), 0)
@@ -181,18 +183,18 @@ class Accept(TestCase):
         for error in ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"):
             for policy in ("wait", "refuse"):
                 with self.subTest(error=error, policy=policy), \
-                        harness.Daemon(settings=DEBUG + f'overload = "{policy}";', faults=f"accept4:{error}:1-2") as daemon:
+                        daemons.Daemon(settings=DEBUG + f'overload = "{policy}";', faults=f"accept4:{error}:1-2") as daemon:
                     self.assert_serves(daemon)
                     self.assertEqual(daemon.faults.hits(), 2)
                     daemon.wait_log("notice: no room for new clients: descriptor_limit")
 
     def test_others_are_told_and_tried_again(self):
-        with harness.Daemon(settings=DEBUG, faults="accept4:EINVAL:1-2") as daemon:
+        with daemons.Daemon(settings=DEBUG, faults="accept4:EINVAL:1-2") as daemon:
             self.assert_serves(daemon)
             self.assertGreaterEqual(daemon.count_log(r"warning: cannot accept on 127\.0\.0\.1:\d+: Invalid argument; will try again"), 1)
 
     def test_a_lasting_error_does_not_spin(self):
-        with harness.Daemon(settings=DEBUG, faults="accept4:EINVAL") as daemon, daemon.connect() as client:
+        with daemons.Daemon(settings=DEBUG, faults="accept4:EINVAL") as daemon, daemon.connect() as client:
             client.sendall(b"x")
             daemon.faults.wait_hits(3)
             before = daemon.faults.hits()
@@ -203,7 +205,7 @@ class Accept(TestCase):
 
     def test_polling_cannot_be_changed(self):
         """Neither when it is to pause, nor when it is to go on."""
-        with harness.Daemon(settings=DEBUG + "max_connections = 1;", faults="") as daemon:
+        with daemons.Daemon(settings=DEBUG + "max_connections = 1;", faults="") as daemon:
             daemon.faults.arm("epoll_ctl_mod@main:ENOMEM:1-3")
             clients = daemon.connect_many(3)
             for client in clients:
@@ -215,7 +217,7 @@ class Accept(TestCase):
             daemon.wait_log("warning: cannot accept on .*: Cannot allocate memory")
 
     def test_no_memory_for_the_source(self):
-        with harness.Daemon(settings=DEBUG, faults="") as daemon:
+        with daemons.Daemon(settings=DEBUG, faults="") as daemon:
             daemon.faults.arm("malloc@main:ENOMEM")
             self.assertTrue(is_refused(daemon.connect()))
             daemon.wait_log(r"notice: client .* refused on .*: error$")
@@ -224,7 +226,7 @@ class Accept(TestCase):
 
     def test_no_memory_for_many_sources(self):
         """The table cannot grow, and works on."""
-        with harness.Daemon(settings=DEBUG, faults="") as daemon:
+        with daemons.Daemon(settings=DEBUG, faults="") as daemon:
             daemon.faults.arm("calloc@main:ENOMEM")
             for number in range(200):
                 ping(daemon.connect(source=f"127.0.1.{number + 1}"))
@@ -235,7 +237,7 @@ class Loops(TestCase):
     """A loop that cannot wait serves nobody: the daemon ends, and its manager starts it afresh."""
 
     def test_main(self):
-        with harness.Daemon(faults="") as daemon:
+        with daemons.Daemon(faults="") as daemon:
             daemon.faults.arm("epoll_wait@main:EBADF")
             with contextlib.suppress(OSError):
                 daemon.connect().close()
@@ -245,7 +247,7 @@ class Loops(TestCase):
     def test_worker(self):
         """That waits, or looks again and again."""
         for settings in ("workers = 2;", "busy_poll_usec = 50; workers = 1;"):
-            with self.subTest(settings), harness.Daemon(settings=settings, faults="") as daemon, daemon.connect() as client:
+            with self.subTest(settings), daemons.Daemon(settings=settings, faults="") as daemon, daemon.connect() as client:
                 ping(client)
                 daemon.faults.arm("epoll_wait@worker:EINVAL:1")
                 with contextlib.suppress(OSError):
@@ -254,18 +256,18 @@ class Loops(TestCase):
                 self.assertRegex(daemon.log(), "error: .*worker.* cannot wait for events: Invalid argument")
 
     def test_interrupted(self):
-        with harness.Daemon(faults="epoll_wait:EINTR:/3") as daemon, Traffic(daemon.connect) as traffic:
+        with daemons.Daemon(faults="epoll_wait:EINTR:/3") as daemon, Traffic(daemon.connect) as traffic:
             traffic.pass_by()
 
     def test_a_signal_that_is_read_late(self):
-        with harness.Daemon(settings=DEBUG, faults="") as daemon:
+        with daemons.Daemon(settings=DEBUG, faults="") as daemon:
             daemon.faults.arm("read@main:EAGAIN:1-3")
             daemon.send_signal(signal.SIGUSR1)
             daemon.wait_log("counters: ")
             self.assert_serves(daemon)
 
     def test_a_wake_that_is_read_late(self):
-        with harness.Daemon(settings=DEBUG, faults="read@worker:EAGAIN:1-5") as daemon:
+        with daemons.Daemon(settings=DEBUG, faults="read@worker:EAGAIN:1-5") as daemon:
             self.assert_serves(daemon)
             self.assertEqual(daemon.faults.hits(), 5)
 
@@ -275,7 +277,7 @@ class Connections(TestCase):
 
     @contextlib.contextmanager
     def daemon(self, listeners=None, settings=""):
-        with harness.Daemon(listeners, f"workers = 1; {settings} {DEBUG}", faults="") as daemon:
+        with daemons.Daemon(listeners, f"workers = 1; {settings} {DEBUG}", faults="") as daemon:
             yield daemon
 
     def spoilt(self, daemon, rules, say=b"x"):
@@ -308,7 +310,7 @@ class Connections(TestCase):
     def test_not_yet(self):
         """EAGAIN without a cause costs time at most."""
         for rules in ("recv@worker:EAGAIN:/2", "send@worker:EAGAIN:/2", "send@worker:EAGAIN:1-5"):
-            with self.subTest(rules), harness.Daemon(settings=DEBUG, faults=rules) as daemon:
+            with self.subTest(rules), daemons.Daemon(settings=DEBUG, faults=rules) as daemon:
                 for _ in range(10):
                     data = harness.pattern(4000)
                     harness.assert_same(daemon.exchange(data), data)
@@ -320,7 +322,7 @@ class Connections(TestCase):
         for rules in ("splice@worker:EAGAIN:/2", "splice@worker:EAGAIN:/3", "splice@worker:short=5000:/2",
                       "splice@worker:short=7:/3", "splice@worker:EINVAL:/4", "splice@worker:ENOSYS", "splice@worker:EPERM",
                       "pipe2:EPERM"):
-            with self.subTest(rules), harness.Daemon(settings=DEBUG, faults=rules) as daemon:
+            with self.subTest(rules), daemons.Daemon(settings=DEBUG, faults=rules) as daemon:
                 harness.assert_same(daemon.exchange(data), data)
                 self.assertGreater(daemon.faults.hits(), 0)
         for rules, reason in (("splice@worker:ECONNRESET:3", "reset"), ("splice@worker:EIO:4", "error: Input/output error"),
@@ -421,7 +423,7 @@ class Short(TestCase):
     def check(self, rules, size, index=0):
         data = harness.pattern(size)
         listeners = f"{ECHO}, {listener('upper', 'PORT1', end_word='never')}"
-        with self.subTest(rules), harness.Daemon(listeners, f"workers = 1; {QUIET}", faults=rules) as daemon:
+        with self.subTest(rules), daemons.Daemon(listeners, f"workers = 1; {QUIET}", faults=rules) as daemon:
             harness.assert_same(daemon.exchange(data, index), data.upper() if index else data)
             self.assertGreater(daemon.faults.hits(), 0)
 
@@ -439,7 +441,7 @@ class Short(TestCase):
         listeners = ", ".join([listener("greet", text="a text of some length\n", greeting="hello\n"),
                                listener("daytime", "PORT1"),
                                listener(port="PORT2", greeting="hello\n", end_word="end")])
-        with harness.Daemon(listeners, DEBUG, faults="send@worker:short,recv@worker:short") as daemon:
+        with daemons.Daemon(listeners, DEBUG, faults="send@worker:short,recv@worker:short") as daemon:
             self.assertEqual(daemon.exchange(b"", 0), b"hello\na text of some length\n")
             self.assertGreater(len(daemon.exchange(b"", 1)), 10)
             with daemon.connect(2) as client:
@@ -447,7 +449,7 @@ class Short(TestCase):
                 self.assertEqual(harness.receive_all(client), b"hello\na\nend\n")
 
     def test_lines_of_the_log(self):
-        with harness.Daemon(settings=DEBUG, faults="write@log:short=5,write@log:EINTR:/7") as daemon:
+        with daemons.Daemon(settings=DEBUG, faults="write@log:short=5,write@log:EINTR:/7") as daemon:
             for _ in range(20):
                 self.assert_serves(daemon)
             daemon.stop()
@@ -458,7 +460,7 @@ class Short(TestCase):
 
 class LogSinks(TestCase):
     def test_stderr(self):
-        with harness.Daemon(settings=DEBUG, faults="") as daemon:
+        with daemons.Daemon(settings=DEBUG, faults="") as daemon:
             daemon.faults.arm("write@log:EIO:1-4")
             for _ in range(4):
                 self.assert_serves(daemon)
@@ -471,14 +473,14 @@ class LogSinks(TestCase):
                    'mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && touch /run/systemd/journal/socket && exec "$@"', "sh"]
         for rules in ("sd_journal_sendv:ENOENT", "sd_journal_sendv:EINTR:/2,sd_journal_sendv:EPERM", "access:EACCES"):
             with self.subTest(rules), \
-                    harness.Daemon(settings='log = { level = "debug"; target = "journal"; };', faults=rules,
+                    daemons.Daemon(settings='log = { level = "debug"; target = "journal"; };', faults=rules,
                                                      wrapper=wrapper) as daemon:
                 for _ in range(10):
                     self.assert_serves(daemon)
                 daemon.faults.wait_hits(10)
 
     def test_polling_at_the_stop(self):
-        with harness.Daemon(settings=DEBUG, faults="poll:EINTR:1-3") as daemon:
+        with daemons.Daemon(settings=DEBUG, faults="poll:EINTR:1-3") as daemon:
             self.assert_serves(daemon)
             daemon.stop()
 
@@ -501,7 +503,7 @@ class Reload(TestCase):
     def sweep(self, calls):
         """Each call fails once: the reload changes everything or nothing, and traffic goes on."""
         refused = 0
-        with harness.Daemon(config=self.BEFORE, faults="") as daemon, \
+        with daemons.Daemon(config=self.BEFORE, faults="") as daemon, \
                 Traffic(daemon.connect, bulk=1, ping_pong=1, newcomers=0) as traffic:
             before = daemon.listening()
             descriptors = daemon.descriptors()
@@ -543,7 +545,7 @@ class Reload(TestCase):
                                        ("lstat", "EIO")]), 5)
 
     def test_a_kept_socket_that_cannot_be_changed(self):
-        with harness.Daemon(config=self.BEFORE, faults="") as daemon:
+        with daemons.Daemon(config=self.BEFORE, faults="") as daemon:
             daemon.write_config(self.BEFORE.replace("echo", "upper") + "tcp_keepalive = 30;")
             daemon.faults.arm("setsockopt@main:ENOMEM:2-6")
             self.assertTrue(self.reload(daemon))
@@ -559,7 +561,7 @@ class Stop(TestCase):
                             ("accept4", "EMFILE"), ("unlink", "EACCES"), ("lstat", "EIO"), ("sd_notify", "EPIPE"),
                             ("recv", "ECONNRESET"), ("epoll_ctl", "ENOMEM"), ("malloc", "ENOMEM"), ("poll", "EINTR"),
                             ("write@log", "EIO"), ("read", "EINTR:1-3")):
-            with self.subTest(call), harness.Daemon(listeners, DEBUG, faults="") as daemon:
+            with self.subTest(call), daemons.Daemon(listeners, DEBUG, faults="") as daemon:
                 clients = daemon.connect_many(5)
                 for client in clients:
                     ping(client)
@@ -572,7 +574,7 @@ class Stop(TestCase):
 
     def test_no_room_for_the_last_arrivals(self):
         """The queue has no room, or memory none: who is in the backlog is refused rather than left hanging."""
-        with harness.Daemon(settings=f"workers = 1; queue_depth = 1; drain_timeout = 5.0; {DEBUG}", faults="") as daemon:
+        with daemons.Daemon(settings=f"workers = 1; queue_depth = 1; drain_timeout = 5.0; {DEBUG}", faults="") as daemon:
             daemon.hold_main_loop()
             clients = daemon.connect_many(20)
             daemon.send_signal(signal.SIGTERM)

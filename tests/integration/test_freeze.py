@@ -5,8 +5,9 @@ import selectors
 import signal
 import socket
 
+import daemons
 import harness
-from harness import ECHO, LOG, listener
+from daemons import ECHO, LOG, listener
 from traffic import expected_part, read_slowly
 
 # More than one batch of events takes.
@@ -14,7 +15,7 @@ MANY = 400
 
 
 class Freeze(harness.TestCase):
-    def connect(self, daemon, connect=harness.Daemon.connect):
+    def connect(self, daemon, connect=daemons.Daemon.connect):
         """Each has had an answer, so that it counts as active from then on."""
         clients = [connect(daemon) for _ in range(MANY)]
         for client in clients:
@@ -27,7 +28,7 @@ class Freeze(harness.TestCase):
             self.assertEqual(harness.receive_exactly(client, len(text)), text)
 
     def bytes_that_came_in_time(self, place, connect):
-        with harness.Daemon(listener(**place), LOG + "idle_timeout = 3.0;") as daemon:
+        with daemons.Daemon(listener(**place), LOG + "idle_timeout = 3.0;") as daemon:
             clients = self.connect(daemon, connect)
             with harness.Frozen(daemon.pid, 4.0):
                 for client in clients:
@@ -36,15 +37,15 @@ class Freeze(harness.TestCase):
             self.assertEqual(daemon.count_log("idle_timeout"), 0, daemon.log())
 
     def test_bytes_that_came_in_time_are_answered(self):
-        self.bytes_that_came_in_time({}, harness.Daemon.connect)
+        self.bytes_that_came_in_time({}, daemons.Daemon.connect)
 
     def test_bytes_that_came_in_time_to_a_path_are_answered(self):
-        self.bytes_that_came_in_time({"path": "DIR/socket"}, harness.Daemon.connect_path)
+        self.bytes_that_came_in_time({"path": "DIR/socket"}, daemons.Daemon.connect_path)
 
     def test_the_idle_time_counts_from_the_answer(self):
         # A worker is held up in the middle of a batch, twice. The answers that follow are late, and who gets one has its
         # time from then on.
-        with harness.Daemon(ECHO, LOG + "workers = 1; idle_timeout = 2.0;", faults="") as daemon, \
+        with daemons.Daemon(ECHO, LOG + "workers = 1; idle_timeout = 2.0;", faults="") as daemon, \
                 selectors.DefaultSelector() as waiting:
             clients = self.connect(daemon)
             daemon.faults.arm("recv@worker-1:sleep=2500:3,recv@worker-1:sleep=2500:150")
@@ -63,7 +64,7 @@ class Freeze(harness.TestCase):
             self.assertEqual(daemon.count_log("idle_timeout"), 0, daemon.log())
 
     def reads_all_the_time(self, place, connect):
-        with harness.Daemon(listener("chargen", **place), LOG + "write_timeout = 2.0;") as daemon, \
+        with daemons.Daemon(listener("chargen", **place), LOG + "write_timeout = 2.0;") as daemon, \
                 connect(daemon) as client:
             self.assertEqual(len(harness.receive_exactly(client, 74)), 74)
             with harness.Frozen(daemon.pid, 3.0):
@@ -73,14 +74,14 @@ class Freeze(harness.TestCase):
             self.assertEqual(daemon.count_log("closed: "), 0, daemon.log())
 
     def test_who_reads_all_the_time_is_not_reset(self):
-        self.reads_all_the_time({}, harness.Daemon.connect)
+        self.reads_all_the_time({}, daemons.Daemon.connect)
 
     def test_who_reads_all_the_time_at_a_path_is_not_reset(self):
-        self.reads_all_the_time({"path": "DIR/socket"}, harness.Daemon.connect_path)
+        self.reads_all_the_time({"path": "DIR/socket"}, daemons.Daemon.connect_path)
 
     def test_a_slow_reader_is_not_reset(self):
         # The rest of an answer waits in the daemon when the freeze begins.
-        with harness.Daemon(ECHO, LOG + "write_timeout = 2.0;") as daemon, daemon.connect() as client:
+        with daemons.Daemon(ECHO, LOG + "write_timeout = 2.0;") as daemon, daemon.connect() as client:
             sent = harness.fill(client)
             with harness.Frozen(daemon.pid, 3.0):
                 answer = read_slowly(client, 3.0)
@@ -90,7 +91,7 @@ class Freeze(harness.TestCase):
             daemon.wait_log("closed: client_closed")
 
     def test_a_stop_has_the_time_that_it_was_given(self):
-        with harness.Daemon(ECHO, LOG + "drain_timeout = 2.0;") as daemon, daemon.connect() as client:
+        with daemons.Daemon(ECHO, LOG + "drain_timeout = 2.0;") as daemon, daemon.connect() as client:
             harness.fill(client)
             daemon.send_signal(signal.SIGTERM)
             daemon.wait_log("stopping")
@@ -107,7 +108,7 @@ class Freeze(harness.TestCase):
 
     def test_a_stop_takes_in_all_who_had_connected(self):
         # Held up twice while it empties the backlog, for longer than it gives itself.
-        with harness.Daemon(ECHO, LOG, faults="") as daemon:
+        with daemons.Daemon(ECHO, LOG, faults="") as daemon:
             daemon.faults.arm("accept4@main:sleep=800:100,accept4@main:sleep=800:200")
             with harness.Frozen(daemon.pid, 0.0):
                 clients = daemon.connect_many(300)

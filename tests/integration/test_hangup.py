@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import termios
 
+import daemons
 import harness
 
 
@@ -22,7 +23,7 @@ class Started:
     def __init__(self, script, interactive=False):
         self.directory = tempfile.TemporaryDirectory(prefix="tcpechod-test-")
         self.port = int(harness.free_port())
-        self.notify = harness.NotifySocket(os.path.join(self.directory.name, "notify"))
+        self.notify = daemons.NotifySocket(os.path.join(self.directory.name, "notify"))
         self.log_path = os.path.join(self.directory.name, "log")
         pid_path = os.path.join(self.directory.name, "pid")
         environment = dict(os.environ, NOTIFY_SOCKET=self.notify.path, DAEMON=harness.TCPECHOD, PORT=str(self.port),

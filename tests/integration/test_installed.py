@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 
 import client
+import daemons
 import harness
 
 SYSTEMD = os.path.join(harness.ROOT, "systemd")
@@ -86,7 +87,7 @@ class SocketUnit(harness.TestCase):
             self.assertIn(f"\nListenStream={host}:{port}\n", read("systemd", "tcpechod.socket"))
 
     def test_has_the_backlog_of_the_settings(self):
-        dump = harness.run_daemon("--dump").stdout
+        dump = daemons.run_daemon("--dump").stdout
         self.assertEqual(re.search(r"^backlog = (\d+);", dump, re.MULTILINE).group(1),
                          re.search(r"^Backlog=(\d+)$", read("systemd", "tcpechod.socket"), re.MULTILINE).group(1))
 
@@ -156,7 +157,7 @@ class Completion(BashTestCase):
     file, function, program = "completion.bash", "_tcpechod", harness.TCPECHOD
 
     def test_options(self):
-        told = re.findall(r"^  -\w, (--[\w-]+)", harness.run_daemon("--help").stdout, re.MULTILINE)
+        told = re.findall(r"^  -\w, (--[\w-]+)", daemons.run_daemon("--help").stdout, re.MULTILINE)
         self.assertEqual(self.complete(""), told)
         self.assertEqual(self.complete("--te"), ["--test"])
 
@@ -176,7 +177,7 @@ class Completion(BashTestCase):
                          ["--test"])
 
     def test_levels(self):
-        told = re.search(r'one of (.*)', harness.run_daemon("--log-level", "x").stderr).group(1)
+        told = re.search(r'one of (.*)', daemons.run_daemon("--log-level", "x").stderr).group(1)
         self.assertEqual(self.complete("-L", ""), re.findall(r'"(\w+)"', told))
 
     def test_files(self):

@@ -11,8 +11,9 @@ import subprocess
 import tempfile
 import unittest
 
+import daemons
 import harness
-from harness import BAD_SETTINGS, CANNOT_LISTEN, SYSTEM_ERROR, listener
+from daemons import BAD_SETTINGS, CANNOT_LISTEN, SYSTEM_ERROR, listener
 
 NOBODY, SOMEBODY = 65534, 65533
 
@@ -23,7 +24,7 @@ def ip(*arguments):
         raise unittest.SkipTest(f"ip {' '.join(arguments)}: {result.stderr.strip()}")
 
 
-class TestCase(harness.TestCase):
+class TestCase(daemons.TestCase):
     def setUp(self):
         self.stack = contextlib.ExitStack()
         self.addCleanup(self.stack.close)
@@ -60,7 +61,7 @@ class Addresses(TestCase):
         self.network()
         with open("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "w", encoding="ascii") as file:
             file.write("1")
-        with harness.Daemon(f"{listener(port=7, address='::1')}, {listener(port=8, address='*')}") as daemon:
+        with daemons.Daemon(f"{listener(port=7, address='::1')}, {listener(port=8, address='*')}") as daemon:
             daemon.wait_log("notice: the loopback interface has no IPv6: listeners on ::1 are left out$")
             self.assertEqual(daemon.listening(), [("::", 8)])
             self.assertEqual(daemon.count_log("this host"), 0)
@@ -113,7 +114,7 @@ class Addresses(TestCase):
             with self.subTest(address), tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
                 file.write(f'listeners = ( {{ address = "{address}"; port = 7; }} );\n')
                 file.flush()
-                result = harness.run_daemon("--test", "-c", file.name)
+                result = daemons.run_daemon("--test", "-c", file.name)
                 self.assertEqual(result.returncode, BAD_SETTINGS)
                 self.assertRegex(result.stderr, rf':1: listener 1: address = "{address}": must be .*; {problem}')
 
@@ -187,7 +188,7 @@ class Paths(TestCase):
     def test_one_that_may_be_removed(self):
         os.chmod(self.directory, 0o777)
         self.leave_stale_socket(0o666)
-        with harness.Daemon(listener(path=self.path), executable=self.executable, wrapper=self.wrapper):
+        with daemons.Daemon(listener(path=self.path), executable=self.executable, wrapper=self.wrapper):
             self.assertEqual(os.lstat(self.path).st_uid, NOBODY)
 
     def test_a_lock_of_another_user(self):

@@ -12,8 +12,10 @@ import tempfile
 import threading
 import time
 
+import daemons
 import harness
-from harness import DEBUG, ECHO, listener, reset
+from daemons import DEBUG, ECHO, listener
+from harness import reset
 
 REASONS = {"client_closed", "end_word", "served", "idle_timeout", "write_timeout", "reset", "drained", "error"}
 JOURNAL = 'log = { level = "debug"; rate = 0; target = "journal"; };'
@@ -94,11 +96,11 @@ class Ends:
             raise AssertionError(self.daemon.log())
 
 
-class Text(harness.TestCase):
+class Text(daemons.TestCase):
     TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
     def test_the_facts_of_every_end(self):
-        with harness.Daemon(LISTENERS, Ends.SETTINGS + DEBUG, faults="") as daemon:
+        with daemons.Daemon(LISTENERS, Ends.SETTINGS + DEBUG, faults="") as daemon:
             ends = Ends(daemon)
             daemon.counters()
             ends.stop()
@@ -124,7 +126,7 @@ class Text(harness.TestCase):
                  ("info", "info: connection 1 .*closed"), ("debug", "debug: connection 1 from")]
         for place, (level, _) in enumerate(marks):
             with self.subTest(level=level), \
-                    harness.Daemon(f"{ECHO}, {deny}", f'log = {{ level = "{level}"; rate = 0; }};') as daemon:
+                    daemons.Daemon(f"{ECHO}, {deny}", f'log = {{ level = "{level}"; rate = 0; }};') as daemon:
                 daemon.exchange(b"x")
                 self.assertTrue(harness.is_refused(daemon.connect(1)))
                 daemon.send_signal(signal.SIGUSR2)
@@ -135,7 +137,7 @@ class Text(harness.TestCase):
 
     def test_connections_false(self):
         settings = 'max_connections = 1; overload = "refuse"; log = { level = "debug"; rate = 0; connections = false; };'
-        with harness.Daemon(settings=settings) as daemon:
+        with daemons.Daemon(settings=settings) as daemon:
             with daemon.connect() as first:
                 harness.ping(first)
                 self.assertTrue(harness.is_refused(daemon.connect()))
@@ -150,7 +152,7 @@ class Text(harness.TestCase):
         for detail, v4, v6 in (("full", r"127\.1\.2\.3:\d+", r"\[::1\]:\d+"),
                                ("prefix", r"127\.1\.2\.0/24", r"::/48"), ("none", "-", "-")):
             with self.subTest(addresses=detail), \
-                    harness.Daemon(entry, f'log = {{ level = "debug"; rate = 0; addresses = "{detail}"; }};') as daemon:
+                    daemons.Daemon(entry, f'log = {{ level = "debug"; rate = 0; addresses = "{detail}"; }};') as daemon:
                 with daemon.connect(source="127.1.2.3") as client:
                     port = client.getsockname()[1]
                     self.assertEqual(harness.exchange(client, b"x"), b"x")
@@ -173,7 +175,7 @@ class Text(harness.TestCase):
 
     def test_rate(self):
         """What the daemon itself does is told whatever log.rate says."""
-        with harness.Daemon(settings='log = { level = "info"; rate = 10; };') as daemon:
+        with daemons.Daemon(settings='log = { level = "info"; rate = 10; };') as daemon:
             for _ in range(100):
                 daemon.exchange(b"x")
             daemon.counters()
@@ -241,7 +243,7 @@ def piped(settings=DEBUG, journal_stream=False, prepare=lambda pipe: None):
     try:
         prepare(pipe)
         environment = {"JOURNAL_STREAM": pipe.stream()} if journal_stream else {}
-        with harness.Daemon(settings=settings, stderr=pipe.writer, environment=environment) as daemon:
+        with daemons.Daemon(settings=settings, stderr=pipe.writer, environment=environment) as daemon:
             os.close(pipe.writer)
             pipe.writer = -1
             yield daemon, pipe
@@ -264,12 +266,12 @@ def assert_not_slower(test, stuck, free):
         test.assertLess(stuck, 4 * free + 1, "traffic is slower when the log is stuck")
 
 
-class FullPipe(harness.TestCase):
+class FullPipe(daemons.TestCase):
     COUNT = 1000
 
     def test_traffic_goes_on_and_the_lost_are_counted(self):
         count = harness.scale(self.COUNT, 800)
-        with harness.Daemon(settings=DEBUG) as daemon:
+        with daemons.Daemon(settings=DEBUG) as daemon:
             free = rounds(daemon, count)
         with piped() as (daemon, pipe):
             stuck = rounds(daemon, count)
@@ -300,7 +302,7 @@ class FullPipe(harness.TestCase):
                 with self.subTest(number=number), piped(prepare=prepare) as (daemon, _), daemon.connect() as client:
                     rounds(daemon, 100)
                     harness.assert_same(daemon.exchange(data), data)
-                    daemon.write_config(harness.config_text(listener("upper"), DEBUG))
+                    daemon.write_config(daemons.config_text(listener("upper"), DEBUG))
                     daemon.send_signal(signal.SIGHUP)
                     harness.wait_until(lambda: daemon.exchange(b"x") == b"X", "the reload")
                     harness.ping(client)
@@ -316,10 +318,10 @@ class FullPipe(harness.TestCase):
             pipe.reader = -1
             rounds(daemon, 100)
             daemon.stop()
-        with open("/dev/full", "wb") as full, harness.Daemon(settings=DEBUG, stderr=full) as daemon:
+        with open("/dev/full", "wb") as full, daemons.Daemon(settings=DEBUG, stderr=full) as daemon:
             rounds(daemon, 100)
             daemon.stop()
-        with harness.Daemon(settings=DEBUG, wrapper=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as daemon:
+        with daemons.Daemon(settings=DEBUG, wrapper=["sh", "-c", 'exec "$@" 2>&-', "sh"]) as daemon:
             self.assertEqual(daemon.exchange(b"x" * 1000), b"x" * 1000)
             daemon.stop()
 
@@ -427,13 +429,13 @@ def journald(listeners=None, settings=JOURNAL, present=True, reading=True, **how
                 journal.open()
             if reading:
                 journal.read()
-            with harness.Daemon(listeners, settings, wrapper=wrapper, **how) as daemon:
+            with daemons.Daemon(listeners, settings, wrapper=wrapper, **how) as daemon:
                 yield daemon, journal
         finally:
             journal.close()
 
 
-class Journal(harness.TestCase):
+class Journal(daemons.TestCase):
     def check_common(self, message):
         self.assertRegex(message["MESSAGE_ID"], r"\A[0-9a-f]{32}\Z")
         self.assertRegex(message["PRIORITY"], r"\A[3-7]\Z")
@@ -505,7 +507,7 @@ class Journal(harness.TestCase):
             pipe = Pipe()
             try:
                 for stream, there in ((pipe.stream(), True), ("1:2", False)):
-                    with self.subTest(stream=stream), harness.Daemon(wrapper=wrapper, stderr=pipe.writer,
+                    with self.subTest(stream=stream), daemons.Daemon(wrapper=wrapper, stderr=pipe.writer,
                                                                      environment={"JOURNAL_STREAM": stream}) as daemon:
                         daemon.stop()
                         journal.wait(MESSAGE="^ready")
@@ -571,11 +573,11 @@ class Journal(harness.TestCase):
 
     def test_gone_and_the_start_fails(self):
         """What a person sees is there once, and not once as a message and once more on stderr."""
-        with harness.Daemon() as other:
+        with daemons.Daemon() as other:
             with journal_directory() as (_, wrapper):
-                with harness.Daemon(listener(port=other.port), settings='log = { target = "journal"; };',
+                with daemons.Daemon(listener(port=other.port), settings='log = { target = "journal"; };',
                                     wrapper=wrapper, ready=False) as daemon:
-                    self.assertEqual(daemon.wait(), harness.CANNOT_LISTEN)
+                    self.assertEqual(daemon.wait(), daemons.CANNOT_LISTEN)
             self.assertEqual(daemon.count_log("cannot listen: echo on"), 1)
 
     def test_restarted(self):

@@ -10,20 +10,21 @@ import signal
 import subprocess
 import time
 
+import daemons
 import harness
 import traffic
-from harness import BAD_SETTINGS, CANNOT_LISTEN, ECHO, SYSTEM_ERROR, UPPER, USAGE, config_text
+from daemons import BAD_SETTINGS, CANNOT_LISTEN, ECHO, SYSTEM_ERROR, UPPER, USAGE, config_text
 
 
-class Reload(harness.TestCase):
+class Reload(daemons.TestCase):
     def reload(self, daemon, **how):
-        return harness.run_daemon("--reload", str(daemon.pid), **how)
+        return daemons.run_daemon("--reload", str(daemon.pid), **how)
 
     def assert_in_force(self, result):
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
 
     def test_returns_when_the_new_settings_are_in_force(self):
-        with harness.Daemon(config=config_text()) as daemon:
+        with daemons.Daemon(config=config_text()) as daemon:
             daemon.fill_in("PORT1")
             for _ in range(10):
                 daemon.write_config(config_text(f"{ECHO}, {UPPER}"))
@@ -35,7 +36,7 @@ class Reload(harness.TestCase):
                     daemon.connect(1)
 
     def test_a_bad_file(self):
-        with harness.Daemon(config=config_text()) as daemon, daemon.connect() as client:
+        with daemons.Daemon(config=config_text()) as daemon, daemon.connect() as client:
             daemon.write_config(config_text(settings="workers = -1;\nwrong = 1;"))
             result = self.reload(daemon)
             self.assertEqual(result.returncode, BAD_SETTINGS)
@@ -49,7 +50,7 @@ class Reload(harness.TestCase):
             self.assertNotIn("not reloaded", daemon.notify.last("STATUS"))
 
     def test_more_mistakes_than_an_answer_holds(self):
-        with harness.Daemon(config=config_text()) as daemon:
+        with daemons.Daemon(config=config_text()) as daemon:
             daemon.write_config(config_text(settings="\n".join(f"mistake{i} = 1;" for i in range(500))))
             result = self.reload(daemon)
             self.assertEqual(result.returncode, BAD_SETTINGS)
@@ -57,14 +58,14 @@ class Reload(harness.TestCase):
             self.assertTrue(result.stderr.endswith("and more; the log has them all\n"))
 
     def test_an_address_that_is_taken(self):
-        with harness.Daemon(config=config_text()) as daemon, harness.Daemon() as other:
+        with daemons.Daemon(config=config_text()) as daemon, daemons.Daemon() as other:
             daemon.write_config(config_text(f"{ECHO}, {UPPER}".replace("PORT1", str(other.port))))
             result = self.reload(daemon)
             self.assertEqual(result.returncode, CANNOT_LISTEN)
             self.assertIn(f"cannot listen: upper on 127.0.0.1:{other.port}", result.stderr)
 
     def test_no_descriptors(self):
-        with harness.Daemon(config=config_text(), faults="") as daemon:
+        with daemons.Daemon(config=config_text(), faults="") as daemon:
             daemon.write_config(config_text(f"{ECHO}, {UPPER}"))
             daemon.faults.arm("socket_inet:EMFILE")
             result = self.reload(daemon)
@@ -72,7 +73,7 @@ class Reload(harness.TestCase):
             self.assertIn("Too many open files", result.stderr)
 
     def test_told_to_the_manager(self):
-        with harness.Daemon(config=config_text()) as daemon:
+        with daemons.Daemon(config=config_text()) as daemon:
             before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
             for content, count in ((config_text(), 2), (config_text(settings="wrong"), 3)):
                 daemon.write_config(content)
@@ -87,7 +88,7 @@ class Reload(harness.TestCase):
 
     def test_many_at_once(self):
         """Signals that are pending at once are one; everybody who asks gets an answer nevertheless."""
-        with harness.Daemon(config=config_text()) as daemon:
+        with daemons.Daemon(config=config_text()) as daemon:
             command = [harness.TCPECHOD, "--reload", str(daemon.pid)]
             askers = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(20)]
             for _ in range(100):
@@ -95,7 +96,7 @@ class Reload(harness.TestCase):
             self.assertEqual([asker.wait(harness.patience(30)) for asker in askers], [0] * len(askers))
 
     def test_while_it_stops(self):
-        with harness.Daemon(config=config_text(settings="drain_timeout = 60.0;")) as daemon, daemon.connect() as client:
+        with daemons.Daemon(config=config_text(settings="drain_timeout = 60.0;")) as daemon, daemon.connect() as client:
             harness.fill(client)
             daemon.send_signal(signal.SIGTERM)
             daemon.wait_log("stopping")
@@ -105,7 +106,7 @@ class Reload(harness.TestCase):
             daemon.wait()
 
     def test_who_asked_is_gone(self):
-        with harness.Daemon(config=config_text(), faults="") as daemon:
+        with daemons.Daemon(config=config_text(), faults="") as daemon:
             daemon.faults.arm("sendmsg:ECONNREFUSED:1")
             self.assert_in_force(self.reload(daemon))  # asks again
             daemon.wait_log("warning: not reloaded: cannot answer the request: Connection refused")
@@ -113,7 +114,7 @@ class Reload(harness.TestCase):
             self.assertEqual(daemon.count_log("notice: reloaded"), 1)
 
     def test_who_asked_leaves_meanwhile(self):
-        with harness.Daemon(config=config_text(), faults="") as daemon:
+        with daemons.Daemon(config=config_text(), faults="") as daemon:
             daemon.faults.arm("sendmsg:ECONNREFUSED:2")
             asker = subprocess.Popen([harness.TCPECHOD, "--reload", str(daemon.pid)], stdin=subprocess.DEVNULL)
             daemon.wait_log("notice: reloaded")
@@ -122,7 +123,7 @@ class Reload(harness.TestCase):
             asker.wait()
 
     def test_a_value_of_another_program(self):
-        with harness.Daemon(config=config_text()) as daemon:
+        with daemons.Daemon(config=config_text()) as daemon:
             self.assertEqual(ctypes.CDLL(None).sigqueue(daemon.pid, signal.SIGHUP, ctypes.c_void_p(7)), 0)
             daemon.wait_log("notice: reloaded")
             self.assertEqual(daemon.count_log("warning|error"), 0)
@@ -131,7 +132,7 @@ class Reload(harness.TestCase):
         """The socket for the answer has a name that only one network knows."""
         with contextlib.ExitStack() as stack:
             with harness.network_namespace():
-                daemon = stack.enter_context(harness.Daemon(config=config_text()))
+                daemon = stack.enter_context(daemons.Daemon(config=config_text()))
                 self.assert_in_force(self.reload(daemon))
             result = self.reload(daemon)
             self.assertEqual(result.returncode, SYSTEM_ERROR)
@@ -140,7 +141,7 @@ class Reload(harness.TestCase):
 
     def test_strangers_are_not_heard(self):
         """The name of the socket for the answer is public: anybody may send to it, and it changes nothing."""
-        with harness.Daemon(config=config_text()) as daemon:
+        with daemons.Daemon(config=config_text()) as daemon:
             before = self.autobound()
             daemon.send_signal(signal.SIGSTOP)
             asker = subprocess.Popen([harness.TCPECHOD, "--reload", str(daemon.pid)], stdin=subprocess.DEVNULL,
@@ -174,19 +175,19 @@ class Reload(harness.TestCase):
                           ("--reload", "1", "--test"), ("--reload", "1", "-c", "/x"), ("--reload", "1", "-p", "7"),
                           ("--reload", "1", "-w", "2"), ("--reload", "1", "-L", "info"), ("-R", "1", "more")):
             with self.subTest(arguments):
-                result = harness.run_daemon(*arguments)
+                result = daemons.run_daemon(*arguments)
                 self.assertEqual(result.returncode, USAGE)
                 self.assertRegex(result.stderr, r"\Atcpechod: .*; see tcpechod --help\n\Z")
 
     def test_not_a_daemon(self):
-        result = harness.run_daemon("--reload", str(os.getpid()))
+        result = daemons.run_daemon("--reload", str(os.getpid()))
         self.assertEqual(result.returncode, SYSTEM_ERROR)
         self.assertRegex(result.stderr, rf"process {os.getpid()} is '.*' and not tcpechod")
 
 
-class Watchdog(harness.TestCase):
+class Watchdog(daemons.TestCase):
     def start(self, seconds=1.0, **how):
-        return harness.Daemon(environment={"WATCHDOG_USEC": str(int(seconds * 1e6))}, **how)
+        return daemons.Daemon(environment={"WATCHDOG_USEC": str(int(seconds * 1e6))}, **how)
 
     def test_at_half_the_time(self):
         with self.start(0.4, settings="workers = 3;") as daemon:
@@ -195,12 +196,12 @@ class Watchdog(harness.TestCase):
             self.assertGreater(times[-1] - times[0], 4 * 0.19)
 
     def test_not_asked_for(self):
-        with harness.Daemon(environment={"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}) as daemon:
+        with daemons.Daemon(environment={"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}) as daemon:
             time.sleep(0.5)
             self.assertEqual(daemon.notify.values("WATCHDOG"), [])
 
     def test_cannot_be_read(self):
-        with harness.Daemon(environment={"WATCHDOG_USEC": "soon"}) as daemon:
+        with daemons.Daemon(environment={"WATCHDOG_USEC": "soon"}) as daemon:
             daemon.wait_log("warning: no watchdog: .*WATCHDOG_USEC.*Invalid argument")
             self.assertEqual(daemon.exchange(b"x"), b"x")
 
@@ -229,9 +230,9 @@ class Watchdog(harness.TestCase):
             self.assertNotIn("trigger", daemon.notify.values("WATCHDOG"))
 
 
-class LongStop(harness.TestCase):
+class LongStop(daemons.TestCase):
     def test_asks_for_more_time(self):
-        with harness.Daemon(settings="drain_timeout = 3.0;") as daemon, daemon.connect() as client:
+        with daemons.Daemon(settings="drain_timeout = 3.0;") as daemon, daemon.connect() as client:
             harness.fill(client)  # more than it can get rid of
             daemon.send_signal(signal.SIGTERM)
             self.assertEqual(daemon.wait(), 0)
@@ -239,7 +240,7 @@ class LongStop(harness.TestCase):
             self.assertTrue(all(int(text) > 5e6 for text in daemon.notify.values("EXTEND_TIMEOUT_USEC")))
 
     def test_asks_for_none_while_it_serves(self):
-        with harness.Daemon() as daemon:
+        with daemons.Daemon() as daemon:
             self.assertEqual(daemon.exchange(b"x"), b"x")
             daemon.notify.wait("STATUS", "1 accepted")
             self.assertEqual(daemon.notify.values("EXTEND_TIMEOUT_USEC"), [])

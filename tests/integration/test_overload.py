@@ -9,8 +9,10 @@ import socket
 import subprocess
 import time
 
+import daemons
 import harness
-from harness import DEBUG, ECHO, config_text, is_refused, is_silent, listener, ping
+from daemons import DEBUG, ECHO, config_text, listener
+from harness import is_refused, is_silent, ping
 
 POLICIES = ("wait", "refuse")
 
@@ -20,7 +22,7 @@ def ping_all(clients):
         ping(client)
 
 
-class Overload(harness.TestCase):
+class Overload(daemons.TestCase):
     def assert_counted(self, daemon, name, count):
         """`name` is "refused (denied" or "waits (queue_full": in SIGUSR1's line, and in STATUS as soon as it comes."""
         found = r"\d+" if count is None else str(count)
@@ -62,7 +64,7 @@ class QueueFull(Overload):
     SETTINGS = f'workers = 1; queue_depth = 1; {DEBUG}'
 
     def test_wait(self):
-        with harness.Daemon(settings=self.SETTINGS, faults="") as daemon:
+        with daemons.Daemon(settings=self.SETTINGS, faults="") as daemon:
             with held_worker(daemon):
                 clients = daemon.connect_many(5)
                 for number, client in enumerate(clients):
@@ -77,7 +79,7 @@ class QueueFull(Overload):
             self.assertEqual(daemon.count_log(" refused on "), 0)
 
     def test_refuse(self):
-        with harness.Daemon(settings=self.SETTINGS + 'overload = "refuse";', faults="") as daemon:
+        with daemons.Daemon(settings=self.SETTINGS + 'overload = "refuse";', faults="") as daemon:
             with held_worker(daemon):
                 queued, *others = daemon.connect_many(5)
                 for client in others:
@@ -93,7 +95,7 @@ class QueueFull(Overload):
         """Under `wait` nobody is lost, whatever the timing."""
         count = harness.scale(1000, 200)
         harness.raise_nofile(count + 200)
-        with harness.Daemon(settings='workers = 2; queue_depth = 1; log = { level = "notice"; };') as daemon:
+        with daemons.Daemon(settings='workers = 2; queue_depth = 1; log = { level = "notice"; };') as daemon:
             clients = []
             for _ in range(count):
                 client = socket.socket()
@@ -111,7 +113,7 @@ class QueueFull(Overload):
 
 class MaxConnections(Overload):
     def test_wait(self):
-        with harness.Daemon(settings=f"max_connections = 2; {DEBUG}") as daemon:
+        with daemons.Daemon(settings=f"max_connections = 2; {DEBUG}") as daemon:
             clients = daemon.connect_many(5)
             for client in clients:
                 client.sendall(b"x")
@@ -128,7 +130,7 @@ class MaxConnections(Overload):
             self.assertEqual(daemon.count_log(" refused on "), 0)
 
     def test_refuse(self):
-        with harness.Daemon(settings=f'max_connections = 2; overload = "refuse"; {DEBUG}') as daemon:
+        with daemons.Daemon(settings=f'max_connections = 2; overload = "refuse"; {DEBUG}') as daemon:
             clients = daemon.connect_many(2)
             ping_all(clients)
             for _ in range(3):
@@ -142,7 +144,7 @@ class MaxConnections(Overload):
 
     def test_the_log_tells_a_stretch_once(self):
         """A thousand arrivals at a full daemon are one message, not a thousand."""
-        with harness.Daemon(settings=f"max_connections = 1; {DEBUG}") as daemon:
+        with daemons.Daemon(settings=f"max_connections = 1; {DEBUG}") as daemon:
             clients = daemon.connect_many(40)
             for client in clients:
                 client.sendall(b"x")
@@ -152,7 +154,7 @@ class MaxConnections(Overload):
             self.assertLess(daemon.count_log("no room for new clients"), 10)
 
     def test_a_reload_makes_room(self):
-        with harness.Daemon(settings=f"max_connections = 1; {DEBUG}") as daemon:
+        with daemons.Daemon(settings=f"max_connections = 1; {DEBUG}") as daemon:
             clients = daemon.connect_many(3)
             for client in clients:
                 client.sendall(b"x")
@@ -172,7 +174,7 @@ class MaxConnections(Overload):
         `count` listeners."""
         others = f"{listener(port=0)}, " * (count - 1)
         clients_count = 100
-        with harness.Daemon(others + ECHO, f"max_connections = 1; {DEBUG}", faults="") as daemon:
+        with daemons.Daemon(others + ECHO, f"max_connections = 1; {DEBUG}", faults="") as daemon:
             clients = daemon.connect_many(clients_count + 1)
             for client in clients:
                 client.sendall(b"x")
@@ -196,7 +198,7 @@ class Refused(Overload):
     def test_per_source(self):
         for policy in POLICIES:
             with self.subTest(policy), \
-                    harness.Daemon(settings=f'max_connections_per_source = 2; overload = "{policy}"; {DEBUG}') as daemon:
+                    daemons.Daemon(settings=f'max_connections_per_source = 2; overload = "{policy}"; {DEBUG}') as daemon:
                 clients = daemon.connect_many(2)
                 ping_all(clients)
                 for _ in range(2):
@@ -213,7 +215,7 @@ class Refused(Overload):
     def test_denied(self):
         for policy in POLICIES:
             with self.subTest(policy), \
-                    harness.Daemon(settings=f'deny = [ "127.0.0.2" ]; overload = "{policy}"; {DEBUG}') as daemon:
+                    daemons.Daemon(settings=f'deny = [ "127.0.0.2" ]; overload = "{policy}"; {DEBUG}') as daemon:
                 self.assertTrue(is_refused(daemon.connect(source="127.0.0.2")))
                 ping(daemon.connect(source="127.0.0.3"))
                 self.assert_refusal_is_logged(daemon, "denied", client=r"127\.0\.0\.2:\d+")
@@ -222,7 +224,7 @@ class Refused(Overload):
 
     def check(self, listeners, settings, arrivals):
         """Each comes from an address to the listener of this number, and is answered or refused for this reason."""
-        with harness.Daemon(listeners, settings + DEBUG) as daemon:
+        with daemons.Daemon(listeners, settings + DEBUG) as daemon:
             for source, index, reason in arrivals:
                 with self.subTest(settings, source=source, index=index):
                     server = source if source == "::1" else "::1" if source.startswith("fd00:") else "127.0.0.1"
@@ -286,7 +288,7 @@ class Refused(Overload):
                     subprocess.run([ip, "link", "set", end, "up"], check=True)
                 for address in ("fe80::aaaa", "fe80::bbbb", server):
                     subprocess.run([ip, "address", "add", f"{address}/64", "dev", link, "nodad"], check=True)
-            with harness.Daemon(listener(address="::"), f"max_connections_per_source = 1; {DEBUG}") as daemon:
+            with daemons.Daemon(listener(address="::"), f"max_connections_per_source = 1; {DEBUG}") as daemon:
                 for link, server in (("link1", "fe80::1:1"), ("link2", "fe80::2:1")):
                     for source in (f"fe80::aaaa%{link}", f"fe80::bbbb%{link}"):
                         ping(daemon.connect(0, f"{server}%{link}", source=source))
@@ -294,7 +296,7 @@ class Refused(Overload):
                         self.assert_refusal_is_logged(daemon, "per_source", client=rf"\[{source}\]:\d+")
 
     def test_a_limit_that_a_reload_sets_knows_who_is_there(self):
-        with harness.Daemon(settings=DEBUG) as daemon:
+        with daemons.Daemon(settings=DEBUG) as daemon:
             clients = daemon.connect_many(3)
             ping_all(clients)
             self.reload(daemon, config_text(settings=f"max_connections_per_source = 2; {DEBUG}"))
@@ -315,7 +317,7 @@ class Descriptors(Overload):
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
 
     def test_wait(self):
-        with harness.Daemon(settings=DEBUG) as daemon:
+        with daemons.Daemon(settings=DEBUG) as daemon:
             with self.none_left(daemon):
                 clients = daemon.connect_many(5)
                 for client in clients:
@@ -334,7 +336,7 @@ class Descriptors(Overload):
             self.assertLess(daemon.count_log("no room for new clients"), 10)
 
     def test_refuse(self):
-        with harness.Daemon(settings=DEBUG + 'overload = "refuse";') as daemon:
+        with daemons.Daemon(settings=DEBUG + 'overload = "refuse";') as daemon:
             with self.none_left(daemon):
                 clients = daemon.connect_many(2)
                 ping_all(clients)
@@ -350,7 +352,7 @@ class Descriptors(Overload):
 
     def test_refuse_without_the_spare_descriptor(self):
         """The whole system may be out of descriptors: nothing can be accepted, and nobody spins over it."""
-        with harness.Daemon(settings=DEBUG + 'overload = "refuse";', faults="") as daemon:
+        with daemons.Daemon(settings=DEBUG + 'overload = "refuse";', faults="") as daemon:
             daemon.faults.arm("accept4:ENFILE,open:ENFILE")
             client = daemon.connect()
             client.sendall(b"x")
@@ -365,7 +367,7 @@ class Descriptors(Overload):
 
     def test_the_limit_at_start_is_what_it_holds(self):
         for policy in POLICIES:
-            with self.subTest(policy=policy), harness.Daemon(
+            with self.subTest(policy=policy), daemons.Daemon(
                     settings=f'workers = 2; max_connections = 1000; overload = "{policy}"; {DEBUG}', nofile=60) as daemon:
                 room = int(daemon.wait_log(r"ready: .*room for (\d+) connections").group(1))
                 self.assertGreater(room, 0)
@@ -388,7 +390,7 @@ class Descriptors(Overload):
         limit = harness.scale(20000, 2000)
         harness.raise_nofile(limit)
         settings = 'max_connections = 1000000; overload = "refuse"; log = { level = "notice"; connections = false; };'
-        with harness.Daemon(settings=settings, nofile=limit) as daemon:
+        with daemons.Daemon(settings=settings, nofile=limit) as daemon:
             room = int(daemon.wait_log(r"warning: max_connections = 1000000, but the descriptor limit leaves room for (\d+)")
                        .group(1))
             count = min(room, limit - 100)
@@ -409,7 +411,7 @@ class Resumes(Overload):
     def test_after_all_reasons_at_once(self):
         """Clients of all kinds come and go at a daemon that is always full; whoever is welcome is served in the end."""
         settings = 'max_connections = 3; queue_depth = 1; deny = [ "127.0.0.9" ]; max_connections_per_source = 2;' + DEBUG
-        with harness.Daemon(settings=settings) as daemon:
+        with daemons.Daemon(settings=settings) as daemon:
             deadline = time.monotonic() + harness.patience()
             served = denied = 0
             for number in range(harness.scale(300, 100)):
@@ -429,7 +431,7 @@ class Resumes(Overload):
     def test_a_unix_client_has_no_source(self):
         """Clients of a path have no address: no list and no limit by source keeps them out, other limits do."""
         settings = f'max_connections_per_source = 1; allow = [ "10.0.0.0/8" ]; max_connections = 3; overload = "refuse"; {DEBUG}'
-        with harness.Daemon(listener(path="DIR/echo"), settings) as daemon:
+        with daemons.Daemon(listener(path="DIR/echo"), settings) as daemon:
             clients = [daemon.connect_path("echo") for _ in range(4)]
             ping_all(clients[:3])
             self.assertTrue(is_refused(clients[3]))

@@ -12,18 +12,20 @@ import stat
 import subprocess
 import sys
 
+import daemons
 import harness
-from harness import ECHO, LOG, QUIET, UPPER, is_silent, listener, ping
+from daemons import ECHO, LOG, QUIET, UPPER, listener
+from harness import is_silent, ping
 from traffic import Traffic
 
 
 def file(listeners=ECHO, settings=QUIET):
-    return harness.config_text(listeners, settings)
+    return daemons.config_text(listeners, settings)
 
 
-class Listeners(harness.TestCase):
+class Listeners(daemons.TestCase):
     def test_added(self):
-        with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect) as traffic:
+        with daemons.Daemon(config=file()) as daemon, Traffic(daemon.connect) as traffic:
             traffic.pass_by()
             self.reload(daemon, file(f"{ECHO}, {UPPER}"))
             self.assertEqual(daemon.exchange(b"new", 1), b"NEW")
@@ -32,7 +34,7 @@ class Listeners(harness.TestCase):
 
     def test_removed(self):
         """Its connections live on; nobody new comes in."""
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as stays:
+        with daemons.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as stays:
             old = daemon.connect_many(10, 1)
             for client in old:
                 ping(client, b"before", b"BEFORE")
@@ -45,7 +47,7 @@ class Listeners(harness.TestCase):
                 self.assertEqual(harness.exchange(client, b"after"), b"AFTER")
 
     def test_removed_under_its_own_traffic(self):
-        with harness.Daemon(config=file(f"{ECHO}, {listener(port='PORT1')}")) as daemon, \
+        with daemons.Daemon(config=file(f"{ECHO}, {listener(port='PORT1')}")) as daemon, \
                 Traffic(lambda: daemon.connect(1), newcomers=0) as goes, Traffic(daemon.connect) as stays:
             goes.pass_by()
             self.reload(daemon, file())
@@ -54,7 +56,7 @@ class Listeners(harness.TestCase):
 
     def test_clients_in_the_backlog_of_a_removed_one_are_served(self):
         """They have connected, so they have a right to an answer."""
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}"), faults="") as daemon:
+        with daemons.Daemon(config=file(f"{ECHO}, {UPPER}"), faults="") as daemon:
             daemon.hold_main_loop()
             clients = daemon.connect_many(100, 1)
             for client in clients:
@@ -68,7 +70,7 @@ class Listeners(harness.TestCase):
 
     def test_service_changes(self):
         """Old connections keep the old service, new ones have the new one; the socket stays."""
-        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, newcomers=0) as old, \
+        with daemons.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, newcomers=0) as old, \
                 daemon.connect() as client:
             ping(client)
             self.reload(daemon, file(ECHO.replace('"echo"', '"upper"; end_word = "end"'), LOG))
@@ -81,7 +83,7 @@ class Listeners(harness.TestCase):
     def test_each_service_into_each_other(self):
         services = ['"echo"', '"upper"', '"discard"', '"chargen"', '"daytime"', '"time"', '"greet"; text = "hi"',
                     '"reply"; text = "hi"', '"echo"; greeting = "hello"']
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(lambda: daemon.connect(0)) as traffic:
+        with daemons.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(lambda: daemon.connect(0)) as traffic:
             for service in services:
                 self.reload(daemon, file(f"{ECHO}, {UPPER}".replace('"upper"', service)))
                 with daemon.connect(1) as client:
@@ -94,7 +96,7 @@ class Listeners(harness.TestCase):
     def test_from_one_address_to_every(self):
         """127.0.0.1:P to *:P and back in one reload each: both exist for a moment, and nobody notices."""
         every = ECHO.replace("127.0.0.1", "*")
-        with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect) as traffic:
+        with daemons.Daemon(config=file()) as daemon, Traffic(daemon.connect) as traffic:
             for _ in range(3):
                 self.reload(daemon, file(every))
                 self.assertEqual(len(daemon.listening()), 1)
@@ -115,7 +117,7 @@ class Listeners(harness.TestCase):
     def test_the_overlap_is_for_nobody_else(self):
         """No other process takes a part of a port that was shared for the moment of a reload."""
         every = ECHO.replace("127.0.0.1", "*")
-        with harness.Daemon(config=file()) as daemon:
+        with daemons.Daemon(config=file()) as daemon:
             for text in (None, file(every), file()):
                 if text:
                     self.reload(daemon, text)
@@ -125,11 +127,11 @@ class Listeners(harness.TestCase):
 
     def test_a_port_that_a_reload_opened_is_for_nobody_else(self):
         """Not even for those who would share it, nor for another daemon that reloads."""
-        with harness.Daemon(config=file()) as daemon:
+        with daemons.Daemon(config=file()) as daemon:
             self.reload(daemon, file(f"{ECHO}, {UPPER}"))
             with self.assertRaises(OSError):
                 self.bind(int(daemon.ports[1]), socket.SO_REUSEADDR, socket.SO_REUSEPORT)
-            with harness.Daemon(config=file()) as other:
+            with daemons.Daemon(config=file()) as other:
                 self.reload(other, file(f"{ECHO}, " + UPPER.replace("PORT1", str(daemon.ports[1]))), failing=True)
                 other.wait_log("cannot listen: upper on .*: Address already in use")
 
@@ -139,7 +141,7 @@ class Listeners(harness.TestCase):
         def exchange(name, data):
             return harness.exchange_path(daemon.path(name), data)
 
-        with harness.Daemon(config=file(first)) as daemon:
+        with daemons.Daemon(config=file(first)) as daemon:
             inode = os.stat(daemon.path("first")).st_ino
             self.reload(daemon, file(f"{first}, {second}".replace("0600", "0666")))
             self.assertEqual(os.stat(daemon.path("first")).st_ino, inode)
@@ -150,7 +152,7 @@ class Listeners(harness.TestCase):
             self.assertEqual(exchange("second", b"2"), b"2")
 
     def test_port_0_keeps_its_port(self):
-        with harness.Daemon(config=file(listener(port=0), LOG)) as daemon:
+        with daemons.Daemon(config=file(listener(port=0), LOG)) as daemon:
             before = daemon.listening()
             self.reload(daemon, file(listener("upper", 0), LOG))
             self.assertEqual(daemon.listening(), before)
@@ -158,7 +160,7 @@ class Listeners(harness.TestCase):
                 self.assertEqual(harness.exchange(client, b"x"), b"X")
 
     def test_the_same_file_again_and_again(self):
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon:
+        with daemons.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon:
             before = daemon.listening(), daemon.descriptors()
             with Traffic(daemon.connect) as traffic:
                 for _ in range(30):
@@ -169,7 +171,7 @@ class Listeners(harness.TestCase):
                                lambda: f"{before[1]} descriptors, has {daemon.descriptors()}")
 
     def test_signals_in_a_burst(self):
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
+        with daemons.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
             for number in range(100):
                 daemon.write_config(file(ECHO if number % 2 else f"{ECHO}, {UPPER}"))
                 daemon.send_signal(signal.SIGHUP)
@@ -180,7 +182,7 @@ class Listeners(harness.TestCase):
             self.assertEqual(daemon.exchange(b"x", 1), b"X")
 
     def test_listeners_of_the_command_line_stay(self):
-        with harness.Daemon(config=file(), arguments=["-l", "upper@127.0.0.1:PORT1", "-w", "1", "-L", "info"]) as daemon:
+        with daemons.Daemon(config=file(), arguments=["-l", "upper@127.0.0.1:PORT1", "-w", "1", "-L", "info"]) as daemon:
             self.reload(daemon, file(UPPER.replace("PORT1", "PORT2")))
             self.assertEqual(daemon.listening(), [("127.0.0.1", int(daemon.ports[1]))])
             self.assertEqual(daemon.count_log("warning"), 0)
@@ -188,10 +190,10 @@ class Listeners(harness.TestCase):
             daemon.wait_log("info: connection 1 .*closed")
 
 
-class Settings(harness.TestCase):
+class Settings(daemons.TestCase):
     def test_timeouts(self):
         """A connection lives under the timeouts that it was accepted with."""
-        with harness.Daemon(config=file(settings=LOG + "idle_timeout = 600.0;")) as daemon, daemon.connect() as old:
+        with daemons.Daemon(config=file(settings=LOG + "idle_timeout = 600.0;")) as daemon, daemon.connect() as old:
             ping(old)
             self.reload(daemon, file(settings=LOG + "idle_timeout = 0.3;"))
             with daemon.connect() as new:
@@ -201,14 +203,14 @@ class Settings(harness.TestCase):
             self.assertEqual(harness.exchange(old, b"still"), b"still")
 
     def test_timeouts_under_traffic(self):
-        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect) as traffic:
+        with daemons.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect) as traffic:
             for timeout in ("0.5", "100.0", "0.0"):
                 self.reload(daemon, file(settings=f"{LOG} idle_timeout = {timeout}; write_timeout = {timeout}; "
                                                   f"drain_timeout = 5.0; tcp_keepalive = 5;"))
                 traffic.pass_by(5)
 
     def test_log_level(self):
-        with harness.Daemon(config=file(settings='log = { level = "notice"; };')) as daemon, \
+        with daemons.Daemon(config=file(settings='log = { level = "notice"; };')) as daemon, \
                 Traffic(daemon.connect, newcomers=0) as traffic:
             daemon.exchange(b"x")
             traffic.pass_by()  # each worker has turned since, and has not told of the end
@@ -225,7 +227,7 @@ class Settings(harness.TestCase):
             traffic.pass_by()
 
     def test_what_needs_a_restart_is_named(self):
-        with harness.Daemon(config=file(settings=QUIET + "workers = 2; queue_depth = 64;")) as daemon, \
+        with daemons.Daemon(config=file(settings=QUIET + "workers = 2; queue_depth = 64;")) as daemon, \
                 Traffic(daemon.connect) as traffic:
             threads = daemon.threads()
             self.reload(daemon, file(settings=QUIET + "workers = 3; queue_depth = 64;"))
@@ -248,7 +250,7 @@ class Settings(harness.TestCase):
 
     def test_lists(self):
         """A new deny list keeps new clients out, and leaves those who are there alone."""
-        with harness.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, newcomers=0) as traffic:
+        with daemons.Daemon(config=file(settings=LOG)) as daemon, Traffic(daemon.connect, newcomers=0) as traffic:
             self.reload(daemon, file(settings=LOG + 'deny = [ "127.0.0.0/8" ];'))
             with daemon.connect() as client:
                 self.assertEqual(client.recv(1), b"")
@@ -258,12 +260,12 @@ class Settings(harness.TestCase):
             self.assertEqual(daemon.exchange(b"x"), b"x")
 
     def test_the_backlog(self):
-        with harness.Daemon(config=file(settings="backlog = 7;" + QUIET)) as daemon:
+        with daemons.Daemon(config=file(settings="backlog = 7;" + QUIET)) as daemon:
             self.reload(daemon, file(settings="backlog = 9;" + QUIET))
             self.assertEqual(daemon.exchange(b"x"), b"x")
 
 
-class BadFiles(harness.TestCase):
+class BadFiles(daemons.TestCase):
     """A bad file changes nothing, and the log says where it is bad."""
 
     # What is wrong, the file, and the line of the first message.
@@ -290,7 +292,7 @@ class BadFiles(harness.TestCase):
         self.assertEqual(daemon.exchange(b"same", 1), b"SAME")
 
     def test_broken_in_many_ways(self):
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
+        with daemons.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
             before = daemon.listening(), daemon.threads()
             for what, text, line in self.BAD:
                 with self.subTest(what):
@@ -305,7 +307,7 @@ class BadFiles(harness.TestCase):
             self.assertEqual(daemon.listening(), [("127.0.0.1", daemon.port)])
 
     def test_no_file_at_all(self):
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
+        with daemons.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(daemon.connect) as traffic:
             before = daemon.listening(), daemon.threads()
             os.unlink(daemon.config)
             self.reload(daemon, failing=True)
@@ -323,14 +325,14 @@ class BadFiles(harness.TestCase):
             self.check_unchanged(daemon, traffic, before)
 
     def test_all_problems_are_told(self):
-        with harness.Daemon(config=file()) as daemon:
+        with daemons.Daemon(config=file()) as daemon:
             self.reload(daemon, file(settings='workers = -1;\nbacklog = "x";\nnonsense = 1;'), failing=True)
             for line in (2, 3, 4):
                 self.assertEqual(daemon.count_log(rf"error: {re.escape(daemon.config)}:{line}: "), 1)
 
     def test_an_address_that_is_taken(self):
         """Good as text, and still not to be had: nothing changes, not even what could be had."""
-        with socket.socket() as other, harness.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, \
+        with socket.socket() as other, daemons.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, \
                 Traffic(daemon.connect) as traffic:
             other.bind(("127.0.0.1", 0))
             other.listen()
@@ -345,7 +347,7 @@ class BadFiles(harness.TestCase):
                 daemon.connect(2)
 
     def test_too_few_descriptors_for_a_new_listener(self):
-        with harness.Daemon(config=file()) as daemon, Traffic(daemon.connect, newcomers=0) as traffic:
+        with daemons.Daemon(config=file()) as daemon, Traffic(daemon.connect, newcomers=0) as traffic:
             limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
             full = min(daemon.descriptors() for _ in range(20))  # a busy thread opens its statistics for a moment
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (full, limits[1]))
@@ -357,9 +359,9 @@ class BadFiles(harness.TestCase):
             self.assertEqual(daemon.exchange(b"x", 1), b"X")
 
 
-class Stopping(harness.TestCase):
+class Stopping(daemons.TestCase):
     def test_no_reload_while_it_stops(self):
-        with harness.Daemon(config=file(settings="drain_timeout = 5.0;" + QUIET)) as daemon, daemon.connect() as client:
+        with daemons.Daemon(config=file(settings="drain_timeout = 5.0;" + QUIET)) as daemon, daemon.connect() as client:
             ping(client)
             daemon.send_signal(signal.SIGTERM)
             self.assertEqual(client.recv(1), b"")
@@ -372,13 +374,13 @@ class Stopping(harness.TestCase):
 AT_PATH = listener(path="DIR/socket", mode="0666")
 
 
-class Paths(harness.TestCase):
+class Paths(daemons.TestCase):
     def exchange(self, daemon, data, name="socket"):
         return harness.exchange_path(daemon.path(name), data)
 
     def test_moved_and_replaced_by_a_link(self):
         """What the link points to is somebody else's, and stays as it is."""
-        with harness.Daemon(config=file(AT_PATH)) as daemon:
+        with daemons.Daemon(config=file(AT_PATH)) as daemon:
             secret = daemon.path("secret")
             with open(secret, "w", encoding="ascii") as other:
                 other.write("secret")
@@ -401,7 +403,7 @@ class Paths(harness.TestCase):
                 self.assertEqual(other.read(), "secret")
 
     def test_deleted(self):
-        with harness.Daemon(config=file(AT_PATH)) as daemon:
+        with daemons.Daemon(config=file(AT_PATH)) as daemon:
             for _ in range(2):
                 os.unlink(daemon.path("socket"))
                 self.reload(daemon)
@@ -412,11 +414,11 @@ class Paths(harness.TestCase):
             harness.wait_until(lambda: daemon.descriptors() == before, "the old socket to be closed")
 
 
-class Ports(harness.TestCase):
+class Ports(daemons.TestCase):
     def test_own_port_twice(self):
         """A listener at the port that the kernel picked for another one, which stays."""
         any_port = listener(port=0)
-        with harness.Daemon(config=file(any_port)) as daemon:
+        with daemons.Daemon(config=file(any_port)) as daemon:
             (address, port), = daemon.listening()
             explicit = listener("upper", port)
             for both in (f"{any_port}, {explicit}", f"{explicit}, {any_port}"):
@@ -434,7 +436,7 @@ class Ports(harness.TestCase):
 
     def test_shared_port_of_another_process(self):
         """SO_REUSEPORT of theirs is no invitation: half of the clients would be theirs."""
-        with harness.Daemon(config=file()) as daemon:
+        with daemons.Daemon(config=file()) as daemon:
             port = harness.free_port()
             with contextlib.closing(port), socket.socket() as other:
                 other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -449,11 +451,11 @@ class Ports(harness.TestCase):
                 self.assertEqual(len(daemon.listening()), 2)
 
 
-class ManyListeners(harness.TestCase):
+class ManyListeners(daemons.TestCase):
     def test_more_listeners_than_descriptors(self):
         """Nobody could connect to any of them."""
         many = ", ".join([ECHO] + [UPPER.replace("PORT1", f"PORT{i}") for i in range(1, 31)])
-        with harness.Daemon(config=file(settings=QUIET + "workers = 2;"), nofile=60) as daemon:
+        with daemons.Daemon(config=file(settings=QUIET + "workers = 2;"), nofile=60) as daemon:
             before = daemon.listening(), daemon.descriptors()
             for _ in range(2):
                 self.reload(daemon, file(many, QUIET + "workers = 2;"), failing=True)
@@ -463,7 +465,7 @@ class ManyListeners(harness.TestCase):
             self.reload(daemon, file(settings=QUIET + "workers = 2;"))
 
 
-class Backlog(harness.TestCase):
+class Backlog(daemons.TestCase):
     """Who has connected to a listener has a right to an answer when it closes."""
 
     def closes(self, count, queue_depth, by_reload):
@@ -471,7 +473,7 @@ class Backlog(harness.TestCase):
         with open("/proc/sys/net/core/somaxconn", encoding="ascii") as limit:
             count = min(count, int(limit.read()) - 10)
         settings = QUIET + f"backlog = 4096; queue_depth = {queue_depth};"
-        with harness.Daemon(config=file(f"{ECHO}, {UPPER}", settings)) as daemon:
+        with daemons.Daemon(config=file(f"{ECHO}, {UPPER}", settings)) as daemon:
             with harness.Frozen(daemon.pid):
                 clients = daemon.connect_many(count, 1)
                 for client in clients:
@@ -522,12 +524,12 @@ while True:
 """
 
 
-class Newcomers(harness.TestCase):
+class Newcomers(daemons.TestCase):
     def test_stop_while_they_come(self):
         """They are served, or refused."""
         for settings in ("", 'max_connections = 1; overload = "refuse";'):
             with self.subTest(settings), \
-                    harness.Daemon(config=file(AT_PATH, QUIET + "drain_timeout = 1.0;" + settings)) as daemon:
+                    daemons.Daemon(config=file(AT_PATH, QUIET + "drain_timeout = 1.0;" + settings)) as daemon:
                 newcomers = [subprocess.Popen([sys.executable, "-c", NEWCOMER, daemon.path("socket")],
                                               stdin=subprocess.DEVNULL,
                                            stdout=subprocess.PIPE) for _ in range(8)]

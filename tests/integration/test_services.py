@@ -14,8 +14,10 @@ import tempfile
 import termios
 import time
 
+import daemons
 import harness
-from harness import DEBUG, LOG, assert_same, listener, receive_all, receive_exactly
+from daemons import DEBUG, LOG, listener
+from harness import assert_same, receive_all, receive_exactly
 
 MIB = 1 << 20
 CLIENTS = ("socat", "ncat", "nc")
@@ -60,7 +62,7 @@ def wait_taken(client, timeout=None):
     harness.wait_until(lambda: unsent() == 0, lambda: f"{unsent()} bytes to arrive", timeout)
 
 
-class TestCase(harness.TestCase):
+class TestCase(daemons.TestCase):
     def assert_closed(self, daemon, reason, read=None, sent=None, count=1, **facts):
         """So many connections were closed, and the log has these facts about each of them. Returns the first."""
         found = daemon.wait_closed(count)
@@ -99,7 +101,7 @@ class Clients(TestCase):
                 ("reply", {"text": text}, b"", b"", "client_closed", 0)):
             for greeting in ({}, {"greeting": GREETING}):
                 with self.subTest(service=service, **options, **greeting), \
-                        harness.Daemon(listener(service, **options, **greeting), DEBUG) as daemon:
+                        daemons.Daemon(listener(service, **options, **greeting), DEBUG) as daemon:
                     for client in CLIENTS:
                         answer = harness.run_client(client, daemon.port, data)
                         if greeting:
@@ -118,7 +120,7 @@ class Clients(TestCase):
                               ("ncat", ["ncat", "--recv-only", "127.0.0.1", "{}"]),
                               ("nc", ["nc.openbsd", "-d", "127.0.0.1", "{}"])):
             harness.needs(command[0])
-            with self.subTest(client=name), harness.Daemon(listener("chargen", greeting=GREETING)) as daemon:
+            with self.subTest(client=name), daemons.Daemon(listener("chargen", greeting=GREETING)) as daemon:
                 process = subprocess.Popen([part.format(daemon.port) for part in command], stdin=subprocess.DEVNULL,
                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
                 with process:
@@ -132,7 +134,7 @@ class Clients(TestCase):
     def test_service_that_has_said_all_to_a_client_that_sends(self):
         """The client's bytes are thrown away; closing over them would make the kernel send RST."""
         for service, options in (("greet", {"text": "hello"}), ("time", {}), ("daytime", {})):
-            with self.subTest(service=service), harness.Daemon(listener(service, **options)) as daemon:
+            with self.subTest(service=service), daemons.Daemon(listener(service, **options)) as daemon:
                 with harness.Frozen(daemon.pid):
                     client = daemon.connect()
                     client.sendall(bytes(30000))
@@ -186,7 +188,7 @@ class Inetd:
         self.config.close()
 
 
-class BesideInetd(harness.TestCase):
+class BesideInetd(daemons.TestCase):
     """The same ports, 127.0.0.1 is inetd's and 127.0.0.2 ours: a client sees no difference."""
 
     @classmethod
@@ -198,7 +200,7 @@ class BesideInetd(harness.TestCase):
         stack.enter_context(harness.network_namespace())
         stack.enter_context(Inetd(dict(os.environ, **zone)))
         entries = ",".join(listener(service, port, address="127.0.0.2") for service, port in Inetd.PORTS.items())
-        cls.daemon = stack.enter_context(harness.Daemon(entries, environment=zone))
+        cls.daemon = stack.enter_context(daemons.Daemon(entries, environment=zone))
 
     def ask(self, whose, service, data=b"", receive=receive_all):
         address = {"theirs": "127.0.0.1", "ours": "127.0.0.2"}[whose]
@@ -235,16 +237,16 @@ class BesideInetd(harness.TestCase):
 # ---- greeting ----
 
 
-class Greeting(harness.TestCase):
+class Greeting(daemons.TestCase):
     def test_before_the_client_speaks(self):
         for service, options in (("echo", {}), ("upper", {}), ("discard", {}), ("reply", {"text": "text"})):
             with self.subTest(service=service), \
-                    harness.Daemon(listener(service, greeting=GREETING, **options)) as daemon, daemon.connect() as client:
+                    daemons.Daemon(listener(service, greeting=GREETING, **options)) as daemon, daemon.connect() as client:
                 self.assertEqual(receive_exactly(client, len(GREETING)), GREETING)
                 self.assertTrue(harness.is_silent(client))
 
     def test_when_the_client_spoke_first(self):
-        with harness.Daemon(listener("upper", greeting=GREETING, end_word="end")) as daemon:
+        with daemons.Daemon(listener("upper", greeting=GREETING, end_word="end")) as daemon:
             with harness.Frozen(daemon.pid):
                 client = daemon.connect()
                 client.sendall(b"one\nend\ntwo\n")
@@ -256,7 +258,7 @@ class Greeting(harness.TestCase):
         for service, options, wanted in (("echo", {"greeting": text}, text), ("greet", {"text": text}, text),
                                          ("greet", {"greeting": text, "text": text[::-1]}, text + text[::-1])):
             with self.subTest(service=service, options=len(options)), \
-                    harness.Daemon(listener(service, **options), "unsent_limit = 1024;") as daemon:
+                    daemons.Daemon(listener(service, **options), "unsent_limit = 1024;") as daemon:
                 assert_same(daemon.exchange(b""), wanted)
                 with socket.socket() as client:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -271,7 +273,7 @@ class Greeting(harness.TestCase):
 
 class Pace(TestCase):
     def test_reply_answers_once_and_not_before_the_first_bytes(self):
-        with harness.Daemon(listener("reply", text="noted\n")) as daemon:
+        with daemons.Daemon(listener("reply", text="noted\n")) as daemon:
             with daemon.connect() as client:
                 self.assertTrue(harness.is_silent(client))
                 client.sendall(b"x")
@@ -284,7 +286,7 @@ class Pace(TestCase):
             self.assertEqual(receive_all(client), b"noted\n")
 
     def test_chargen_stops_for_a_client_that_does_not_read(self):
-        with harness.Daemon(listener("chargen"), "write_timeout = 0.0;") as daemon, daemon.connect() as client:
+        with daemons.Daemon(listener("chargen"), "write_timeout = 0.0;") as daemon, daemon.connect() as client:
             position = receive_exactly(client, 1000)
             harness.wait_until(lambda: daemon.counters()[0] == daemon.counters()[0], "the kernel's buffers to be full")
             cpu = daemon.cpu_seconds()
@@ -294,7 +296,7 @@ class Pace(TestCase):
             assert_same(position + receive_exactly(client, size), chargen(size + 1000))
 
     def test_chargen_throws_away_what_it_gets(self):
-        with harness.Daemon(listener("chargen")) as daemon, daemon.connect() as client:
+        with daemons.Daemon(listener("chargen")) as daemon, daemon.connect() as client:
             with harness.Sender(client, bytes(2 * MIB)) as sender:
                 got = [receive_exactly(client, MIB)]
                 while sender.thread.is_alive():
@@ -306,7 +308,7 @@ class Pace(TestCase):
             assert_same(answer, chargen(len(answer)))
 
     def test_chargen_to_clients_that_leave(self):
-        with harness.Daemon(listener("chargen"), LOG) as daemon:
+        with daemons.Daemon(listener("chargen"), LOG) as daemon:
             descriptors = daemon.descriptors()
             for number in range(50):
                 client = daemon.connect()
@@ -349,13 +351,13 @@ class EndWord(TestCase):
                 *(("echo", word, [word[:-1] + b"\n" + word + word + b"\n" + word + b"\nrest"],
                    word[:-1] + b"\n" + word + word + b"\n" + word + b"\n") for word in words)):
             with self.subTest(service=service, word=word, pieces=pieces), \
-                    harness.Daemon(listener(service, end_word=word)) as daemon:
+                    daemons.Daemon(listener(service, end_word=word)) as daemon:
                 self.ends(daemon, pieces, wanted)
                 self.assert_closed(daemon, "end_word", sent=len(wanted), level="info")
 
     def test_single_bytes(self):
         for service in ("echo", "upper"):
-            with self.subTest(service=service), harness.Daemon(listener(service, end_word="end")) as daemon:
+            with self.subTest(service=service), daemons.Daemon(listener(service, end_word="end")) as daemon:
                 with daemon.connect() as client:
                     for byte in b"one\nend\r\n":
                         # Answered before the next is sent: each is a read of its own.
@@ -367,7 +369,7 @@ class EndWord(TestCase):
         lines = [b"ending", b"bend", b"end ", b" end", b"endend", b"e", b"en", b"en\rd", b"end\r\r", b"end\r ", b"\rend",
                  b"END", b"End", b"end.", b"end\0", b"\0end", b"eend", b"enend", b"the end", b""]
         for service in ("echo", "upper"):
-            with self.subTest(service=service), harness.Daemon(listener(service, end_word="end")) as daemon:
+            with self.subTest(service=service), daemons.Daemon(listener(service, end_word="end")) as daemon:
                 for data in [line + ending for line in lines for ending in (b"\n", b"\r\n")] + [b"\n".join(lines) + b"\n"]:
                     try:
                         with daemon.connect() as client:
@@ -378,7 +380,7 @@ class EndWord(TestCase):
                         raise AssertionError(f"after {data!r}: {error}") from None
 
     def test_begun_in_one_piece_and_broken_in_the_next(self):
-        with harness.Daemon(listener(end_word="end")) as daemon:
+        with daemons.Daemon(listener(end_word="end")) as daemon:
             for first, second in ((b"en", b"\nd\n"), (b"end", b"s\n"), (b"end\r", b"\r\n"), (b"end\r", b"x\n"),
                                   (b"xen", b"d\n")):
                 with self.subTest(first=first, second=second), daemon.connect() as client:
@@ -386,14 +388,14 @@ class EndWord(TestCase):
                         harness.ping(client, piece)
 
     def test_without_its_newline(self):
-        with harness.Daemon(listener(end_word="end")) as daemon:
+        with daemons.Daemon(listener(end_word="end")) as daemon:
             for data in (b"end", b"end\r"):
                 self.assertEqual(daemon.exchange(data), data)
             self.assert_closed(daemon, "client_closed", count=2)
 
     def test_across_the_edge_of_a_read(self):
         """With unsent_limit = 1024 each read ends at a multiple of 1024; all has arrived before the first."""
-        with harness.Daemon(listener("upper", end_word="end", trace=True),
+        with daemons.Daemon(listener("upper", end_word="end", trace=True),
                             "unsent_limit = 1024; workers = 1;" + LOG) as daemon:
             for count, (ending, before) in enumerate((ending, before) for ending in (b"\nend\n", b"\nend\r\n")
                                                      for before in range(len(ending) + 1)):
@@ -413,7 +415,7 @@ class EndWord(TestCase):
         """262144 bytes and more lie ready, which the kernel allows once the connection has proved fast."""
         edge = 262144
         ending = b"\nend\n"
-        with harness.Daemon(listener(end_word="end", trace=True), LOG) as daemon:
+        with daemons.Daemon(listener(end_word="end", trace=True), LOG) as daemon:
             full = 0
             for before in range(len(ending) + 1):
                 with daemon.connect() as client:
@@ -433,13 +435,13 @@ class EndWord(TestCase):
     def test_in_the_middle_of_much(self):
         """It is found wherever reads happen to end."""
         data = b"a line of text that is not it\n" * (MIB // 30) + b"end\r\n"
-        with harness.Daemon(listener("upper", end_word="end")) as daemon, daemon.connect() as client, \
+        with daemons.Daemon(listener("upper", end_word="end")) as daemon, daemon.connect() as client, \
                 harness.Sender(client, data + b"tail\n" * 50_000):
             assert_same(receive_all(client), capitals(data))
 
     def test_answer_larger_than_the_buffers(self):
         """The end word comes after more than the client takes at once: all of it arrives, then the FIN."""
-        with harness.Daemon(listener(end_word="end")) as daemon, daemon.connect() as client:
+        with daemons.Daemon(listener(end_word="end")) as daemon, daemon.connect() as client:
             sent = harness.fill(client)
             tail = b"z" * 1000 + b"\nend\n"
             with harness.Sender(client, tail):
@@ -448,7 +450,7 @@ class EndWord(TestCase):
 
     def test_client_that_keeps_sending(self):
         """What follows is not answered; the client reads the answer and a FIN, no RST, while it goes on."""
-        with harness.Daemon(listener(end_word="end")) as daemon, daemon.connect() as client:
+        with daemons.Daemon(listener(end_word="end")) as daemon, daemon.connect() as client:
             client.sendall(b"one\nend\nmore\n")
             sent = 0
             for _ in range(20):
@@ -462,7 +464,7 @@ class EndWord(TestCase):
 
     def test_client_that_never_leaves(self):
         """It is not waited for without end."""
-        with harness.Daemon(listener(end_word="end")) as daemon, daemon.connect() as client:
+        with daemons.Daemon(listener(end_word="end")) as daemon, daemon.connect() as client:
             client.sendall(b"end\n")
             self.assertEqual(receive_all(client), b"end\n")
             self.assert_closed(daemon, "end_word")
@@ -486,7 +488,7 @@ class Trace(TestCase):
             data = bytes(range(start, start + 64))
             rows.append(("echo", data, [(direction, "64", excerpt(data)) for direction in both]))
         for service, data, wanted in rows:
-            with self.subTest(service=service, data=data), harness.Daemon(listener(service, trace=True)) as daemon:
+            with self.subTest(service=service, data=data), daemons.Daemon(listener(service, trace=True)) as daemon:
                 with daemon.connect() as client:
                     address = "%s:%d" % client.getsockname()
                     client.sendall(data)
@@ -499,7 +501,7 @@ class Trace(TestCase):
                 self.assertNotRegex(daemon.log(), "[^\n -~]")
 
     def test_greeting_and_text(self):
-        with harness.Daemon(listener("greet", trace=True, greeting="hi\n", text="text")) as daemon:
+        with daemons.Daemon(listener("greet", trace=True, greeting="hi\n", text="text")) as daemon:
             self.assertEqual(daemon.exchange(b""), b"hi\ntext")
             daemon.wait_closed()
             self.assertEqual([line[2:] for line in self.LINE.findall(daemon.log())],
@@ -507,7 +509,7 @@ class Trace(TestCase):
 
     def test_only_where_it_is_set(self):
         entries = ", ".join([listener(trace=True), listener(port="PORT1"), listener(port="PORT2", trace=False)])
-        with harness.Daemon(entries) as daemon:
+        with daemons.Daemon(entries) as daemon:
             for index in range(3):
                 self.assertEqual(daemon.exchange(b"x%d" % index, index), b"x%d" % index)
             daemon.wait_closed(3)
@@ -516,7 +518,7 @@ class Trace(TestCase):
     def test_rate(self):
         """log.rate bounds the messages; each one held back is counted, and the count is logged."""
         rate, messages = 20, 1000
-        with harness.Daemon(listener(trace=True), f"log = {{ rate = {rate}; }};") as daemon:
+        with daemons.Daemon(listener(trace=True), f"log = {{ rate = {rate}; }};") as daemon:
             start = time.monotonic()
             with daemon.connect() as client:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -547,7 +549,7 @@ class IdleTimeout(TestCase):
         entries = ", ".join((listener(), listener(port="PORT1", idle_timeout=0.0),
                              listener("upper", "PORT2", idle_timeout=0.6),
                              listener("discard", "PORT3"), listener("reply", "PORT4", text="x")))
-        with harness.Daemon(entries, "idle_timeout = 0.3;") as daemon:
+        with daemons.Daemon(entries, "idle_timeout = 0.3;") as daemon:
             start = time.monotonic()
             short, never, longer, *waiting = (daemon.connect(index) for index in range(5))
             for client in (short, *waiting):
@@ -562,7 +564,7 @@ class IdleTimeout(TestCase):
             facts = daemon.wait_closed(4)
             self.assertEqual({fact["reason"] for fact in facts}, {"idle_timeout"})
             self.assertEqual(facts[-1]["service"], "upper")
-            self.reload(daemon, harness.config_text(entries, "idle_timeout = 0.0;"))
+            self.reload(daemon, daemons.config_text(entries, "idle_timeout = 0.0;"))
             self.assertTrue(harness.is_silent(daemon.connect(), 0.5), "never anywhere")
 
     def test_each_byte_of_the_client_counts(self):
@@ -570,7 +572,7 @@ class IdleTimeout(TestCase):
         timeout = harness.patience(0.5)
         for service in ("echo", "discard"):
             with self.subTest(service=service), \
-                    harness.Daemon(listener(service), f"idle_timeout = {timeout};") as daemon, daemon.connect() as client:
+                    daemons.Daemon(listener(service), f"idle_timeout = {timeout};") as daemon, daemon.connect() as client:
                 start = time.monotonic()
                 while time.monotonic() - start < 2 * timeout:
                     client.sendall(b"x")
@@ -585,7 +587,7 @@ class IdleTimeout(TestCase):
 
     def test_bytes_to_the_client_count(self):
         """chargen's client sends nothing, and is not idle while it reads."""
-        with harness.Daemon(listener("chargen"), "idle_timeout = 0.4;") as daemon, daemon.connect() as client:
+        with daemons.Daemon(listener("chargen"), "idle_timeout = 0.4;") as daemon, daemon.connect() as client:
             end = time.monotonic() + 1
             while time.monotonic() < end:
                 self.assertTrue(client.recv(65536))
@@ -596,7 +598,7 @@ class IdleTimeout(TestCase):
 
 class Log(TestCase):
     def test_duration_and_worker(self):
-        with harness.Daemon(settings="workers = 1;") as daemon:
+        with daemons.Daemon(settings="workers = 1;") as daemon:
             start = time.monotonic()
             with daemon.connect() as client:
                 harness.ping(client, b"hello")
@@ -607,7 +609,7 @@ class Log(TestCase):
     def test_write_timeout(self):
         """On TCP, where a RST follows and no FIN that would look like a whole answer; on a path, where TCP has no timeout of
         its own to help and the idle timeout is not what counts; and where all is answered and the daemon holds nothing."""
-        with harness.Daemon(listener("chargen") + ", " + listener("chargen", path="DIR/socket", idle_timeout=0.2) + ", " +
+        with daemons.Daemon(listener("chargen") + ", " + listener("chargen", path="DIR/socket", idle_timeout=0.2) + ", " +
                             listener("echo", "PORT1"), "write_timeout = 0.5;") as daemon:
             clients = [daemon.connect(), daemon.connect_path(), socket.socket()]
             with clients[2] as client:
@@ -630,7 +632,7 @@ class Log(TestCase):
         for rules, read, sent, error in (("recv@worker:EIO", 5, 5, "Input/output error"),
                                          ("send@worker:EIO", 9, 5, "Input/output error"),
                                          ("send@worker:short=3:1,malloc@worker:ENOMEM:1", 9, 8, "Cannot allocate memory")):
-            with self.subTest(rules), harness.Daemon(faults="") as daemon, daemon.connect() as client:
+            with self.subTest(rules), daemons.Daemon(faults="") as daemon, daemon.connect() as client:
                 harness.ping(client, b"hello")
                 daemon.faults.arm(rules)
                 client.sendall(b"more")
@@ -642,7 +644,7 @@ class Log(TestCase):
         """Connected and left without a byte, by FIN or RST, also when a greeting was said to it: not at info."""
         for level, count in (("info", 1), ("debug", 5)):
             entries = listener() + "," + listener("upper", "PORT1", greeting=GREETING)
-            with self.subTest(level=level), harness.Daemon(entries, f'log = {{ level = "{level}"; }};') as daemon:
+            with self.subTest(level=level), daemons.Daemon(entries, f'log = {{ level = "{level}"; }};') as daemon:
                 for leave in (socket.socket.close, harness.reset):
                     for index in range(2):
                         client = daemon.connect(index)
@@ -663,11 +665,11 @@ class Log(TestCase):
         entries = [listener(name, f"PORT{number}", **options.get(name, {})) for number, name in enumerate(names)]
         entries += [listener(name, path=f"DIR/{name}", **options.get(name, {})) for name in names]
         entries.append(listener("daytime", f"PORT{len(names)}", greeting=GREETING))
-        with harness.Daemon(", ".join(entries).replace("PORT0", "PORT"), DEBUG) as daemon:
+        with daemons.Daemon(", ".join(entries).replace("PORT0", "PORT"), DEBUG) as daemon:
             leave = [lambda client=connect, place=place, how=how: how(client(daemon, place))
                      for how in (socket.socket.close, harness.reset)
                      for connect,
-                     places in ((harness.Daemon.connect, range(len(names) + 1)), (harness.Daemon.connect_path, names))
+                     places in ((daemons.Daemon.connect, range(len(names) + 1)), (daemons.Daemon.connect_path, names))
                      for place in places]
             for count, each in enumerate(leave):
                 with harness.Frozen(daemon.pid):  # so that the daemon finds the client gone
@@ -693,13 +695,13 @@ class Log(TestCase):
         for service, come, reason in (("daytime", lambda daemon: daemon.exchange(b""), "served"),
                                       ("daytime", half_closed, "served"),
                                       ("daytime", leaves_unread, "served"), ("chargen", leaves_unread, "reset")):
-            with self.subTest(service=service, reason=reason), harness.Daemon(listener(service)) as daemon:
+            with self.subTest(service=service, reason=reason), daemons.Daemon(listener(service)) as daemon:
                 come(daemon)
                 self.assert_closed(daemon, reason, 0, 26 if service == "daytime" else None, level="info")
 
     def test_ids(self):
         """Those of the arrival are those of the end, and unique."""
-        with harness.Daemon(settings="workers = 3;" + DEBUG) as daemon:
+        with daemons.Daemon(settings="workers = 3;" + DEBUG) as daemon:
             for _ in range(60):
                 daemon.exchange(b"x")
             facts = [fact.group("id", "client") for fact in daemon.wait_closed(60)]
@@ -709,14 +711,14 @@ class Log(TestCase):
             self.assertEqual(len({number for number, _ in facts}), 60)
 
     def test_addresses_of_a_path(self):
-        with harness.Daemon(listener(path="DIR/echo.sock")) as daemon:
+        with daemons.Daemon(listener(path="DIR/echo.sock")) as daemon:
             self.assertEqual(harness.exchange_path(daemon.path("echo.sock"), b"hello"), b"hello")
             self.assert_closed(daemon, "client_closed", client="unix", listener=daemon.path("echo.sock"))
 
     def test_counters_tell_the_same(self):
         """SIGUSR1's sums are those of the messages."""
         entries = listener(end_word="end") + "," + listener("time", "PORT1")
-        with harness.Daemon(entries, "workers = 2; " + DEBUG) as daemon:
+        with daemons.Daemon(entries, "workers = 2; " + DEBUG) as daemon:
             for data, index in ((b"12345", 0), (b"12345", 0), (b"12345", 0), (b"end\n", 0), (b"end\n", 0), (b"", 1)):
                 daemon.exchange(data, index)
             facts = daemon.wait_closed(6)

@@ -12,7 +12,7 @@ import tempfile
 import unittest
 
 import harness
-from harness import USAGE
+from daemons import USAGE
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BAD = os.path.join(HERE, "bad_settings")

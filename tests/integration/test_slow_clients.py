@@ -12,12 +12,13 @@ import termios
 import threading
 import time
 
+import daemons
 import harness
-from harness import LOG, listener
+from daemons import LOG, listener
 from traffic import PIECE, read_slowly
 
 # TCP, and a path.
-BOTH = (({}, harness.Daemon.connect), ({"path": "DIR/socket"}, harness.Daemon.connect_path))
+BOTH = (({}, daemons.Daemon.connect), ({"path": "DIR/socket"}, daemons.Daemon.connect_path))
 
 # Several times a write_timeout of 1.
 SLOW_SECONDS = 3.0
@@ -33,7 +34,7 @@ class WriteTimeout(harness.TestCase):
 
     def echo(self, place, connect):
         request = harness.pattern(LARGE)
-        with harness.Daemon(listener(**place), self.SETTINGS) as daemon, connect(daemon) as client:
+        with daemons.Daemon(listener(**place), self.SETTINGS) as daemon, connect(daemon) as client:
 
             def slowly(_):
                 answer = read_slowly(client, SLOW_SECONDS)
@@ -51,7 +52,7 @@ class WriteTimeout(harness.TestCase):
         self.echo(*BOTH[1])
 
     def chargen(self, place, connect):
-        with harness.Daemon(listener("chargen", **place), self.SETTINGS) as daemon, connect(daemon) as client:
+        with daemons.Daemon(listener("chargen", **place), self.SETTINGS) as daemon, connect(daemon) as client:
             data = bytes(read_slowly(client, SLOW_SECONDS))
             self.assertEqual(daemon.count_log("closed: "), 0, daemon.log())
             data += harness.receive_exactly(client, LARGE)
@@ -68,7 +69,7 @@ class WriteTimeout(harness.TestCase):
         for service in ("echo", "chargen"):
             for place, connect in BOTH:
                 with self.subTest(service=service, place=place), \
-                        harness.Daemon(listener(service, **place), self.SETTINGS) as daemon, connect(daemon) as client:
+                        daemons.Daemon(listener(service, **place), self.SETTINGS) as daemon, connect(daemon) as client:
                     with harness.Sender(client, bytes(4 * LARGE if service == "echo" else 0), half_close=False) as sender:
                         read_slowly(client, 0.3)
                         daemon.wait_log(f"closed: write_timeout, {service} on")
@@ -113,7 +114,7 @@ class KernelMemory(harness.TestCase):
                 re.findall(r"^\d+ +(\d+) .*?\n?.*?skmem:\([^)]*,w(\d+)", text, re.MULTILINE)]
 
     def check_tcp(self, service, unsent_limit, sends):
-        with harness.Daemon(listener(service), f"{LOG} unsent_limit = {unsent_limit};") as daemon:
+        with daemons.Daemon(listener(service), f"{LOG} unsent_limit = {unsent_limit};") as daemon:
             clients = daemon.connect_many(self.COUNT)
             held = self.stuffed(clients if sends else [], lambda: self.held_by_tcp(daemon))
             self.assertEqual(len(held), self.COUNT)
@@ -132,7 +133,7 @@ class KernelMemory(harness.TestCase):
         with open("/proc/sys/net/core/wmem_default", encoding="ascii") as file:
             bound = int(file.read()) + self.SEGMENT
         for service in ("chargen", "echo"):
-            with self.subTest(service=service), harness.Daemon(listener(service, path="DIR/socket"), LOG) as daemon:
+            with self.subTest(service=service), daemons.Daemon(listener(service, path="DIR/socket"), LOG) as daemon:
                 clients = [daemon.connect_path() for _ in range(self.COUNT)]
 
                 def held():
@@ -145,7 +146,7 @@ class KernelMemory(harness.TestCase):
 
 class Stop(harness.TestCase):
     def stop(self, place, connect):
-        with harness.Daemon(listener(**place), LOG + "drain_timeout = 10.0;") as daemon, connect(daemon) as client:
+        with daemons.Daemon(listener(**place), LOG + "drain_timeout = 10.0;") as daemon, connect(daemon) as client:
             eof, failures = threading.Event(), []
 
             def send():
@@ -187,7 +188,7 @@ class Linger(harness.TestCase):
     def test_upload_after_the_answer(self):
         """Who is answered before the request has ended may send it to its end: no reset, which could cost the answer. It
         takes longer than a client that says nothing more is waited for."""
-        with harness.Daemon(self.REPLY, LOG) as daemon, daemon.connect() as client:
+        with daemons.Daemon(self.REPLY, LOG) as daemon, daemon.connect() as client:
             client.sendall(b"x")
             sent = 1
             for _ in range(40):
@@ -199,7 +200,7 @@ class Linger(harness.TestCase):
             self.assertEqual(int(daemon.wait_log(r"closed: served, .* (\d+) bytes in, 7 out").group(1)), sent)
 
     def test_trace_goes_on(self):
-        with harness.Daemon(self.REPLY, LOG) as daemon, daemon.connect() as client:
+        with daemons.Daemon(self.REPLY, LOG) as daemon, daemon.connect() as client:
             client.sendall(b"first message")
             self.assertEqual(harness.receive_all(client), b"answer\n")
             daemon.wait_log('sent 13 bytes: "first message"')
@@ -213,13 +214,13 @@ class Urgent(harness.TestCase):
     def test_byte_in_its_place(self):
         """RFC 6093: it is a byte of the stream like every other."""
         for place, connect in BOTH:
-            with self.subTest(place=place), harness.Daemon(listener(**place), LOG) as daemon:
+            with self.subTest(place=place), daemons.Daemon(listener(**place), LOG) as daemon:
                 with connect(daemon) as client:
                     client.sendall(b"abc")
                     try:
                         client.send(b"U", socket.MSG_OOB)
                     except OSError as error:  # Linux before 5.15, or built without CONFIG_AF_UNIX_OOB
-                        if error.errno != errno.EOPNOTSUPP or connect is harness.Daemon.connect:
+                        if error.errno != errno.EOPNOTSUPP or connect is daemons.Daemon.connect:
                             raise
                         self.skipTest("no urgent data on Unix sockets here")
                     client.sendall(b"def")
@@ -232,7 +233,7 @@ class Urgent(harness.TestCase):
     def test_in_bulk(self):
         """splice(2) stops before it for good."""
         block = harness.pattern(65536)
-        with harness.Daemon(settings=LOG) as daemon, daemon.connect() as client:
+        with daemons.Daemon(settings=LOG) as daemon, daemon.connect() as client:
             for _ in range(3):
                 client.sendall(block)
                 harness.assert_same(harness.receive_exactly(client, len(block)), block)

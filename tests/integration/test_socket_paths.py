@@ -10,13 +10,14 @@ import struct
 import tempfile
 import unittest
 
+import daemons
 import harness
-from harness import CANNOT_LISTEN, LOG
+from daemons import CANNOT_LISTEN, LOG
 
 NEVER = "sleep=600000"  # until the test has other rules
 
 
-class TestCase(harness.TestCase):
+class TestCase(daemons.TestCase):
     def setUp(self):
         self.stack = contextlib.ExitStack()
         self.addCleanup(self.stack.close)
@@ -25,10 +26,10 @@ class TestCase(harness.TestCase):
         self.path = os.path.join(self.directory, "echo")
 
     def listener(self, mode="0600"):
-        return harness.listener(path=self.path, mode=mode)
+        return daemons.listener(path=self.path, mode=mode)
 
     def daemon(self, **how):
-        return self.stack.enter_context(harness.Daemon(self.listener(), LOG, **how))
+        return self.stack.enter_context(daemons.Daemon(self.listener(), LOG, **how))
 
     def leave_stale_socket(self):
         with socket.socket(socket.AF_UNIX) as stale:
@@ -63,7 +64,7 @@ class Mode(TestCase):
     def test_swapped_at_a_start(self):
         for call in ("lstat", "chmod", "listen"):
             with self.subTest(call), \
-                    harness.Daemon(self.listener("0666"), LOG, faults=f"{call}:sleep=300", ready=False) as daemon:
+                    daemons.Daemon(self.listener("0666"), LOG, faults=f"{call}:sleep=300", ready=False) as daemon:
                 harness.wait_until(self.is_socket, "the socket")
                 self.swap()
                 daemon.faults.disarm()
@@ -75,7 +76,7 @@ class Mode(TestCase):
 
     def test_swapped_at_a_reload(self):
         for call in ("lstat", "chmod", "listen"):
-            with self.subTest(call), harness.Daemon(self.listener(), LOG, faults="") as daemon:
+            with self.subTest(call), daemons.Daemon(self.listener(), LOG, faults="") as daemon:
                 daemon.write_config(f"listeners = ( {self.listener('0666')} ); {LOG}")
                 daemon.faults.arm(f"{call}:{NEVER}")
                 daemon.send_signal(signal.SIGHUP)
@@ -91,7 +92,7 @@ class Mode(TestCase):
         daemon = self.daemon(wrapper=["sh", "-c", 'umask 077; exec "$@"', "sh"])
         self.assertEqual(self.mode(self.path), "0o600")
         inode = os.lstat(self.path).st_ino
-        self.reload(daemon, harness.config_text(self.listener("0666"), LOG))
+        self.reload(daemon, daemons.config_text(self.listener("0666"), LOG))
         self.assertEqual((self.mode(self.path), os.lstat(self.path).st_ino), ("0o666", inode))
         self.assertEqual(daemon.count_log("warning"), 0)
         self.assert_serves()
@@ -102,7 +103,7 @@ class Mode(TestCase):
         harness.needs_unsanitized("a host without /proc")  # the leak sanitizer reads it
         wrapper = [harness.needs("unshare"), "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$@"', "sh"]
         daemon = self.daemon(wrapper=wrapper)
-        self.reload(daemon, harness.config_text(self.listener("0666"), LOG))
+        self.reload(daemon, daemons.config_text(self.listener("0666"), LOG))
         daemon.wait_log(r"warning: .*/echo: cannot change the mode: .*/proc")
         self.assertEqual(self.mode(self.path), "0o600")
 
@@ -114,23 +115,23 @@ class Mode(TestCase):
             os.setxattr(self.directory, "system.posix_acl_default", default)
         except OSError as error:
             raise unittest.SkipTest(f"no access control lists here ({error.strerror})") from None
-        with harness.Daemon(self.listener("0666"), LOG):
+        with daemons.Daemon(self.listener("0666"), LOG):
             self.assertEqual(self.mode(self.path), "0o666")
 
 
 class OneServer(TestCase):
     def start_many(self, count, faults):
-        daemons = [self.stack.enter_context(harness.Daemon(self.listener(), LOG, faults=faults, ready=False))
+        started = [self.stack.enter_context(daemons.Daemon(self.listener(), LOG, faults=faults, ready=False))
                    for _ in range(count)]
-        for daemon in daemons:
+        for daemon in started:
             daemon.wait_started()
-        return daemons
+        return started
 
     def check_round(self, count, faults=None):
         """Exactly one is ready and serves the path; the others say why they are not."""
-        daemons = self.start_many(count, faults)
-        ready = [daemon for daemon in daemons if daemon.notify.values("READY")]
-        for daemon in daemons:
+        started = self.start_many(count, faults)
+        ready = [daemon for daemon in started if daemon.notify.values("READY")]
+        for daemon in started:
             if daemon in ready:
                 continue
             self.assertEqual(daemon.wait(), CANNOT_LISTEN, daemon.log())
@@ -178,7 +179,7 @@ class OneServer(TestCase):
         for _ in range(harness.scale(10, 3)):
             daemon.send_signal(signal.SIGTERM)
             while True:
-                following = self.stack.enter_context(harness.Daemon(self.listener(), LOG, ready=False))
+                following = self.stack.enter_context(daemons.Daemon(self.listener(), LOG, ready=False))
                 if following.wait_started():
                     break
                 self.assertEqual(following.wait(), CANNOT_LISTEN)
@@ -187,7 +188,7 @@ class OneServer(TestCase):
             daemon = following
 
     def test_a_crash_under_the_lock(self):
-        with harness.Daemon(self.listener(), LOG, faults=f"listen:{NEVER}", ready=False) as daemon:
+        with daemons.Daemon(self.listener(), LOG, faults=f"listen:{NEVER}", ready=False) as daemon:
             daemon.faults.wait_hits()
             daemon.kill()
         self.assertEqual(sorted(os.listdir(self.directory)), ["echo", "echo.tcpechod-lock"])

@@ -11,8 +11,10 @@ import subprocess
 import tempfile
 import unittest
 
+import daemons
 import harness
-from harness import BAD_SETTINGS, CANNOT_LISTEN, DEBUG, ECHO, SYSTEM_ERROR, USAGE, TestCase, exchange_path, listener
+from daemons import BAD_SETTINGS, CANNOT_LISTEN, DEBUG, ECHO, SYSTEM_ERROR, USAGE, TestCase, listener
+from harness import exchange_path
 
 
 DEFAULT_FILE = "/etc/tcpechod.conf"
@@ -67,15 +69,15 @@ class Test(TestCase):
 
     def test_opens_no_socket(self):
         with settings_file(self.GOOD) as file:
-            page = harness.Faults(file + ".faults")
+            page = daemons.Faults(file + ".faults")
             rules = ",".join(f"{call}:count" for call in (*CALLS_OF_SOCKETS, "pthread_create", "sd_notify"))
-            result = harness.run_daemon("--test", "-c", file, faults=rules,
+            result = daemons.run_daemon("--test", "-c", file, faults=rules,
                                         environment={"FAULTS_FILE": page.path, "NOTIFY_SOCKET": "/nowhere"})
             self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{file}: configuration OK\n", ""))
             for rule, call in enumerate(rules.split(",")):
                 self.assertEqual(page.hits(rule), 0, call)
         # Counting works.
-        with harness.Daemon(faults=rules) as daemon:
+        with daemons.Daemon(faults=rules) as daemon:
             for rule in range(3):
                 self.assertGreaterEqual(daemon.faults.hits(rule), 1, CALLS_OF_SOCKETS[rule])
 
@@ -84,7 +86,7 @@ class Test(TestCase):
         harness.needs_unsanitized("a trace of system calls")  # its runtime cannot be traced
         with settings_file(self.GOOD) as file:
             trace = file + ".trace"
-            result = harness.run_daemon("--test", "-c", file,
+            result = daemons.run_daemon("--test", "-c", file,
                                         wrapper=[strace, "-f", "-o", trace, "-e", "trace=%network,execve"])
             if not os.path.exists(trace) or "execve" not in open(trace, encoding="utf-8").read():
                 raise unittest.SkipTest(f"strace does not work here: {result.stderr}")
@@ -95,7 +97,7 @@ class Test(TestCase):
 
     def test_bad_settings(self):
         with settings_file("workers = -1;\nwrong = 2;\n") as file:
-            result = harness.run_daemon("--test", "-c", file)
+            result = daemons.run_daemon("--test", "-c", file)
             self.assertEqual((result.returncode, result.stdout), (BAD_SETTINGS, ""))
             self.assertRegex(result.stderr, rf"(?m)^{re.escape(file)}:1: .*workers")
             self.assertRegex(result.stderr, rf"(?m)^{re.escape(file)}:2: .*wrong")
@@ -113,7 +115,7 @@ class Defaults(TestCase):
 
     def test_ipv4_and_ipv6(self):
         harness.needs_ipv6()
-        with harness.network_namespace(), harness.Daemon(config=None, wrapper=default_file()) as daemon:
+        with harness.network_namespace(), daemons.Daemon(config=None, wrapper=default_file()) as daemon:
             self.check(daemon, ["127.0.0.1", "::1"])
             for name in (r"echo on 127\.0\.0\.1:7007", r"echo on \[::1\]:7007", r"upper on 127\.0\.0\.1:7008",
                          r"upper on \[::1\]:7008"):
@@ -124,20 +126,20 @@ class Defaults(TestCase):
         for faults, notice in ((None, r"notice: the loopback interface has no IPv6: listeners on ::1 are left out$"),
                                ("socket_inet6:EAFNOSUPPORT", r"notice: .*no IPv6.*IPv4")):
             with self.subTest(faults), harness.network_namespace(ipv6=faults is not None), \
-                    harness.Daemon(config=None, wrapper=default_file(), faults=faults) as daemon:
+                    daemons.Daemon(config=None, wrapper=default_file(), faults=faults) as daemon:
                 self.check(daemon, ["127.0.0.1"])
                 self.assertEqual(daemon.count_log(notice), 1)
                 self.assertEqual(daemon.count_log("(error|warning): "), 0)
 
     def test_test_says_that_the_file_is_absent(self):
-        result = harness.run_daemon("--test", wrapper=default_file())
+        result = daemons.run_daemon("--test", wrapper=default_file())
         self.assertEqual(result.returncode, 0)
         self.assertRegex(result.stdout, rf"(?m)^{DEFAULT_FILE}: .*absent")
 
     def test_a_file_at_the_default_place_counts(self):
         with harness.network_namespace():
             text = 'listeners = ( { address = "127.0.0.1"; port = 7; service = "daytime"; } );'
-            with harness.Daemon(config=None, wrapper=default_file(text), environment={"TEST_CONFIG": text}) as daemon:
+            with daemons.Daemon(config=None, wrapper=default_file(text), environment={"TEST_CONFIG": text}) as daemon:
                 self.assertEqual(daemon.listening(), [("127.0.0.1", 7)])
 
     def test_a_bad_file_at_the_default_place_is_no_absent_one(self):
@@ -162,7 +164,7 @@ class Listeners(TestCase):
         """At any level: nobody could find the daemon otherwise. Who asked for a port knows it."""
         for level in ("info", "notice", "error"):
             entries = ", ".join([listener(port=0), listener("upper", 0, address="*"), listener(port="PORT1")])
-            with self.subTest(level=level), harness.Daemon(entries, f'log = {{ level = "{level}"; }};') as daemon:
+            with self.subTest(level=level), daemons.Daemon(entries, f'log = {{ level = "{level}"; }};') as daemon:
                 for name, answer in ((r"echo on 127\.0\.0\.1", b"Hello"), (r"upper on \*", b"HELLO")):
                     port = int(daemon.wait_log(rf"listening: {name}:(?!{daemon.ports[1]})(\d+)$").group(1))
                     self.assertEqual(exchange("127.0.0.1", port, b"Hello"), answer)
@@ -170,7 +172,7 @@ class Listeners(TestCase):
 
     def test_every_address(self):
         """"*" serves IPv4 and IPv6, with one socket and one name."""
-        with harness.Daemon(listener(address="*")) as daemon:
+        with daemons.Daemon(listener(address="*")) as daemon:
             daemon.wait_log(rf"listening: echo on \*:{daemon.port}$")
             self.assertEqual(daemon.exchange(b"four"), b"four")
             self.assertEqual(daemon.exchange(b"any of ours", address="127.1.2.3"), b"any of ours")
@@ -183,7 +185,7 @@ class Listeners(TestCase):
     def test_without_ipv6(self):
         """`*` is served on IPv4; an address that is not loopback is not left out, nor is the only one."""
         faults = "socket_inet6:EAFNOSUPPORT"
-        with harness.Daemon(listener(address="*"), faults=faults) as daemon:
+        with daemons.Daemon(listener(address="*"), faults=faults) as daemon:
             self.assertEqual(daemon.exchange(b"four"), b"four")
             daemon.wait_log("notice: ready: ")
             self.assertEqual(daemon.count_log(r"notice: .*no IPv6.*IPv4"), 1)
@@ -194,13 +196,13 @@ class Listeners(TestCase):
 
     def test_the_same_port_on_both_loopback_addresses(self):
         harness.needs_ipv6()
-        with harness.Daemon(f"{ECHO}, {listener('upper', address='::1')}") as daemon:
+        with daemons.Daemon(f"{ECHO}, {listener('upper', address='::1')}") as daemon:
             self.assertEqual(daemon.exchange(b"x"), b"x")
             self.assertEqual(daemon.exchange(b"x", address="::1"), b"X")
 
     def test_listeners_of_the_command_line_replace_those_of_the_file(self):
         arguments = ["--listen", "upper@127.0.0.1:PORT1", "-l", "127.0.0.1:PORT2", "-p", "PORT3", "-l", "discard@DIR/sock"]
-        with harness.Daemon(arguments=arguments) as daemon:
+        with daemons.Daemon(arguments=arguments) as daemon:
             self.assertEqual(daemon.exchange(b"x", 1), b"X")
             self.assertEqual(daemon.exchange(b"x", 2), b"x")
             self.assertEqual(daemon.exchange(b"x", 3), b"x")
@@ -209,7 +211,7 @@ class Listeners(TestCase):
                 daemon.connect()
 
     def test_workers_and_log_level_of_the_command_line(self):
-        with harness.Daemon(settings='workers = 1; log = { level = "info"; };',
+        with daemons.Daemon(settings='workers = 1; log = { level = "info"; };',
                             arguments=["-w", "3", "-L", "debug"]) as daemon:
             daemon.wait_log("ready: 1 listeners?, 3 workers")
             daemon.connect().close()
@@ -220,7 +222,7 @@ class Paths(TestCase):
     def test_mode(self):
         for mode in (0o660, 0o600, 0o666):
             with self.subTest(mode=oct(mode)), \
-                    harness.Daemon(listener(path="DIR/echo", mode=f"0{mode:o}"),
+                    daemons.Daemon(listener(path="DIR/echo", mode=f"0{mode:o}"),
                                    wrapper=["sh", "-c", 'umask 077; exec "$@"', "sh"]) \
                     as daemon:
                 status = os.stat(daemon.path("echo"))
@@ -232,7 +234,7 @@ class Paths(TestCase):
     def test_a_stop_removes_the_socket(self):
         """And not what another has put there."""
         for replaced in (False, True):
-            with self.subTest(replaced=replaced), harness.Daemon(listener(path="DIR/echo")) as daemon:
+            with self.subTest(replaced=replaced), daemons.Daemon(listener(path="DIR/echo")) as daemon:
                 self.assertTrue(os.path.exists(daemon.path("echo")))
                 if replaced:
                     os.unlink(daemon.path("echo"))
@@ -243,14 +245,14 @@ class Paths(TestCase):
 
     def test_a_stale_socket_is_replaced(self):
         with directory() as path:
-            with harness.Daemon(listener(path=f"{path}/echo")) as daemon:
+            with daemons.Daemon(listener(path=f"{path}/echo")) as daemon:
                 daemon.kill()
             self.assertTrue(os.path.exists(f"{path}/echo"))
-            with harness.Daemon(listener(path=f"{path}/echo")):
+            with daemons.Daemon(listener(path=f"{path}/echo")):
                 self.assertEqual(exchange_path(f"{path}/echo", b"again"), b"again")
 
     def test_a_living_socket_is_not(self):
-        with directory() as path, harness.Daemon(listener(path=f"{path}/echo")):
+        with directory() as path, daemons.Daemon(listener(path=f"{path}/echo")):
             self.assert_fails(CANNOT_LISTEN, r"cannot listen: echo on .*/echo: Address already in use",
                               listeners=listener(path=f"{path}/echo"))
             self.assertEqual(exchange_path(f"{path}/echo", b"still"), b"still")
@@ -272,7 +274,7 @@ class Paths(TestCase):
 class CannotListen(TestCase):
     def test_two_daemons_on_one_port(self):
         """The second says who cannot have what, and the first goes on."""
-        with harness.Daemon() as first:
+        with daemons.Daemon() as first:
             log = self.assert_fails(CANNOT_LISTEN,
                                     rf"error: cannot listen: upper on 127\.0\.0\.1:{first.port}: Address already in use: "
                                     rf"another socket has this port, .*'ss -tanp sport = :{first.port}' .*",
@@ -281,15 +283,15 @@ class CannotListen(TestCase):
             self.assertEqual(first.exchange(b"mine"), b"mine")
 
     def test_every_address_against_one(self):
-        with harness.Daemon() as first:
+        with daemons.Daemon() as first:
             self.assert_fails(CANNOT_LISTEN, rf"cannot listen: echo on \*:{first.port}: Address already in use",
                               listeners=listener(port=first.port, address="*"))
-        with harness.Daemon(listener(address="*")) as first:
+        with daemons.Daemon(listener(address="*")) as first:
             self.assert_fails(CANNOT_LISTEN, rf"cannot listen: echo on 127\.0\.0\.1:{first.port}: Address already in use",
                               listeners=listener(port=first.port))
 
     def test_all_that_fail_are_named(self):
-        with harness.Daemon(f"{ECHO}, {listener(port='PORT1')}") as first:
+        with daemons.Daemon(f"{ECHO}, {listener(port='PORT1')}") as first:
             listeners = ", ".join([listener(port=int(first.ports[0])), listener(port="PORT2"),
                                    listener(port=int(first.ports[1])),
                                    listener(port="PORT3", address="192.0.2.1")])
@@ -305,18 +307,18 @@ class CannotListen(TestCase):
                       "--inh-caps=-all,+net_bind_service",
                       "--ambient-caps=-all,+net_bind_service", "--bounding-set=-all,+net_bind_service", "--"]
         with harness.network_namespace(), harness.executable_for_all(harness.TCPECHOD) as executable, \
-                harness.Daemon(listener(port=7), wrapper=capability, executable=executable) as daemon:
+                daemons.Daemon(listener(port=7), wrapper=capability, executable=executable) as daemon:
             self.assertEqual(exchange("127.0.0.1", 7, b"x"), b"x")
             with open(f"/proc/{daemon.pid}/status", encoding="ascii") as file:
                 self.assertRegex(file.read(), rf"(?m)^Uid:\t{NOBODY}\b")
 
     def test_the_port_of_a_dead_daemon_is_free_at_once(self):
         """Killed amid its connections."""
-        with harness.Daemon() as first:
+        with daemons.Daemon() as first:
             for client in first.connect_many(20):
                 harness.ping(client)
             first.kill()
-            with harness.Daemon(listener(port=first.port)) as second:
+            with daemons.Daemon(listener(port=first.port)) as second:
                 self.assertEqual(exchange("127.0.0.1", first.port, b"again"), b"again")
                 self.assertEqual(second.count_log("error"), 0)
 
@@ -325,7 +327,7 @@ class Descriptors(TestCase):
     def test_far_too_few(self):
         """Fewer than the daemon itself needs: which call notices first does not matter, the message does."""
         for limit in range(5, 17):
-            with self.subTest(limit=limit), harness.Daemon(settings="workers = 2;", ready=False, nofile=limit) as daemon:
+            with self.subTest(limit=limit), daemons.Daemon(settings="workers = 2;", ready=False, nofile=limit) as daemon:
                 self.assertIn(daemon.wait(), (SYSTEM_ERROR, CANNOT_LISTEN), daemon.log())
                 self.assertRegex(daemon.log(), "(?i)too many open files|descriptors|cannot be read")
                 self.assertEqual(daemon.notify.values("READY"), [])
@@ -335,18 +337,18 @@ class Descriptors(TestCase):
                           settings="workers = 2;", nofile=30)
 
     def test_the_soft_limit_is_raised(self):
-        with harness.Daemon(settings="workers = 2;", nofile=(20, 500)) as daemon:
+        with daemons.Daemon(settings="workers = 2;", nofile=(20, 500)) as daemon:
             room = int(daemon.wait_log(r"room for (\d+) connections").group(1))
             self.assertGreater(room, 400)
 
     def test_more_than_fits(self):
-        with harness.Daemon(settings="max_connections = 5000;", nofile=500) as daemon:
+        with daemons.Daemon(settings="max_connections = 5000;", nofile=500) as daemon:
             room = int(daemon.wait_log(r"warning: max_connections = 5000, but the descriptor limit leaves room for (\d+); "
                                        r"raise it \(LimitNOFILE=").group(1))
             daemon.wait_log(rf"ready: .* room for {room} connections")
 
     def test_less_than_fits(self):
-        with harness.Daemon(settings="max_connections = 50;", nofile=500) as daemon:
+        with daemons.Daemon(settings="max_connections = 50;", nofile=500) as daemon:
             daemon.wait_log("ready: .* room for 50 connections")
             self.assertEqual(daemon.count_log("warning"), 0)
 
@@ -356,7 +358,7 @@ class ExitStatus(TestCase):
         for arguments in (["--wrong"], ["-x"], ["surplus"], ["-c"], ["--workers", "many"], ["-L", "loud"], ["-p", "70000"],
                           ["-l", "nonsense@127.0.0.1:1"], ["-t", "-T"], ["-l", "echo@127.0.0.1"]):
             with self.subTest(arguments=arguments):
-                result = harness.run_daemon(*arguments)
+                result = daemons.run_daemon(*arguments)
                 self.assertEqual(result.returncode, USAGE)
                 self.assertEqual(result.stdout, "")
                 self.assertRegex(result.stderr, r"\Atcpechod: .*; see tcpechod --help\n\Z")
@@ -375,7 +377,7 @@ class ExitStatus(TestCase):
         for option, pattern in (("--help", r"\AUsage: tcpechod .*"), ("-h", r"\AUsage: tcpechod .*"),
                                 ("--version", r"\Atcpechod \d+\.\d+\.\d+\n\Z"), ("-V", r"\Atcpechod \d")):
             with self.subTest(option=option):
-                result = harness.run_daemon(option)
+                result = daemons.run_daemon(option)
                 self.assertEqual((result.returncode, result.stderr), (0, ""))
                 self.assertRegex(result.stdout, pattern)
 
@@ -391,7 +393,7 @@ class ExitStatus(TestCase):
 
     def test_closed_standard_descriptors(self):
         """No socket gets the number that messages for stderr go to."""
-        with harness.Daemon(settings=DEBUG,
+        with daemons.Daemon(settings=DEBUG,
                             wrapper=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]) as daemon:
             for number in range(3):
                 self.assertEqual(os.readlink(f"/proc/{daemon.pid}/fd/{number}"), "/dev/null")
@@ -406,7 +408,7 @@ class Manager(TestCase):
     """What the service manager and a person at the terminal are told."""
 
     def test_ready_comes_when_everything_is(self):
-        with harness.Daemon(settings="workers = 3;", ready=False) as daemon:
+        with daemons.Daemon(settings="workers = 3;", ready=False) as daemon:
             daemon.notify.wait("READY", "^1$")
             # From here on nobody is refused, and every worker is there.
             self.assertEqual(daemon.exchange(b"now"), b"now")
@@ -416,7 +418,7 @@ class Manager(TestCase):
             self.assertEqual(len(daemon.notify.values("READY")), 1)
 
     def test_without_a_manager(self):
-        with harness.Daemon(wrapper=["env", "-u", "NOTIFY_SOCKET"], ready=False) as daemon:
+        with daemons.Daemon(wrapper=["env", "-u", "NOTIFY_SOCKET"], ready=False) as daemon:
             daemon.wait_log("ready: ")
             self.assertEqual(daemon.exchange(b"x"), b"x")
             daemon.stop(signal.SIGINT)
@@ -424,7 +426,7 @@ class Manager(TestCase):
 
     def test_a_manager_that_is_gone(self):
         """Told once, not with every STATUS=; the service goes on."""
-        with harness.Daemon(environment={"NOTIFY_SOCKET": "/nowhere/notify"}, ready=False) as daemon:
+        with daemons.Daemon(environment={"NOTIFY_SOCKET": "/nowhere/notify"}, ready=False) as daemon:
             daemon.wait_log("error: cannot notify the service manager")
             for _ in range(3):
                 self.assertEqual(daemon.exchange(b"x"), b"x")
@@ -437,7 +439,7 @@ class Manager(TestCase):
         for count in {1, len(cpus)}:
             with self.subTest(cpus=count):
                 wrapper = [harness.needs("taskset"), "-c", ",".join(map(str, cpus[:count]))]
-                with harness.Daemon(wrapper=wrapper) as daemon:
+                with daemons.Daemon(wrapper=wrapper) as daemon:
                     daemon.wait_log(rf"ready: 1 listeners?, {count} workers?")
 
 

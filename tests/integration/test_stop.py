@@ -7,9 +7,10 @@ import signal
 import socket
 import threading
 
+import daemons
 import harness
 import traffic
-from harness import ECHO, LOG, QUIET, listener
+from daemons import ECHO, LOG, QUIET, listener
 from traffic import STREAM
 
 # Longer than any test may take: what ends before it ends for another reason.
@@ -100,7 +101,7 @@ class Discard(UnderLoad):
             raise AssertionError("discard answered")
 
 
-class TestCase(harness.TestCase):
+class TestCase(daemons.TestCase):
     def warm_up(self, clients):
         for client in clients:
             client.wait_warm()
@@ -117,7 +118,7 @@ class TestCase(harness.TestCase):
 
 class Load(TestCase):
     def stop_under_load(self, number):
-        with harness.Daemon(SERVICES, f"workers = 2; drain_timeout = {harness.patience()}; {LOG}") as daemon:
+        with daemons.Daemon(SERVICES, f"workers = 2; drain_timeout = {harness.patience()}; {LOG}") as daemon:
             clients = [Bulk(daemon.connect) for _ in range(3)] + [PingPong(daemon.connect) for _ in range(10)]
             clients += [Chargen(lambda: daemon.connect(2)) for _ in range(2)] + [Discard(lambda: daemon.connect(4))]
             # What they have got and are to get, in all.
@@ -156,7 +157,7 @@ class Load(TestCase):
     def test_again_and_again(self):
         """The race between the last bytes and the stop has many outcomes; all of them are good ones."""
         for _ in range(harness.scale(10, 5)):
-            with harness.Daemon(SERVICES, f"workers = 2; drain_timeout = {harness.patience()}; {QUIET}") as daemon:
+            with daemons.Daemon(SERVICES, f"workers = 2; drain_timeout = {harness.patience()}; {QUIET}") as daemon:
                 clients = [Bulk(daemon.connect), Chargen(lambda: daemon.connect(2))]
                 clients += [PingPong(daemon.connect) for _ in range(10)]
                 self.warm_up(clients)
@@ -167,7 +168,7 @@ class Load(TestCase):
     def test_clients_in_the_backlog(self):
         """Whoever has connected by the signal is answered, however full the backlog is."""
         count = 300
-        with harness.Daemon(settings=f"workers = 1; {LONG} {LOG}", faults="") as daemon:
+        with daemons.Daemon(settings=f"workers = 1; {LONG} {LOG}", faults="") as daemon:
             daemon.hold_main_loop()
             clients = daemon.connect_many(count)
             for number, client in enumerate(clients):
@@ -183,7 +184,7 @@ class Load(TestCase):
     def test_clients_who_wait_for_room(self):
         """There is no room for them any more: they get a FIN, and are counted as refused for this reason; who connects from
         then on is refused."""
-        with harness.Daemon(settings=f"max_connections = 1; {LONG} {LOG}") as daemon:
+        with daemons.Daemon(settings=f"max_connections = 1; {LONG} {LOG}") as daemon:
             clients = daemon.connect_many(4)
             daemon.wait_log("no room for new clients: max_connections")
             daemon.send_signal(signal.SIGTERM)
@@ -199,7 +200,7 @@ class Load(TestCase):
     def test_those_who_connect_amid_the_stop_are_refused_or_served(self):
         """A reset amid a connection is what nobody may see."""
         for _ in range(harness.scale(5, 3)):
-            with harness.Daemon(settings=f"drain_timeout = {harness.patience()}; {QUIET}") as daemon:
+            with daemons.Daemon(settings=f"drain_timeout = {harness.patience()}; {QUIET}") as daemon:
                 outcomes = []
 
                 def come():
@@ -225,7 +226,7 @@ class Load(TestCase):
 
     def test_a_slow_reader_gets_all_that_it_is_owed(self):
         """Megabytes are under way when the stop comes."""
-        with harness.Daemon(settings=f"{LONG} {LOG} unsent_limit = 8388608;") as daemon, daemon.connect() as client:
+        with daemons.Daemon(settings=f"{LONG} {LOG} unsent_limit = 8388608;") as daemon, daemon.connect() as client:
             harness.fill(client)
             begun = harness.receive_exactly(client, 100000)
             daemon.send_signal(signal.SIGTERM)
@@ -247,13 +248,13 @@ class InTime(TestCase):
         return client
 
     def test_nobody_there(self):
-        with harness.Daemon(settings=LONG) as daemon:
+        with daemons.Daemon(settings=LONG) as daemon:
             daemon.stop()
             daemon.wait_log(r"stopping \(SIGTERM\): 0 connections to finish")
 
     def test_a_client_that_does_not_close(self):
         """It has its FIN; its own is waited for only a moment."""
-        with harness.Daemon(settings=LONG + LOG) as daemon, daemon.connect() as client:
+        with daemons.Daemon(settings=LONG + LOG) as daemon, daemon.connect() as client:
             harness.ping(client)
             daemon.send_signal(signal.SIGTERM)
             self.assertEqual(client.recv(1), b"")
@@ -261,7 +262,7 @@ class InTime(TestCase):
             daemon.wait_log("closed: drained")
 
     def test_a_client_that_does_not_read(self):
-        with harness.Daemon(settings=f"drain_timeout = 0.5; write_timeout = 600.0; {LOG}") as daemon, \
+        with daemons.Daemon(settings=f"drain_timeout = 0.5; write_timeout = 600.0; {LOG}") as daemon, \
                 self.unread(daemon):
             daemon.send_signal(signal.SIGTERM)
             self.assertEqual(daemon.wait(), 0)
@@ -270,25 +271,25 @@ class InTime(TestCase):
 
     def test_the_second_signal(self):
         for second in (signal.SIGTERM, signal.SIGINT):
-            with self.subTest(second=second), harness.Daemon(settings=LONG + LOG) as daemon, self.unread(daemon):
+            with self.subTest(second=second), daemons.Daemon(settings=LONG + LOG) as daemon, self.unread(daemon):
                 daemon.send_signal(signal.SIGTERM)
                 daemon.notify.wait("EXTEND_TIMEOUT_USEC")  # it waits
                 self.assertIsNone(daemon.process.poll(), "drain_timeout is not over")
                 daemon.stop(second)
 
     def test_drain_timeout_0(self):
-        with harness.Daemon(settings="drain_timeout = 0.0; write_timeout = 600.0;" + LOG) as daemon, self.unread(daemon):
+        with daemons.Daemon(settings="drain_timeout = 0.0; write_timeout = 600.0;" + LOG) as daemon, self.unread(daemon):
             daemon.stop()
 
     def test_the_reloaded_timeout_counts(self):
-        with harness.Daemon(settings=LONG + LOG) as daemon, self.unread(daemon):
-            self.reload(daemon, harness.config_text(settings=f"drain_timeout = 0.3; {LOG}"))
+        with daemons.Daemon(settings=LONG + LOG) as daemon, self.unread(daemon):
+            self.reload(daemon, daemons.config_text(settings=f"drain_timeout = 0.3; {LOG}"))
             daemon.stop()
 
     def test_a_stop_before_it_is_ready(self):
         """A signal that comes during the start is not lost, and ends it well."""
         for call in (None, "epoll_create1", "listen", "pthread_create"):
-            with self.subTest(call), harness.Daemon(ready=False, faults=f"{call}:sleep=600000" if call else "") as daemon:
+            with self.subTest(call), daemons.Daemon(ready=False, faults=f"{call}:sleep=600000" if call else "") as daemon:
                 if call:
                     daemon.faults.wait_hits()
                 daemon.send_signal(signal.SIGTERM)
@@ -297,7 +298,7 @@ class InTime(TestCase):
                 self.assertIn(daemon.wait(), (0, -signal.SIGTERM))
 
     def test_other_signals_do_not_end_it(self):
-        with harness.Daemon(settings=LOG) as daemon, traffic.Traffic(daemon.connect) as clients:
+        with daemons.Daemon(settings=LOG) as daemon, traffic.Traffic(daemon.connect) as clients:
             for number in (signal.SIGUSR2, signal.SIGUSR1, signal.SIGPIPE, signal.SIGHUP):
                 daemon.send_signal(number)
             daemon.wait_log("warning: SIGUSR2: .*nothing was done")
@@ -310,7 +311,7 @@ class Leaks(TestCase):
     def test_descriptors(self):
         """Thousands of connections of every kind of end, and none leaves a descriptor, a thread or much memory."""
         count = harness.scale(3000, 500)
-        with harness.Daemon(SERVICES, f"workers = 2; {QUIET}") as daemon:
+        with daemons.Daemon(SERVICES, f"workers = 2; {QUIET}") as daemon:
             def run(number):
                 for _ in range(number):
                     for index, say, shut in ((0, b"x", True), (0, b"", False), (1, b"end\n", False), (2, b"", False),
@@ -338,7 +339,7 @@ class Leaks(TestCase):
     def test_a_stop_leaves_nothing(self):
         """The process ends by returning from main(): a leak checker sees it, and no socket file is left."""
         listeners = ECHO + ", " + listener("upper", path="DIR/echo")
-        with harness.Daemon(listeners, 'allow = [ "127.0.0.0/8" ]; max_connections_per_source = 5;' + QUIET) as daemon:
+        with daemons.Daemon(listeners, 'allow = [ "127.0.0.0/8" ]; max_connections_per_source = 5;' + QUIET) as daemon:
             for number in range(20):
                 with daemon.connect(source=f"127.0.0.{1 + number}") as client:
                     self.assertEqual(harness.exchange(client, b"x"), b"x")
@@ -353,20 +354,20 @@ class Restart(TestCase):
     def test_at_once_after_a_thousand_in_time_wait(self):
         """The daemon closes first in these services, so its port holds their TIME_WAIT; and binds again without error."""
         listeners = listener("greet", text="hello\n")
-        with harness.Daemon(listeners, QUIET) as first:
+        with daemons.Daemon(listeners, QUIET) as first:
             for _ in range(1000):
                 with first.connect() as client:
                     self.assertEqual(harness.receive_all(client), b"hello\n")
             self.assertGreaterEqual(self.time_wait(first.port), 500)
             first.stop()
             self.assertGreaterEqual(self.time_wait(first.port), 500)
-            with harness.Daemon(listeners.replace("PORT", str(first.port)), QUIET) as second:
+            with daemons.Daemon(listeners.replace("PORT", str(first.port)), QUIET) as second:
                 with socket.create_connection(("127.0.0.1", first.port), harness.patience()) as client:
                     self.assertEqual(harness.receive_all(client), b"hello\n")
                 self.assertEqual(second.count_log("error|warning"), 0)
 
     def test_stop_and_start_with_clients_there(self):
-        with harness.Daemon(settings=QUIET) as first:
+        with daemons.Daemon(settings=QUIET) as first:
             clients = first.connect_many(100)
             for client in clients:
                 harness.ping(client)
@@ -375,7 +376,7 @@ class Restart(TestCase):
                 self.assertEqual(client.recv(1), b"")
                 client.close()
             self.assertEqual(first.wait(), 0)
-            with harness.Daemon(listener(port=first.port), QUIET), \
+            with daemons.Daemon(listener(port=first.port), QUIET), \
                     socket.create_connection(("127.0.0.1", first.port), harness.patience()) as client:
                 self.assertEqual(harness.exchange(client, b"again"), b"again")
 

@@ -16,8 +16,10 @@ import sys
 import tempfile
 import time
 
+import daemons
 import harness
-from harness import DEBUG, ECHO, LOG, UPPER, assert_same, exchange, listener, receive_all, receive_exactly
+from daemons import DEBUG, ECHO, LOG, UPPER, listener
+from harness import assert_same, exchange, receive_all, receive_exactly
 
 MIB = 1 << 20
 
@@ -137,7 +139,7 @@ class WholeFile(harness.TestCase):
 
     def test_programs(self):
         paths = ", ".join(listener(service, path=f"DIR/{service}.sock") for service in SERVICES)
-        with harness.Daemon(f"{LISTENERS}, {paths}", LOG) as daemon:
+        with daemons.Daemon(f"{LISTENERS}, {paths}", LOG) as daemon:
             commands = [(name, command("127.0.0.1", int(daemon.ports[index])), service, slow)
                         for slow in (False, True) for name, command in harness.CLIENTS.items()
                         for index, service in enumerate(SERVICES) if not (slow and name == "nc")]
@@ -153,19 +155,19 @@ class WholeFile(harness.TestCase):
 
     def test_ipv6(self):
         harness.needs_ipv6()
-        with harness.Daemon(listener(address="::1")) as daemon:
+        with daemons.Daemon(listener(address="::1")) as daemon:
             for client in harness.CLIENTS:
                 with self.subTest(client=client):
                     run_transfers([Transfer(harness.CLIENTS[client]("::1", daemon.port), Files.sent)], 120)
 
     def test_smallest_unsent_limit(self):
-        with harness.Daemon(settings="unsent_limit = 1024;") as daemon:
+        with daemons.Daemon(settings="unsent_limit = 1024;") as daemon:
             run_transfers([Transfer(harness.CLIENTS["socat"]("127.0.0.1", daemon.port), Files.sent)], 240)
 
     def test_many_clients_on_2_workers(self):
         """All are connected before the daemon takes the first, so that they are at it at once."""
         clients = harness.scale(64, 24)
-        with harness.Daemon(LISTENERS, "workers = 2; " + LOG) as daemon, contextlib.ExitStack() as stack:
+        with daemons.Daemon(LISTENERS, "workers = 2; " + LOG) as daemon, contextlib.ExitStack() as stack:
             started = time.monotonic()
             transfers = []
             with harness.Frozen(daemon.pid):
@@ -212,7 +214,7 @@ class OddClients(harness.TestCase):
                                    (receive_all, None, 0)):
             for index, service in enumerate(SERVICES):
                 data = harness.pattern(size)
-                with self.subTest(read=read.__name__, service=service), harness.Daemon(LISTENERS) as daemon, \
+                with self.subTest(read=read.__name__, service=service), daemons.Daemon(LISTENERS) as daemon, \
                         socket.socket() as client:
                     client.settimeout(harness.patience())
                     if buffer:
@@ -223,7 +225,7 @@ class OddClients(harness.TestCase):
     def test_small_messages(self):
         """Many of them under way, a byte each; or one at a time, of every length."""
         data = harness.pattern(3000)
-        with harness.Daemon(LISTENERS) as daemon:
+        with daemons.Daemon(LISTENERS) as daemon:
             with daemon.connect(1) as client:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 for byte in data:
@@ -236,7 +238,7 @@ class OddClients(harness.TestCase):
     def test_fin_at_once(self):
         """Data and FIN are there before the daemon has even accepted."""
         data = harness.pattern(4096)
-        with harness.Daemon(LISTENERS) as daemon:
+        with daemons.Daemon(LISTENERS) as daemon:
             with harness.Frozen(daemon.pid):
                 clients = daemon.connect_many(50)
                 for client in clients:
@@ -249,7 +251,7 @@ class OddClients(harness.TestCase):
         """Clients go with RST or without reading, before, while and after they are answered: nothing of them stays, and the
         others do not notice."""
         data = harness.pattern(8 * MIB)
-        with harness.Daemon(LISTENERS, "workers = 2; " + LOG) as daemon:
+        with daemons.Daemon(LISTENERS, "workers = 2; " + LOG) as daemon:
             daemon.exchange(b"x")
             harness.wait_until(lambda: daemon.established() == 0, "the first connection to end")
             descriptors = daemon.descriptors()
@@ -317,7 +319,7 @@ def bytes_out(daemon):
 
 
 def start_workers(workers, settings=LOG):
-    return harness.Daemon(LISTENERS, f"workers = {workers}; {settings}")
+    return daemons.Daemon(LISTENERS, f"workers = {workers}; {settings}")
 
 
 def pss(daemon):

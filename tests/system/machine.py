@@ -34,6 +34,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "integration"))
 
+import daemons  # noqa: E402
 import harness  # noqa: E402
 
 CONF = "/etc/tcpechod.conf"
@@ -213,7 +214,7 @@ class Machine:
     def __init__(self):
         self.name = f"tcpechod-{os.getpid()}-{os.urandom(3).hex()}"
         self.directory = tempfile.mkdtemp(prefix="tcpechod-machine-")
-        self.notify = harness.NotifySocket(os.path.join(self.directory, "notify"))
+        self.notify = daemons.NotifySocket(os.path.join(self.directory, "notify"))
         self.console = open(os.path.join(self.directory, "console"), "w+b")
         self.process = None
         self.network = None

@@ -9,7 +9,7 @@ import tempfile
 
 import filters
 import machine
-from machine import harness
+from machine import daemons, harness
 
 EXAMPLES = "/usr/share/doc/tcpechod/examples/"
 INTEGRATION = os.path.join(harness.ROOT, "tests", "integration")
@@ -87,7 +87,7 @@ class Filter(machine.TestCase):
         return filters.filtered(self.directory, executable)
 
     def test_filter_is_in_force(self):
-        with harness.Daemon(executable=self.filtered(harness.TCPECHOD)) as daemon:
+        with daemons.Daemon(executable=self.filtered(harness.TCPECHOD)) as daemon:
             self.assertEqual(filters.count(daemon.pid), self.count)
             self.assertEqual(daemon.exchange(b"hi\n"), b"hi\n")
         # And does something: the daemon may not change its scheduling policy.
