@@ -10,7 +10,6 @@ import socket
 import struct
 import tempfile
 import threading
-import time
 
 import daemons
 import harness
@@ -252,18 +251,10 @@ def piped(settings=DEBUG, journal_stream=False, prepare=lambda pipe: None):
 
 
 def rounds(daemon, count):
-    """So many connections, and the time that they took."""
-    start = time.monotonic()
+    """So many connections: a daemon that waited for its log would take longer for them than a test may."""
     for _ in range(count):
         if daemon.exchange(b"x") != b"x":
             raise AssertionError("a wrong answer")
-    return time.monotonic() - start
-
-
-def assert_not_slower(test, stuck, free):
-    """A log that blocks would cost seconds; how much else this machine does in this moment costs less."""
-    if not harness.sanitized():
-        test.assertLess(stuck, 4 * free + 1, "traffic is slower when the log is stuck")
 
 
 class FullPipe(daemons.TestCase):
@@ -271,11 +262,8 @@ class FullPipe(daemons.TestCase):
 
     def test_traffic_goes_on_and_the_lost_are_counted(self):
         count = harness.scale(self.COUNT, 800)
-        with daemons.Daemon(settings=DEBUG) as daemon:
-            free = rounds(daemon, count)
         with piped() as (daemon, pipe):
-            stuck = rounds(daemon, count)
-            assert_not_slower(self, stuck, free)
+            rounds(daemon, count)
             daemon.notify.wait("STATUS", f"^0 connections, 0 queued, {count} accepted")
             pipe.wait(rb"warning: \d+ messages were lost")
             daemon.send_signal(signal.SIGUSR1)
@@ -527,11 +515,8 @@ class Journal(daemons.TestCase):
     def test_frozen(self):
         """Its socket is full and nobody reads: traffic at full speed, and the lost are counted when it thaws."""
         count = harness.scale(1500, 1000)
-        with journald() as (daemon, _):
-            free = rounds(daemon, count)
         with journald(reading=False) as (daemon, journal):
-            stuck = rounds(daemon, count)
-            assert_not_slower(self, stuck, free)
+            rounds(daemon, count)
             daemon.notify.wait("STATUS", f"^0 connections, 0 queued, {count} accepted")
             journal.read()
             lost = journal.wait(TCPECHOD_LOST=".")

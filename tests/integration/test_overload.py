@@ -39,6 +39,9 @@ class Overload(daemons.TestCase):
         share = (daemon.cpu_seconds() - before) / (time.monotonic() - start)
         self.assertLess(share, 0.1, "CPU time while nothing can be done")
 
+    def assert_waits_are_told_once_a_second(self, daemon, start):
+        self.assertLessEqual(daemon.count_log("no room for new clients"), 1 + time.monotonic() - start)
+
     def assert_waiting_is_logged(self, daemon, reason):
         daemon.wait_log(rf"notice: no room for new clients: {reason} \(\d+ connections?, \d+ of them queued\)")
 
@@ -145,13 +148,14 @@ class MaxConnections(Overload):
     def test_the_log_tells_a_stretch_once(self):
         """A thousand arrivals at a full daemon are one message, not a thousand."""
         with daemons.Daemon(settings=f"max_connections = 1; {DEBUG}") as daemon:
+            start = time.monotonic()
             clients = daemon.connect_many(40)
             for client in clients:
                 client.sendall(b"x")
             for client in clients:
                 self.assertEqual(client.recv(1), b"x")
                 client.close()
-            self.assertLess(daemon.count_log("no room for new clients"), 10)
+            self.assert_waits_are_told_once_a_second(daemon, start)
 
     def test_a_reload_makes_room(self):
         with daemons.Daemon(settings=f"max_connections = 1; {DEBUG}") as daemon:
@@ -318,6 +322,7 @@ class Descriptors(Overload):
 
     def test_wait(self):
         with daemons.Daemon(settings=DEBUG) as daemon:
+            start = time.monotonic()
             with self.none_left(daemon):
                 clients = daemon.connect_many(5)
                 for client in clients:
@@ -333,7 +338,7 @@ class Descriptors(Overload):
                 self.assertTrue(is_silent(clients[3]))
             for client in clients[3:]:
                 self.assertEqual(client.recv(1), b"x", "resumes by itself")
-            self.assertLess(daemon.count_log("no room for new clients"), 10)
+            self.assert_waits_are_told_once_a_second(daemon, start)
 
     def test_refuse(self):
         with daemons.Daemon(settings=DEBUG + 'overload = "refuse";') as daemon:
@@ -412,7 +417,6 @@ class Resumes(Overload):
         """Clients of all kinds come and go at a daemon that is always full; whoever is welcome is served in the end."""
         settings = 'max_connections = 3; queue_depth = 1; deny = [ "127.0.0.9" ]; max_connections_per_source = 2;' + DEBUG
         with daemons.Daemon(settings=settings) as daemon:
-            deadline = time.monotonic() + harness.patience()
             served = denied = 0
             for number in range(harness.scale(300, 100)):
                 source = f"127.0.0.{1 + number % 9}"
@@ -423,7 +427,6 @@ class Resumes(Overload):
                     else:
                         ping(client)
                         served += 1
-                self.assertLess(time.monotonic(), deadline)
             self.assertGreater(served, denied)
             daemon.notify.wait("STATUS",
                                rf"^0 connections, 0 queued, {served} accepted, {denied} refused \(denied {denied}\)")

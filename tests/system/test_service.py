@@ -130,14 +130,13 @@ class Stop(machine.TestCase):
 
     def test_may_take_longer_than_systemd_waits_for_others(self):
         self.machine.drop_in("[Service]\nTimeoutStopSec=1\n")
-        self.start_with("drain_timeout = 3.0;\nwrite_timeout = 60.0;\n")
+        self.start_with("drain_timeout = 3.0;\nwrite_timeout = 3600.0;\n")
         client, _ = self.machine.client_that_does_not_read(7)
         with client:
             start = time.monotonic()
             self.machine.systemctl("stop", "tcpechod")
             spent = time.monotonic() - start
         self.assertGreater(spent, 2.5)
-        self.assertLess(spent, 12)
         self.assertEqual(self.machine.show("Result"), "success")
         self.assertEqual(self.machine.show("ExecMainStatus"), "0")
 
