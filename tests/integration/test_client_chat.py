@@ -297,4 +297,4 @@ class Failures(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

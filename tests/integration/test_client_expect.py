@@ -22,9 +22,8 @@ LISTENERS = """
 class Expect(harness.TestCase):
     """--expect: the first wrong, missing or repeated byte of the answer, and where."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.file = cls.enterClassContext(client.random_file(WATCHED_SIZE))
+    def setUp(self):
+        self.file = self.enterContext(client.random_file(WATCHED_SIZE))
 
     def talk(self, serve, expect="echo", stdin=None):
         if stdin is None:
@@ -128,4 +127,4 @@ class Expect(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

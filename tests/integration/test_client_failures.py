@@ -415,4 +415,4 @@ class Signals(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

@@ -250,4 +250,4 @@ class IsInterrupted(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

@@ -35,10 +35,9 @@ def diagnose(text):
 class Pipe(harness.TestCase):
     """stdin and stdout are pipes or files."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = daemons.Daemon(LISTENERS)
-        cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
+    def setUp(self):
+        self.daemon = daemons.Daemon(LISTENERS)
+        self.addCleanup(self.daemon.__exit__, None, None, None)
 
     def test_bytes_come_back(self):
         for data in (b"", b"x", b"hello\n", bytes(range(256)), harness.pattern(100000)):
@@ -195,11 +194,10 @@ class HalfClose(harness.TestCase):
 
     ADVICE = "--no-half-close keeps our side open until the answer is whole\n"
 
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = daemons.Daemon('''{ address = "127.0.0.1"; port = PORT; service = "echo"; },
+    def setUp(self):
+        self.daemon = daemons.Daemon('''{ address = "127.0.0.1"; port = PORT; service = "echo"; },
                                         { address = "127.0.0.1"; port = PORT1; service = "discard"; }''')
-        cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
+        self.addCleanup(self.daemon.__exit__, None, None, None)
 
     def talk(self, serve, *arguments, stdin=b"hello\n"):
         with client.Server(serve) as server:
@@ -399,4 +397,4 @@ class Help(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)

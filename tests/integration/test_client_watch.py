@@ -434,4 +434,4 @@ class Resources(harness.TestCase):
 
 
 if __name__ == "__main__":
-    harness.main()
+    harness.main(jobs=4)
