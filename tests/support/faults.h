@@ -23,7 +23,7 @@
  * Where the rules come from:
  *     $FAULTS            from the start of the process
  *     $FAULTS_FILE       a file of the size of struct fault_page, shared with a test that changes the rules
- *                        of a running daemon: harness.py
+ *                        of a running daemon: daemons.py
  *     the functions here, in unit tests
  *
  * Rules that cannot be read end the process with status 99 and a line on stderr. All of it may be used from
