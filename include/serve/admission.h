@@ -34,6 +34,11 @@ int admission_init(struct admission *admission, unsigned source_prefix_v4, unsig
 /* No connection may be left. */
 void admission_deinit(struct admission *admission);
 
+/* Counts a client who is in already, whatever the limits. Returns what it must peer_network_release when it
+ * closes, or NULL: it has no address, or memory is short. */
+struct peer_network *admission_count(struct admission *admission, const struct admission_rules *rules,
+                                     const struct address *client);
+
 /* Returns REASON_NONE, with *source set to what the connection must peer_network_release when it closes (NULL
  * for clients without an address, who are always let in), or REASON_DENIED or REASON_PER_SOURCE; or
  * REASON_ERROR when memory is short. */

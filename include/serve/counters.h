@@ -13,6 +13,12 @@ struct counters {
     _Atomic uint64_t bytes_out;
 };
 
+/* The sums of many. */
+struct totals {
+    uint64_t closed_by[REASON_COUNT];
+    uint64_t bytes_in, bytes_out;
+};
+
 /* The owner only: with a single writer a load and a store are enough, and cheaper than a locked addition. */
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t amount)
 {

@@ -4,7 +4,8 @@
  * descriptor belongs to the caller of listener_accept. Main thread.
  *
  * A socket that was passed belongs to the service manager as well: it goes on listening when this process has
- * closed its descriptor. So its path, its mode and who waits in its backlog are left alone. */
+ * closed its descriptor. So its path, its mode and who waits in its backlog are left alone. The same holds
+ * for one of our own once another process goes on with it. */
 #pragma once
 
 #include "base/address.h"
@@ -50,6 +51,7 @@ struct listener {
     char name[128];  /* "127.0.0.1:7", "*:7", or the path (unix(7): 107 bytes) */
     char lacks[128]; /* "SO_OOBINLINE, TCP_USER_TIMEOUT": options that this kind of socket has not */
     bool is_stopped; /* see listener_stop_handshakes */
+    bool is_left;    /* see listener_leave */
     bool without_v6; /* 0.0.0.0 in place of `any`, on a host that has no IPv6 */
     struct service_config *config;
     struct admission_rules rules; /* the lists are the listener's own */
@@ -65,12 +67,13 @@ struct listener *listener_new(void);
 int listener_open(const struct listen_address *listen_address, const struct socket_settings *settings,
                   bool shares, struct listener **out);
 
-/* Takes over a socket that the service manager has made, named `name` there. Its place is read from the
- * socket; the options wait for listener_configure. Returns 0 with *out owned by the caller and `fd` by the
- * listener; or a negative errno with `fd` still the caller's:
- * -ENOTSOCK, -EAFNOSUPPORT (neither IP nor Unix), -ESOCKTNOSUPPORT (no stream), -EPROTONOSUPPORT (a stream of
- * another protocol than TCP and MPTCP: not all of those can be half-closed), -EINVAL (does not listen),
- * -EDESTADDRREQ (Unix, without a path), -ENOMEM, and others of getsockopt(2), getsockname(2) and fcntl(2). */
+/* Takes over a socket that the service manager has made, named `name` there, or that a process before has
+ * made and left to this one (NULL). Its place is read from the socket; the options wait for
+ * listener_configure. Returns 0 with *out owned by the caller and `fd` by the listener; or a negative errno
+ * with `fd` still the caller's: -ENOTSOCK, -EAFNOSUPPORT (neither IP nor Unix), -ESOCKTNOSUPPORT (no stream),
+ * -EPROTONOSUPPORT (a stream of another protocol than TCP and MPTCP: not all of those can be half-closed),
+ * -EINVAL (does not listen), -EDESTADDRREQ (Unix, without a path), -ENOMEM, and others of getsockopt(2),
+ * getsockname(2) and fcntl(2). */
 int listener_adopt(int fd, const char *name, struct listener **out);
 
 /* Allows another listener of this process to bind an address that overlaps this one's, or forbids it again.
@@ -92,9 +95,15 @@ void listener_set_config(struct listener *listener, struct service_config *confi
  * was passed: then the path is none of ours, and need not even be visible from here. */
 bool listener_is_at(const struct listener *listener, const struct listen_address *listen_address);
 
+/* Another process goes on with the socket. */
+void listener_leave(struct listener *listener);
+
+/* Whether this process alone says what becomes of the socket. */
+bool listener_is_own(const struct listener *listener);
+
 /* No handshake begins any more: the kernel drops what would (ip(7), IP_MINTTL), and those clients
  * try again or go elsewhere; a path is removed. Those who have begun can still be accepted in a moment. A
- * close alone would reset them. Does nothing to a socket that was passed. */
+ * close alone would reset them. Does nothing to a socket that is not our own. */
 void listener_stop_handshakes(struct listener *listener);
 
 /* Returns 0 with *fd and *client set, -EAGAIN when nobody waits, -ECONNABORTED when that client is gone

@@ -1,4 +1,4 @@
-/* A client on its way from the acceptor to its worker. */
+/* A client on its way to its worker: from the acceptor, or from another process. */
 #pragma once
 
 #include "base/address.h"
@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 struct peer_network;
+struct progress;
 struct service_config;
 
 struct new_client {
@@ -13,6 +14,7 @@ struct new_client {
     struct service_config *config; /* one reference, owned likewise */
     struct peer_network *network;  /* one connection counted, owned likewise */
     struct address client;
-    uint64_t id;            /* unique for the life of the daemon, from 1 */
-    uint64_t accepted_usec; /* CLOCK_MONOTONIC */
+    uint64_t id;               /* unique for the life of the daemon, from 1 */
+    uint64_t accepted_usec;    /* CLOCK_MONOTONIC */
+    struct progress *progress; /* another process has served it so far; owned likewise. NULL: it is new */
 };

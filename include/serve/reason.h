@@ -13,6 +13,7 @@ enum reason {
     REASON_RESET,
     REASON_DRAINED,
     REASON_ERROR,
+    REASON_NOT_RESUMED, /* after a restart: how far it had come could not be read */
 
     REASON_QUEUE_FULL, /* from here on: refused */
     REASON_MAX_CONNECTIONS,
@@ -26,3 +27,6 @@ enum reason {
 
 /* "client_closed" and so on. */
 const char *reason_name(enum reason reason);
+
+/* REASON_COUNT: there is none of that name. */
+enum reason reason_find(const char *name);

@@ -55,6 +55,11 @@ struct service {
 /* Every buffer given to produce() holds at least this much, so that a short answer is made in one piece. */
 #define SERVICE_MIN_OUTPUT 64
 
+/* Whether a connection of this service can have come so far; for a state that another process has written
+ * down. */
+bool service_state_is_possible(const struct service *service, const struct service_params *params,
+                               const struct service_state *state);
+
 /* True while service_produce would make bytes. */
 bool service_has_output(const struct service *service, const struct service_params *params,
                         const struct service_state *state);

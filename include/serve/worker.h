@@ -27,6 +27,9 @@ enum worker_command {
     WORKER_STOPS,  /* stops turning, with its connections intact, and ends its thread */
 };
 
+struct new_client;
+struct progress;
+
 struct worker {
     struct event_loop loop;
     pthread_t thread;
@@ -52,14 +55,19 @@ struct worker {
 int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
                 struct capacity_signal *capacity);
 
-/* Starts the thread, and waits until it has opened what it needs. Returns 0 or a negative errno (EAGAIN,
- * pthread_create(3)). */
+/* Starts the thread, and waits until it turns; again after worker_join, with the connections that it has.
+ * Returns 0 or a negative errno (EAGAIN, pthread_create(3)). */
 int worker_start(struct worker *worker);
 
 void worker_command(struct worker *worker, enum worker_command wanted);
 
 /* Waits for the thread of a worker that was asked to rest. Its connections are the caller's now. */
 void worker_join(struct worker *worker);
+
+/* Tells of each connection, and of each client in the queue, how far it has come, until `save` returns a
+ * negative errno. Nothing changes hands. After worker_join. Returns 0 or that errno. */
+int worker_save(struct worker *worker, void *user,
+                int (*save)(void *user, const struct new_client *client, const struct progress *progress));
 
 /* Closes every connection that is left, with reason `drained`, and releases the worker. After worker_join,
  * or without a start. */

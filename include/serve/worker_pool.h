@@ -60,8 +60,19 @@ const struct worker *worker_pool_stuck(const struct worker_pool *pool);
 /* The first failure that ended a worker's loop unasked: 0, or a negative errno and *worker set. */
 int worker_pool_failure(const struct worker_pool *pool, unsigned *worker);
 
-/* Stops every loop with its connections intact, and joins the threads. */
+/* What all workers have done. */
+struct totals worker_pool_totals(const struct worker_pool *pool);
+
+/* Counts what the workers of a process before have done. Before worker_pool_start. */
+void worker_pool_restore_totals(struct worker_pool *pool, const struct totals *totals);
+
+/* Stops every loop with its connections intact, and joins the threads: worker_pool_start turns them again. */
 void worker_pool_stop(struct worker_pool *pool);
+
+/* worker_save for all of them, after worker_pool_stop. */
+int worker_pool_save(struct worker_pool *pool, void *user,
+                     int (*save)(void *user, const struct new_client *client,
+                                 const struct progress *progress));
 
 /* Closes what connections are left. After worker_pool_stop. */
 void worker_pool_deinit(struct worker_pool *pool);

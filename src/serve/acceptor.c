@@ -286,8 +286,7 @@ static void empty_backlog(struct acceptor *acceptor, struct listener *listener, 
 /* No handshake has begun for a while. */
 static void close_listener(struct acceptor *acceptor, struct listener *listener, struct last_time *time)
 {
-    /* Whoever passed it keeps it open. */
-    if (!listener->passed_as)
+    if (listener_is_own(listener))
         empty_backlog(acceptor, listener, time);
     event_set_remove(acceptor->set, &listener->source);
     list_remove(&listener->link);
@@ -314,6 +313,25 @@ void acceptor_close_retired(struct acceptor *acceptor)
         close_listener(acceptor, CONTAINER_OF(link, struct listener, link), &time);
     }
     worker_pool_flush(acceptor->pool);
+}
+
+void acceptor_take_over(struct acceptor *acceptor, const struct admission_rules *rules,
+                        struct new_client *client)
+{
+    client->network = admission_count(acceptor->admission, rules, &client->client);
+    while (!worker_pool_give(acceptor->pool, client)) {
+        worker_pool_flush(acceptor->pool);
+        clock_sleep(MOMENT_USEC);
+    }
+}
+
+void acceptor_leave(struct acceptor *acceptor)
+{
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        listener_leave(CONTAINER_OF(link, struct listener, link));
+    }
+    acceptor_stop(acceptor);
 }
 
 void acceptor_stop(struct acceptor *acceptor)

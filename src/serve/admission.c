@@ -35,6 +35,16 @@ static unsigned source_bits(const struct admission *admission, const struct addr
     return address_is_link_local(client) ? 128 : admission->source_prefix_v6;
 }
 
+struct peer_network *admission_count(struct admission *admission, const struct admission_rules *rules,
+                                     const struct address *client)
+{
+    struct peer_network *source = NULL;
+    if (client->family != AF_UNIX)
+        (void)peer_network_table_take(&admission->sources, client, source_bits(admission, client),
+                                      rules->scope, 0, &source);
+    return source;
+}
+
 enum reason admission_check(struct admission *admission, const struct admission_rules *rules,
                             const struct address *client, struct peer_network **source)
 {

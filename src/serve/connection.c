@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "serve/connection_log.h"
 #include "serve/peer_network_table.h"
+#include "serve/progress.h"
 #include "serve/service_config.h"
 #include "serve/worker.h"
 
@@ -28,18 +29,11 @@
  * later than this. */
 #define LOOK_USEC (2 * USEC_PER_SEC)
 
-#define NOT_LOOKED INT64_MAX
+#define NOT_LOOKED (-1)
 
 /* tcpi_state of a connection that is lost: TCP_CLOSE of <netinet/tcp.h>, which does not go with
  * <linux/tcp.h>. */
 #define STATE_CLOSE 7
-
-/* The rest of an answer that the kernel did not take. */
-struct unsent {
-    size_t start, end;
-    int64_t taken; /* bytes that the client had acknowledged at the last look, or NOT_LOOKED */
-    uint8_t bytes[];
-};
 
 static struct event_loop *loop_of(const struct connection *c)
 {
@@ -172,19 +166,25 @@ static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t leng
     return sent;
 }
 
+struct unsent *unsent_new(const uint8_t *bytes, size_t length)
+{
+    struct unsent *unsent = malloc(sizeof *unsent + length);
+    if (!unsent)
+        return NULL;
+    unsent->start = 0;
+    unsent->end = length;
+    unsent->taken = NOT_LOOKED; /* most are sent before anybody looks */
+    memcpy(unsent->bytes, bytes, length);
+    return unsent;
+}
+
 /* Returns false when memory is short and the connection is gone. */
 static bool keep_unsent(struct connection *c, const uint8_t *bytes, size_t length)
 {
-    c->unsent = malloc(sizeof *c->unsent + length);
-    if (!c->unsent) {
+    c->unsent = unsent_new(bytes, length);
+    if (!c->unsent)
         connection_close(c, REASON_ERROR, ENOMEM);
-        return false;
-    }
-    c->unsent->start = 0;
-    c->unsent->end = length;
-    c->unsent->taken = NOT_LOOKED; /* most are sent before anybody looks */
-    memcpy(c->unsent->bytes, bytes, length);
-    return true;
+    return c->unsent;
 }
 
 /* Sends bytes of the scratch buffer, and keeps what the kernel does not take. Returns false when the
@@ -337,9 +337,7 @@ static enum reason completed(const struct connection *c)
     return c->draining && c->due == 0 ? REASON_DRAINED : REASON_NONE;
 }
 
-/* Bytes that the kernel holds for the client: sent and not acknowledged, or not yet sent (tcp(7), SIOCOUTQ).
- * 0 when it does not say. */
-static uint32_t unacknowledged(const struct connection *c)
+uint32_t connection_unacknowledged(const struct connection *c)
 {
     int bytes;
     if (ioctl(c->source.fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
@@ -357,7 +355,7 @@ static bool half_close(struct connection *c)
         return false;
     }
     c->lingering = true;
-    c->unacknowledged = unacknowledged(c);
+    c->unacknowledged = connection_unacknowledged(c);
     c->active_usec = event_loop_stamp(loop_of(c));
     return true;
 }
@@ -411,11 +409,11 @@ static void note_what_was_taken(struct connection *c)
 {
     bool is_alive = false;
     if (c->lingering) {
-        uint32_t left = unacknowledged(c);
+        uint32_t left = connection_unacknowledged(c);
         is_alive = left < c->unacknowledged;
         c->unacknowledged = left;
     } else if (c->unsent) {
-        int64_t taken = (int64_t)c->bytes_out - unacknowledged(c);
+        int64_t taken = (int64_t)c->bytes_out - connection_unacknowledged(c);
         is_alive =
             c->unsent->taken == NOT_LOOKED ? deadline_of(c) <= loop_of(c)->now : taken > c->unsent->taken;
         c->unsent->taken = taken;
@@ -516,19 +514,29 @@ void connection_open(struct worker *worker, const struct new_client *new_client)
             .client = new_client->client,
         };
         timer_init(&c->timer, on_timer);
-        r = event_loop_add(&worker->loop, &c->source, EPOLLIN);
+        r = new_client->progress ? connection_restore(c, new_client->progress) : 0;
+        if (r == 0)
+            r = event_loop_add(&worker->loop, &c->source, EPOLLIN);
     }
     if (r < 0) {
+        if (c)
+            free(c->unsent);
         free(c);
         worker_drop(worker, new_client, REASON_ERROR, -r);
         return;
     }
     list_append(&worker->connections, &c->link);
-    struct connection_facts facts = facts_of(c);
-    connection_log_connected(&facts);
     arm_timer(c);
-    if (worker->draining)
+    bool is_new = !new_client->progress;
+    free(new_client->progress);
+    if (is_new) {
+        struct connection_facts facts = facts_of(c);
+        connection_log_connected(&facts);
+    }
+    if (worker->draining || atomic_load_explicit(&c->config->is_retired, memory_order_relaxed))
         connection_drain(c);
+    else if (!is_new)
+        settle(c);
     else if (has_output(c))
         turn(c, EPOLLOUT);
 }
@@ -536,11 +544,12 @@ void connection_open(struct worker *worker, const struct new_client *new_client)
 void connection_drain(struct connection *c)
 {
     int arrived = 0;
+    c->draining = true;
+    c->state.ending = true;
+    if (c->lingering)
+        return;
     if (ioctl(c->source.fd, SIOCINQ, &arrived) < 0 || arrived < 0)
         arrived = 0;
-    c->draining = true;
     c->due = (uint32_t)arrived;
-    c->state.ending = true;
-    if (!c->lingering)
-        settle(c);
+    settle(c);
 }

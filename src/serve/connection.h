@@ -25,12 +25,19 @@
 
 #include <stdbool.h>
 
-struct unsent;
+struct progress;
 struct worker;
 
 /* How long a connection whose answer has reached its client waits for more bytes to throw away, or the FIN.
  * */
 #define LINGER_USEC (2 * USEC_PER_SEC)
+
+/* The rest of an answer that the kernel did not take. */
+struct unsent {
+    size_t start, end;
+    int64_t taken; /* bytes that the client had acknowledged at the last look; -1: nobody has looked */
+    uint8_t bytes[];
+};
 
 /* About 180 bytes: this is what an idle client costs. */
 struct connection {
@@ -59,13 +66,27 @@ struct connection {
     bool in_bulk : 1; /* the last read says that the next is better spliced than copied */
 };
 
-/* Makes a connection of a client that came out of the queue and serves it for the first time; it may be
- * closed already when this returns. What `new_client` owns is consumed always. */
+/* Makes a connection of a client that came out of the queue and serves it for the first time, or goes on with
+ * it; it may be closed already when this returns. What `new_client` owns is consumed always. */
 void connection_open(struct worker *worker, const struct new_client *new_client);
 
 /* The daemon stops: answers what has arrived by now, half-closes and lingers. May close and free the
  * connection. */
 void connection_drain(struct connection *connection);
+
+/* Writes down how far it has come. The unsent bytes and the references stay the connection's. */
+void connection_save(const struct connection *connection, struct new_client *client,
+                     struct progress *progress);
+
+/* The other way: for a connection that is new. Returns 0 or -ENOMEM. */
+int connection_restore(struct connection *connection, const struct progress *progress);
+
+/* Bytes that the kernel holds for the client: sent and not acknowledged, or not yet sent (tcp(7), SIOCOUTQ).
+ * 0 when it does not say. */
+uint32_t connection_unacknowledged(const struct connection *connection);
+
+/* NULL: memory is short. */
+struct unsent *unsent_new(const uint8_t *bytes, size_t length);
 
 /* Closes and frees. `error` is a positive errno or 0, for the log. */
 void connection_close(struct connection *connection, enum reason reason, int error);

@@ -253,9 +253,20 @@ static void set_least_ttl(int fd, int ttl)
     set_option(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl);
 }
 
+void listener_leave(struct listener *listener)
+{
+    listener->is_left = true;
+    listener->inode.st_ino = 0; /* so that nothing removes the path */
+}
+
+bool listener_is_own(const struct listener *listener)
+{
+    return !listener->passed_as && !listener->is_left;
+}
+
 void listener_stop_handshakes(struct listener *listener)
 {
-    if (listener->passed_as)
+    if (!listener_is_own(listener))
         return;
     if (listener->listen_address.path) {
         remove_path(listener);

@@ -81,6 +81,9 @@ static int read_unix_place(struct listener *listener, const struct sockaddr_un *
     if (!listener->listen_address.path)
         return -ENOMEM;
     snprintf(listener->name, sizeof listener->name, "%s", listener->listen_address.path);
+    /* Of one that is our own the path is, too, if it is there. */
+    if (!listener->passed_as && lstat(listener->listen_address.path, &listener->inode) < 0)
+        listener->inode.st_ino = 0;
     return 0;
 }
 
@@ -118,8 +121,9 @@ int listener_adopt(int fd, const char *name, struct listener **out)
     struct listener *listener = listener_new();
     if (!listener)
         return -ENOMEM;
-    listener->passed_as = strdup(name);
-    r = listener->passed_as ? read_place(listener, fd) : -ENOMEM;
+    if (name)
+        listener->passed_as = strdup(name);
+    r = !name || listener->passed_as ? read_place(listener, fd) : -ENOMEM;
     if (r == 0)
         r = set_nonblocking(fd);
     if (r < 0) {

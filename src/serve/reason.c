@@ -1,5 +1,7 @@
 #include "serve/reason.h"
 
+#include <string.h>
+
 static const char *const names[REASON_COUNT] = {
     [REASON_NONE] = "none",
     [REASON_CLIENT_CLOSED] = "client_closed",
@@ -10,6 +12,7 @@ static const char *const names[REASON_COUNT] = {
     [REASON_RESET] = "reset",
     [REASON_DRAINED] = "drained",
     [REASON_ERROR] = "error",
+    [REASON_NOT_RESUMED] = "not_resumed",
     [REASON_QUEUE_FULL] = "queue_full",
     [REASON_MAX_CONNECTIONS] = "max_connections",
     [REASON_PER_SOURCE] = "per_source",
@@ -17,6 +20,14 @@ static const char *const names[REASON_COUNT] = {
     [REASON_DESCRIPTOR_LIMIT] = "descriptor_limit",
     [REASON_DRAINING] = "draining",
 };
+
+enum reason reason_find(const char *name)
+{
+    enum reason reason = REASON_NONE;
+    while (reason < REASON_COUNT && strcmp(names[reason], name) != 0)
+        reason++;
+    return reason;
+}
 
 const char *reason_name(enum reason reason)
 {

@@ -9,6 +9,14 @@ static bool is_greeting(const struct service_params *params, const struct servic
     return state->greeted < params->greeting_length;
 }
 
+bool service_state_is_possible(const struct service *service, const struct service_params *params,
+                               const struct service_state *state)
+{
+    return state->greeted <= params->greeting_length &&
+           (!service->takes_text || state->produced <= params->text_length) &&
+           (state->line == END_WORD_NO_MATCH || state->line <= params->end_word_length + 1);
+}
+
 bool service_has_output(const struct service *service, const struct service_params *params,
                         const struct service_state *state)
 {

@@ -4,6 +4,7 @@
 #include "serve/connection.h"
 #include "serve/connection_log.h"
 #include "serve/peer_network_table.h"
+#include "serve/progress.h"
 #include "serve/service_config.h"
 
 #include <errno.h>
@@ -95,6 +96,7 @@ static void *run(void *argument)
 int worker_start(struct worker *worker)
 {
     sem_init(&worker->started, 0, 0);
+    atomic_store(&worker->command, WORKER_SERVES);
     int r = pthread_create(&worker->thread, NULL, run, worker);
     if (r != 0)
         return -r;
@@ -116,6 +118,22 @@ void worker_join(struct worker *worker)
 {
     pthread_join(worker->thread, NULL);
     event_loop_own(&worker->loop);
+}
+
+int worker_save(struct worker *worker, void *user,
+                int (*save)(void *user, const struct new_client *client, const struct progress *progress))
+{
+    take_clients(worker);
+    LIST_FOR_EACH(link, &worker->connections)
+    {
+        struct new_client client;
+        struct progress progress;
+        connection_save(CONTAINER_OF(link, struct connection, link), &client, &progress);
+        int r = save(user, &client, &progress);
+        if (r < 0)
+            return r;
+    }
+    return 0;
 }
 
 void worker_deinit(struct worker *worker)
@@ -163,7 +181,12 @@ void worker_drop(struct worker *worker, const struct new_client *new_client, enu
         .worker = worker->index + 1,
         .duration_usec = clock_monotonic_usec() - new_client->accepted_usec,
     };
+    if (new_client->progress) {
+        facts.bytes_in = new_client->progress->bytes_in;
+        facts.bytes_out = new_client->progress->bytes_out;
+    }
     peer_network_release(new_client->network);
+    free(new_client->progress);
     close(new_client->fd);
     worker_count_closed(worker, reason);
     connection_log_closed(&facts, reason, error, false);

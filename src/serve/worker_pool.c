@@ -143,6 +143,42 @@ void worker_pool_stop(struct worker_pool *pool)
     pool->started = 0;
 }
 
+struct totals worker_pool_totals(const struct worker_pool *pool)
+{
+    struct totals totals = {0};
+    for (unsigned i = 0; i < pool->count; i++) {
+        const struct counters *counters = &pool->workers[i].counters;
+        totals.bytes_in += counter_read(&counters->bytes_in);
+        totals.bytes_out += counter_read(&counters->bytes_out);
+        for (unsigned reason = 0; reason < REASON_COUNT; reason++)
+            totals.closed_by[reason] += counter_read(&counters->closed_by[reason]);
+    }
+    return totals;
+}
+
+void worker_pool_restore_totals(struct worker_pool *pool, const struct totals *totals)
+{
+    /* As if the first worker had done it all: only the sums are ever shown. */
+    struct counters *counters = &pool->workers[0].counters;
+    counter_add(&counters->bytes_in, totals->bytes_in);
+    counter_add(&counters->bytes_out, totals->bytes_out);
+    for (unsigned reason = 0; reason < REASON_COUNT; reason++) {
+        counter_add(&counters->closed_by[reason], totals->closed_by[reason]);
+        counter_add(&counters->closed, totals->closed_by[reason]);
+        pool->assigned[0] += totals->closed_by[reason];
+    }
+}
+
+int worker_pool_save(struct worker_pool *pool, void *user,
+                     int (*save)(void *user, const struct new_client *client,
+                                 const struct progress *progress))
+{
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < pool->count; i++)
+        r = worker_save(&pool->workers[i], user, save);
+    return r;
+}
+
 void worker_pool_deinit(struct worker_pool *pool)
 {
     for (unsigned i = 0; i < pool->count; i++)

@@ -1,0 +1,26 @@
+/* How far a connection has come, in plain values: with its new_client all that another process needs to go
+ * on with it. */
+#pragma once
+
+#include "serve/reason.h"
+#include "serve/service.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct progress {
+    uint64_t bytes_in, bytes_out;
+    uint64_t active_usec; /* CLOCK_MONOTONIC, which is the machine's: when bytes last moved */
+    struct service_state state;
+    enum reason reason;    /* why it ends; REASON_NONE: it goes on */
+    bool client_closed;    /* the client's FIN has been read */
+    bool draining;         /* it answers `due` more bytes, and ends */
+    bool lingering;        /* our FIN is sent */
+    uint32_t due;          /* of a draining one, in bytes */
+    const uint8_t *unsent; /* made for the client, and not taken by the kernel */
+    size_t unsent_length;
+};
+
+/* Copies it, the unsent bytes with it, into one piece of memory for free(3). NULL: memory is short. */
+struct progress *progress_copy(const struct progress *from);
