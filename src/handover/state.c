@@ -1,0 +1,458 @@
+#include "handover/state.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "serve/services.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <xxhash.h>
+
+/* Not before Linux 6.3, which says a word in its log about who leaves it out. */
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
+
+#define BUFFER_SIZE (256 * 1024)
+
+#define NO_TEXT UINT64_MAX
+
+struct header {
+    char magic[8];
+    uint64_t version;
+    uint64_t length; /* of what follows, in bytes */
+    uint64_t checksum;
+};
+
+static const char magic[8] = "tcpechod";
+
+/* One description for both ways: each code_... function below writes to `out` what it is given, or reads it
+ * from between `at` and `end`, so that the two cannot differ. */
+struct codec {
+    FILE *out; /* NULL: reads */
+    const uint8_t *at, *end;
+    int error; /* 0, or the first negative errno; then everything reads as zero */
+};
+
+static void fail(struct codec *codec, int error)
+{
+    if (codec->error == 0)
+        codec->error = error;
+}
+
+static void code_bytes(struct codec *codec, void *bytes, size_t length)
+{
+    if (codec->out) {
+        if (length > 0 && fwrite_unlocked(bytes, length, 1, codec->out) != 1)
+            fail(codec, errno ? -errno : -EIO);
+        return;
+    }
+    if ((size_t)(codec->end - codec->at) < length)
+        fail(codec, -EBADMSG);
+    if (codec->error < 0) {
+        memset(bytes, 0, length);
+        return;
+    }
+    memcpy(bytes, codec->at, length);
+    codec->at += length;
+}
+
+static uint64_t code_number(struct codec *codec, uint64_t number)
+{
+    code_bytes(codec, &number, sizeof number);
+    return number;
+}
+
+/* Any field that holds a number. One that does not fit when it is read is no number of ours. */
+#define CODE(codec, field)                                                                                   \
+    do {                                                                                                     \
+        uint64_t number_ = code_number((codec), (uint64_t)(field));                                          \
+        (field) = (__typeof__(field))number_;                                                                \
+        if ((uint64_t)(field) != number_)                                                                    \
+            fail((codec), -EBADMSG);                                                                         \
+    } while (0)
+
+/* A bit field has no type of its own. */
+#define CODE_BIT(codec, field)                                                                               \
+    do {                                                                                                     \
+        bool bit_ = (field);                                                                                 \
+        CODE((codec), bit_);                                                                                 \
+        (field) = bit_;                                                                                      \
+    } while (0)
+
+/* Bytes that stay where they are when they are read. */
+static void code_borrowed(struct codec *codec, const uint8_t **bytes, size_t *length)
+{
+    CODE(codec, *length);
+    if (codec->out) {
+        code_bytes(codec, (void *)*bytes, *length);
+        return;
+    }
+    if ((size_t)(codec->end - codec->at) < *length)
+        fail(codec, -EBADMSG);
+    if (codec->error < 0)
+        *length = 0;
+    *bytes = codec->at;
+    codec->at += *length;
+}
+
+/* A copy of what is read. NULL is a text, too. */
+static void code_text(struct codec *codec, char **text)
+{
+    uint64_t length = code_number(codec, codec->out && *text ? strlen(*text) : NO_TEXT);
+    if (codec->out) {
+        if (*text)
+            code_bytes(codec, *text, length);
+        return;
+    }
+    *text = NULL;
+    if (length == NO_TEXT || codec->error < 0)
+        return;
+    if ((uint64_t)(codec->end - codec->at) < length || memchr(codec->at, '\0', length)) {
+        fail(codec, -EBADMSG);
+        return;
+    }
+    *text = strndup((const char *)codec->at, length);
+    if (!*text)
+        fail(codec, -ENOMEM);
+    codec->at += length;
+}
+
+/* An array's length, and when it is read an array of it. Every item takes some bytes, which bounds it. */
+static void *code_array(struct codec *codec, void *items, size_t *count, size_t size)
+{
+    CODE(codec, *count);
+    if (codec->out)
+        return items;
+    if ((size_t)(codec->end - codec->at) < *count)
+        fail(codec, -EBADMSG);
+    void *array = codec->error == 0 ? calloc(*count + 1, size) : NULL; /* calloc(3) of 0 may be NULL */
+    if (!array) {
+        fail(codec, -ENOMEM);
+        *count = 0;
+    }
+    return array;
+}
+
+/* By its name: a number may mean another reason in another version. */
+static enum reason code_reason(struct codec *codec, enum reason reason)
+{
+    char *name = codec->out ? (char *)reason_name(reason) : NULL;
+    code_text(codec, &name);
+    if (codec->out)
+        return reason;
+    enum reason found = name ? reason_find(name) : REASON_COUNT;
+    free(name);
+    if (found == REASON_COUNT)
+        fail(codec, -EBADMSG);
+    return found == REASON_COUNT ? REASON_NONE : found;
+}
+
+static void code_counts(struct codec *codec, uint64_t counts[REASON_COUNT])
+{
+    for (uint64_t i = 0, count = code_number(codec, REASON_COUNT); i < count && codec->error == 0; i++) {
+        enum reason reason = code_reason(codec, (enum reason)i);
+        CODE(codec, counts[reason]);
+    }
+}
+
+static void code_address(struct codec *codec, struct address *address)
+{
+    CODE(codec, address->family);
+    CODE(codec, address->port);
+    CODE(codec, address->scope);
+    code_bytes(codec, address->ip, sizeof address->ip);
+}
+
+static void code_prefixes(struct codec *codec, struct prefix_list *list)
+{
+    list->items = code_array(codec, list->items, &list->count, sizeof *list->items);
+    for (size_t i = 0; i < list->count; i++) {
+        struct prefix *prefix = &list->items[i];
+        code_address(codec, &prefix->base);
+        CODE(codec, prefix->length);
+        if (prefix->length > (prefix->base.family == AF_INET ? 32 : 128))
+            fail(codec, -EBADMSG);
+    }
+}
+
+static void code_service_text(struct codec *codec, const char **text, size_t *length)
+{
+    code_text(codec, (char **)text);
+    *length = *text ? strlen(*text) : 0;
+}
+
+static struct service_config *code_config(struct codec *codec, struct service_config *config)
+{
+    struct service_config read = {0};
+    struct service_config *c = codec->out ? config : &read;
+    char *service = codec->out ? (char *)c->service->name : NULL;
+    code_text(codec, &service);
+    code_service_text(codec, &c->params.text, &c->params.text_length);
+    code_service_text(codec, &c->params.greeting, &c->params.greeting_length);
+    code_service_text(codec, &c->params.end_word, &c->params.end_word_length);
+    CODE(codec, c->trace);
+    CODE(codec, c->idle_timeout_usec);
+    CODE(codec, c->write_timeout_usec);
+    CODE(codec, c->unsent_limit);
+    code_text(codec, &c->listener);
+    if (codec->out)
+        return config;
+    c->service = service ? service_find(service) : NULL;
+    if (!c->service || !c->listener || c->unsent_limit < SERVICE_MIN_OUTPUT ||
+        (c->service->takes_text && !c->params.text))
+        fail(codec, -EBADMSG);
+    config = codec->error == 0 ? service_config_new(c) : NULL;
+    if (!config)
+        fail(codec, -ENOMEM);
+    free(service);
+    free((char *)c->params.text);
+    free((char *)c->params.greeting);
+    free((char *)c->params.end_word);
+    free(c->listener);
+    return config;
+}
+
+static void code_listener(struct codec *codec, struct saved_listener *listener, size_t configs)
+{
+    CODE(codec, listener->cookie);
+    CODE(codec, listener->port);
+    CODE(codec, listener->device);
+    CODE(codec, listener->inode);
+    CODE(codec, listener->config);
+    code_prefixes(codec, &listener->rules.allow);
+    code_prefixes(codec, &listener->rules.deny);
+    CODE(codec, listener->rules.per_source);
+    CODE(codec, listener->rules.scope);
+    if (listener->config >= configs)
+        fail(codec, -EBADMSG);
+}
+
+static void code_service_state(struct codec *codec, struct service_state *state)
+{
+    CODE(codec, state->produced);
+    CODE(codec, state->greeted);
+    CODE(codec, state->line);
+    CODE_BIT(codec, state->asked);
+    CODE_BIT(codec, state->ending);
+    CODE_BIT(codec, state->done);
+    CODE_BIT(codec, state->end_word_came);
+}
+
+static void code_connection(struct codec *codec, struct saved_connection *connection)
+{
+    struct new_client *client = &connection->client;
+    struct progress *progress = &connection->progress;
+    CODE(codec, connection->cookie);
+    CODE(codec, connection->config);
+    code_address(codec, &client->client);
+    CODE(codec, client->id);
+    CODE(codec, client->accepted_usec);
+    CODE(codec, progress->bytes_in);
+    CODE(codec, progress->bytes_out);
+    CODE(codec, progress->active_usec);
+    code_service_state(codec, &progress->state);
+    progress->reason = code_reason(codec, progress->reason);
+    CODE(codec, progress->client_closed);
+    CODE(codec, progress->draining);
+    CODE(codec, progress->lingering);
+    CODE(codec, progress->due);
+    code_borrowed(codec, &progress->unsent, &progress->unsent_length);
+}
+
+/* What no process of ours can have written. */
+static bool is_possible(const struct saved_state *state, const struct saved_connection *connection,
+                        uint64_t now)
+{
+    const struct progress *progress = &connection->progress;
+    if (connection->config >= state->config_count)
+        return false;
+    const struct service_config *config = state->configs[connection->config];
+    return service_state_is_possible(config->service, &config->params, &progress->state) &&
+           connection->client.accepted_usec <= now && progress->active_usec <= now &&
+           (!progress->lingering || (progress->reason != REASON_NONE && progress->unsent_length == 0));
+}
+
+static void code_state(struct codec *codec, struct saved_state *state)
+{
+    CODE(codec, state->kind);
+    if (state->kind >= SAVED_KINDS)
+        fail(codec, -EBADMSG);
+    CODE(codec, state->last_id);
+    CODE(codec, state->accepted);
+    code_counts(codec, state->refused);
+    code_counts(codec, state->waits);
+    code_counts(codec, state->totals.closed_by);
+    CODE(codec, state->totals.bytes_in);
+    CODE(codec, state->totals.bytes_out);
+    state->configs = code_array(codec, state->configs, &state->config_count, sizeof(struct service_config *));
+    for (size_t i = 0; i < state->config_count && codec->error == 0; i++)
+        state->configs[i] = code_config(codec, state->configs[i]);
+    state->listeners = code_array(codec, state->listeners, &state->listener_count, sizeof *state->listeners);
+    for (size_t i = 0; i < state->listener_count && codec->error == 0; i++)
+        code_listener(codec, &state->listeners[i], state->config_count);
+    state->connections =
+        code_array(codec, state->connections, &state->connection_count, sizeof *state->connections);
+    uint64_t now = clock_monotonic_usec();
+    for (size_t i = 0; i < state->connection_count && codec->error == 0; i++) {
+        code_connection(codec, &state->connections[i]);
+        if (!codec->out && !is_possible(state, &state->connections[i], now))
+            fail(codec, -EBADMSG);
+    }
+}
+
+/* The header goes over the room that was left for it, once what follows it is known. */
+static int write_header(int fd)
+{
+    struct stat file;
+    if (fstat(fd, &file) < 0)
+        return -errno;
+    size_t size = (size_t)file.st_size;
+    uint8_t *bytes = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (bytes == MAP_FAILED)
+        return -errno;
+    struct header header = {.version = HANDOVER_STATE_VERSION, .length = size - sizeof header};
+    memcpy(header.magic, magic, sizeof magic);
+    header.checksum = XXH3_64bits(bytes + sizeof header, size - sizeof header);
+    munmap(bytes, size);
+    ssize_t written = pwrite(fd, &header, sizeof header, 0);
+    return written == (ssize_t)sizeof header ? 0 : written < 0 ? -errno : -EIO;
+}
+
+static int write_whole(int fd, const struct saved_state *state)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
+    if (!out) {
+        int error = errno;
+        fd_close(&copy);
+        return -error;
+    }
+    (void)setvbuf(out, NULL, _IOFBF, BUFFER_SIZE); /* without it only slower */
+    struct codec codec = {.out = out};
+    struct saved_state written = *state; /* writing leaves it as it is */
+    struct header room = {0};
+    errno = 0;
+    code_bytes(&codec, &room, sizeof room);
+    code_state(&codec, &written);
+    if (fflush(out) == EOF)
+        fail(&codec, -errno);
+    (void)fclose(out); /* nothing is left that could fail */
+    return codec.error < 0 ? codec.error : write_header(fd);
+}
+
+int saved_state_write(const struct saved_state *state)
+{
+    CLEANUP(fd_close)
+    int fd = memfd_create("tcpechod-state", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create("tcpechod-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    int r = write_whole(fd, state);
+    if (r == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+        r = -errno;
+    return r < 0 ? r : TAKE_FD(fd);
+}
+
+static int compare_cookies(const void *a, const void *b)
+{
+    const struct saved_connection *one = a, *other = b;
+    return (one->cookie > other->cookie) - (one->cookie < other->cookie);
+}
+
+int saved_state_parse(const uint8_t *bytes, size_t length, struct saved_state *out)
+{
+    struct header header;
+    *out = (struct saved_state){0};
+    if (length < sizeof header)
+        return -EBADMSG;
+    memcpy(&header, bytes, sizeof header);
+    if (memcmp(header.magic, magic, sizeof magic) != 0)
+        return -EBADMSG;
+    if (header.version != HANDOVER_STATE_VERSION)
+        return -EPROTONOSUPPORT;
+    bytes += sizeof header;
+    if (header.length != length - sizeof header || header.checksum != XXH3_64bits(bytes, header.length))
+        return -EBADMSG;
+    struct codec codec = {.at = bytes, .end = bytes + header.length};
+    code_state(&codec, out);
+    if (codec.at != codec.end)
+        fail(&codec, -EBADMSG);
+    if (codec.error < 0)
+        saved_state_clear(out);
+    else
+        qsort(out->connections, out->connection_count, sizeof *out->connections, compare_cookies);
+    return codec.error;
+}
+
+int saved_state_read(int fd, struct saved_state *out)
+{
+    struct stat file;
+    *out = (struct saved_state){0};
+    /* Without the seals it could shrink while it is read, which ends the reader (mmap(2), SIGBUS). */
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & SEALS) != SEALS)
+        return -EBADMSG;
+    if (fstat(fd, &file) < 0)
+        return -errno;
+    size_t size = (size_t)file.st_size;
+    if (size == 0)
+        return -EBADMSG;
+    void *mapping = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (mapping == MAP_FAILED)
+        return -errno;
+    int r = saved_state_parse(mapping, size, out);
+    if (r < 0) {
+        munmap(mapping, size);
+        return r;
+    }
+    out->mapping = mapping;
+    out->mapping_size = size;
+    return 0;
+}
+
+void saved_state_clear(struct saved_state *state)
+{
+    for (size_t i = 0; i < state->config_count; i++)
+        service_config_unref(state->configs[i]);
+    for (size_t i = 0; i < state->listener_count; i++)
+        admission_rules_clear(&state->listeners[i].rules);
+    free(state->configs);
+    free(state->listeners);
+    free(state->connections);
+    if (state->mapping)
+        munmap(state->mapping, state->mapping_size);
+    *state = (struct saved_state){0};
+}
+
+struct saved_listener *saved_state_listener(const struct saved_state *state, uint64_t cookie)
+{
+    for (size_t i = 0; i < state->listener_count; i++)
+        if (state->listeners[i].cookie == cookie)
+            return &state->listeners[i];
+    return NULL;
+}
+
+struct saved_connection *saved_state_connection(const struct saved_state *state, uint64_t cookie)
+{
+    const struct saved_connection key = {.cookie = cookie};
+    return bsearch(&key, state->connections, state->connection_count, sizeof key, compare_cookies);
+}
+
+int socket_cookie(int fd, uint64_t *out)
+{
+    uint64_t cookie;
+    socklen_t length = sizeof cookie;
+    if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0)
+        return -errno;
+    *out = cookie;
+    return 0;
+}
