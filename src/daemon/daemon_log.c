@@ -26,6 +26,7 @@ static const struct log_kind kind_ready = {"d9f0986eaf554321a88221b4644b60ff", .
 static const struct log_kind kind_reload = {"c12451b408ac4865a619c1ba87eed999", .by_clients = false};
 static const struct log_kind kind_stuck = {"8c3f6f0e5ad94a0f9a4fca1f2f6f3c55", .by_clients = false};
 static const struct log_kind kind_stop = {"7e3ac0ff9e74443d99aa15f4b22f5dd3", .by_clients = false};
+static const struct log_kind kind_handover = {"9fea9f2f868b42a380bbe3ac44b16dfb", .by_clients = false};
 static const struct log_kind kind_counters = {"402c0c3befeb4567967713130f40bfb1", .by_clients = false};
 
 #define REPORT(kind, level, ...) log_event(&(kind), (level), NULL, 0, __VA_ARGS__)
@@ -48,6 +49,24 @@ log_problem(const struct log_kind *kind, struct problems *problems, const char *
     log_event(kind, LOG_LEVEL_ERROR, NULL, 0, "%s", text);
     if (problems)
         problems_add(problems, NULL, 0, "%s", text);
+}
+
+/* A text that grows and is cut at its end. */
+struct text {
+    char *out;
+    size_t size, length;
+};
+
+static void __attribute__((format(printf, 2, 3))) append(struct text *text, const char *format, ...)
+{
+    if (text->length >= text->size)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text->out + text->length, text->size - text->length, format, arguments);
+    va_end(arguments);
+    if (length > 0)
+        text->length += (size_t)length;
 }
 
 void daemon_log_problems(const struct problems *problems)
@@ -221,10 +240,55 @@ void daemon_log_cannot_notify(int error)
            strerrordesc_np(error));
 }
 
-void daemon_log_no_handover(void)
+void daemon_log_not_kept(const char *what, int error)
 {
-    REPORT(kind_reload, LOG_LEVEL_WARNING,
-           "SIGUSR2: this version cannot hand over to a new process; nothing was done");
+    REPORT(kind_handover, LOG_LEVEL_WARNING, "the listeners are not kept for a restart: %s: %s", what,
+           strerrordesc_np(error));
+}
+
+void daemon_log_handing_over(const char *to, uint64_t connections)
+{
+    REPORT(kind_handover, LOG_LEVEL_NOTICE, "handing over to %s: %" PRIu64 " connection%s", to, connections,
+           plural(connections));
+}
+
+void daemon_log_not_handed_over(const char *what, const char *why, const char *consequence)
+{
+    REPORT(kind_handover, LOG_LEVEL_ERROR, "not handed over: %s: %s; %s", what, why, consequence);
+}
+
+void daemon_log_state_unreadable(int error)
+{
+    REPORT(kind_handover, LOG_LEVEL_ERROR,
+           "cannot read what the process before has left: %s; its connections are closed",
+           error == EPROTONOSUPPORT ? "it is another version's"
+           : error == EBADMSG       ? "it is damaged"
+                                    : strerrordesc_np(error));
+}
+
+void daemon_log_taken_over(const struct taken_over *taken)
+{
+    char line[512];
+    struct text text = {.out = line, .size = sizeof line};
+    append(&text, "%" PRIu64 " listener%s and %" PRIu64 " connection%s of the process before go on",
+           taken->listeners, plural(taken->listeners), taken->resumed, plural(taken->resumed));
+    if (taken->is_short)
+        append(&text, "; the descriptor limit has no room for all, and they are finished first");
+    if (taken->closed > 0)
+        append(&text, "; %" PRIu64 " %s closed, as nothing is known of them", taken->closed,
+               taken->closed == 1 ? "is" : "are");
+    if (taken->lost > 0)
+        append(&text, "; %" PRIu64 " %s lost", taken->lost, taken->lost == 1 ? "is" : "are");
+    if (taken->has_ended_unasked)
+        append(&text, "; it has ended without a hand-over, and its connections with it");
+    bool is_whole = !taken->is_short && taken->closed == 0 && taken->lost == 0 && !taken->has_ended_unasked;
+    REPORT(kind_handover, is_whole ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "%s", line);
+}
+
+void daemon_log_listeners_stay(struct problems *problems)
+{
+    log_problem(&kind_handover, problems,
+                "the listeners of the process before stay as they were; mend the settings and reload");
 }
 
 void daemon_log_stopping(const char *why, uint64_t connections)
@@ -240,24 +304,6 @@ void daemon_log_stopped(uint64_t cut)
                plural(cut));
     else
         REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopped: every connection was finished");
-}
-
-/* A text that grows and is cut at its end. */
-struct text {
-    char *out;
-    size_t size, length;
-};
-
-static void __attribute__((format(printf, 2, 3))) append(struct text *text, const char *format, ...)
-{
-    if (text->length >= text->size)
-        return;
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(text->out + text->length, text->size - text->length, format, arguments);
-    va_end(arguments);
-    if (length > 0)
-        text->length += (size_t)length;
 }
 
 /* "17 NAME (denied 3, per_source 14)": the sum, and those reasons that are not zero. */
@@ -296,25 +342,17 @@ void format_status(const struct acceptor *acceptor, const struct worker_pool *po
 
 void daemon_log_counters(const struct acceptor *acceptor, const struct worker_pool *pool)
 {
-    uint64_t closed[REASON_COUNT] = {0};
-    uint64_t bytes_in = 0, bytes_out = 0;
-    for (unsigned i = 0; i < pool->count; i++) {
-        const struct counters *counters = &pool->workers[i].counters;
-        bytes_in += counter_read(&counters->bytes_in);
-        bytes_out += counter_read(&counters->bytes_out);
-        for (unsigned reason = 0; reason < REASON_COUNT; reason++)
-            closed[reason] += counter_read(&counters->closed_by[reason]);
-    }
+    const struct totals totals = worker_pool_totals(pool);
     char line[1024];
     struct text text = {.out = line, .size = sizeof line};
     append_now(&text, pool);
     append(&text, ", %" PRIu64 " accepted", acceptor->accepted);
-    append_sum(&text, "closed", closed);
+    append_sum(&text, "closed", totals.closed_by);
     append_sum(&text, "refused", acceptor->refused);
     append_sum(&text, "waits", acceptor->waits);
     uint64_t lost = log_lost();
-    append(&text, ", %" PRIu64 " byte%s in, %" PRIu64 " out, %" PRIu64 " message%s lost", bytes_in,
-           plural(bytes_in), bytes_out, lost, plural(lost));
+    append(&text, ", %" PRIu64 " byte%s in, %" PRIu64 " out, %" PRIu64 " message%s lost", totals.bytes_in,
+           plural(totals.bytes_in), totals.bytes_out, lost, plural(lost));
     REPORT(kind_counters, LOG_LEVEL_NOTICE, "counters: %s", line);
     for (unsigned i = 0; i < pool->count; i++) {
         uint64_t own = worker_pool_connections_of(pool, i);

@@ -78,8 +78,35 @@ void daemon_log_stuck(const char *who, pid_t thread, uint64_t usec);
 /* At error. Any thread. */
 void daemon_log_cannot_notify(int error);
 
+/* At warning: the listeners are not kept for a restart. */
+void daemon_log_not_kept(const char *what, int error);
+
+/* At notice: the next process has, or gets, so many connections. */
+void daemon_log_handing_over(const char *to, uint64_t connections);
+
+/* At error: why there is no hand-over, and what happens now. */
+void daemon_log_not_handed_over(const char *what, const char *why, const char *consequence);
+
+/* At error: what a process before has left cannot be read. */
+void daemon_log_state_unreadable(int error);
+
+/* What a process before has left, and what has become of it. */
+struct taken_over {
+    uint64_t listeners;
+    uint64_t resumed;       /* connections that go on */
+    uint64_t closed;        /* connections that nothing is known of */
+    uint64_t lost;          /* connections that did not come */
+    bool has_ended_unasked; /* it left its listeners alone */
+    bool is_short;          /* of descriptors: the connections were finished */
+};
+
+/* At notice, or at warning when connections were closed or lost. */
+void daemon_log_taken_over(const struct taken_over *taken);
+
+/* At error: the listeners of before stay as they were. */
+void daemon_log_listeners_stay(struct problems *problems);
+
 /* At notice. */
-void daemon_log_no_handover(void);
 void daemon_log_stopping(const char *why, uint64_t connections);
 void daemon_log_stopped(uint64_t cut);
 

@@ -7,6 +7,7 @@
 #include "daemon/daemon_log.h"
 #include "daemon/hangup.h"
 #include "daemon/options.h"
+#include "daemon/reexec.h"
 #include "daemon/reload_request.h"
 #include "daemon/server.h"
 #include "daemon/service_manager.h"
@@ -98,6 +99,7 @@ static void give_journal_time(void)
 int main(int argc, char *argv[])
 {
     CLEANUP(options_clear) struct options options = {0};
+    reexec_remember(argv);
     if (options_parse(argc, argv, &options) < 0)
         return EXIT_STATUS_USAGE;
     CLEANUP(service_manager_deinit) struct service_manager manager;

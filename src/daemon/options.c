@@ -227,7 +227,8 @@ static const char help_head[] =
     "Services:\n";
 
 static const char help_tail[] =
-    "\nExit status: 0 clean stop, 64 usage, 69 cannot listen, 71 system error, 78 bad settings.\n"
+    "\nExit status: 0 clean stop, 64 usage, 69 cannot listen, 71 system error, 75 handed over,\n"
+    "78 bad settings.\n"
     "See tcpechod(8) and tcpechod.conf(5).\n";
 
 /* The names of all settings, wrapped. */

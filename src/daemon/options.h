@@ -31,6 +31,7 @@ struct options {
 #define EXIT_STATUS_USAGE 64
 #define EXIT_STATUS_CANNOT_LISTEN 69
 #define EXIT_STATUS_SYSTEM 71
+#define EXIT_STATUS_HANDED_OVER 75 /* the unit has it started again, whatever has asked for it */
 #define EXIT_STATUS_SETTINGS 78
 
 /* Returns 0, or -EINVAL after one line on stderr that says what is wrong and points to --help. */

@@ -2,31 +2,68 @@
 
 #include "base/cleanup.h"
 #include "daemon/daemon_log.h"
+#include "daemon/handover_out.h"
+#include "daemon/reexec.h"
 #include "serve/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
-/* Moves the names; those after the last that found a place are freed with the array. */
-static int make_table(struct passed_sockets *out, char **names, size_t count)
+/* Takes the name over in either case. */
+static int add_item(struct passed_sockets *table, int fd, char *name)
 {
-    out->items = calloc(count, sizeof *out->items);
-    if (!out->items)
+    struct passed_socket *grown = reallocarray(table->items, table->count + 1, sizeof *grown);
+    if (!grown || !name) {
+        free(name);
+        table->items = grown ? grown : table->items;
         return -ENOMEM;
-    out->count = count;
-    for (size_t i = 0; i < count; i++)
-        out->items[i] = (struct passed_socket){SD_LISTEN_FDS_START + (int)i, TAKE_PTR(names[i])};
+    }
+    table->items = grown;
+    grown[table->count++] = (struct passed_socket){fd, name};
     return 0;
 }
 
-static void free_names(char **names, size_t count)
+static int receive_from_manager(struct passed_sockets *out)
 {
-    for (size_t i = 0; i < count; i++)
-        free(names[i]);
+    char **names = NULL;
+    int count = sd_listen_fds_with_names(1, &names); /* sets FD_CLOEXEC as well */
+    int r = count < 0 ? count : 0;
+    for (int i = 0; i < count; i++) {
+        int added = add_item(out, SD_LISTEN_FDS_START + i, names[i]);
+        r = added < 0 ? added : r;
+    }
     free(names);
+    return r;
+}
+
+/* "FD=NAME" of REEXEC_VARIABLE. */
+static int receive_one(struct passed_sockets *out, const char *text)
+{
+    char *end;
+    long fd = strtol(text, &end, 10);
+    if (end == text || *end != '=' || fd <= STDERR_FILENO || fd > INT_MAX)
+        return -EINVAL;
+    if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+        return -errno;
+    return add_item(out, (int)fd, strdup(end + 1));
+}
+
+static int receive_from_before(struct passed_sockets *out)
+{
+    const char *value = getenv(REEXEC_VARIABLE);
+    CLEANUP(free_pointer) char *copy = value ? strdup(value) : NULL;
+    char *rest = copy;
+    int r = value && !copy ? -ENOMEM : 0;
+    for (const char *text; r == 0 && (text = strsep(&rest, ":"));)
+        r = receive_one(out, text);
+    unsetenv(REEXEC_VARIABLE);
+    return r;
 }
 
 static const char *receive_failure(int error)
@@ -48,16 +85,16 @@ static const char *receive_failure(int error)
 
 int passed_sockets_receive(struct passed_sockets *out, struct problems *problems)
 {
-    char **names = NULL;
     *out = (struct passed_sockets){0};
-    int count = sd_listen_fds_with_names(1, &names); /* sets FD_CLOEXEC as well */
-    int r = count < 0 ? count : 0;
-    if (count > 0) {
-        r = make_table(out, names, (size_t)count);
-        free_names(names, (size_t)count);
-    }
-    if (r < 0)
+    int r = receive_from_manager(out);
+    if (r < 0) {
         daemon_log_system_error(problems, receive_failure(-r), -r);
+        return r;
+    }
+    r = receive_from_before(out);
+    if (r < 0)
+        daemon_log_system_error(
+            problems, "cannot take over: " REEXEC_VARIABLE " in the environment is malformed (unset it)", -r);
     return r;
 }
 
@@ -123,7 +160,8 @@ int passed_sockets_adopt(struct passed_sockets *passed, struct list *listeners, 
         struct listener *listener;
         if (item->fd < 0)
             continue;
-        int r = listener_adopt(item->fd, item->name, &listener);
+        bool is_own = strcmp(item->name, HANDOVER_LISTENER) == 0;
+        int r = listener_adopt(item->fd, is_own ? NULL : item->name, &listener);
         if (r < 0) {
             daemon_log_cannot_adopt(problems, item->fd, item->name, describe(item->fd, -r), -r);
             result = r;

@@ -1,6 +1,7 @@
-/* The descriptors that the service manager passed at start: sd_listen_fds_with_names(3).
+/* The descriptors that were passed at start: by the service manager, sd_listen_fds_with_names(3), or by the
+ * program that was here before, daemon/reexec.h.
  *
- *     passed_sockets_receive -> passed_sockets_adopt -> listeners
+ *     passed_sockets_receive -> (daemon/handover_in.h takes its own) -> passed_sockets_adopt -> listeners
  *
  * A descriptor belongs to this table until somebody takes it out. Main thread. */
 #pragma once

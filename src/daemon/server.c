@@ -7,8 +7,11 @@
 #include "base/event_loop.h"
 #include "base/log.h"
 #include "daemon/daemon_log.h"
+#include "daemon/handover_in.h"
+#include "daemon/handover_out.h"
 #include "daemon/listeners.h"
 #include "daemon/passed_sockets.h"
+#include "daemon/reexec.h"
 #include "daemon/reload_request.h"
 #include "daemon/service_manager.h"
 #include "daemon/signals.h"
@@ -27,6 +30,9 @@
 /* How long the end of the process waits for a log that does not take the last messages. */
 #define LOG_STOP_USEC USEC_PER_SEC
 
+/* The same where clients wait for the next process. */
+#define LOG_HANDOVER_USEC (50 * USEC_PER_MSEC)
+
 /* No scheduler that lets a process run at all holds up its timer for so long. */
 #define MUCH_TOO_LATE_USEC (USEC_PER_SEC / 2)
 
@@ -38,6 +44,7 @@ struct server {
     struct settings *settings;
     uint64_t descriptors; /* the limit */
     struct passed_sockets passed;
+    struct handover_in inherited;
     struct event_loop loop;
     struct capacity_signal capacity;
     struct signals signals;
@@ -74,14 +81,107 @@ static void on_drain_timer(struct timer *timer)
         event_loop_quit(&server->loop);
 }
 
-static void start_stopping(struct server *server, const char *why)
+/* With `goes_on` another process gets the listeners, and who connects meanwhile waits for it. */
+static void start_stopping(struct server *server, const char *why, bool goes_on)
 {
     server->stopping = true;
     service_manager_stopping(server->manager);
     daemon_log_stopping(why, worker_pool_connections(&server->pool));
     drain_until(server, clock_monotonic_usec() + server->settings->drain_timeout);
-    acceptor_stop(&server->acceptor);
+    if (goes_on) {
+        handover_keep(server->manager, SAVED_DRAINED, &server->acceptor, &server->pool);
+        acceptor_leave(&server->acceptor);
+    } else {
+        handover_forget(server->manager);
+        acceptor_stop(&server->acceptor);
+    }
     worker_pool_drain(&server->pool);
+}
+
+/* The workers turn again, with the connections that they have. Without them the process ends, as who serves
+ * nobody should. */
+static bool workers_go_on(struct server *server)
+{
+    int r = worker_pool_start(&server->pool);
+    if (r == 0)
+        return true;
+    daemon_log_system_error(NULL, "cannot start the workers again", -r);
+    server->exit_status = EXIT_STATUS_SYSTEM;
+    event_loop_quit(&server->loop);
+    return false;
+}
+
+/* The settings must be such that the next process can start with them. */
+static int check_settings(const struct server *server)
+{
+    CLEANUP(problems_clear) struct problems problems = {0};
+    CLEANUP(settings_freep) struct settings *settings = NULL;
+    int r = settings_load(&server->options->settings, &problems, &settings);
+    if (r < 0)
+        daemon_log_problems(&problems);
+    return r;
+}
+
+/* systemctl restart: the manager waits for the end of this process, and starts the next. */
+static void leave_to_manager(struct server *server)
+{
+    static const char consequence[] = "the connections are finished, and the listeners go on";
+    int r = check_settings(server);
+    if (r < 0) {
+        daemon_log_not_handed_over("the next process could not start", "its settings have errors",
+                                   consequence);
+        start_stopping(server, "restart", true);
+        return;
+    }
+    CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
+    worker_pool_stop(&server->pool);
+    r = handover_out_prepare(&out, SAVED_HANDOVER, &server->acceptor, &server->pool);
+    if (r == 0)
+        r = handover_out_store(&out, &server->acceptor, server->manager);
+    if (r == 0) {
+        daemon_log_handing_over("the next process", out.connections);
+        log_stop(LOG_HANDOVER_USEC);
+        /* At once: the kernel closes what is another's now. */
+        exit(EXIT_STATUS_HANDED_OVER);
+    }
+    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), consequence);
+    (void)service_manager_unstore(server->manager, HANDOVER_QUEUE);
+    if (workers_go_on(server))
+        start_stopping(server, "restart", true);
+}
+
+/* kill -USR2: the program's file is executed in the place of this process. */
+static void execute_anew(struct server *server)
+{
+    static const char consequence[] = "this process goes on";
+    char why[256];
+    if (reexec_check(why, sizeof why) < 0) {
+        daemon_log_not_handed_over(reexec_path(), why, consequence);
+        return;
+    }
+    CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
+    worker_pool_stop(&server->pool);
+    int r = handover_out_prepare(&out, SAVED_HANDOVER, &server->acceptor, &server->pool);
+    if (r == 0) {
+        daemon_log_handing_over(reexec_path(), out.connections);
+        log_stop(LOG_HANDOVER_USEC);
+        out.step = reexec_path();
+        r = reexec_run(&out, &server->acceptor);
+        if (log_start() < 0)
+            daemon_log_system_error(NULL, "cannot start the log's thread", EAGAIN);
+    }
+    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), consequence);
+    workers_go_on(server);
+}
+
+static void hand_over(struct server *server, const struct signalfd_siginfo *info)
+{
+    if (server->stopping)
+        return;
+    if (service_manager_has_sent(server->manager, info))
+        leave_to_manager(server);
+    else
+        execute_anew(server);
 }
 
 /* A worker whose loop has failed would leave its clients hanging: stop, and let the service manager start
@@ -203,6 +303,8 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
         service_manager_reloading(server->manager);
         status = reload(server, &problems);
         service_manager_reloaded(server->manager, problems_first(&problems));
+        if (status == 0)
+            handover_keep(server->manager, SAVED_BEFOREHAND, &server->acceptor, &server->pool);
     }
     r = reload_answer(&server->reload_reply, status, problems_join(&problems, answer, sizeof answer));
     if (r < 0)
@@ -212,7 +314,7 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
 static void stop_without_terminal(struct server *server)
 {
     if (!server->stopping)
-        start_stopping(server, "its terminal was closed");
+        start_stopping(server, "its terminal was closed", false);
 }
 
 static void on_signal(struct signals *signals, const struct signalfd_siginfo *info)
@@ -223,11 +325,11 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
         if (server->stopping)
             event_loop_quit(&server->loop);
         else
-            start_stopping(server, number == SIGTERM ? "SIGTERM" : "SIGINT");
+            start_stopping(server, number == SIGTERM ? "SIGTERM" : "SIGINT", false);
     } else if (number == SIGUSR1) {
         daemon_log_counters(&server->acceptor, &server->pool);
     } else if (number == SIGUSR2) {
-        daemon_log_no_handover();
+        hand_over(server, info);
     } else if (number == SIGHUP) {
         if (hangup_has_come(server->hangup))
             stop_without_terminal(server);
@@ -286,6 +388,7 @@ static void close_loop(struct server *server)
 static void run_loop(struct server *server)
 {
     daemon_log_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
+    handover_keep(server->manager, SAVED_BEFOREHAND, &server->acceptor, &server->pool);
     service_manager_ready(server->manager, &server->loop, &server->acceptor, &server->pool);
     /* Without it the service goes on, for as long as its manager lets it. */
     if (watchdog_init(&server->watchdog, &server->loop, &server->pool, server->manager))
@@ -297,6 +400,17 @@ static void run_loop(struct server *server)
     }
     watchdog_stop(&server->watchdog);
     service_manager_detach(server->manager);
+}
+
+/* As a reload does: where the new settings' listeners cannot be had, those of the process before stay. */
+static int start_listeners(struct server *server)
+{
+    int r = listeners_start(&server->acceptor, server->settings, &server->passed, &server->problems);
+    if (r == 0 || server->inherited.taken.listeners == 0)
+        return r;
+    daemon_log_listeners_stay(&server->problems);
+    service_manager_not_applied(server->manager, problems_first(&server->problems));
+    return 0;
 }
 
 /* From the workers to the listeners and back. Returns 0, or a negative errno when the start failed in
@@ -320,20 +434,28 @@ static int serve(struct server *server)
         daemon_log_no_null(&server->problems, -r);
     if (r < 0)
         goto no_acceptor;
+    server->step = "cannot take over the listeners of the process before";
+    r = handover_in_restore(&server->inherited, &server->acceptor, &server->pool);
+    if (r < 0)
+        goto no_workers;
     server->step = "cannot start the workers";
     r = worker_pool_start(&server->pool);
     if (r < 0)
         goto no_workers;
     server->step = "cannot listen";
     server->exit_status = EXIT_STATUS_CANNOT_LISTEN;
-    r = listeners_start(&server->acceptor, settings, &server->passed, &server->problems);
+    r = start_listeners(server);
     if (r < 0)
         goto no_workers;
     server->step = no_room;
     server->exit_status = EXIT_STATUS_SYSTEM;
     apply_settings(server, settings);
-    r = apply_limits(server, settings) > 0 ? 0 : -EMFILE;
+    uint64_t room = apply_limits(server, settings);
+    r = room > 0 ? 0 : -EMFILE;
     if (r == 0) {
+        handover_in_resume(&server->inherited, &server->acceptor, room,
+                           clock_monotonic_usec() + settings->drain_timeout);
+        handover_in_clear(&server->inherited);
         server->exit_status = 0;
         run_loop(server);
     }
@@ -356,6 +478,10 @@ static int start(struct server *server)
 {
     server->step = "cannot take the sockets that were passed";
     int r = passed_sockets_receive(&server->passed, &server->problems);
+    if (r < 0)
+        return r;
+    server->step = "cannot read what the process before has left";
+    r = handover_in_find(&server->inherited, &server->passed);
     if (r < 0)
         return r;
     server->step = "cannot start the log's thread";
@@ -392,6 +518,7 @@ int server_run(const struct options *options, struct settings *settings, struct 
             server.exit_status = EXIT_STATUS_SYSTEM;
     }
     log_stop(LOG_STOP_USEC);
+    handover_in_clear(&server.inherited);
     passed_sockets_clear(&server.passed);
     /* Telling takes a descriptor, and now there is one again. */
     if (r < 0) {

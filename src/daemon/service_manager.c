@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/datagram.h"
 #include "base/escape.h"
+#include "base/units.h"
 #include "daemon/daemon_log.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 /* For a manager that is busy: what is said once is worth a moment, also when its queue is full. */
 #define WAIT_MSEC 500
@@ -22,19 +24,20 @@
 /* Asked for anew with each STATUS=; a loop that hangs is killed after so long, whatever drain_timeout is. */
 #define EXTENSION_USEC (10 * USEC_PER_SEC)
 
-/* The service goes on when its manager does not hear it; a start that systemd waits for in vain shows there
- * as well. Returns whether it was said, or cannot be. */
-static bool notify(struct service_manager *manager, const char *state, int wait_msec)
+/* Returns 0, -EAGAIN when the manager does not take it in this time, or another negative errno, which is
+ * logged. */
+static int send_state(struct service_manager *manager, const char *state, const int *fds, size_t count,
+                      int wait_msec)
 {
     if (!manager->socket)
-        return true;
+        return 0;
     if (!datagram_is_writable(manager->socket, wait_msec))
-        return false;
+        return -EAGAIN;
     pthread_mutex_lock(&manager->lock);
-    int r = sd_notify(0, state);
+    int r = sd_pid_notify_with_fds(0, 0, state, fds, (unsigned)count);
     if ((r == -EMFILE || r == -ENFILE) && manager->reserve_fd >= 0) {
         fd_close(&manager->reserve_fd);
-        r = sd_notify(0, state);
+        r = sd_pid_notify_with_fds(0, 0, state, fds, (unsigned)count);
     }
     if (manager->reserve_fd < 0)
         manager->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -43,7 +46,14 @@ static bool notify(struct service_manager *manager, const char *state, int wait_
         daemon_log_cannot_notify(-r);
     manager->last_result = r;
     pthread_mutex_unlock(&manager->lock);
-    return true;
+    return r < 0 ? r : 0;
+}
+
+/* The service goes on when its manager does not hear it; a start that systemd waits for in vain shows there
+ * as well. Returns whether it was said, or cannot be. */
+static bool notify(struct service_manager *manager, const char *state, int wait_msec)
+{
+    return send_state(manager, state, NULL, 0, wait_msec) != -EAGAIN;
 }
 
 static void notify_status(struct service_manager *manager, const char *head, const char *status,
@@ -142,7 +152,7 @@ void service_manager_reloading(struct service_manager *manager)
 
 void service_manager_reloaded(struct service_manager *manager, const char *failure)
 {
-    snprintf(manager->reload_failure, sizeof manager->reload_failure, "%s", failure);
+    service_manager_not_applied(manager, failure);
     notify_ready(manager);
 }
 
@@ -152,6 +162,49 @@ void service_manager_stopping(struct service_manager *manager)
     manager->ready_is_due = false;
     notify(manager, "STOPPING=1", WAIT_MSEC);
     notify_extend(manager);
+}
+
+void service_manager_not_applied(struct service_manager *manager, const char *failure)
+{
+    snprintf(manager->reload_failure, sizeof manager->reload_failure, "%s", failure);
+}
+
+bool service_manager_is_there(const struct service_manager *manager)
+{
+    return manager->socket;
+}
+
+bool service_manager_has_sent(const struct service_manager *manager, const struct signalfd_siginfo *info)
+{
+    return manager->socket && info->ssi_pid == (uint32_t)getppid();
+}
+
+size_t service_manager_store_room(const struct service_manager *manager)
+{
+    const char *room = manager->socket ? getenv("FDSTORE") : NULL;
+    uint64_t count;
+    return room && units_parse_number(room, SIZE_MAX, &count) == 0 ? (size_t)count : SIZE_MAX;
+}
+
+int service_manager_store(struct service_manager *manager, const char *name, const int *fds, size_t count)
+{
+    char state[128];
+    /* FDPOLL=0: or the manager would give up what says that it has an error or a hang-up. */
+    snprintf(state, sizeof state, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+    return send_state(manager, state, fds, count, WAIT_MSEC);
+}
+
+int service_manager_unstore(struct service_manager *manager, const char *name)
+{
+    char state[128];
+    snprintf(state, sizeof state, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+    return send_state(manager, state, NULL, 0, WAIT_MSEC);
+}
+
+int service_manager_barrier(struct service_manager *manager, uint64_t timeout_usec)
+{
+    int r = manager->socket ? sd_notify_barrier(0, timeout_usec) : 0;
+    return r < 0 ? r : 0;
 }
 
 bool service_manager_alive(struct service_manager *manager)

@@ -12,7 +12,12 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/signalfd.h>
+
+/* Descriptors in one message to the manager. */
+#define SERVICE_MANAGER_STORE_MAX 253
 
 /* Of STATUS=, with its NUL; a longer one ends in "...". systemd takes 4096 bytes at once. */
 #define SERVICE_MANAGER_STATUS_SIZE 1536
@@ -46,6 +51,9 @@ void service_manager_failed(struct service_manager *manager, int error, const ch
  * timer, until service_manager_detach; the three must live as long. */
 void service_manager_ready(struct service_manager *manager, struct event_loop *loop,
                            const struct acceptor *acceptor, const struct worker_pool *pool);
+
+/* Before service_manager_ready: why not all settings are in force, as after a reload that has failed. */
+void service_manager_not_applied(struct service_manager *manager, const char *failure);
 void service_manager_detach(struct service_manager *manager);
 
 /* RELOADING=1, and READY=1 again when it is over. `failure` is one line, or "" when the new settings are in
@@ -56,6 +64,24 @@ void service_manager_reloaded(struct service_manager *manager, const char *failu
 /* STOPPING=1, and more time as long as the loop turns: drain_timeout may be longer than the manager's
  * patience. */
 void service_manager_stopping(struct service_manager *manager);
+
+bool service_manager_is_there(const struct service_manager *manager);
+
+/* Whether the signal is the manager's own, which waits for the end of this process then. */
+bool service_manager_has_sent(const struct service_manager *manager, const struct signalfd_siginfo *info);
+
+/* How many descriptors its store has room for, as far as it says ($FDSTORE; systemd 254 and later). */
+size_t service_manager_store_room(const struct service_manager *manager);
+
+/* FDSTORE=1: the manager holds copies, and passes them to the next process under this name
+ * (sd_pid_notify_with_fds(3)); at most SERVICE_MANAGER_STORE_MAX. It says nothing of what it has no room for.
+ * FDSTOREREMOVE=1: it gives up all of this name. Both return 0 or a negative errno. */
+int service_manager_store(struct service_manager *manager, const char *name, const int *fds, size_t count);
+int service_manager_unstore(struct service_manager *manager, const char *name);
+
+/* BARRIER=1: waits until the manager has seen all that was said before. Returns 0 or a negative errno:
+ * -ETIMEDOUT. */
+int service_manager_barrier(struct service_manager *manager, uint64_t timeout_usec);
 
 /* WATCHDOG=1. Returns false when the manager cannot take it now; try again. The watchdog's thread. */
 bool service_manager_alive(struct service_manager *manager);

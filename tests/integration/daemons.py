@@ -76,13 +76,15 @@ class Faults:
 
 
 class NotifySocket:
-    """Collects what a daemon tells its service manager, sd_notify(3)."""
+    """Collects what a daemon tells its service manager, sd_notify(3), and stores so many of its descriptors
+    (FileDescriptorStoreMax=)."""
 
-    def __init__(self, path):
+    def __init__(self, path, store=0):
         self.path = path
+        self.store = store
         self.lock = threading.Lock()
         self.messages = []  # (monotonic time, {name: value})
-        self.stored = []  # (FDNAME, descriptor): what FDSTORE=1 handed over; the test may take them
+        self.stored = []  # (FDNAME, descriptor), which the test may take
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(path)
         os.chmod(path, 0o666)  # for a daemon of another user
@@ -110,12 +112,20 @@ class NotifySocket:
                 fields = dict(line.split("=", 1) for line in data.decode(errors="replace").splitlines() if "=" in line)
                 fds = [fd for level, kind, content in ancillary if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
                        for fd in struct.unpack(f"={len(content) // 4}i", content[: len(content) // 4 * 4])]
-                if fields.get("FDSTORE") == "1":
-                    self.stored += [(fields.get("FDNAME", "stored"), fd) for fd in fds]
-                else:
-                    for fd in fds:  # BARRIER=1 waits for this
-                        os.close(fd)
+                self._handle(fields, fds)
                 self.messages.append((time.monotonic(), fields))
+
+    def _handle(self, fields, fds):
+        name = fields.get("FDNAME", "stored")
+        if fields.get("FDSTOREREMOVE") == "1":
+            fds = [fd for stored, fd in self.stored if stored == name]
+            self.stored = [item for item in self.stored if item[0] != name]
+        elif fields.get("FDSTORE") == "1":
+            room = self.store - len(self.stored)
+            self.stored += [(name, fd) for fd in fds[:room]]
+            fds = fds[room:]
+        for fd in fds:  # BARRIER=1 waits for this
+            os.close(fd)
 
     def sent(self, name):
         """When each value of a name was sent so far, and the value, in the order sent."""

@@ -244,7 +244,7 @@ class Daemon(harness.TestCase):
                 self.assertEqual(room, limit - (base + each * workers + listeners))
 
     def test_exit_statuses(self):
-        told = re.findall(r"\b(\d+) \w", self.help.partition("Exit status:")[2].partition("\n")[0])
+        told = re.findall(r"\b(\d+) \w", self.help.partition("Exit status:")[2].partition("See ")[0])
         written = re.findall(r"^\.It (\d+)$", section(self.page, "EXIT STATUS"), re.MULTILINE)
         self.assert_names("man/tcpechod.8, EXIT STATUS", written, told)
 
@@ -284,7 +284,7 @@ class Daemon(harness.TestCase):
             self.assertEqual(literals(text)[0].split(), re.sub(r"\d+", "N", said).split(), f"man/{file}")
 
     def test_fields(self):
-        used = set(re.findall(r'"(TCPECHOD_[A-Z_]+)"', self.sources))
+        used = set(re.findall(r'(?<!VARIABLE )"(TCPECHOD_[A-Z_]+)"', self.sources))
         self.assert_names("man/tcpechod-messages.7, Journal",
                           [name for name, _ in items(section(self.messages, "Journal", "Ss"), "Dv")], used)
 
@@ -295,7 +295,7 @@ class Daemon(harness.TestCase):
         self.assert_names("man/tcpechod.8, SIGNALS", written, handled + ["SIGPIPE"])
 
     def test_environment(self):
-        used = set(re.findall(r'getenv\("(\w+)"\)', self.sources))
+        used = set(re.findall(r'(?:getenv\(|VARIABLE )"(\w+)"', self.sources))
         for function, names in READ_BY_LIBRARIES.items():
             used |= names if function in self.sources else set()
         written = re.findall(r"^\.It Ev (.*)$", section(self.page, "ENVIRONMENT"), re.MULTILINE)

@@ -92,7 +92,7 @@ class Start(TestCase):
             self.assert_serves(daemon)
 
     def test_notify(self):
-        with daemons.Daemon(faults="sd_notify:ECONNREFUSED,sd_notifyf:ECONNREFUSED", ready=False) as daemon:
+        with daemons.Daemon(faults="sd_pid_notify_with_fds:ECONNREFUSED", ready=False) as daemon:
             daemon.wait_log("error: cannot notify the service manager .*Connection refused")
             self.assert_serves(daemon)
 
@@ -560,7 +560,7 @@ class Stop(TestCase):
         """A stop ends well whatever fails on its way."""
         listeners = f"{ECHO}, {listener(path='DIR/echo')}"
         for call, error in (("ioctl", "EINVAL"), ("shutdown", "ENOTCONN"), ("setsockopt", "ENOMEM"), ("accept4", "EINVAL"),
-                            ("accept4", "EMFILE"), ("unlink", "EACCES"), ("lstat", "EIO"), ("sd_notify", "EPIPE"),
+                            ("accept4", "EMFILE"), ("unlink", "EACCES"), ("lstat", "EIO"), ("sd_pid_notify_with_fds", "EPIPE"),
                             ("recv", "ECONNRESET"), ("epoll_ctl", "ENOMEM"), ("malloc", "ENOMEM"), ("poll", "EINTR"),
                             ("write@log", "EIO"), ("read", "EINTR:1-3")):
             with self.subTest(call), daemons.Daemon(listeners, DEBUG, faults="") as daemon:

@@ -70,7 +70,7 @@ class Test(TestCase):
     def test_opens_no_socket(self):
         with settings_file(self.GOOD) as file:
             page = daemons.Faults(file + ".faults")
-            rules = ",".join(f"{call}:count" for call in (*CALLS_OF_SOCKETS, "pthread_create", "sd_notify"))
+            rules = ",".join(f"{call}:count" for call in (*CALLS_OF_SOCKETS, "pthread_create", "sd_pid_notify_with_fds"))
             result = daemons.run_daemon("--test", "-c", file, faults=rules,
                                         environment={"FAULTS_FILE": page.path, "NOTIFY_SOCKET": "/nowhere"})
             self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{file}: configuration OK\n", ""))

@@ -15,7 +15,8 @@ BELOW = {
     "base": set(),
     "serve": {"base"},
     "settings": {"base", "serve"},
-    "daemon": {"base", "serve", "settings"},
+    "handover": {"base", "serve"},
+    "daemon": {"base", "serve", "settings", "handover"},
     "client": {"base"},
 }
 # Each folder of the client, and those below it; its own files, which the modes share, are between.

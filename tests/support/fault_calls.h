@@ -18,6 +18,7 @@
     X(epoll_ctl_mod)                                                                                         \
     X(epoll_wait)                                                                                            \
     X(eventfd)                                                                                               \
+    X(execv)                                                                                                 \
     X(fchmod)                                                                                                \
     X(fcntl)                                                                                                 \
     X(fdopen)                                                                                                \
@@ -38,6 +39,7 @@
     X(lstat)                                                                                                 \
     X(malloc)                                                                                                \
     X(memfd_create)                                                                                          \
+    X(mmap)                                                                                                  \
     X(nanosleep)                                                                                             \
     X(open)                                                                                                  \
     X(open_memstream)                                                                                        \
@@ -45,10 +47,12 @@
     X(pidfd_send_signal)                                                                                     \
     X(pipe2)                                                                                                 \
     X(poll)                                                                                                  \
+    X(posix_spawn)                                                                                           \
     X(ppoll)                                                                                                 \
     X(pthread_create)                                                                                        \
     X(pthread_mutex_init)                                                                                    \
     X(pthread_sigmask)                                                                                       \
+    X(pwrite)                                                                                                \
     X(read)                                                                                                  \
     X(realloc)                                                                                               \
     X(reallocarray)                                                                                          \
@@ -58,8 +62,7 @@
     X(sd_journal_sendv)                                                                                      \
     X(sd_listen_fds)                                                                                         \
     X(sd_listen_fds_with_names)                                                                              \
-    X(sd_notify)                                                                                             \
-    X(sd_notifyf)                                                                                            \
+    X(sd_notify_barrier)                                                                                     \
     X(sd_pid_notify_with_fds)                                                                                \
     X(sd_watchdog_enabled)                                                                                   \
     X(send)                                                                                                  \
@@ -74,6 +77,7 @@
     X(socket_inet)                                                                                           \
     X(socket_inet6)                                                                                          \
     X(socket_unix)                                                                                           \
+    X(socketpair)                                                                                            \
     X(splice)                                                                                                \
     X(stat)                                                                                                  \
     X(strdup)                                                                                                \

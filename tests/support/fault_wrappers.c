@@ -7,12 +7,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -52,6 +54,11 @@
     do {                                                                                                     \
         errno = (error);                                                                                     \
         return NULL;                                                                                         \
+    } while (0)
+#define FAIL_MAP(error)                                                                                      \
+    do {                                                                                                     \
+        errno = (error);                                                                                     \
+        return MAP_FAILED;                                                                                   \
     } while (0)
 #define FAIL_RETURN(error) return (error)
 #define FAIL_NEGATIVE(error) return -(error)
@@ -216,6 +223,13 @@ WRAP(int, chmod, (const char *path, mode_t mode), (path, mode), FAIL_ERRNO)
 WRAP(int, fchmod, (int fd, mode_t mode), (fd, mode), FAIL_ERRNO)
 WRAP(int, access, (const char *path, int mode), (path, mode), FAIL_ERRNO)
 WRAP(int, unlink, (const char *path), (path), FAIL_ERRNO)
+WRAP(int, execv, (const char *path, char *const argv[]), (path, argv), FAIL_ERRNO)
+WRAP(int, posix_spawn,
+     (pid_t * child, const char *path, const posix_spawn_file_actions_t *actions,
+      const posix_spawnattr_t *attributes, char *const argv[], char *const environment[]),
+     (child, path, actions, attributes, argv, environment), FAIL_RETURN)
+WRAP(int, socketpair, (int domain, int type, int protocol, int pair[2]), (domain, type, protocol, pair),
+     FAIL_ERRNO)
 WRAP(int, memfd_create, (const char *name, unsigned flags), (name, flags), FAIL_ERRNO)
 
 /* Functions with two names: _FILE_OFFSET_BITS=64, which Meson sets, makes the C library's headers say NAME64.
@@ -232,6 +246,10 @@ WRAP(int, memfd_create, (const char *name, unsigned flags), (name, flags), FAIL_
         return __real_##name##64 arguments;                                                                  \
     }
 
+WRAP_LARGE(void *, mmap, (void *at, size_t length, int protection, int flags, int fd, off_t offset),
+           (at, length, protection, flags, fd, offset), FAIL_MAP)
+WRAP_LARGE(ssize_t, pwrite, (int fd, const void *bytes, size_t length, off_t offset),
+           (fd, bytes, length, offset), FAIL_ERRNO)
 WRAP(char *, fgets, (char *text, int size, FILE *file), (text, size, file), FAIL_NULL)
 WRAP_LARGE(FILE *, fopen, (const char *path, const char *mode), (path, mode), FAIL_NULL)
 WRAP_LARGE(int, fstat, (int fd, struct stat *out), (fd, out), FAIL_ERRNO)
@@ -294,28 +312,10 @@ WRAP_CONTROL(fcntl, fcntl, int)
 WRAP_CONTROL(fcntl64, fcntl, int)
 WRAP_CONTROL(ioctl, ioctl, unsigned long)
 
-WRAP(int, sd_notify, (int unset, const char *state), (unset, state), FAIL_NEGATIVE)
+WRAP(int, sd_notify_barrier, (int unset, uint64_t timeout), (unset, timeout), FAIL_NEGATIVE)
 WRAP(int, sd_pid_notify_with_fds, (pid_t pid, int unset, const char *state, const int *fds, unsigned count),
      (pid, unset, state, fds, count), FAIL_NEGATIVE)
 WRAP(int, sd_listen_fds, (int unset), (unset), FAIL_NEGATIVE)
 WRAP(int, sd_listen_fds_with_names, (int unset, char ***names), (unset, names), FAIL_NEGATIVE)
 WRAP(int, sd_watchdog_enabled, (int unset, uint64_t *usec), (unset, usec), FAIL_NEGATIVE)
 WRAP(int, sd_journal_sendv, (const struct iovec *items, int count), (items, count), FAIL_NEGATIVE)
-
-int __wrap_sd_notifyf(int unset, const char *format, ...) __attribute__((format(printf, 2, 3)));
-int __wrap_sd_notifyf(int unset, const char *format, ...)
-{
-    int error = fault(FAULT_sd_notifyf, NULL);
-    if (error)
-        FAIL_NEGATIVE(error);
-    va_list arguments;
-    va_start(arguments, format);
-    char *state = NULL;
-    int r = __real_vasprintf(&state, format, arguments);
-    va_end(arguments);
-    if (r < 0)
-        return -ENOMEM;
-    r = __real_sd_notify(unset, state);
-    free(state);
-    return r;
-}

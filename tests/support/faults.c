@@ -23,6 +23,7 @@ static const char *const call_names[FAULT_CALL_COUNT] = {FAULT_CALLS(FAULT_NAME)
 /* What this file itself calls of the wrapped functions goes past the wrappers. */
 ssize_t __real_write(int fd, const void *bytes, size_t length);
 int __real_open64(const char *path, int flags, ...);
+void *__real_mmap64(void *at, size_t length, int protection, int flags, int fd, off_t offset);
 
 /* ---- rules ---- */
 
@@ -154,7 +155,7 @@ static void read_effect(const char *text, struct fault_rule *rule, const char *w
         refuse(whole, "the effect is an error's name, short, short=N, sleep=MSEC or count");
     }
     if (!end || *end)
-        refuse(whole, "the effect needs a number behind its =");
+        refuse(whole, "the effect needs a number after its =");
     if (rule->effect == EFFECT_SHORT && (!has_length(rule->call) || rule->amount == 0))
         refuse(whole, "only recv, send, read, write and splice can be short, and not shorter than 1");
 }
@@ -225,7 +226,7 @@ static void read_rules(const char *spec, struct fault_set *set)
 static void put_in_force(struct fault_page *page, const char *spec)
 {
     struct fault_set *set =
-        mmap(NULL, sizeof *set, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        __real_mmap64(NULL, sizeof *set, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (set == MAP_FAILED)
         refuse(spec, "no memory");
     read_rules(spec, set);
@@ -258,7 +259,7 @@ __attribute__((constructor)) static void start(void)
         int fd = __real_open64(file, O_RDWR | O_CLOEXEC);
         if (fd < 0)
             refuse(file, "cannot open $FAULTS_FILE");
-        page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        page = __real_mmap64(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         if (page == MAP_FAILED)
             refuse(file, "cannot map $FAULTS_FILE");
         close(fd);

@@ -172,7 +172,7 @@ class Journal(machine.TestCase):
 
     def test_what_the_system_refuses(self):
         # The second notification is a STATUS=, after READY=1.
-        self.start(faults="accept4:EINVAL:1, sd_notify:ECONNREFUSED:2")
+        self.start(faults="accept4:EINVAL:1, sd_pid_notify_with_fds:ECONNREFUSED:2")
         self.assertEqual(self.machine.exchange(7, b"in the end\n"), b"in the end\n")
         entry = self.wait_kind("accept_failed")
         self.assert_fields(entry, listener="127.0.0.1:7")

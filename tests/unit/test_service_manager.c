@@ -170,7 +170,7 @@ TEST(deaf_manager_is_logged)
         ck_assert(service_manager_alive(&manager));
         expect("WATCHDOG=1");
         capture(LOG_LEVEL_DEBUG);
-        fault_arm("sd_notify", ECONNREFUSED, 0);
+        fault_arm("sd_pid_notify_with_fds", ECONNREFUSED, 0);
         service_manager_alive(&manager);
         service_manager_failed(&manager, 1, "gone");
         unsigned long hits = fault_disarm();
@@ -190,7 +190,7 @@ TEST(heard_without_a_free_descriptor)
     unsigned before = open_descriptors();
     for (int round = 0; round < 2; round++) {
         capture(LOG_LEVEL_DEBUG);
-        fault_arm("sd_notify", round == 0 ? EMFILE : ENFILE, 1);
+        fault_arm("sd_pid_notify_with_fds", round == 0 ? EMFILE : ENFILE, 1);
         service_manager_alive(&manager);
         unsigned long hits = fault_disarm();
         ck_assert_str_eq(written(), "");

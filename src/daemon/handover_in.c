@@ -1,0 +1,271 @@
+#include "daemon/handover_in.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "daemon/handover_out.h"
+#include "handover/descriptor_queue.h"
+#include "serve/services.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Between two looks whether connections have ended. */
+#define LOOK_USEC (5 * USEC_PER_MSEC)
+
+/* For who comes without a record: what it would have been served by is not known. */
+static const struct service_config no_config = {
+    .idle_timeout_usec = USEC_NEVER,
+    .write_timeout_usec = USEC_NEVER,
+    .unsent_limit = SERVICE_MIN_OUTPUT,
+    .listener = (char *)"-",
+};
+
+static void read_state(struct handover_in *in, int fd)
+{
+    if (!in->is_found)
+        in->error = -saved_state_read(fd, &in->state);
+    in->is_found = true;
+    if (in->error > 0)
+        daemon_log_state_unreadable(in->error);
+    close(fd);
+}
+
+int handover_in_find(struct handover_in *in, struct passed_sockets *passed)
+{
+    *in = (struct handover_in){.passed = passed};
+    in->queue_ends = calloc(passed->count + 1, sizeof *in->queue_ends);
+    if (!in->queue_ends)
+        return -ENOMEM;
+    for (size_t i = 0; i < passed->count; i++) {
+        struct passed_socket *item = &passed->items[i];
+        if (strcmp(item->name, HANDOVER_STATE) == 0)
+            read_state(in, TAKE_FD(item->fd));
+        else if (strcmp(item->name, HANDOVER_QUEUE) == 0)
+            in->queue_ends[in->queue_count++] = TAKE_FD(item->fd);
+    }
+    in->listener_ids = calloc(in->state.listener_count + 1, sizeof *in->listener_ids);
+    return in->listener_ids ? 0 : -ENOMEM;
+}
+
+void handover_in_clear(struct handover_in *in)
+{
+    saved_state_clear(&in->state);
+    for (size_t i = 0; i < in->queue_count; i++)
+        fd_close(&in->queue_ends[i]);
+    free(in->queue_ends);
+    free(in->listener_ids);
+    *in = (struct handover_in){0};
+}
+
+static void restore_totals(const struct saved_state *state, struct acceptor *acceptor,
+                           struct worker_pool *pool)
+{
+    acceptor->last_id = state->last_id;
+    acceptor->accepted = state->accepted;
+    for (unsigned reason = 0; reason < REASON_COUNT; reason++) {
+        acceptor->refused[reason] = state->refused[reason];
+        acceptor->waits[reason] = state->waits[reason];
+    }
+    worker_pool_restore_totals(pool, &state->totals);
+}
+
+static int restore_listener(struct acceptor *acceptor, const struct saved_state *state,
+                            struct saved_listener *saved, struct passed_socket *item, uint64_t *id)
+{
+    bool is_own = strcmp(item->name, HANDOVER_LISTENER) == 0;
+    struct listener *listener;
+    int r = listener_adopt(item->fd, is_own ? NULL : item->name, &listener);
+    if (r < 0)
+        return r;
+    item->fd = -1;
+    listener->listen_address.port = saved->port;
+    if (is_own) {
+        listener->inode.st_dev = saved->device;
+        listener->inode.st_ino = saved->inode;
+    }
+    if (saved->rules.scope != 0)
+        saved->rules.scope = listener->id;
+    listener_set_config(listener, service_config_ref(state->configs[saved->config]), &saved->rules);
+    r = acceptor_add(acceptor, listener);
+    if (r < 0) {
+        listener_close(listener);
+        return r;
+    }
+    *id = listener->id;
+    return 0;
+}
+
+int handover_in_restore(struct handover_in *in, struct acceptor *acceptor, struct worker_pool *pool)
+{
+    struct saved_state *state = &in->state;
+    if (state->kind == SAVED_HANDOVER)
+        restore_totals(state, acceptor, pool);
+    for (size_t i = 0; i < in->passed->count; i++) {
+        struct passed_socket *item = &in->passed->items[i];
+        uint64_t cookie;
+        if (state->listener_count == 0 || item->fd < 0 || socket_cookie(item->fd, &cookie) < 0)
+            continue;
+        struct saved_listener *saved = saved_state_listener(state, cookie);
+        if (!saved)
+            continue;
+        int r = restore_listener(acceptor, state, saved, item, &in->listener_ids[saved - state->listeners]);
+        if (r < 0)
+            return r;
+        in->taken.listeners++;
+    }
+    return 0;
+}
+
+/* The listener here that serves what was served by `name` there, or NULL. */
+static struct listener *find_listener(const struct handover_in *in, const struct acceptor *acceptor,
+                                      const char *name)
+{
+    const struct saved_state *state = &in->state;
+    for (size_t i = 0; i < state->listener_count; i++) {
+        if (strcmp(state->configs[state->listeners[i].config]->listener, name) != 0)
+            continue;
+        LIST_FOR_EACH(link, &acceptor->listeners)
+        {
+            struct listener *listener = CONTAINER_OF(link, struct listener, link);
+            if (listener->id == in->listener_ids[i])
+                return listener;
+        }
+    }
+    return NULL;
+}
+
+/* Where a connection that came goes. */
+struct destination {
+    struct handover_in *in;
+    struct acceptor *acceptor;
+    const struct admission_rules **rules; /* for each configuration */
+    struct service_config *no_record;     /* under which connections without one are closed */
+};
+
+static void resume(struct destination *to, int fd, struct saved_connection *saved)
+{
+    struct progress *progress = progress_copy(&saved->progress);
+    if (!progress) {
+        to->in->taken.lost++;
+        close(fd);
+        return;
+    }
+    struct new_client client = saved->client;
+    client.fd = fd;
+    client.config = service_config_ref(to->in->state.configs[saved->config]);
+    client.progress = progress;
+    acceptor_take_over(to->acceptor, to->rules[saved->config], &client);
+    to->in->taken.resumed++;
+}
+
+/* Half-closes it, so that its client sees an end and no reset. */
+static void close_cleanly(struct destination *to, int fd)
+{
+    static const struct admission_rules no_rules;
+    const struct progress ended = {.reason = REASON_NOT_RESUMED};
+    struct sockaddr_storage sockaddr = {0};
+    socklen_t length = sizeof sockaddr;
+    struct new_client client = {
+        .fd = fd,
+        .id = ++to->acceptor->last_id,
+        .accepted_usec = clock_monotonic_usec(),
+        .progress = progress_copy(&ended),
+    };
+    to->in->taken.closed++;
+    if (!client.progress) {
+        close(fd);
+        return;
+    }
+    client.config = service_config_ref(to->no_record);
+    (void)getpeername(fd, (struct sockaddr *)&sockaddr, &length); /* gone already: it stays without one */
+    address_from_sockaddr((const struct sockaddr *)&sockaddr, &client.client);
+    to->acceptor->accepted++;
+    acceptor_take_over(to->acceptor, &no_rules, &client);
+}
+
+static void take_one(struct destination *to, int fd)
+{
+    uint64_t cookie = 0;
+    struct saved_connection *saved = NULL;
+    if (socket_cookie(fd, &cookie) == 0)
+        saved = saved_state_connection(&to->in->state, cookie);
+    if (saved)
+        resume(to, fd, saved);
+    else
+        close_cleanly(to, fd);
+}
+
+/* Waits until there is room for one more message. Returns false when the time is up. */
+static bool await_room(const struct acceptor *acceptor, uint64_t room, uint64_t deadline_usec)
+{
+    while (worker_pool_connections(acceptor->pool) + DESCRIPTORS_PER_MESSAGE > room) {
+        if (worker_pool_connections(acceptor->pool) == 0)
+            return true; /* there will not be more */
+        if (clock_monotonic_usec() >= deadline_usec)
+            return false;
+        clock_sleep(LOOK_USEC);
+    }
+    return true;
+}
+
+static void take_all(struct destination *to, int end, bool is_short, uint64_t room, uint64_t deadline_usec)
+{
+    int fds[DESCRIPTORS_PER_MESSAGE];
+    int count = 1;
+    while (count > 0) {
+        if (is_short && !await_room(to->acceptor, room, deadline_usec))
+            return;
+        count = descriptor_queue_take(end, fds);
+        for (int i = 0; i < count; i++)
+            take_one(to, fds[i]);
+        worker_pool_flush(to->acceptor->pool);
+    }
+    if (count < 0)
+        daemon_log_system_error(NULL, "cannot take connections over", -count);
+}
+
+static void retire(struct handover_in *in, size_t config)
+{
+    atomic_store_explicit(&in->state.configs[config]->is_retired, true, memory_order_relaxed);
+}
+
+static int prepare(struct destination *to)
+{
+    static const struct admission_rules no_rules;
+    const struct saved_state *state = &to->in->state;
+    struct service_config none = no_config;
+    none.service = service_find("discard");
+    to->no_record = service_config_new(&none);
+    to->rules = calloc(state->config_count + 1, sizeof(*to->rules));
+    if (!to->no_record || !to->rules)
+        return -ENOMEM;
+    for (size_t i = 0; i < state->config_count; i++) {
+        const struct listener *listener = find_listener(to->in, to->acceptor, state->configs[i]->listener);
+        to->rules[i] = listener ? &listener->rules : &no_rules;
+        if (!listener)
+            retire(to->in, i);
+    }
+    return 0;
+}
+
+void handover_in_resume(struct handover_in *in, struct acceptor *acceptor, uint64_t room,
+                        uint64_t deadline_usec)
+{
+    struct destination to = {.in = in, .acceptor = acceptor};
+    int r = prepare(&to);
+    bool is_short = in->state.connection_count > room;
+    in->taken.is_short = is_short;
+    in->taken.has_ended_unasked = in->error == 0 && in->state.kind == SAVED_BEFOREHAND;
+    for (size_t i = 0; is_short && i < in->state.config_count; i++)
+        retire(in, i);
+    for (size_t i = 0; r == 0 && i < in->queue_count; i++)
+        take_all(&to, in->queue_ends[i], is_short, room, deadline_usec);
+    if (in->state.kind == SAVED_HANDOVER)
+        in->taken.lost = in->state.connection_count - in->taken.resumed;
+    service_config_unref(to.no_record);
+    free(to.rules);
+    if (in->is_found)
+        daemon_log_taken_over(&in->taken);
+}

@@ -1,0 +1,215 @@
+#include "daemon/handover_out.h"
+
+#include "base/cleanup.h"
+#include "daemon/daemon_log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define BARRIER_USEC (5 * USEC_PER_SEC)
+
+/* What is written down, as it grows. */
+struct collection {
+    struct saved_state state;
+    struct descriptor_queue *queue; /* NULL: of the listeners alone */
+    size_t room;                    /* for connections */
+};
+
+/* An index for the configuration, or a negative errno. There are about as many as there are listeners. */
+static int64_t index_of(struct saved_state *state, struct service_config *config)
+{
+    for (size_t i = state->config_count; i-- > 0;)
+        if (state->configs[i] == config)
+            return (int64_t)i;
+    struct service_config **grown = reallocarray(state->configs, state->config_count + 1, sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    state->configs = grown;
+    grown[state->config_count] = service_config_ref(config);
+    return (int64_t)state->config_count++;
+}
+
+static int save_listener(struct saved_state *state, const struct listener *listener)
+{
+    int64_t config = index_of(state, listener->config);
+    if (config < 0)
+        return (int)config;
+    struct saved_listener *saved = &state->listeners[state->listener_count++];
+    *saved = (struct saved_listener){
+        .port = listener->listen_address.port,
+        .device = listener->inode.st_dev,
+        .inode = listener->inode.st_ino,
+        .config = (uint64_t)config,
+        .rules = {.per_source = listener->rules.per_source, .scope = listener->rules.scope},
+    };
+    int r = socket_cookie(listener->source.fd, &saved->cookie);
+    if (r == 0)
+        r = prefix_list_copy(&saved->rules.allow, &listener->rules.allow);
+    if (r == 0)
+        r = prefix_list_copy(&saved->rules.deny, &listener->rules.deny);
+    return r;
+}
+
+static int save_listeners(struct saved_state *state, const struct acceptor *acceptor)
+{
+    int r = 0;
+    state->listeners = calloc(acceptor->listener_count + 1, sizeof *state->listeners);
+    if (!state->listeners)
+        return -ENOMEM;
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        if (r == 0)
+            r = save_listener(state, CONTAINER_OF(link, struct listener, link));
+    }
+    return r;
+}
+
+static int make_room(struct collection *collection)
+{
+    if (collection->state.connection_count < collection->room)
+        return 0;
+    size_t room = collection->room > 0 ? 2 * collection->room : 256;
+    struct saved_connection *grown = reallocarray(collection->state.connections, room, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    collection->state.connections = grown;
+    collection->room = room;
+    return 0;
+}
+
+static int save_connection(void *user, const struct new_client *client, const struct progress *progress)
+{
+    struct collection *collection = user;
+    int r = make_room(collection);
+    if (r < 0)
+        return r;
+    int64_t config = index_of(&collection->state, client->config);
+    if (config < 0)
+        return (int)config;
+    struct saved_connection *saved = &collection->state.connections[collection->state.connection_count++];
+    *saved = (struct saved_connection){.config = (uint64_t)config, .client = *client, .progress = *progress};
+    r = socket_cookie(client->fd, &saved->cookie);
+    return r < 0 ? r : descriptor_queue_put(collection->queue, client->fd);
+}
+
+static int collect(struct handover_out *out, struct collection *collection, const struct acceptor *acceptor,
+                   struct worker_pool *pool)
+{
+    struct saved_state *state = &collection->state;
+    state->last_id = acceptor->last_id;
+    state->accepted = acceptor->accepted;
+    state->totals = worker_pool_totals(pool);
+    for (unsigned reason = 0; reason < REASON_COUNT; reason++) {
+        state->refused[reason] = acceptor->refused[reason];
+        state->waits[reason] = acceptor->waits[reason];
+    }
+    out->step = "cannot write down the listeners";
+    int r = save_listeners(state, acceptor);
+    if (r == 0 && state->kind == SAVED_HANDOVER) {
+        out->step = "cannot queue the connections";
+        r = worker_pool_save(pool, collection, save_connection);
+        if (r == 0)
+            r = descriptor_queue_flush(collection->queue);
+    }
+    out->connections = state->connection_count;
+    return r;
+}
+
+int handover_out_prepare(struct handover_out *out, enum saved_kind kind, const struct acceptor *acceptor,
+                         struct worker_pool *pool)
+{
+    *out = HANDOVER_OUT_NONE;
+    descriptor_queue_init(&out->queue);
+    struct collection collection = {.state = {.kind = kind}, .queue = &out->queue};
+    int r = collect(out, &collection, acceptor, pool);
+    if (r == 0) {
+        out->step = "cannot write the state";
+        r = saved_state_write(&collection.state);
+    }
+    saved_state_clear(&collection.state);
+    if (r < 0)
+        return r;
+    out->state_fd = r;
+    return 0;
+}
+
+void handover_out_clear(struct handover_out *out)
+{
+    descriptor_queue_clear(&out->queue);
+    fd_close(&out->state_fd);
+}
+
+/* Those that the manager does not have already, as it has passed them itself. */
+static int store_listeners(const struct acceptor *acceptor, struct service_manager *manager)
+{
+    int fds[SERVICE_MANAGER_STORE_MAX], r = 0;
+    size_t count = 0;
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        const struct listener *listener = CONTAINER_OF(link, struct listener, link);
+        if (listener->passed_as || r < 0)
+            continue;
+        fds[count++] = listener->source.fd;
+        if (count == SERVICE_MANAGER_STORE_MAX) {
+            r = service_manager_store(manager, HANDOVER_LISTENER, fds, count);
+            count = 0;
+        }
+    }
+    return r < 0 || count == 0 ? r : service_manager_store(manager, HANDOVER_LISTENER, fds, count);
+}
+
+static int store_all(struct handover_out *out, const struct acceptor *acceptor,
+                     struct service_manager *manager)
+{
+    const struct descriptor_queue *queue = &out->queue;
+    out->step = "the service manager cannot store so many descriptors (FileDescriptorStoreMax=)";
+    if (acceptor->listener_count + queue->end_count + 1 > service_manager_store_room(manager))
+        return -ENOSPC;
+    out->step = "cannot send descriptors to the service manager";
+    int r = service_manager_unstore(manager, HANDOVER_STATE);
+    if (r == 0)
+        r = store_listeners(acceptor, manager);
+    if (r == 0)
+        r = service_manager_store(manager, HANDOVER_STATE, &out->state_fd, 1);
+    for (size_t i = 0; r == 0 && i < queue->end_count; i++)
+        r = service_manager_store(manager, HANDOVER_QUEUE, &queue->ends[i], 1);
+    return r;
+}
+
+int handover_out_store(struct handover_out *out, const struct acceptor *acceptor,
+                       struct service_manager *manager)
+{
+    int r = store_all(out, acceptor, manager);
+    if (r < 0)
+        return r;
+    out->step = "the service manager does not answer";
+    r = service_manager_barrier(manager, BARRIER_USEC);
+    if (r < 0)
+        return r;
+    /* It says nothing of what it does not store. The queue went last, so that it is not there when anything
+     * before it has found no room. */
+    out->step = "the service manager's descriptor store is off or full (FileDescriptorStoreMax=)";
+    return descriptor_queue_is_held(&out->queue) ? 0 : -ENOSPC;
+}
+
+void handover_keep(struct service_manager *manager, enum saved_kind kind, const struct acceptor *acceptor,
+                   struct worker_pool *pool)
+{
+    if (!service_manager_is_there(manager))
+        return;
+    CLEANUP(handover_out_clear) struct handover_out out;
+    int r = handover_out_prepare(&out, kind, acceptor, pool);
+    if (r == 0) {
+        handover_forget(manager);
+        r = store_all(&out, acceptor, manager);
+    }
+    if (r < 0)
+        daemon_log_not_kept(out.step, -r);
+}
+
+void handover_forget(struct service_manager *manager)
+{
+    (void)service_manager_unstore(manager, HANDOVER_LISTENER);
+    (void)service_manager_unstore(manager, HANDOVER_STATE);
+    (void)service_manager_unstore(manager, HANDOVER_QUEUE);
+}

@@ -1,0 +1,47 @@
+/* What this process leaves for the next: its sockets, and how far each connection has come.
+ *
+ *     workers at rest -> handover_out_prepare -> to the service manager's store, or across execve(2)
+ *                                (state, queue)      -> the next process: daemon/handover_in.h
+ *
+ * Until that has them nothing is lost: the descriptors stay this process's, and it may go on. Main thread. */
+#pragma once
+
+#include "daemon/service_manager.h"
+#include "handover/descriptor_queue.h"
+#include "handover/state.h"
+#include "serve/acceptor.h"
+#include "serve/worker_pool.h"
+
+/* The names of what is passed on, sd_listen_fds_with_names(3). */
+#define HANDOVER_STATE "tcpechod-state"
+#define HANDOVER_QUEUE "tcpechod-queue"
+#define HANDOVER_LISTENER "tcpechod-listener"
+
+struct handover_out {
+    int state_fd;
+    struct descriptor_queue queue;
+    size_t connections;
+    const char *step; /* what was being done, for when it fails */
+};
+
+#define HANDOVER_OUT_NONE ((struct handover_out){.state_fd = -1})
+
+/* Writes the state, and with SAVED_HANDOVER queues the sockets of all connections; the workers are at rest
+ * then. Returns 0 or a negative errno with out->step set; handover_out_clear in either case. */
+int handover_out_prepare(struct handover_out *out, enum saved_kind kind, const struct acceptor *acceptor,
+                         struct worker_pool *pool);
+
+/* Puts all of it, and the listeners, into the store, and waits until it is there. Returns 0 or a negative
+ * errno with out->step set: -ENOSPC: the store is off or full; -ETIMEDOUT: the manager does not answer. */
+int handover_out_store(struct handover_out *out, const struct acceptor *acceptor,
+                       struct service_manager *manager);
+
+void handover_out_clear(struct handover_out *out); /* also for CLEANUP() */
+
+/* Keeps the listeners and what they are served under in the store, also for a process that ends unasked, in
+ * the place of what was there. Logs what fails. Without a manager nothing happens. */
+void handover_keep(struct service_manager *manager, enum saved_kind kind, const struct acceptor *acceptor,
+                   struct worker_pool *pool);
+
+/* Takes them out again: this process closes its listeners. */
+void handover_forget(struct service_manager *manager);
