@@ -242,7 +242,7 @@ void daemon_log_cannot_notify(int error)
 
 void daemon_log_not_kept(const char *what, int error)
 {
-    REPORT(kind_handover, LOG_LEVEL_WARNING, "the listeners are not kept for a restart: %s: %s", what,
+    REPORT(kind_handover, LOG_LEVEL_WARNING, "the listeners may not be kept for a restart: %s: %s", what,
            strerrordesc_np(error));
 }
 

@@ -78,7 +78,7 @@ void daemon_log_stuck(const char *who, pid_t thread, uint64_t usec);
 /* At error. Any thread. */
 void daemon_log_cannot_notify(int error);
 
-/* At warning: the listeners are not kept for a restart. */
+/* At warning: the listeners may not be kept for a restart. */
 void daemon_log_not_kept(const char *what, int error);
 
 /* At notice: the next process has, or gets, so many connections. */

@@ -199,10 +199,11 @@ void handover_keep(struct service_manager *manager, enum saved_kind kind, const 
         return;
     CLEANUP(handover_out_clear) struct handover_out out;
     int r = handover_out_prepare(&out, kind, acceptor, pool);
-    if (r == 0) {
-        handover_forget(manager);
+    handover_forget(manager);
+    if (r == 0)
         r = store_all(&out, acceptor, manager);
-    }
+    else /* without what they are served under, which the settings say again */
+        (void)store_listeners(acceptor, manager);
     if (r < 0)
         daemon_log_not_kept(out.step, -r);
 }

@@ -91,6 +91,7 @@ static void start_stopping(struct server *server, const char *why, bool goes_on)
     if (goes_on) {
         handover_keep(server->manager, SAVED_DRAINED, &server->acceptor, &server->pool);
         acceptor_leave(&server->acceptor);
+        server->exit_status = EXIT_STATUS_HANDED_OVER;
     } else {
         handover_forget(server->manager);
         acceptor_stop(&server->acceptor);
@@ -190,7 +191,7 @@ static void check_workers(struct server *server)
 {
     unsigned worker;
     int failure = worker_pool_failure(&server->pool, &worker);
-    if (failure < 0 && server->exit_status == 0) {
+    if (failure < 0 && server->exit_status != EXIT_STATUS_SYSTEM) {
         daemon_log_system_error(NULL, "a worker cannot wait for events", -failure);
         server->exit_status = EXIT_STATUS_SYSTEM;
         event_loop_quit(&server->loop);

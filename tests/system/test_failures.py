@@ -42,7 +42,7 @@ class StartFailures(machine.TestCase):
 
     def test_descriptor_limit_that_leaves_no_room(self):
         # A shortage may pass, so systemd tries again before it gives up.
-        self.machine.drop_in("[Unit]\nStartLimitBurst=2\n[Service]\nLimitNOFILE=24\n")
+        self.machine.drop_in("[Unit]\nStartLimitIntervalSec=60\nStartLimitBurst=2\n[Service]\nLimitNOFILE=24\n")
         self.assertNotEqual(self.machine.systemctl("start", "tcpechod", check=False).returncode, 0)
         harness.wait_until(lambda: self.machine.show("ActiveState") == "failed", self.machine.status)
         self.assertEqual(self.machine.show("ExecMainStatus"), "71")
