@@ -24,7 +24,7 @@ struct handover_out {
     const char *step; /* what was being done, for when it fails */
 };
 
-#define HANDOVER_OUT_NONE ((struct handover_out){.state_fd = -1})
+#define HANDOVER_OUT_NONE ((struct handover_out){.state_fd = -1, .queue = {.sender = -1}})
 
 /* Writes the state, and with SAVED_HANDOVER queues the sockets of all connections; the workers are at rest
  * then. Returns 0 or a negative errno with out->step set; handover_out_clear in either case. */

@@ -11,8 +11,8 @@
 #include "daemon/handover_out.h"
 #include "daemon/listeners.h"
 #include "daemon/passed_sockets.h"
-#include "daemon/reexec.h"
 #include "daemon/reload_request.h"
+#include "daemon/restart.h"
 #include "daemon/service_manager.h"
 #include "daemon/signals.h"
 #include "daemon/watchdog.h"
@@ -29,9 +29,6 @@
 
 /* How long the end of the process waits for a log that does not take the last messages. */
 #define LOG_STOP_USEC USEC_PER_SEC
-
-/* The same where clients wait for the next process. */
-#define LOG_HANDOVER_USEC (50 * USEC_PER_MSEC)
 
 /* No scheduler that lets a process run at all holds up its timer for so long. */
 #define MUCH_TOO_LATE_USEC (USEC_PER_SEC / 2)
@@ -112,77 +109,24 @@ static bool workers_go_on(struct server *server)
     return false;
 }
 
-/* The settings must be such that the next process can start with them. */
-static int check_settings(const struct server *server)
-{
-    CLEANUP(problems_clear) struct problems problems = {0};
-    CLEANUP(settings_freep) struct settings *settings = NULL;
-    int r = settings_load(&server->options->settings, &problems, &settings);
-    if (r < 0)
-        daemon_log_problems(&problems);
-    return r;
-}
-
-/* systemctl restart: the manager waits for the end of this process, and starts the next. */
-static void leave_to_manager(struct server *server)
-{
-    static const char consequence[] = "the connections are finished, and the listeners go on";
-    int r = check_settings(server);
-    if (r < 0) {
-        daemon_log_not_handed_over("the next process could not start", "its settings have errors",
-                                   consequence);
-        start_stopping(server, "restart", true);
-        return;
-    }
-    CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
-    worker_pool_stop(&server->pool);
-    r = handover_out_prepare(&out, SAVED_HANDOVER, &server->acceptor, &server->pool);
-    if (r == 0)
-        r = handover_out_store(&out, &server->acceptor, server->manager);
-    if (r == 0) {
-        daemon_log_handing_over("the next process", out.connections);
-        log_stop(LOG_HANDOVER_USEC);
-        /* At once: the kernel closes what is another's now. */
-        exit(EXIT_STATUS_HANDED_OVER);
-    }
-    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), consequence);
-    (void)service_manager_unstore(server->manager, HANDOVER_QUEUE);
-    if (workers_go_on(server))
-        start_stopping(server, "restart", true);
-}
-
-/* kill -USR2: the program's file is executed in the place of this process. */
-static void execute_anew(struct server *server)
-{
-    static const char consequence[] = "this process goes on";
-    char why[256];
-    if (reexec_check(why, sizeof why) < 0) {
-        daemon_log_not_handed_over(reexec_path(), why, consequence);
-        return;
-    }
-    CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
-    worker_pool_stop(&server->pool);
-    int r = handover_out_prepare(&out, SAVED_HANDOVER, &server->acceptor, &server->pool);
-    if (r == 0) {
-        daemon_log_handing_over(reexec_path(), out.connections);
-        log_stop(LOG_HANDOVER_USEC);
-        out.step = reexec_path();
-        r = reexec_run(&out, &server->acceptor);
-        if (log_start() < 0)
-            daemon_log_system_error(NULL, "cannot start the log's thread", EAGAIN);
-    }
-    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), consequence);
-    workers_go_on(server);
-}
-
 static void hand_over(struct server *server, const struct signalfd_siginfo *info)
 {
     if (server->stopping)
         return;
-    if (service_manager_has_sent(server->manager, info))
-        leave_to_manager(server);
+    bool is_for_manager = service_manager_has_sent(server->manager, info);
+    bool was_watched = server->watchdog.is_running;
+    watchdog_stop(&server->watchdog);
+    if (is_for_manager)
+        restart_through_manager(server->options, &server->acceptor, &server->pool, server->manager);
     else
-        execute_anew(server);
+        restart_in_place(&server->acceptor, &server->pool);
+    /* Still here: it could not be, and the log says why. */
+    if (!workers_go_on(server))
+        return;
+    if (was_watched)
+        (void)watchdog_start(&server->watchdog);
+    if (is_for_manager)
+        start_stopping(server, "restart", true);
 }
 
 /* A worker whose loop has failed would leave its clients hanging: stop, and let the service manager start

@@ -97,6 +97,7 @@ bool watchdog_init(struct watchdog *watchdog, struct event_loop *main, struct wo
 
 int watchdog_start(struct watchdog *watchdog)
 {
+    watchdog->is_stopping = watchdog->is_late = watchdog->is_told = false;
     pthread_mutex_init(&watchdog->lock, NULL);
     pthread_cond_init(&watchdog->stop, NULL);
     int r = -pthread_create(&watchdog->thread, NULL, run, watchdog);

@@ -37,7 +37,7 @@ struct watchdog {
 bool watchdog_init(struct watchdog *watchdog, struct event_loop *main, struct worker_pool *pool,
                    struct service_manager *manager);
 
-/* Starts the thread. Returns 0 or a negative errno (EAGAIN). */
+/* Starts the thread, also again. Returns 0 or a negative errno (EAGAIN). */
 int watchdog_start(struct watchdog *watchdog);
 
 /* Also for one that was never started. */

@@ -224,6 +224,19 @@ class Traffic(Restart):
         self.assertEqual(process.returncode, 0, output + errors)
         return json.loads(output)
 
+    def test_clients_that_people_have(self):
+        """64 MiB through each, while the service is restarted all the time."""
+        self.start()
+        restarts = self.machine.start("sh", "-c", "until [ -e /run/enough ]; do systemctl restart tcpechod || exit 1; "
+                                                  "sleep 0.2; done; rm /run/enough")
+        data = harness.pattern(64 << 20)
+        for name in ("socat", "ncat", "nc"):
+            with self.subTest(name):
+                harness.assert_same(harness.run_client(name, ECHO, data), data)
+        self.machine.write("/run/enough", "")
+        self.assertEqual(restarts.wait(harness.patience()), 0, "a restart has failed")
+        self.assertEqual(self.machine.journal("PRIORITY=4"), [], "a warning")
+
     def test_an_upgrade_of_the_package(self):
         self.machine.run("rm", "-f", "/var/lib/man-db/auto-update")  # which takes its time
         self.start()

@@ -1,0 +1,74 @@
+#include "daemon/restart.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/daemon_log.h"
+#include "daemon/handover_out.h"
+#include "daemon/reexec.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How long clients wait for a log that does not take the last messages. */
+#define LOG_STOP_USEC (50 * USEC_PER_MSEC)
+
+#define WHY_SIZE 256
+
+/* The next process could not start with settings that have a mistake. */
+static int check_settings(const struct options *options)
+{
+    CLEANUP(problems_clear) struct problems problems = {0};
+    CLEANUP(settings_freep) struct settings *settings = NULL;
+    int r = settings_load(&options->settings, &problems, &settings);
+    if (r < 0)
+        daemon_log_problems(&problems);
+    return r;
+}
+
+void restart_through_manager(const struct options *options, const struct acceptor *acceptor,
+                             struct worker_pool *pool, struct service_manager *manager)
+{
+    static const char consequence[] = "the connections are finished, and the listeners go on";
+    if (check_settings(options) < 0) {
+        daemon_log_not_handed_over("the next process could not start", "its settings have errors",
+                                   consequence);
+        return;
+    }
+    CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
+    worker_pool_stop(pool);
+    int r = handover_out_prepare(&out, SAVED_HANDOVER, acceptor, pool);
+    if (r == 0)
+        r = handover_out_store(&out, acceptor, manager);
+    if (r == 0) {
+        daemon_log_handing_over("the next process", out.connections);
+        log_stop(LOG_STOP_USEC);
+        /* At once: what is left here is another's now, and the kernel gives it up. */
+        exit(EXIT_STATUS_HANDED_OVER);
+    }
+    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), consequence);
+    (void)service_manager_unstore(manager, HANDOVER_QUEUE);
+}
+
+void restart_in_place(const struct acceptor *acceptor, struct worker_pool *pool)
+{
+    static const char consequence[] = "this process goes on";
+    char why[WHY_SIZE];
+    if (reexec_check(why, sizeof why) < 0) {
+        daemon_log_not_handed_over(reexec_path(), why, consequence);
+        return;
+    }
+    CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
+    worker_pool_stop(pool);
+    int r = handover_out_prepare(&out, SAVED_HANDOVER, acceptor, pool);
+    if (r == 0) {
+        daemon_log_handing_over(reexec_path(), out.connections);
+        log_stop(LOG_STOP_USEC);
+        out.step = reexec_path();
+        r = reexec_run(&out, acceptor);
+        if (log_start() < 0)
+            daemon_log_system_error(NULL, "cannot start the log's thread", EAGAIN);
+    }
+    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), consequence);
+}
