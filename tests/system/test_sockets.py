@@ -43,6 +43,23 @@ class Activation(machine.TestCase):
                                    "clients that are served after a restart")
         self.assertEqual([each.failures for each in newcomers], [[], [], []])
 
+    def test_restarts_carry_connections(self):
+        for commands in ("true", "mkdir -p /etc/systemd/system/tcpechod.service.d; "
+                                 f"cp {SOCKETS_ONLY} /etc/systemd/system/tcpechod.service.d; systemctl daemon-reload"):
+            with self.subTest(commands):
+                self.machine.run("sh", "-c", commands)
+                self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
+                with self.machine.connect(7) as four, self.machine.connect(7008, "::1") as six:
+                    for number in range(3):
+                        harness.ping(four, b"round %d\n" % number)
+                        harness.ping(six, b"round %d\n" % number, b"ROUND %d\n" % number)
+                        self.machine.mark()
+                        self.machine.systemctl("restart", "tcpechod.service")
+                        self.machine.wait_journal("^6 listeners and 2 connections of the process before go on$")
+                    harness.ping(four, b"the end\n")
+                    harness.ping(six, b"the end\n", b"THE END\n")
+                self.machine.systemctl("stop", "tcpechod.socket", "tcpechod.service")
+
     def test_reload_keeps_the_sockets(self):
         self.machine.systemctl("start", "tcpechod.socket", "tcpechod.service")
         with machine.Newcomers(7, "127.0.0.1") as newcomers:
