@@ -30,6 +30,7 @@ KINDS = {
     "system": "59ed5db7d14b4af997d4347bb6671cb1",
     "stuck": "8c3f6f0e5ad94a0f9a4fca1f2f6f3c55",
     "stop": "7e3ac0ff9e74443d99aa15f4b22f5dd3",
+    "handover": "9fea9f2f868b42a380bbe3ac44b16dfb",
     "counters": "402c0c3befeb4567967713130f40bfb1",
     "connected": "d82550e56b424d2eb7e50e8d25aacd69",
     "closed": "a0207d5af9e74255b495d0bc6886541c",
@@ -96,6 +97,12 @@ class Journal(machine.TestCase):
             self.machine.systemctl("stop", "tcpechod")
         self.assert_fields(self.wait_kind("closed", reason="drained"), bytes_in=5, bytes_out=5)
         self.assert_explained(self.wait_kind("stop", 2), "tcpechod stops")
+
+    def test_a_restart_is_explained(self):
+        self.start()
+        with self.machine.connect(7):
+            self.machine.systemctl("restart", "tcpechod")
+        self.assert_explained(self.wait_kind("handover", 2), "tcpechod hands over to a new process, or has taken over")
 
     def test_connected_and_trace_follow_one_connection(self):
         self.start('log = { level = "debug"; };\n', ', { address = "127.0.0.1"; port = 8001; trace = true; }')
