@@ -444,6 +444,8 @@ struct saved_listener *saved_state_listener(const struct saved_state *state, uin
 struct saved_connection *saved_state_connection(const struct saved_state *state, uint64_t cookie)
 {
     const struct saved_connection key = {.cookie = cookie};
+    if (state->connection_count == 0) /* bsearch(3) takes no NULL */
+        return NULL;
     return bsearch(&key, state->connections, state->connection_count, sizeof key, compare_cookies);
 }
 
