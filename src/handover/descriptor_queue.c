@@ -63,8 +63,10 @@ int descriptor_queue_flush(struct descriptor_queue *queue)
 
 int descriptor_queue_put(struct descriptor_queue *queue, int fd)
 {
-    queue->waiting[queue->waiting_count++] = fd;
-    return queue->waiting_count < DESCRIPTORS_PER_MESSAGE ? 0 : descriptor_queue_flush(queue);
+    int r = queue->waiting_count < DESCRIPTORS_PER_MESSAGE ? 0 : descriptor_queue_flush(queue);
+    if (r == 0)
+        queue->waiting[queue->waiting_count++] = fd;
+    return r;
 }
 
 static void give_up_ends(struct descriptor_queue *queue)
