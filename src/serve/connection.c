@@ -182,9 +182,10 @@ struct unsent *unsent_new(const uint8_t *bytes, size_t length)
 static bool keep_unsent(struct connection *c, const uint8_t *bytes, size_t length)
 {
     c->unsent = unsent_new(bytes, length);
-    if (!c->unsent)
-        connection_close(c, REASON_ERROR, ENOMEM);
-    return c->unsent;
+    if (c->unsent)
+        return true;
+    connection_close(c, REASON_ERROR, ENOMEM);
+    return false;
 }
 
 /* Sends bytes of the scratch buffer, and keeps what the kernel does not take. Returns false when the
