@@ -1,6 +1,7 @@
 #include "serve/worker.h"
 
 #include "rig.h"
+#include "serve/progress.h"
 
 FIXTURE(rig_start, rig_stop)
 
@@ -79,13 +80,89 @@ TEST(resting_keeps_connections_whole)
         send_text(client, "meanwhile");
         ck_assert(becomes_readable(rig.server)); /* it waits there */
         expect_nothing_yet(client);
-        worker_command(&rig.worker, WORKER_SERVES);
         start();
         expect_text(client, "meanwhile");
         expect_echo(client, "after");
     }
     rest();
     close(client);
+}
+
+struct told {
+    unsigned clients;
+    uint64_t ids, bytes_in; /* sums */
+    unsigned fails_at;      /* 0: never */
+};
+
+static int tell(void *user, const struct new_client *client, const struct progress *progress)
+{
+    struct told *told = user;
+    if (++told->clients == told->fails_at)
+        return -ENOSPC;
+    told->ids += client->id;
+    told->bytes_in += progress->bytes_in;
+    ck_assert_ptr_nonnull(client->config);
+    ck_assert_int_eq(progress->reason, REASON_NONE);
+    return 0;
+}
+
+/* Those in the queue among them; and nothing changes hands, so that it can go on with all of them. */
+TEST(tells_of_each_connection)
+{
+    struct service_config config = config_for("echo");
+    struct told all = {0}, again = {0}, one = {.fails_at = 1};
+    int clients[100];
+    start();
+    clients[0] = give(&config);
+    event_loop_wake(&rig.worker.loop);
+    expect_echo(clients[0], "hello");
+    rest();
+    for (size_t i = 1; i < COUNT_OF(clients); i++)
+        clients[i] = give(&config);
+    ck_assert_int_eq(worker_save(&rig.worker, &all, tell), 0);
+    ck_assert_uint_eq(all.clients, COUNT_OF(clients));
+    ck_assert_uint_eq(all.ids, COUNT_OF(clients) * (COUNT_OF(clients) + 1) / 2);
+    ck_assert_uint_eq(all.bytes_in, 5);
+    ck_assert_int_eq(worker_save(&rig.worker, &again, tell), 0);
+    ck_assert_uint_eq(again.ids, all.ids);
+    ck_assert_int_eq(worker_save(&rig.worker, &one, tell), -ENOSPC);
+    ck_assert_uint_eq(one.clients, 1);
+    ck_assert_uint_eq(closed(), 0);
+    start();
+    for (size_t i = 0; i < COUNT_OF(clients); i++) {
+        expect_echo(clients[i], "x");
+        close(clients[i]);
+    }
+    WAIT_FOR(closed() == COUNT_OF(clients));
+    rest();
+}
+
+TEST(tells_of_nobody)
+{
+    struct told nobody = {0};
+    ck_assert_int_eq(worker_save(&rig.worker, &nobody, tell), 0);
+    ck_assert_uint_eq(nobody.clients, 0);
+}
+
+/* What a client in the queue brings from another process is told again, or counted as it is lost. */
+TEST(queued_client_with_progress)
+{
+    const struct progress progress = {.bytes_in = 77, .active_usec = clock_monotonic_usec()};
+    struct service_config config = config_for("echo");
+    struct told told = {0};
+    int clients[2];
+    for (size_t i = 0; i < 2; i++) {
+        tcp_pair(0, &clients[i], &rig.server);
+        struct new_client new_client = accepted_for(&config, rig.server);
+        new_client.progress = progress_copy(&progress);
+        ck_assert(conn_queue_put(rig.queue, 0, &new_client));
+        if (i == 0)
+            ck_assert_int_eq(worker_save(&rig.worker, &told, tell), 0);
+    }
+    ck_assert_uint_eq(told.clients, 1);
+    ck_assert_uint_eq(told.bytes_in, 77);
+    close(clients[0]);
+    close(clients[1]); /* the second is in the queue when the worker goes */
 }
 
 TEST(drains_and_says_so)

@@ -195,6 +195,107 @@ TEST(stop_leaves_connections_whole)
     expect_nothing_yet(client);
 }
 
+TEST(starts_again_after_a_stop)
+{
+    struct service_config config = config_for("echo");
+    int clients[8];
+    start(2, 8);
+    for (int round = 0; round < 3; round++) {
+        ck_assert_int_eq(worker_pool_start(&pool), 0);
+        if (round == 0)
+            give_many(clients, 4, &config);
+        for (int i = 0; i < 4; i++)
+            expect_echo(clients[i]);
+        worker_pool_stop(&pool);
+    }
+    give_many(clients + 4, 4, &config); /* while nobody works */
+    ck_assert_int_eq(worker_pool_start(&pool), 0);
+    worker_pool_flush(&pool);
+    for (int i = 0; i < 8; i++)
+        expect_echo(clients[i]);
+    for (int i = 0; i < 8; i++)
+        close(clients[i]);
+    WAIT_FOR(worker_pool_connections(&pool) == 0);
+}
+
+/* Those that drain go on draining. */
+TEST(starts_again_in_a_drain)
+{
+    struct service_config config = config_for("echo");
+    int client;
+    start(1, 8);
+    ck_assert_int_eq(worker_pool_start(&pool), 0);
+    give_many(&client, 1, &config);
+    expect_echo(client);
+    worker_pool_drain(&pool);
+    expect_end(client);
+    worker_pool_stop(&pool);
+    ck_assert_int_eq(worker_pool_start(&pool), 0);
+    close(client);
+    WAIT_FOR(worker_pool_is_drained(&pool));
+    ck_assert_uint_eq(worker_pool_totals(&pool).closed_by[REASON_DRAINED], 1);
+}
+
+/* Counts those of whom it is told, until `left` more have come. */
+static int count_down(void *left, const struct new_client *client, const struct progress *progress)
+{
+    (void)client;
+    (void)progress;
+    unsigned *clients = left;
+    return --*clients > 0 ? 0 : -ENOMEM;
+}
+
+TEST(tells_of_the_connections_of_all_workers)
+{
+    struct service_config config = config_for("echo");
+    int clients[7];
+    start(3, 64);
+    ck_assert_int_eq(worker_pool_start(&pool), 0);
+    give_many(clients, 5, &config);
+    for (int i = 0; i < 5; i++)
+        expect_echo(clients[i]);
+    worker_pool_stop(&pool);
+    give_many(clients + 5, 2, &config); /* which stay in the queue */
+    unsigned left = 100;
+    ck_assert_int_eq(worker_pool_save(&pool, &left, count_down), 0);
+    ck_assert_uint_eq(left, 93);
+    for (unsigned until = 1; until <= 7; until++) {
+        left = until;
+        ck_assert_int_eq(worker_pool_save(&pool, &left, count_down), -ENOMEM);
+        ck_assert_uint_eq(left, 0); /* nobody more is told of */
+    }
+    ck_assert_uint_eq(worker_pool_connections(&pool), 7);
+}
+
+/* What the process before has counted comes first. */
+TEST(totals_go_on)
+{
+    struct totals before = {.bytes_in = 1000, .bytes_out = 2000}, totals;
+    struct service_config config = config_for("echo");
+    for (unsigned reason = 0; reason < REASON_COUNT; reason++)
+        before.closed_by[reason] = 10 * reason;
+    start(2, 8);
+    worker_pool_restore_totals(&pool, &before);
+    totals = worker_pool_totals(&pool);
+    ck_assert_mem_eq(&totals, &before, sizeof totals);
+    ck_assert_uint_eq(worker_pool_connections(&pool), 0);
+    ck_assert_int_eq(worker_pool_start(&pool), 0);
+    int clients[2];
+    give_many(clients, 2, &config);
+    ck_assert_uint_eq(worker_pool_connections(&pool), 2);
+    ck_assert_uint_eq(worker_pool_connections_of(&pool, 0), 1); /* spread as ever */
+    for (int i = 0; i < 2; i++) {
+        expect_echo(clients[i]);
+        close(clients[i]);
+    }
+    WAIT_FOR(worker_pool_connections(&pool) == 0);
+    totals = worker_pool_totals(&pool);
+    ck_assert_uint_eq(totals.bytes_in, 1002);
+    ck_assert_uint_eq(totals.bytes_out, 2002);
+    before.closed_by[REASON_CLIENT_CLOSED] += 2;
+    ck_assert_mem_eq(totals.closed_by, before.closed_by, sizeof totals.closed_by);
+}
+
 static const struct {
     const char *call;
     unsigned long times; /* that it is made at least */
