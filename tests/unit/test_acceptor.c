@@ -555,3 +555,67 @@ TEST(passed_socket_keeps_its_backlog)
     start_workers();
     expect_echo(served);
 }
+
+/* Whom a process before has admitted; returns the client's end. */
+static int take_over(const char *service, const struct admission_rules *rules)
+{
+    struct service_config config = config_for(service);
+    int client, server;
+    tcp_pair(0, &client, &server);
+    struct new_client new_client = {
+        .fd = server,
+        .config = service_config_new(&config),
+        .client = {.family = AF_INET, .port = 4711, .ip = {127, 0, 0, 1}},
+        .id = 7,
+        .accepted_usec = clock_monotonic_usec(),
+    };
+    acceptor_take_over(&acceptor, rules, &new_client);
+    return client;
+}
+
+/* Never refused, and counted with its source. */
+TEST(takes_over)
+{
+    const struct admission_rules rules = {.per_source = 1};
+    start(2);
+    acceptor_limit(&acceptor, true, 3, REASON_MAX_CONNECTIONS);
+    set_rules(listener, "echo", 1, NULL);
+    int first = take_over("echo", &rules);
+    int second = take_over("echo", &rules);
+    ck_assert_uint_eq(acceptor.accepted, 0);
+    ck_assert_uint_eq(worker_pool_connections(&pool), 2);
+    start_workers();
+    int third = take_over("echo", &rules); /* once there is room in the queue */
+    int fourth = take_over("echo", &rules);
+    ck_assert_uint_eq(worker_pool_connections(&pool), 4);
+    worker_pool_flush(&pool);
+    expect_echo(first);
+    expect_echo(second);
+    expect_echo(third);
+    WAIT_FOR(worker_pool_connections(&pool) == 1);
+    int new = connect_to(port);
+    MAIN_UNTIL(acceptor.refused[REASON_PER_SOURCE] == 1);
+    expect_refused(new);
+    expect_echo(fourth);
+    WAIT_FOR(worker_pool_connections(&pool) == 0);
+    ck_assert_uint_eq(acceptor.accepted, 0);
+}
+
+/* Whoever waits in the backlog is for the process that goes on. */
+TEST(left_listeners_keep_their_backlogs)
+{
+    start(8);
+    int other = fcntl(listener->source.fd, F_DUPFD_CLOEXEC, 0);
+    int waiting = connect_to(port);
+    ck_assert(becomes_readable(other));
+    acceptor_leave(&acceptor);
+    acceptor_close_retired(&acceptor);
+    ck_assert_uint_eq(acceptor.listener_count, 0);
+    ck_assert_uint_eq(acceptor.accepted, 0);
+    expect_in_backlog(other, waiting);
+    int late = connect_to(port);
+    expect_in_backlog(other, late);
+    close(waiting);
+    close(late);
+    close(other);
+}

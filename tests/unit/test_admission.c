@@ -125,6 +125,53 @@ TEST(counts_without_a_limit)
     expect(&own, "192.0.2.1", REASON_NONE);       /* a listener that counts for itself does not */
 }
 
+static struct peer_network *count_text(const struct admission_rules *rules, const char *client)
+{
+    struct address from = address(client);
+    return admission_count(&admission, rules, &from);
+}
+
+/* Who is in already stays in, and counts for whoever comes next. */
+TEST(counts_whoever_is_in)
+{
+    struct prefix everything[1];
+    ck_assert_int_eq(prefix_parse("0.0.0.0/0", &everything[0]), 0);
+    const struct admission_rules rules = {.per_source = 2};
+    const struct admission_rules closed = {.deny = {everything, 1}, .per_source = 2};
+    const struct admission_rules own = {.per_source = 1, .scope = 9};
+    struct peer_network *held[4];
+    start(24, 64);
+    for (int i = 0; i < 3; i++) {
+        held[i] = count_text(i == 0 ? &closed : &rules, i == 1 ? "192.0.2.1" : "192.0.2.200");
+        ck_assert_ptr_nonnull(held[i]);
+    }
+    expect(&own, "192.0.2.3", REASON_NONE);
+    held[3] = count_text(&own, "192.0.2.4");
+    expect(&own, "192.0.2.3", REASON_PER_SOURCE);
+    peer_network_release(held[3]);
+    expect(&own, "192.0.2.3", REASON_NONE);
+    for (int i = 0; i < 2; i++) {
+        expect(&rules, "192.0.2.3", REASON_PER_SOURCE);
+        peer_network_release(held[i]);
+    }
+    expect(&rules, "192.0.2.3", REASON_NONE);
+    peer_network_release(held[2]);
+}
+
+TEST(counts_nobody)
+{
+    const struct admission_rules rules = {.per_source = 1};
+    const struct address local = {.family = AF_UNIX};
+    struct address client = address("192.0.2.1");
+    start(32, 64);
+    ck_assert_ptr_null(admission_count(&admission, &rules, &local));
+    fault_arm("malloc", ENOMEM, 1);
+    struct peer_network *source = admission_count(&admission, &rules, &client);
+    fault_disarm();
+    ck_assert_ptr_null(source);
+    expect(&rules, "192.0.2.1", REASON_NONE);
+}
+
 TEST(local_clients_have_no_address)
 {
     struct prefix everything[2];

@@ -273,6 +273,44 @@ TEST(path_appears_and_goes)
     listener_close(listener);
 }
 
+/* Another process goes on with it. */
+TEST(left_path_stays)
+{
+    struct listener *listener = open_or_fail(at_path());
+    int other = fcntl(listener->source.fd, F_DUPFD_CLOEXEC, 0);
+    ck_assert(listener_is_own(listener));
+    listener_leave(listener);
+    ck_assert(!listener_is_own(listener));
+    listener_stop_handshakes(listener);
+    expect_path_served();
+    listener_close(listener);
+    expect_path_served();
+    ck_assert_uint_eq(mode_of_path(), 0640);
+    close(other);
+}
+
+TEST(left_port_stays)
+{
+    struct listener *listener = open_or_fail(at("127.0.0.1", 0));
+    uint16_t port = listener->port;
+    int other = fcntl(listener->source.fd, F_DUPFD_CLOEXEC, 0);
+    listener_leave(listener);
+    listener_stop_handshakes(listener);
+    ck_assert_int_eq(get_socket_option(other, IPPROTO_IP, IP_MINTTL), 0);
+    int waiting = connect_to(port);
+    listener_close(listener);
+    int late = connect_to(port);
+    for (int i = 0; i < 2; i++) {
+        int fd = accept4(other, NULL, NULL, SOCK_CLOEXEC);
+        send_text(fd, "hello");
+        expect_text(i == 0 ? waiting : late, "hello");
+        close(fd);
+    }
+    close(waiting);
+    close(late);
+    close(other);
+}
+
 static void leave_stale_socket(void)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};

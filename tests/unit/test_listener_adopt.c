@@ -187,6 +187,87 @@ TEST(longest_path)
     ck_assert_int_eq(unlink(longest), 0);
 }
 
+/* ---- one that a process before has made and left to this one ---- */
+
+static struct listener *adopt_own(int fd)
+{
+    struct listener *listener = NULL;
+    ck_assert_int_eq(listener_adopt(as_passed(fd), NULL, &listener), 0);
+    ck_assert_ptr_null(listener->passed_as);
+    ck_assert(listener_is_own(listener));
+    ck_assert(fcntl(listener->source.fd, F_GETFL) & O_NONBLOCK);
+    return listener;
+}
+
+TEST(own_port)
+{
+    int before = passed_ip("127.0.0.1", 0, false);
+    uint16_t port = port_of(before);
+    struct listener *listener = adopt_own(before);
+    ck_assert(is_at(listener, "127.0.0.1", port));
+    ck_assert_uint_eq(listener->port, port);
+    listener_stop_handshakes(listener);
+    ck_assert_int_eq(get_socket_option(before, IPPROTO_IP, IP_MINTTL), 255);
+    close(before);
+    listener_close(listener);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in name = loopback(port);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&name, sizeof name), -1);
+    ck_assert_int_eq(errno, ECONNREFUSED);
+    close(fd);
+}
+
+/* Its path is ours, with its mode, and goes with it. */
+TEST(own_path)
+{
+    int before = passed_path(path);
+    struct listener *listener = adopt_own(before);
+    const struct listen_address here = {.path = path, .mode = 0640};
+    ck_assert_str_eq(listener->name, path);
+    ck_assert(listener_is_at(listener, &here));
+    ck_assert_int_eq(listener_configure(listener, 0640, &usual), 0);
+    struct stat there;
+    ck_assert_int_eq(lstat(path, &there), 0);
+    ck_assert_uint_eq(there.st_mode & 07777, 0640);
+    listener_close(listener);
+    ck_assert_int_ne(access(path, F_OK), 0);
+
+    close(before);
+    before = passed_path(path);
+    listener = adopt_own(before);
+    listener_stop_handshakes(listener);
+    ck_assert_int_ne(access(path, F_OK), 0);
+    listener_close(listener);
+    close(before);
+}
+
+/* And a path that is left is left. */
+TEST(own_path_is_left_again)
+{
+    int before = passed_path(path);
+    struct listener *listener = adopt_own(before);
+    listener_leave(listener);
+    listener_stop_handshakes(listener);
+    listener_close(listener);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    close(before);
+}
+
+/* Somebody has removed it meanwhile, and somebody else made another there: that is none of ours. */
+TEST(own_path_that_is_gone)
+{
+    int before = passed_path(path);
+    ck_assert_int_eq(unlink(path), 0);
+    struct listener *listener = adopt_own(before);
+    const struct listen_address here = {.path = path, .mode = 0640};
+    ck_assert(!listener_is_at(listener, &here));
+    int other = passed_path(path);
+    listener_close(listener);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    close(other);
+    close(before);
+}
+
 static void expect_refused(int managers, int error)
 {
     struct listener *listener = NULL;

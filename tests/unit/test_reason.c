@@ -36,3 +36,15 @@ TEST(each_has_a_name_of_its_own)
             ck_assert_msg(strcmp(reason_name((enum reason)a), reason_name((enum reason)b)) != 0,
                           "two reasons have the name %s", reason_name((enum reason)a));
 }
+
+TEST_EACH(found_by_its_name, documented)
+{
+    ck_assert_int_eq(reason_find(*c), c - documented);
+}
+
+static const char *const unknown[] = {"", "non", "none ", "None", "client_closed_", "queue full"};
+
+TEST_EACH(no_other_name, unknown)
+{
+    ck_assert_int_eq(reason_find(*c), REASON_COUNT);
+}

@@ -292,3 +292,67 @@ TEST_EACH(greeting_comes_first_in_pieces, expected)
     ck_assert(!state.done);
     ck_assert(has_output(service) == (c->produces && !c->speaks_when_asked));
 }
+
+/* As another process may have written it down. */
+static const struct {
+    const char *service;
+    struct service_state state;
+    bool is_possible;
+} states[] = {
+    {"echo", {0}, true},
+    {"echo", {.greeted = 6, .asked = true}, true},
+    {"echo", {.greeted = 7}, false},
+    {"echo", {.greeted = UINT32_MAX}, false},
+    {"echo", {.line = 4}, true}, /* "end" and a CR */
+    {"echo", {.line = 5}, false},
+    {"echo", {.line = END_WORD_NO_MATCH - 1}, false},
+    {"echo", {.line = END_WORD_NO_MATCH}, true},
+    {"greet", {.produced = 4, .done = true}, true},
+    {"greet", {.produced = 5}, false},
+    {"greet", {.produced = UINT64_MAX}, false},
+    {"reply", {.produced = 3, .asked = true}, true},
+    {"reply", {.produced = 5, .done = true}, false},
+    {"chargen", {.produced = UINT64_MAX}, true}, /* has no end */
+    {"daytime", {.produced = 26, .done = true}, true},
+    {"time", {.produced = 4, .done = true}, true},
+    {"discard", {.greeted = 6, .ending = true, .done = true, .end_word_came = true}, true},
+};
+
+TEST_EACH(states_of_another_process, states)
+{
+    const struct service *service = service_find(c->service);
+    params = (struct service_params){.greeting = "hello\n",
+                                     .greeting_length = 6,
+                                     .text = "text",
+                                     .text_length = 4,
+                                     .end_word = "end",
+                                     .end_word_length = 3};
+    ck_assert(service_state_is_possible(service, &params, &c->state) == c->is_possible);
+    params = (struct service_params){0}; /* none of the three are set */
+    const struct service_state fresh = {0};
+    ck_assert(service_state_is_possible(service, &params, &fresh));
+    ck_assert(!service_state_is_possible(service, &params, &(struct service_state){.greeted = 1}));
+}
+
+/* Each state that a connection comes through is possible. */
+TEST_EACH(states_of_our_own, expected)
+{
+    const struct service *service = services[c - expected];
+    char bytes[] = "x\nen\nend\r\nend\r\n";
+    params = (struct service_params){.greeting = "hello\n",
+                                     .greeting_length = 6,
+                                     .text = "some text",
+                                     .text_length = 9,
+                                     .end_word = c->takes_end_word ? "end\r" : NULL,
+                                     .end_word_length = c->takes_end_word ? 4 : 0};
+    for (size_t i = 0; i < sizeof bytes - 1; i++) {
+        ck_assert(service_state_is_possible(service, &params, &state));
+        if (has_output(service))
+            produce(service, SERVICE_MIN_OUTPUT);
+        ck_assert(service_state_is_possible(service, &params, &state));
+        answer(service, &bytes[i], 1);
+    }
+    state.ending = true;
+    produce_all(service, SERVICE_MIN_OUTPUT);
+    ck_assert(service_state_is_possible(service, &params, &state));
+}
