@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "handover/codec.h"
 #include "serve/services.h"
 
 #include <errno.h>
@@ -22,8 +23,6 @@
 
 #define BUFFER_SIZE (256 * 1024)
 
-#define NO_TEXT UINT64_MAX
-
 struct header {
     char magic[8];
     uint64_t version;
@@ -32,114 +31,6 @@ struct header {
 };
 
 static const char magic[8] = "tcpechod";
-
-/* One description for both ways: each code_... function below writes to `out` what it is given, or reads it
- * from between `at` and `end`, so that the two cannot differ. */
-struct codec {
-    FILE *out; /* NULL: reads */
-    const uint8_t *at, *end;
-    int error; /* 0, or the first negative errno; then everything reads as zero */
-};
-
-static void fail(struct codec *codec, int error)
-{
-    if (codec->error == 0)
-        codec->error = error;
-}
-
-static void code_bytes(struct codec *codec, void *bytes, size_t length)
-{
-    if (codec->out) {
-        if (length > 0 && fwrite_unlocked(bytes, length, 1, codec->out) != 1)
-            fail(codec, errno ? -errno : -EIO);
-        return;
-    }
-    if ((size_t)(codec->end - codec->at) < length)
-        fail(codec, -EBADMSG);
-    if (codec->error < 0) {
-        memset(bytes, 0, length);
-        return;
-    }
-    memcpy(bytes, codec->at, length);
-    codec->at += length;
-}
-
-static uint64_t code_number(struct codec *codec, uint64_t number)
-{
-    code_bytes(codec, &number, sizeof number);
-    return number;
-}
-
-/* Any field that holds a number. One that does not fit when it is read is no number of ours. */
-#define CODE(codec, field)                                                                                   \
-    do {                                                                                                     \
-        uint64_t number_ = code_number((codec), (uint64_t)(field));                                          \
-        (field) = (__typeof__(field))number_;                                                                \
-        if ((uint64_t)(field) != number_)                                                                    \
-            fail((codec), -EBADMSG);                                                                         \
-    } while (0)
-
-/* A bit field has no type of its own. */
-#define CODE_BIT(codec, field)                                                                               \
-    do {                                                                                                     \
-        bool bit_ = (field);                                                                                 \
-        CODE((codec), bit_);                                                                                 \
-        (field) = bit_;                                                                                      \
-    } while (0)
-
-/* Bytes that stay where they are when they are read. */
-static void code_borrowed(struct codec *codec, const uint8_t **bytes, size_t *length)
-{
-    CODE(codec, *length);
-    if (codec->out) {
-        code_bytes(codec, (void *)*bytes, *length);
-        return;
-    }
-    if ((size_t)(codec->end - codec->at) < *length)
-        fail(codec, -EBADMSG);
-    if (codec->error < 0)
-        *length = 0;
-    *bytes = codec->at;
-    codec->at += *length;
-}
-
-/* A copy of what is read. NULL is a text, too. */
-static void code_text(struct codec *codec, char **text)
-{
-    uint64_t length = code_number(codec, codec->out && *text ? strlen(*text) : NO_TEXT);
-    if (codec->out) {
-        if (*text)
-            code_bytes(codec, *text, length);
-        return;
-    }
-    *text = NULL;
-    if (length == NO_TEXT || codec->error < 0)
-        return;
-    if ((uint64_t)(codec->end - codec->at) < length || memchr(codec->at, '\0', length)) {
-        fail(codec, -EBADMSG);
-        return;
-    }
-    *text = strndup((const char *)codec->at, length);
-    if (!*text)
-        fail(codec, -ENOMEM);
-    codec->at += length;
-}
-
-/* An array's length, and when it is read an array of it. Every item takes some bytes, which bounds it. */
-static void *code_array(struct codec *codec, void *items, size_t *count, size_t size)
-{
-    CODE(codec, *count);
-    if (codec->out)
-        return items;
-    if ((size_t)(codec->end - codec->at) < *count)
-        fail(codec, -EBADMSG);
-    void *array = codec->error == 0 ? calloc(*count + 1, size) : NULL; /* calloc(3) of 0 may be NULL */
-    if (!array) {
-        fail(codec, -ENOMEM);
-        *count = 0;
-    }
-    return array;
-}
 
 /* By its name: a number may mean another reason in another version. */
 static enum reason code_reason(struct codec *codec, enum reason reason)
@@ -151,7 +42,7 @@ static enum reason code_reason(struct codec *codec, enum reason reason)
     enum reason found = name ? reason_find(name) : REASON_COUNT;
     free(name);
     if (found == REASON_COUNT)
-        fail(codec, -EBADMSG);
+        codec_fail(codec, -EBADMSG);
     return found == REASON_COUNT ? REASON_NONE : found;
 }
 
@@ -179,7 +70,7 @@ static void code_prefixes(struct codec *codec, struct prefix_list *list)
         code_address(codec, &prefix->base);
         CODE(codec, prefix->length);
         if (prefix->length > (prefix->base.family == AF_INET ? 32 : 128))
-            fail(codec, -EBADMSG);
+            codec_fail(codec, -EBADMSG);
     }
 }
 
@@ -208,10 +99,10 @@ static struct service_config *code_config(struct codec *codec, struct service_co
     c->service = service ? service_find(service) : NULL;
     if (!c->service || !c->listener || c->unsent_limit < SERVICE_MIN_OUTPUT ||
         (c->service->takes_text && !c->params.text))
-        fail(codec, -EBADMSG);
+        codec_fail(codec, -EBADMSG);
     config = codec->error == 0 ? service_config_new(c) : NULL;
     if (!config)
-        fail(codec, -ENOMEM);
+        codec_fail(codec, -ENOMEM);
     free(service);
     free((char *)c->params.text);
     free((char *)c->params.greeting);
@@ -232,7 +123,7 @@ static void code_listener(struct codec *codec, struct saved_listener *listener, 
     CODE(codec, listener->rules.per_source);
     CODE(codec, listener->rules.scope);
     if (listener->config >= configs)
-        fail(codec, -EBADMSG);
+        codec_fail(codec, -EBADMSG);
 }
 
 static void code_service_state(struct codec *codec, struct service_state *state)
@@ -284,7 +175,7 @@ static void code_state(struct codec *codec, struct saved_state *state)
 {
     CODE(codec, state->kind);
     if (state->kind >= SAVED_KINDS)
-        fail(codec, -EBADMSG);
+        codec_fail(codec, -EBADMSG);
     CODE(codec, state->last_id);
     CODE(codec, state->accepted);
     code_counts(codec, state->refused);
@@ -304,7 +195,7 @@ static void code_state(struct codec *codec, struct saved_state *state)
     for (size_t i = 0; i < state->connection_count && codec->error == 0; i++) {
         code_connection(codec, &state->connections[i]);
         if (!codec->out && !is_possible(state, &state->connections[i], now))
-            fail(codec, -EBADMSG);
+            codec_fail(codec, -EBADMSG);
     }
 }
 
@@ -343,7 +234,7 @@ static int write_whole(int fd, const struct saved_state *state)
     code_bytes(&codec, &room, sizeof room);
     code_state(&codec, &written);
     if (fflush(out) == EOF)
-        fail(&codec, -errno);
+        codec_fail(&codec, -errno);
     (void)fclose(out); /* nothing is left that could fail */
     return codec.error < 0 ? codec.error : write_header(fd);
 }
@@ -385,7 +276,7 @@ int saved_state_parse(const uint8_t *bytes, size_t length, struct saved_state *o
     struct codec codec = {.at = bytes, .end = bytes + header.length};
     code_state(&codec, out);
     if (codec.at != codec.end)
-        fail(&codec, -EBADMSG);
+        codec_fail(&codec, -EBADMSG);
     if (codec.error < 0)
         saved_state_clear(out);
     else
