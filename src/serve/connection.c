@@ -545,12 +545,15 @@ void connection_open(struct worker *worker, const struct new_client *new_client)
 void connection_drain(struct connection *c)
 {
     int arrived = 0;
+    bool is_first = !c->draining; /* not begun by the process before */
     c->draining = true;
     c->state.ending = true;
     if (c->lingering)
         return;
-    if (ioctl(c->source.fd, SIOCINQ, &arrived) < 0 || arrived < 0)
-        arrived = 0;
-    c->due = (uint32_t)arrived;
+    if (is_first) {
+        if (ioctl(c->source.fd, SIOCINQ, &arrived) < 0 || arrived < 0)
+            arrived = 0;
+        c->due = (uint32_t)arrived;
+    }
     settle(c);
 }
