@@ -20,6 +20,7 @@ struct progress {
     uint32_t due;          /* of a draining one, in bytes */
     const uint8_t *unsent; /* made for the client, and not taken by the kernel */
     size_t unsent_length;
+    int64_t taken; /* of `unsent`: see struct unsent in serve/connection.h */
 };
 
 /* Copies it, the unsent bytes with it, into one piece of memory for free(3). NULL: memory is short. */

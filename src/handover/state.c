@@ -155,6 +155,7 @@ static void code_connection(struct codec *codec, struct saved_connection *connec
     CODE(codec, progress->draining);
     CODE(codec, progress->lingering);
     CODE(codec, progress->due);
+    CODE(codec, progress->taken);
     code_borrowed(codec, &progress->unsent, &progress->unsent_length);
 }
 

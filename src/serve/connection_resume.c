@@ -29,6 +29,7 @@ void connection_save(const struct connection *c, struct new_client *client, stru
     if (c->unsent) {
         progress->unsent = c->unsent->bytes + c->unsent->start;
         progress->unsent_length = c->unsent->end - c->unsent->start;
+        progress->taken = c->unsent->taken;
     }
 }
 
@@ -38,6 +39,7 @@ int connection_restore(struct connection *c, const struct progress *progress)
         c->unsent = unsent_new(progress->unsent, progress->unsent_length);
         if (!c->unsent)
             return -ENOMEM;
+        c->unsent->taken = progress->taken;
     }
     c->bytes_in = progress->bytes_in;
     c->bytes_out = progress->bytes_out;
