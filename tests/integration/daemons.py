@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -121,9 +122,10 @@ class NotifySocket:
             fds = [fd for stored, fd in self.stored if stored == name]
             self.stored = [item for item in self.stored if item[0] != name]
         elif fields.get("FDSTORE") == "1":
-            room = self.store - len(self.stored)
-            self.stored += [(name, fd) for fd in fds[:room]]
-            fds = fds[room:]
+            new = [fd for fd in fds if not any(os.path.sameopenfile(fd, stored) for _, stored in self.stored)]
+            new = new[: self.store - len(self.stored)]
+            self.stored += [(name, fd) for fd in new]
+            fds = [fd for fd in fds if fd not in new]
         for fd in fds:  # BARRIER=1 waits for this
             os.close(fd)
 
@@ -207,6 +209,19 @@ COUNTERS = r"counters: (\d+ connections?\b.*)$"
 
 # ---- the daemon ----
 
+# What systemd does between fork(2) and execve(2): descriptors from 3 on, and the environment that tells of them.
+PASS = """
+import fcntl, os, sys
+end = sys.argv.index("--")
+fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1:end]]
+for number, fd in enumerate(fds, 3):
+    os.dup2(fd, number)
+os.closerange(3 + len(fds), 300)
+os.environ.setdefault("LISTEN_FDS", str(len(fds)))
+os.environ.setdefault("LISTEN_PID", str(os.getpid()))
+os.execvp(sys.argv[end + 1], sys.argv[end + 1:])
+"""
+
 
 class Daemon:
     """A tcpechod with a directory of its own: settings file, sockets, notify socket.
@@ -218,6 +233,8 @@ class Daemon:
     `faults` starts the fault-injecting build with these rules (tests/support/faults.h); "" starts it without any.
     `nofile` is its descriptor limit, N or (soft, hard). `stderr` is a file or descriptor instead of the one collected.
     `wrapper` is put in front of the command line, and has to exec it. `ready` False does not wait for READY=1.
+    `passed` are the sockets that it gets, (name, socket), as from a socket unit; `store`: so many of its own descriptors
+    the service manager stores, for successor().
 
     Start it from a thread that outlives it: the kernel kills it when that thread ends.
 
@@ -227,17 +244,18 @@ class Daemon:
     """
 
     def __init__(self, listeners=None, settings="", *, config="", arguments=(), faults=None, environment=None,
-                 nofile=None, stderr=None, wrapper=(), executable=None, ready=True, pass_fds=()):
+                 nofile=None, stderr=None, wrapper=(), executable=None, ready=True, passed=(), store=0):
         self.ports = []
         self.clients = []
         self.process = None
         self.stderr = bytearray()
         self.reader = None
         self.config = None
+        self.passed = [(name, item.fileno()) for name, item in passed]
         self.directory = tempfile.mkdtemp(prefix="tcpechod-test-")
         # A client of another user may have to come in, when the test drops privileges.
         os.chmod(self.directory, 0o755)
-        self.notify = NotifySocket(os.path.join(self.directory, "notify"))
+        self.notify = NotifySocket(os.path.join(self.directory, "notify"), store)
         self.faults = Faults(os.path.join(self.directory, "faults")) if faults is not None else None
         try:
             # Each executes what follows, so that the process stays the same; the daemon dies with the test that is killed.
@@ -254,18 +272,35 @@ class Daemon:
             extra = {"NOTIFY_SOCKET": self.notify.path, **(environment or {})}
             if faults is not None:
                 extra = {"FAULTS_FILE": self.faults.path, **extra}
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                            stderr=subprocess.PIPE if stderr is None else stderr, cwd="/",
-                                            env=clean_environment(faults, extra), pass_fds=pass_fds)
-            harness.running.add(self)
-            if stderr is None:
-                self.reader = threading.Thread(target=self._collect_stderr, daemon=True)
-                self.reader.start()
-            if ready:
-                self.wait_ready()
+            self.environment = clean_environment(faults, extra)
+            self._start(stderr, ready)
         except BaseException:
             self.close()
             raise
+
+    def _start(self, stderr, ready, wrapper=(), **environment):
+        passed = self.passed + self.notify.stored
+        command = [*wrapper, *self.command]
+        environment = {**self.environment, **environment}
+        if passed:
+            command = [sys.executable, "-c", PASS, *(str(fd) for _, fd in passed), "--", *command]
+            environment.setdefault("LISTEN_FDNAMES", ":".join(name for name, _ in passed))
+        before = len(self.notify.values("READY"))
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE if stderr is None else stderr, cwd="/",
+                                        env=environment, pass_fds=[fd for _, fd in passed])
+        harness.running.add(self)
+        if stderr is None:
+            self.reader = threading.Thread(target=self._collect_stderr, daemon=True)
+            self.reader.start()
+        if ready:
+            self.wait_ready(before + 1)
+
+    def successor(self, ready=True, wrapper=(), **environment):
+        """The next process, after wait(): it gets what the service manager has stored. FAULTS= are its rules from the
+        start."""
+        self.process.stderr.close()
+        self._start(None, ready, wrapper, **environment)
 
     def fill_in(self, text):
         def port(match):
@@ -282,14 +317,16 @@ class Daemon:
             file.write(self.fill_in(text))
         os.replace(self.config + ".new", self.config)
 
-    def wait_started(self):
-        """Waits until the daemon is ready or has ended. Returns whether it is ready."""
-        wait_until(lambda: self.notify.values("READY") or self.process.poll() is not None,
-                   lambda: f"READY=1, stderr:\n{self.log()}")
-        return bool(self.notify.values("READY"))
+    def wait_started(self, count=1):
+        """Waits until the daemon is ready, for the `count`th time, or has ended. Returns whether it is ready."""
+        def is_ready():
+            return len(self.notify.values("READY")) >= count
 
-    def wait_ready(self):
-        if not self.wait_started():
+        wait_until(lambda: is_ready() or self.process.poll() is not None, lambda: f"READY=1, stderr:\n{self.log()}")
+        return is_ready()
+
+    def wait_ready(self, count=1):
+        if not self.wait_started(count):
             raise AssertionError(f"ended with {self.process.poll()} before it was ready:\n{self.log()}")
 
     # -- stderr --
@@ -505,8 +542,8 @@ def sockets(*arguments):
 def clean_environment(faults, extra):
     """The environment of a daemon: nothing of who runs the tests, and these faults."""
     environment = dict(os.environ)
-    for name in ("FAULTS", "FAULTS_FILE", "JOURNAL_STREAM", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
-                 "WATCHDOG_USEC", "WATCHDOG_PID"):
+    for name in ("FAULTS", "FAULTS_FILE", "FDSTORE", "JOURNAL_STREAM", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
+                 "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         environment.pop(name, None)
     if faults is not None:
         environment["FAULTS"] = faults

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import stat
-import sys
 import tempfile
 import threading
 import unittest
@@ -18,26 +17,9 @@ from daemons import CANNOT_LISTEN, ECHO, LOG, QUIET, SYSTEM_ERROR, config_text, 
 
 NAME = "tcpechod.socket"
 
-# What systemd does between fork(2) and execve(2): descriptors from 3 on, and the environment that tells of them.
-PASS = """
-import fcntl, os, sys
-end = sys.argv.index("--")
-fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1:end]]
-for number, fd in enumerate(fds, 3):
-    os.dup2(fd, number)
-os.closerange(3 + len(fds), 300)
-os.environ.setdefault("LISTEN_FDS", str(len(fds)))
-os.environ.setdefault("LISTEN_PID", str(os.getpid()))
-os.execvp(sys.argv[end + 1], sys.argv[end + 1:])
-"""
-
-
-def activated(passed, listeners=None, settings=LOG, names=None, environment=None, **how):
+def activated(passed, listeners=None, settings=LOG, names=None, **how):
     """A daemon that gets these sockets, as NAME each if `names` says nothing else."""
-    fds = [item.fileno() for item in passed]
-    wrapper = [sys.executable, "-c", PASS, *map(str, fds), "--"]
-    environment = {"LISTEN_FDNAMES": ":".join(names or [NAME] * len(fds)), **(environment or {})}
-    return daemons.Daemon(listeners, settings, wrapper=wrapper, pass_fds=fds, environment=environment, **how)
+    return daemons.Daemon(listeners, settings, passed=list(zip(names or [NAME] * len(passed), passed)), **how)
 
 
 def listening(address="127.0.0.1", family=socket.AF_INET, v6_only=False, port=0):

@@ -144,6 +144,52 @@ class PingPong(Client):
         self.expect_end()
 
 
+class Upper(Client):
+    """Capitals, of a message that is sent in two pieces."""
+
+    def work(self):
+        while not self.stopping.is_set():
+            message = b"message %12d\n" % self.rounds
+            self.socket.sendall(message[:9])
+            self.rest()
+            self.socket.sendall(message[9:])
+            harness.assert_same(harness.receive_exactly(self.socket, len(message)), message.upper())
+            self.rounds += 1
+        self.socket.shutdown(socket.SHUT_WR)
+        self.expect_end()
+
+
+class Discard(Client):
+    """Sends all the time."""
+
+    def work(self):
+        while not self.stopping.is_set():
+            self.socket.sendall(STREAM[:CHUNK])
+            self.rounds += 1
+            self.rest()
+        self.socket.shutdown(socket.SHUT_WR)
+        self.expect_end()
+
+
+class Chargen(Client):
+    """Reads the endless answer, each byte of which it knows."""
+
+    LINES = b"".join(bytes(32 + (start + column) % 95 for column in range(72)) + b"\r\n" for start in range(95))
+
+    def work(self):
+        got = 0
+        while not self.stopping.is_set():
+            data = self.socket.recv(CHUNK)
+            if not data:
+                raise AssertionError(f"ended after {got} bytes")
+            at = got % len(self.LINES)
+            harness.assert_same(data, (self.LINES * (2 + len(data) // len(self.LINES)))[at : at + len(data)],
+                                f"chargen at {got}")
+            got += len(data)
+            self.rounds += 1
+            self.rest()
+
+
 class Newcomers(Client):
     """New connections all the time, one after the other."""
 
@@ -160,12 +206,12 @@ class Newcomers(Client):
 
 
 class Traffic:
-    """Some of each."""
+    """Some of each, and `more` clients."""
 
-    def __init__(self, connect, bulk=1, ping_pong=2, newcomers=1, pause=0.001):
-        self.clients = [kind(connect, pause) for kind,
+    def __init__(self, connect, bulk=1, ping_pong=2, newcomers=1, pause=0.001, more=()):
+        self.clients = [*more, *(kind(connect, pause) for kind,
                         count in ((Bulk, bulk), (PingPong, ping_pong), (Newcomers, newcomers))
-                        for _ in range(count)]
+                        for _ in range(count))]
 
     def pass_by(self, rounds=20):
         """Waits until every client has got so many more answers."""
