@@ -300,5 +300,199 @@ class CarriedByStore(ByStore, Carried, daemons.TestCase):
     pass
 
 
+class Listeners:
+    """Listening sockets, and settings that were edited before the restart."""
+
+    def test_port_that_the_kernel_has_picked(self):
+        with self.daemon(listener(port=0)) as daemon:
+            where = daemon.listening()
+            client = socket.create_connection(where[0], harness.patience())
+            daemon.clients.append(client)
+            for _ in range(2):
+                self.restart(daemon)
+                ping(client)
+                self.assertEqual(daemon.listening(), where)
+            self.reload(daemon)
+            self.assertEqual(daemon.listening(), where)
+
+    def test_every_address(self):
+        harness.needs_ipv6()
+        with self.daemon(listener(address="*")) as daemon:
+            old = [daemon.connect(address=address) for address in ("127.0.0.1", "::1")]
+            for _ in range(2):
+                self.restart(daemon)
+                for client in old:
+                    ping(client)
+                for address in ("127.0.0.1", "::1"):
+                    self.assertEqual(daemon.exchange(b"new", address=address), b"new")
+            self.assertEqual(daemon.count_log("(warning|error): |listening: "), 1)
+
+    def test_sockets_of_a_socket_unit_and_own_ones(self):
+        with socket.create_server(("127.0.0.1", 0)) as server, \
+                self.daemon(f"{listener(port=server.getsockname()[1])}, {UPPER}",
+                            passed=[("tcpechod.socket", server)]) as daemon:
+            client = socket.create_connection(server.getsockname(), harness.patience())
+            daemon.clients.append(client)
+            own = daemon.connect(1)
+            for _ in range(3):
+                ping(client)
+                ping(own, b"x", b"X")
+                self.restart(daemon)
+                with socket.create_connection(server.getsockname(), harness.patience()) as new:
+                    self.assertEqual(harness.exchange(new, b"new"), b"new")
+                self.assertEqual(daemon.exchange(b"new", 1), b"NEW")
+            self.assertEqual(daemon.count_log("(warning|error): "), 0)
+            # Still another's: the settings cannot do without it.
+            self.reload(daemon, config_text(UPPER, LOG), failing=True)
+            daemon.wait_log("has no listener; take its ListenStream= out of the socket unit")
+
+    def test_gone(self):
+        """Its connections get the answer to what has arrived, and an end."""
+        with self.daemon(f"{ECHO}, {UPPER}") as daemon, traffic.Traffic(daemon.connect) as clients:
+            idle, busy = daemon.connect_many(2, 1)
+            ping(idle, b"x", b"X")
+            ping(busy, b"x", b"X")
+            sent = harness.fill(busy)
+            daemon.write_config(config_text(settings=LOG))
+            self.restart(daemon)
+            with self.assertRaises(ConnectionRefusedError):
+                daemon.connect(1)
+            self.assertEqual(receive_all(idle), b"")
+            answer = receive_all(busy)
+            harness.assert_same(answer, traffic.expected_part(0, sent)[: len(answer)].upper())
+            for client in idle, busy:
+                client.close()
+            clients.pass_by()
+            daemon.wait_log("closed: drained, upper on .*, 1 bytes in, 1 out")
+            daemon.wait_log("closed: drained, upper on ", 2)
+
+    def test_gone_path(self):
+        with self.daemon(f"{ECHO}, {listener(path='DIR/socket')}") as daemon:
+            client = daemon.connect_path()
+            ping(client)
+            daemon.write_config(config_text(settings=LOG))
+            self.restart(daemon)
+            self.assertEqual(client.recv(1), b"")
+            self.assertFalse(os.path.exists(daemon.path("socket")))
+
+    def test_new(self):
+        with self.daemon() as daemon, traffic.Traffic(daemon.connect) as clients:
+            clients.pass_by()
+            daemon.write_config(config_text(f"{ECHO}, {UPPER}, {listener(path='DIR/socket')}", LOG))
+            self.restart(daemon)
+            self.assertEqual(daemon.exchange(b"new", 1), b"NEW")
+            self.assertEqual(harness.exchange(daemon.connect_path(), b"new"), b"new")
+            clients.pass_by()
+            # And back, so that what it has opened goes on as well.
+            old = daemon.connect(1)
+            ping(old, b"x", b"X")
+            self.restart(daemon)
+            ping(old, b"y", b"Y")
+
+    def test_other_service(self):
+        """Old connections are served as before, new ones under the new settings."""
+        before = listener(end_word="end", idle_timeout=600)
+        with self.daemon(before) as daemon:
+            old = daemon.connect()
+            ping(old)
+            daemon.write_config(config_text(listener("upper"), LOG))
+            for _ in range(2):
+                self.restart(daemon)
+                ping(old, b"old\n")
+                self.assertEqual(daemon.exchange(b"new"), b"NEW")
+            self.assertEqual(harness.exchange(old, b"end\nmore"), b"end\n")
+            daemon.wait_log("connection 1 .*closed: end_word, echo on ")
+
+    def test_other_addresses(self):
+        """From one address to all of them on the same port, and back."""
+        with self.daemon() as daemon:
+            old = daemon.connect()
+            ping(old)
+            daemon.write_config(config_text(ECHO.replace("127.0.0.1", "*"), LOG))
+            self.restart(daemon)
+            self.assertEqual(old.recv(1), b"")
+            self.assertEqual(daemon.exchange(b"x", address="127.0.0.2"), b"x")
+            daemon.write_config(config_text(settings=LOG))
+            self.restart(daemon)
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+            with self.assertRaises(ConnectionRefusedError):
+                daemon.connect(address="127.0.0.2")
+
+    def test_one_that_cannot_be_opened(self):
+        """All stay as they were."""
+        with self.daemon(f"{ECHO}, {UPPER}") as daemon, \
+                traffic.Traffic(daemon.connect, newcomers=0) as clients, \
+                socket.create_server(("127.0.0.1", 0)) as taken:
+            old = daemon.connect(1)
+            ping(old, b"x", b"X")
+            other = f"{listener('upper')}, {listener(port=taken.getsockname()[1])}"
+            daemon.write_config(config_text(other, LOG))
+            for count in (1, 2):
+                self.restart(daemon)
+                daemon.wait_log("error: cannot listen: echo on .*: Address already in use", count)
+                daemon.wait_log("error: the listeners of the process before stay as they were; mend the settings", count)
+                daemon.notify.wait("STATUS", "not reloaded: cannot listen: echo on .*: Address already in use", count)
+                ping(old, b"y", b"Y")
+                self.assertEqual(daemon.exchange(b"new", 1), b"NEW")
+                self.assertEqual(daemon.exchange(b"new"), b"new")
+                clients.pass_by(5)
+            taken.close()
+            self.reload(daemon)
+            self.assertEqual(daemon.exchange(b"new"), b"NEW")
+            with self.assertRaises(ConnectionRefusedError):
+                daemon.connect(1)
+            ping(old, b"z", b"Z")
+
+    def test_what_only_a_restart_changes(self):
+        with self.daemon(ECHO, LOG + "workers = 1;") as daemon:
+            old = daemon.connect_many(4)
+            for client in old:
+                ping(client)
+            for workers in (3, 1):
+                daemon.write_config(config_text(settings=LOG + f"workers = {workers};"))
+                self.restart(daemon)
+                self.assertEqual(daemon.threads(), 2 + workers)
+                for client in old:
+                    ping(client)
+
+
+class ListenersInPlace(InPlace, Listeners, daemons.TestCase):
+    def test_bad_settings(self):
+        """It goes on, and says why."""
+        with self.daemon() as daemon, traffic.Traffic(daemon.connect) as clients:
+            daemon.write_config("listeners = 7;")
+            self.send(daemon)
+            daemon.wait_log("error: not handed over: .*: .*tcpechod.conf:1: .*listeners.*; this process goes on")
+            clients.pass_by()
+            daemon.write_config(config_text(settings=LOG))
+            self.restart(daemon)
+            clients.pass_by()
+
+
+class ListenersByStore(ByStore, Listeners, daemons.TestCase):
+    def test_bad_settings(self):
+        """The next process could not start: it finishes what there is, and keeps the listeners."""
+        with self.daemon() as daemon:
+            client = daemon.connect()
+            ping(client)
+            sent = harness.fill(client, 100000)
+            daemon.write_config("listeners = 7;")
+            self.send(daemon)
+            daemon.wait_log("error: .*tcpechod.conf:1: .*listeners")
+            daemon.wait_log("error: not handed over: the next process could not start: its settings have errors; the "
+                            "connections are finished, and the listeners go on")
+            waiting = daemon.connect()
+            waiting.sendall(b"waiting")
+            harness.assert_same(receive_all(client), traffic.expected_part(0, sent))
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+            daemon.successor(ready=False)
+            self.assertEqual(daemon.wait(), daemons.BAD_SETTINGS)
+            daemon.write_config(config_text(settings=LOG))
+            daemon.successor()
+            self.assertEqual(receive_exactly(waiting, 7), b"waiting")
+            daemon.wait_log("notice: 1 listener and 0 connections of the process before go on")
+
+
 if __name__ == "__main__":
     harness.main(jobs=4)
