@@ -494,5 +494,150 @@ class ListenersByStore(ByStore, Listeners, daemons.TestCase):
             daemon.wait_log("notice: 1 listener and 0 connections of the process before go on")
 
 
+class Program(InPlace, daemons.TestCase):
+    """The file that is executed anew, which others replace, remove and damage."""
+
+    def setUp(self):
+        stack = contextlib.ExitStack()
+        self.addCleanup(stack.close)
+        self.program = stack.enter_context(harness.executable_for_all(harness.TCPECHOD))
+
+    def put(self, content, mode=0o755):
+        """In its place, whole, as mv(1) does."""
+        with open(self.program + ".new", "wb") as file:
+            file.write(content)
+        os.chmod(self.program + ".new", mode)
+        os.rename(self.program + ".new", self.program)
+
+    def assert_goes_on(self, daemon, why):
+        """With its clients and its log, under the same file."""
+        failed = daemon.count_log("error: not handed over: ")
+        self.send(daemon)
+        daemon.wait_log("error: not handed over: ", failed + 1)
+        daemon.wait_log(f"error: not handed over: {self.program}: {why}; this process goes on$")
+        self.assertEqual(daemon.exchange(b"new"), b"new")
+        self.assertEqual(self.children(daemon), [])
+
+    def children(self, daemon):
+        """Zombies, too."""
+        return subprocess.run(["ps", "--ppid", str(daemon.pid), "-o", "pid="], capture_output=True, text=True,
+                              check=False).stdout.split()
+
+    def test_what_cannot_be_executed(self):
+        with open(self.program, "rb") as file:
+            program = file.read()
+        with self.daemon(executable=self.program) as daemon, traffic.Traffic(daemon.connect) as clients:
+            for content, mode, why in ((program, 0o644, "cannot be executed: Permission denied"),
+                                       (b"hello\n", 0o755, "cannot be executed: Exec format error"),
+                                       (b"", 0o755, "cannot be executed: Exec format error"),
+                                       (program[:20000], 0o755, ".*"),
+                                       (b"#!/bin/sh\nexit 3\n", 0o755, "it ends with status 3"),
+                                       (b"#!/bin/sh\necho first >&2\necho second >&2\nexit 3\n", 0o755, "first"),
+                                       (b"#!/bin/sh\nkill -KILL $$\n", 0o755, "it ends by signal 9")):
+                self.put(content, mode)
+                self.assert_goes_on(daemon, why)
+                clients.pass_by(5)
+            os.unlink(self.program)
+            self.assert_goes_on(daemon, "cannot be executed: No such file or directory")
+            self.put(program)
+            self.restart(daemon)
+            clients.pass_by()
+
+    def test_what_hangs(self):
+        """For as long as it takes; the clients are served meanwhile."""
+        with self.daemon(executable=self.program) as daemon, traffic.Traffic(daemon.connect, newcomers=0) as clients:
+            self.put(b"#!/bin/sh\nexec sleep 1000\n")
+            self.send(daemon)
+            clients.pass_by()
+            daemon.wait_log("error: not handed over: .*: it ends by signal 9; this process goes on")
+            self.assertEqual(self.children(daemon), [])
+            self.put(b"#!/bin/sh\nexec 2>&- >&-\nexec sleep 1000\n")
+            self.assert_goes_on(daemon, "it ends by signal 9")
+
+    def test_what_passes_the_check_alone(self):
+        """It takes all over, and does not start. The clients are lost: nothing can be done; but nobody hangs."""
+        with self.daemon(executable=self.program) as daemon:
+            client = daemon.connect()
+            ping(client)
+            self.put(b'#!/bin/sh\nfor last; do :; done\n[ "$last" = --test ] && exit 0\nexit 3\n')
+            self.send(daemon)
+            self.assertEqual(daemon.wait(), 3)
+            self.assertTrue(harness.is_refused(client))
+
+    def test_upgrade(self):
+        """What mv(1) has put there is what runs, under the same process id."""
+        with self.daemon(executable=self.program) as daemon, traffic.Traffic(daemon.connect) as clients:
+            pid = daemon.pid
+            for _ in range(3):
+                with open(self.program, "rb") as file:
+                    self.put(file.read())
+                self.restart(daemon)
+                self.assertEqual(os.readlink(f"/proc/{pid}/exe"), self.program)
+                self.assertTrue(os.path.samefile(f"/proc/{pid}/exe", self.program))
+                clients.pass_by()
+
+    def test_arguments(self):
+        """The same as before, and none more with each restart."""
+        with self.daemon(executable=self.program, arguments=["--log-level", "info"]) as daemon:
+            with open(f"/proc/{daemon.pid}/cmdline", "rb") as file:
+                before = file.read()
+            for _ in range(3):
+                self.restart(daemon)
+                with open(f"/proc/{daemon.pid}/cmdline", "rb") as file:
+                    self.assertEqual(file.read(), before)
+
+    def test_nothing_grows(self):
+        """Descriptors, memory, environment, children."""
+        with self.daemon(executable=self.program) as daemon, traffic.Traffic(daemon.connect, newcomers=0) as clients:
+            def environment():
+                with open(f"/proc/{daemon.pid}/environ", "rb") as file:
+                    return sorted(line.partition(b"=")[0] for line in file.read().split(b"\0"))
+
+            self.restart(daemon)
+            descriptors, memory, names = daemon.descriptors(), daemon.rss(), environment()
+            self.assertEqual(names.count(b"TCPECHOD_HANDOVER"), 1)
+            for _ in range(20):
+                self.restart(daemon)
+            clients.pass_by()
+            # The child of the check would have what the process that starts it has.
+            self.assertEqual((daemon.descriptors(), environment()), (descriptors, names))
+            self.assertEqual(self.children(daemon), [])
+            if not harness.sanitized():
+                self.assertLess(daemon.rss(), 2 * memory)
+
+    def test_environment_of_the_check(self):
+        """What is left to the program executed anew is no business of a child."""
+        with self.daemon(executable=self.program) as daemon:
+            with open(self.program, "rb") as file:
+                program = file.read()
+            self.restart(daemon)
+            self.put(b"#!/bin/sh\nenv | grep -c ^TCPECHOD_HANDOVER >&2\nls /proc/self/fd | wc -l >&2\nexit 1\n")
+            self.assert_goes_on(daemon, "0")
+            self.put(program)
+            self.restart(daemon)
+
+    def test_variable_that_is_malformed(self):
+        for value in ("x", "3", "=x", "2=tcpechod-state", "99999=tcpechod-state", "3=", "-1=x"):
+            with self.subTest(value), daemons.Daemon(ready=False, environment={"TCPECHOD_HANDOVER": value}) as daemon:
+                self.assert_ended(daemon, daemons.SYSTEM_ERROR,
+                                  "cannot take over: TCPECHOD_HANDOVER in the environment is malformed")
+
+    def test_many_connections(self):
+        count = harness.scale(2000, 300)
+        harness.raise_nofile(3 * count + 500)
+        with self.daemon() as daemon:
+            old = daemon.connect_many(count)
+            for number, client in enumerate(old):
+                client.sendall(b"%8d" % number)
+            for number, client in enumerate(old):
+                self.assertEqual(receive_exactly(client, 8), b"%8d" % number)
+            for number, client in enumerate(old):
+                client.sendall(b"%8d" % number)
+            self.restart(daemon)
+            daemon.wait_log(f"notice: 1 listener and {count} connections of the process before go on$")
+            for number, client in enumerate(old):
+                self.assertEqual(harness.exchange(client, b"end"), b"%8dend" % number)
+
+
 if __name__ == "__main__":
     harness.main(jobs=4)
