@@ -56,6 +56,7 @@ struct server {
     struct timer drain_timer;
     uint64_t drain_deadline; /* usec */
     bool stopping;
+    bool listeners_are_kept;  /* the service manager may have them in its store, for the next process */
     struct problems problems; /* of the start */
     const char *step;         /* of the start: "cannot listen", for when it fails */
     int exit_status;
@@ -332,6 +333,7 @@ static void close_loop(struct server *server)
 
 static void run_loop(struct server *server)
 {
+    server->listeners_are_kept = service_manager_is_there(server->manager);
     daemon_log_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
     handover_keep(server->manager, SAVED_BEFOREHAND, &server->acceptor, &server->pool);
     service_manager_ready(server->manager, &server->loop, &server->acceptor, &server->pool);
@@ -358,6 +360,16 @@ static int start_listeners(struct server *server)
     return 0;
 }
 
+/* After a failure the service manager starts the next process, with the listeners in its store as they are.
+ */
+static void stop_listening(struct server *server)
+{
+    if (server->listeners_are_kept)
+        acceptor_leave(&server->acceptor);
+    else
+        acceptor_stop(&server->acceptor);
+}
+
 /* From the workers to the listeners and back. Returns 0, or a negative errno when the start failed in
  * server->step. */
 static int serve(struct server *server)
@@ -381,6 +393,8 @@ static int serve(struct server *server)
         goto no_acceptor;
     server->step = "cannot take over the listeners of the process before";
     r = handover_in_restore(&server->inherited, &server->acceptor, &server->pool);
+    server->listeners_are_kept =
+        server->inherited.taken.listeners > 0 && service_manager_is_there(server->manager);
     if (r < 0)
         goto no_workers;
     server->step = "cannot start the workers";
@@ -404,8 +418,8 @@ static int serve(struct server *server)
         server->exit_status = 0;
         run_loop(server);
     }
-    acceptor_stop(&server->acceptor);
 no_workers:
+    stop_listening(server);
     worker_pool_stop(&server->pool);
     acceptor_deinit(&server->acceptor);
 no_acceptor:;
