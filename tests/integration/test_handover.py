@@ -639,5 +639,206 @@ class Program(InPlace, daemons.TestCase):
                 self.assertEqual(harness.exchange(client, b"end"), b"%8dend" % number)
 
 
+# What fails in the process that hands over, and what it says.
+STEPS = (
+    ("memfd_create:EMFILE:1", "cannot write the state: Too many open files"),
+    ("fcntl@main:EMFILE:1", "cannot write the state: Too many open files"),
+    ("fcntl@main:EPERM:2", "cannot write the state: Operation not permitted"),
+    ("fdopen@main:ENOMEM:1", "cannot write the state: Cannot allocate memory"),
+    ("fflush@main:ENOSPC:1", "cannot write the state: No space left on device"),
+    ("mmap@main:ENOMEM:1", "cannot write the state: Cannot allocate memory"),
+    ("pwrite:ENOSPC:1", "cannot write the state: No space left on device"),
+    ("socketpair:EMFILE:1", "cannot queue the connections: Too many open files"),
+    ("sendmsg@main:ETOOMANYREFS:1", "cannot queue the connections: Too many references: cannot splice"),
+    ("getsockopt@main:ENOBUFS:1", "cannot write down the listeners: No buffer space available"),
+    ("getsockopt@main:ENOBUFS:2", "cannot queue the connections: No buffer space available"),
+)
+
+# Of these nobody knows which is which: each one fails, until the first that is not there.
+ALLOCATIONS = ("malloc", "calloc", "reallocarray", "strdup", "strndup", "realloc", "fstat")
+
+
+class StepsInPlace(InPlace, daemons.TestCase):
+    """Whatever fails, this process goes on with its clients, and the next signal finds it as it was."""
+
+    def test_each(self):
+        with self.daemon(faults="") as daemon, traffic.Traffic(daemon.connect) as clients:
+            clients.pass_by(5)
+            for rules, why in (*STEPS,
+                               ("execv:ENOEXEC", ".*tcpechod-faults: Exec format error"),
+                               ("open_memstream@main:ENOMEM", ".*tcpechod-faults: Cannot allocate memory"),
+                               ("pipe2@main:EMFILE:1", ".*: cannot check it: Too many open files"),
+                               ("posix_spawn:EAGAIN", ".*: cannot be executed: Resource temporarily unavailable"),
+                               ("calloc@main:ENOMEM:1", ".*: cannot be executed: Cannot allocate memory")):
+                with self.subTest(rules):
+                    failed = daemon.count_log("error: not handed over: ")
+                    daemon.faults.arm(rules)
+                    self.send(daemon)
+                    daemon.wait_log("error: not handed over: ", failed + 1)
+                    daemon.wait_log(f"error: not handed over: {why}; this process goes on$")
+                    daemon.faults.disarm()
+                    clients.pass_by(5)
+                    self.assertEqual(self.inherited(daemon), ["0", "1", "2"])
+            self.restart(daemon)
+            clients.pass_by()
+
+    def test_each_allocation(self):
+        for call in ALLOCATIONS:
+            with self.subTest(call), self.daemon(faults="") as daemon, traffic.Traffic(daemon.connect) as clients:
+                number = 1
+                while not daemon.count_log(GO_ON):
+                    daemon.faults.arm(f"{call}@main:ENOMEM:{number}")
+                    self.send(daemon)
+                    daemon.wait_log(f"error: not handed over: .*; this process goes on$|{GO_ON}", number)
+                    number += 1
+                clients.pass_by(5)
+
+    def inherited(self, daemon):
+        """What a child would get."""
+        found = []
+        for fd in os.listdir(f"/proc/{daemon.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError), open(f"/proc/{daemon.pid}/fdinfo/{fd}", encoding="ascii") as file:
+                if not int(file.read().split("flags:")[1].split()[0], 8) & os.O_CLOEXEC:
+                    found.append(fd)
+        return sorted(found)
+
+    def test_workers_that_cannot_start_again(self):
+        """Who serves nobody ends."""
+        with self.daemon(faults="") as daemon:
+            client = daemon.connect()
+            ping(client)
+            daemon.faults.arm("execv:ENOEXEC, pthread_create@main:EAGAIN:2-")
+            self.send(daemon)
+            self.assertEqual(daemon.wait(), daemons.SYSTEM_ERROR)
+            daemon.wait_log("error: not handed over: .*: Exec format error; this process goes on")
+            daemon.wait_log("error: cannot start the workers again: Resource temporarily unavailable")
+            self.assertTrue(harness.is_refused(client))
+
+    def test_log_that_cannot_start_again(self):
+        """Then each message is written at once."""
+        with self.daemon(faults="") as daemon, traffic.Traffic(daemon.connect) as clients:
+            daemon.faults.arm("execv:ENOEXEC, pthread_create@main:EAGAIN:1")
+            self.send(daemon)
+            daemon.wait_log("error: cannot start the log's thread: ")
+            daemon.wait_log("error: not handed over: .*: Exec format error; this process goes on")
+            clients.pass_by()
+            daemon.faults.disarm()
+            daemon.counters()
+            self.restart(daemon)
+            clients.pass_by()
+
+
+class StepsByStore(ByStore, daemons.TestCase):
+    """Whatever fails, the clients get what they are owed and an end, and the next process has the listeners."""
+
+    def assert_drains(self, daemon, rules, why, is_kept=True):
+        client, idle = daemon.connect_many(2)
+        ping(idle)
+        sent = harness.fill(client, 2000000, 0.1)
+        wait_arrived(idle)
+        if rules:
+            daemon.faults.arm(rules)
+        self.send(daemon)
+        daemon.wait_log(f"error: not handed over: {why}; the connections are finished, and the listeners go on$")
+        daemon.wait_log("notice: stopping ")
+        if is_kept:
+            waiting = daemon.connect()
+            waiting.sendall(b"waiting")
+        self.assertEqual(receive_all(idle), b"")
+        answer = receive_all(client)
+        harness.assert_same(answer, traffic.expected_part(0, sent)[: len(answer)])
+        for each in (client, idle):
+            each.close()
+        self.assertEqual(daemon.wait(), 0, daemon.log()[-3000:])
+        self.assertEqual(daemon.count_log("closed: (error|reset)"), 0)
+        return waiting if is_kept else None
+
+    def assert_served(self, daemon, waiting):
+        daemon.successor(FAULTS="")
+        self.assertEqual(harness.exchange(waiting, b""), b"waiting")
+        daemon.wait_log("notice: 1 listener and 0 connections of the process before go on$")
+        ping(daemon.connect())
+
+    def test_each(self):
+        for rules, why in (*STEPS,
+                           ("sd_notify_barrier:ETIMEDOUT", "the service manager does not answer: Connection timed out"),
+                           ("sd_notify_barrier:ECONNREFUSED", "the service manager does not answer: Connection refused"),
+                           *((f"sd_pid_notify_with_fds:ECONNREFUSED:{call}",
+                              "cannot send descriptors to the service manager: Connection refused")
+                             for call in range(1, 5))):
+            with self.subTest(rules), self.daemon(faults="", settings=LOG + "workers = 1;") as daemon:
+                self.assert_served(daemon, self.assert_drains(daemon, rules, why))
+
+    def test_each_allocation(self):
+        """The settings are read once more, too: with mistakes the next process could not start."""
+        for call in ALLOCATIONS:
+            number, ended = 1, 0
+            while ended != HANDED_OVER and number < 30:
+                with self.subTest(call, number=number), self.daemon(faults="", settings=LOG + "workers = 1;") as daemon:
+                    client = daemon.connect()
+                    ping(client)
+                    daemon.faults.arm(f"{call}@main:ENOMEM:{number}")
+                    self.send(daemon)
+                    harness.wait_until(lambda: daemon.count_log("notice: (stopping|handing over)"), "the outcome")
+                    daemon.faults.disarm()
+                    if daemon.count_log("stopping"):
+                        self.assertEqual(client.recv(1), b"")
+                        client.close()
+                    ended = daemon.wait()
+                    daemon.successor(FAULTS="")
+                    self.assertEqual(daemon.exchange(b"new"), b"new")
+                number += 1
+
+    def test_store_that_is_off(self):
+        """Then the listeners are gone as well."""
+        with self.daemon(store=0) as daemon:
+            self.assert_drains(daemon, "", "the service manager's descriptor store is off or full .*", is_kept=False)
+            with self.assertRaises(ConnectionRefusedError):
+                daemon.connect()
+            daemon.successor()
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+
+    def test_store_that_is_too_small(self):
+        """For the queue, and also for the state: the listeners come first."""
+        for store in (1, 2):
+            with self.subTest(store), self.daemon(store=store) as daemon:
+                waiting = self.assert_drains(daemon, "",
+                                             r"the service manager's descriptor store is off or full \(FileDesc.*")
+                daemon.successor()
+                self.assertEqual(harness.exchange(waiting, b""), b"waiting")
+
+    def test_manager_that_says_how_much_it_stores(self):
+        with self.daemon(environment={"FDSTORE": "2"}, store=2) as daemon:
+            waiting = self.assert_drains(daemon, "", "the service manager cannot store so many descriptors "
+                                         r"\(FileDescriptorStoreMax=\): No space left on device")
+            self.assert_served(daemon, waiting)
+        with self.daemon(environment={"FDSTORE": "3"}, store=3) as daemon:
+            client = daemon.connect()
+            ping(client)
+            self.restart(daemon)
+            ping(client)
+
+    def test_listeners_that_cannot_be_kept(self):
+        with self.daemon(f"{ECHO}, {UPPER}", environment={"FDSTORE": "2"}, store=2) as daemon:
+            daemon.wait_log("warning: the listeners are not kept for a restart: the service manager cannot store so many "
+                            "descriptors")
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+
+    def test_workers_that_cannot_start_again(self):
+        """Their clients are lost; the next process has the listeners."""
+        with self.daemon(f"{ECHO}, {listener(path='DIR/socket')}", faults="") as daemon:
+            client = daemon.connect()
+            ping(client)
+            daemon.faults.arm("memfd_create:EMFILE, pthread_create@main:EAGAIN")
+            self.send(daemon)
+            self.assertEqual(daemon.wait(), daemons.SYSTEM_ERROR)
+            daemon.wait_log("error: cannot start the workers again: Resource temporarily unavailable")
+            self.assertTrue(harness.is_refused(client))
+            daemon.successor(FAULTS="")
+            self.assertEqual(daemon.exchange(b"new"), b"new")
+            self.assertEqual(harness.exchange(daemon.connect_path(), b"new"), b"new")
+            daemon.wait_log("warning: 2 listeners and 0 connections of the process before go on; it has ended without")
+
+
 if __name__ == "__main__":
     harness.main(jobs=4)
