@@ -24,9 +24,9 @@ static const struct service_config no_config = {
 
 static void read_state(struct handover_in *in, int fd)
 {
-    if (!in->is_found)
+    if (!in->has_state)
         in->error = -saved_state_read(fd, &in->state);
-    in->is_found = true;
+    in->has_state = true;
     if (in->error > 0)
         daemon_log_state_unreadable(in->error);
     close(fd);
@@ -44,6 +44,8 @@ int handover_in_find(struct handover_in *in, struct passed_sockets *passed)
             read_state(in, TAKE_FD(item->fd));
         else if (strcmp(item->name, HANDOVER_QUEUE) == 0)
             in->queue_ends[in->queue_count++] = TAKE_FD(item->fd);
+        else if (strcmp(item->name, HANDOVER_LISTENER) == 0)
+            in->has_listeners = true;
     }
     in->listener_ids = calloc(in->state.listener_count + 1, sizeof *in->listener_ids);
     return in->listener_ids ? 0 : -ENOMEM;
@@ -257,7 +259,8 @@ void handover_in_resume(struct handover_in *in, struct acceptor *acceptor, uint6
     int r = prepare(&to);
     bool is_short = in->state.connection_count > room;
     in->taken.is_short = is_short;
-    in->taken.has_ended_unasked = in->error == 0 && in->state.kind == SAVED_BEFOREHAND;
+    in->taken.has_ended_unasked =
+        in->error == 0 && in->state.kind == SAVED_BEFOREHAND && in->queue_count == 0;
     for (size_t i = 0; is_short && i < in->state.config_count; i++)
         retire(in, i);
     for (size_t i = 0; r == 0 && i < in->queue_count; i++)
@@ -266,6 +269,6 @@ void handover_in_resume(struct handover_in *in, struct acceptor *acceptor, uint6
         in->taken.lost = in->state.connection_count - in->taken.resumed;
     service_config_unref(to.no_record);
     free(to.rules);
-    if (in->is_found)
+    if (in->has_state || in->has_listeners || in->queue_count > 0)
         daemon_log_taken_over(&in->taken);
 }

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 struct handover_in {
-    bool is_found; /* a state */
+    bool has_state, has_listeners; /* came */
     struct saved_state state;
     int error;              /* why it could not be read: a positive errno, or 0 */
     uint64_t *listener_ids; /* for each saved listener, its id here; 0: its socket did not come */
