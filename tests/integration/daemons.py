@@ -216,7 +216,7 @@ end = sys.argv.index("--")
 fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1:end]]
 for number, fd in enumerate(fds, 3):
     os.dup2(fd, number)
-os.closerange(3 + len(fds), 300)
+os.closerange(3 + len(fds), 1 << 20)
 os.environ.setdefault("LISTEN_FDS", str(len(fds)))
 os.environ.setdefault("LISTEN_PID", str(os.getpid()))
 os.execvp(sys.argv[end + 1], sys.argv[end + 1:])

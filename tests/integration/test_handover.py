@@ -4,6 +4,7 @@ pause and nothing else; and whatever fails is told, and costs no more than it ha
 import contextlib
 import fcntl
 import os
+import selectors
 import signal
 import socket
 import struct
@@ -21,6 +22,7 @@ from traffic import STREAM
 HANDED_OVER = 75
 GO_ON = "of the process before go on"
 END = b"goodbye\r\n"
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 SERVICES = ", ".join((ECHO, UPPER, listener("discard", "PORT2"), listener("chargen", "PORT3")))
 
@@ -838,6 +840,288 @@ class StepsByStore(ByStore, daemons.TestCase):
             self.assertEqual(daemon.exchange(b"new"), b"new")
             self.assertEqual(harness.exchange(daemon.connect_path(), b"new"), b"new")
             daemon.wait_log("warning: 2 listeners and 0 connections of the process before go on; it has ended without")
+
+
+class NewProcess(ByStore, daemons.TestCase):
+    """What the next process cannot take over."""
+
+    BOTH = f"{ECHO}, {listener(path='DIR/socket')}"
+
+    def leave(self, daemon, count=3):
+        """The process ends and has left so many connections."""
+        clients = daemon.connect_many(count)
+        for client in clients:
+            ping(client)
+        self.send(daemon)
+        self.assertEqual(daemon.wait(), HANDED_OVER)
+        return clients
+
+    def put_state(self, daemon, fd):
+        """In the place of what it has left. Returns that."""
+        index = [name for name, _ in daemon.notify.stored].index("tcpechod-state")
+        old = daemon.notify.stored[index][1]
+        daemon.notify.stored[index] = ("tcpechod-state", fd)
+        return old
+
+    def damage(self, daemon, change, seals):
+        fd = os.memfd_create("tcpechod-state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        old = self.put_state(daemon, fd)
+        os.write(fd, change(os.pread(old, 1 << 20, 0)))
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        os.close(old)
+
+    def assert_closes(self, daemon, clients, message=""):
+        """They get an end and no reset, and are counted; all else goes on."""
+        daemon.successor()
+        daemon.wait_log(message)
+        daemon.wait_log(f"warning: .* of the process before go on; {len(clients)} are closed, as nothing is known of them$")
+        for client in clients:
+            self.assertEqual(client.recv(1), b"")
+            client.close()
+        daemon.wait_log("closed: not_resumed, ", len(clients))
+        self.assertIn(f"(not_resumed {len(clients)})", daemon.counters()[0])
+        self.assertEqual(daemon.exchange(b"new"), b"new")
+        self.assertEqual(harness.exchange(daemon.connect_path(), b"new"), b"new")
+        client = daemon.connect()
+        ping(client)
+        self.restart(daemon)
+        ping(client)
+
+    def assert_unreadable(self, change, why, seals=SEALS):
+        with self.daemon(self.BOTH) as daemon:
+            clients = self.leave(daemon)
+            self.damage(daemon, change, seals)
+            self.assert_closes(daemon, clients, f"error: cannot read what the process before has left: {why}; its "
+                                                "connections are closed$")
+
+    def test_damage(self):
+        def flip(at):
+            return lambda state: state[:at] + bytes([state[at] ^ 1]) + state[at + 1 :]
+
+        for name, change in (("magic", flip(0)), ("checksum", flip(24)), ("first byte", flip(32)),
+                             ("a byte in the middle", lambda state: flip(len(state) // 2)(state)),
+                             ("last byte", lambda state: flip(len(state) - 1)(state)),
+                             ("short", lambda state: state[:-1]), ("long", lambda state: state + b"x"),
+                             ("cut header", lambda state: state[:31]), ("nothing", lambda state: b"")):
+            with self.subTest(name):
+                self.assert_unreadable(change, "it is damaged")
+
+    def test_no_seals(self):
+        """It could change while it is read."""
+        self.assert_unreadable(lambda state: state, "it is damaged", fcntl.F_SEAL_WRITE)
+
+    def test_other_version(self):
+        self.assert_unreadable(lambda state: state[:8] + struct.pack("=Q", 1 << 40) + state[16:], "it is another version's")
+
+    def test_no_state(self):
+        """None at all, and what is none."""
+        with self.daemon(self.BOTH) as daemon:
+            clients = self.leave(daemon)
+            os.close(self.put_state(daemon, -1))
+            daemon.notify.stored.remove(("tcpechod-state", -1))
+            self.assert_closes(daemon, clients)
+        with self.daemon(self.BOTH) as daemon:
+            clients = self.leave(daemon)
+            os.close(self.put_state(daemon, os.open(daemon.config, os.O_RDONLY)))
+            self.assert_closes(daemon, clients, "error: cannot read what the process before has left: it is damaged")
+
+    def test_queue_that_is_none(self):
+        with self.daemon(self.BOTH) as daemon:
+            self.leave(daemon)
+            daemon.notify.stored.append(("tcpechod-queue", os.open(daemon.config, os.O_RDONLY)))
+            daemon.successor()
+            daemon.wait_log("error: cannot take connections over: Socket operation on non-socket")
+            daemon.wait_log("notice: 2 listeners and 3 connections of the process before go on$")
+
+    def test_failing_calls(self):
+        """The clients are told by an end, or a reset where bytes were left unread; whoever can, goes on."""
+        for rules, message in (
+                ("recvmsg@main:ENOBUFS", "error: cannot take connections over: No buffer space available"),
+                ("mmap@main:ENOMEM:1", "error: cannot read what the process before has left: Cannot allocate memory"),
+                ("malloc@worker:ENOMEM", "closed: error: Cannot allocate memory"),
+                ("epoll_ctl_add@worker:ENOSPC:1-3", "closed: error: No space left on device")):
+            with self.subTest(rules), self.daemon(faults="", settings=LOG + "workers = 1;") as daemon:
+                clients = self.leave(daemon)
+                daemon.successor(FAULTS=rules, ready=False)
+                daemon.wait_log(message)
+                daemon.wait_ready(2)
+                daemon.stop()
+                for client in clients:
+                    self.assertTrue(harness.is_refused(client))
+
+    def test_each_allocation(self):
+        """It starts with what it has got, or ends and leaves all to the next one."""
+        for call in ("malloc", "calloc", "reallocarray", "strdup", "strndup", "getsockopt"):
+            number, hits = 1, 1
+            while hits and number < 40:
+                with self.subTest(call, number=number), self.daemon(self.BOTH, faults="") as daemon:
+                    client, = self.leave(daemon, 1)
+                    daemon.successor(FAULTS=f"{call}@main:ENOMEM:{number}", ready=False)
+                    has_started = daemon.wait_started(2)
+                    if has_started:
+                        hits = daemon.faults.hits()
+                        daemon.send_signal(signal.SIGKILL)
+                        self.assertTrue(harness.is_refused(client))
+                    daemon.wait()
+                    daemon.successor(FAULTS="")
+                    if not has_started:
+                        ping(client)
+                    self.assertEqual(daemon.exchange(b"new"), b"new")
+                    self.assertEqual(harness.exchange(daemon.connect_path(), b"new"), b"new")
+                number += 1
+
+    def test_start_that_fails(self):
+        """It leaves all to the next one as it is."""
+        with self.daemon(self.BOTH, faults="", settings=LOG + "workers = 1;") as daemon:
+            inode = os.stat(daemon.path("socket")).st_ino
+            clients = self.leave(daemon)
+            for rules in ("pthread_create@main:EAGAIN:2", "epoll_create1:EMFILE", "sd_listen_fds_with_names:ENOMEM"):
+                daemon.successor(FAULTS=rules, ready=False)
+                self.assertEqual(daemon.wait(), daemons.SYSTEM_ERROR, daemon.log()[-2000:])
+            waiting = daemon.connect()
+            waiting.sendall(b"waiting")
+            daemon.successor(FAULTS="")
+            for client in clients:
+                ping(client)
+            self.assertEqual(harness.exchange(waiting, b""), b"waiting")
+            self.assertEqual(harness.exchange(daemon.connect_path(), b"new"), b"new")
+            self.assertEqual(os.stat(daemon.path("socket")).st_ino, inode)
+
+    def test_worker_that_fails(self):
+        """So does one that has run."""
+        with self.daemon(self.BOTH, faults="", settings=LOG + "workers = 1;") as daemon:
+            inode = os.stat(daemon.path("socket")).st_ino
+            client = daemon.connect()
+            ping(client)
+            daemon.faults.arm("epoll_wait@worker:EBADF:1")
+            with contextlib.suppress(OSError):
+                client.sendall(b"x")
+            self.assertEqual(daemon.wait(), daemons.SYSTEM_ERROR)
+            daemon.wait_log("error: a worker cannot wait for events")
+            waiting = daemon.connect()
+            waiting.sendall(b"waiting")
+            daemon.successor(FAULTS="")
+            self.assertEqual(harness.exchange(waiting, b""), b"waiting")
+            self.assertEqual(harness.exchange(daemon.connect_path(), b"new"), b"new")
+            self.assertEqual(os.stat(daemon.path("socket")).st_ino, inode)
+            daemon.wait_log("warning: 2 listeners and 0 connections .*; it has ended without a hand-over, and its "
+                            "connections with it$")
+
+    FEW = ["prlimit", "--nofile=400:400", "--"]
+    MANY = 600
+
+    def receive_from_all(self, clients):
+        """(client, answer) of each, in the order in which they end; they are closed then."""
+        with selectors.DefaultSelector() as selector:
+            for client in clients:
+                selector.register(client, selectors.EVENT_READ, [])
+            while selector.get_map():
+                ready = selector.select(harness.patience())
+                self.assertTrue(ready, f"{len(selector.get_map())} clients wait in vain")
+                for key, _ in ready:
+                    data = key.fileobj.recv(100)
+                    key.data.append(data)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                        yield key.fileobj, b"".join(key.data)
+                        key.fileobj.close()
+
+    def test_few_descriptors(self):
+        """All are finished, as many at a time as there is room for; who comes meanwhile waits."""
+        harness.raise_nofile(4 * self.MANY)
+        with self.daemon() as daemon:
+            clients = self.leave(daemon, self.MANY)
+            for number, client in enumerate(clients):
+                client.sendall(b"%8d" % number)
+            waiting = daemon.connect()
+            waiting.sendall(b"waiting")
+            daemon.successor(ready=False, wrapper=self.FEW)
+            for client, answer in self.receive_from_all(clients):
+                self.assertEqual(answer, b"%8d" % clients.index(client))
+            self.assertEqual(harness.exchange(waiting, b""), b"waiting")
+            daemon.wait_log(f"warning: 1 listener and {self.MANY} connections of the process before go on; the descriptor "
+                            "limit has no room for all, and they are finished first$")
+            daemon.wait_log("closed: drained", self.MANY)
+
+    def test_few_descriptors_and_little_time(self):
+        """What is not finished within drain_timeout is lost, and said to be."""
+        harness.raise_nofile(4 * self.MANY)
+        with self.daemon(settings=LOG + "drain_timeout = 0.2;") as daemon:
+            clients = self.leave(daemon, self.MANY)
+            daemon.successor(wrapper=self.FEW)
+            daemon.wait_log("warning: 1 listener and 253 connections of the process before go on; the descriptor limit has "
+                            "no room for all, and they are finished first; 347 are lost$")
+            for client in clients:
+                self.assertTrue(harness.is_refused(client))
+
+
+class Killed(ByStore, daemons.TestCase):
+    """SIGKILL, at any time: the listeners are kept, and the next process says what was lost."""
+
+    def assert_listeners_go_on(self, daemon, clients, message):
+        waiting = daemon.connect()
+        waiting.sendall(b"waiting")
+        daemon.successor(FAULTS="")
+        daemon.wait_log(message)
+        for client in clients:
+            self.assertTrue(harness.is_refused(client))
+        self.assertEqual(harness.exchange(waiting, b""), b"waiting")
+        self.assertEqual(harness.exchange(daemon.connect_path(), b"new"), b"new")
+        client = daemon.connect()
+        ping(client)
+        self.restart(daemon)
+        ping(client)
+
+    def start(self):
+        return self.daemon(NewProcess.BOTH, faults="")
+
+    def test_at_any_time(self):
+        with self.start() as daemon:
+            client = daemon.connect()
+            ping(client)
+            inode = os.stat(daemon.path("socket")).st_ino
+            for _ in range(2):
+                daemon.send_signal(signal.SIGKILL)
+                self.assertEqual(daemon.wait(), -signal.SIGKILL)
+                self.assert_listeners_go_on(daemon, [client], "warning: 2 listeners and 0 connections of the process before "
+                                            "go on; it has ended without a hand-over, and its connections with it$")
+                self.assertEqual(os.stat(daemon.path("socket")).st_ino, inode)
+
+    def killed(self, rules):
+        daemon = self.start()
+        clients = daemon.connect_many(3)
+        for client in clients:
+            ping(client)
+        daemon.faults.arm(rules)
+        self.send(daemon)
+        daemon.faults.wait_hits()
+        daemon.send_signal(signal.SIGKILL)
+        self.assertEqual(daemon.wait(), -signal.SIGKILL)
+        return daemon, clients
+
+    def test_while_it_queues(self):
+        daemon, clients = self.killed("sendmsg@main:sleep=600000:1")
+        with daemon:
+            self.assert_listeners_go_on(daemon, clients, "warning: 2 listeners .* it has ended without a hand-over")
+
+    def test_while_it_stores(self):
+        """Each message to the manager: the old state goes, then come the listeners, the state, and the queue."""
+        unknown = "warning: 0 listeners and 0 connections of the process before go on; it has ended without a hand-over"
+        for call, message in ((1, "warning: 2 listeners .* it has ended without a hand-over"), (2, unknown), (3, unknown),
+                              (4, "warning: 2 listeners and 0 connections of the process before go on; 3 are lost$")):
+            with self.subTest(call):
+                daemon, clients = self.killed(f"sd_pid_notify_with_fds@main:sleep=600000:{call}")
+                with daemon:
+                    self.assert_listeners_go_on(daemon, clients, message)
+
+    def test_when_all_is_stored(self):
+        """It was about to end anyway."""
+        daemon, clients = self.killed("sd_notify_barrier:sleep=600000")
+        with daemon:
+            daemon.successor(FAULTS="")
+            daemon.wait_log("notice: 2 listeners and 3 connections of the process before go on$")
+            for client in clients:
+                ping(client)
 
 
 if __name__ == "__main__":
