@@ -1124,5 +1124,137 @@ class Killed(ByStore, daemons.TestCase):
                 ping(client)
 
 
+class Signals:
+    """SIGUSR2 among other signals."""
+
+    def test_during_a_stop(self):
+        """The stop goes on."""
+        with self.daemon() as daemon:
+            client = daemon.connect()
+            ping(client)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait_log("notice: stopping ")
+            for _ in range(3):
+                self.send(daemon)
+            self.assertEqual(client.recv(1), b"")
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual(daemon.count_log("hand"), 0)
+
+    def test_with_a_reload(self):
+        """First the reload, then the restart, with the new settings."""
+        with self.daemon(faults="") as daemon:
+            client = daemon.connect()
+            ping(client)
+            daemon.hold_main_loop()
+            daemon.write_config(config_text(listener("upper"), LOG))
+            daemon.send_signal(signal.SIGHUP)
+            self.send(daemon)
+            daemon.faults.disarm()
+            self.wait_restarted(daemon)
+            daemon.wait_log("notice: reloaded (.*\n)+.*handing over")
+            ping(client)
+            self.assertEqual(daemon.exchange(b"new"), b"NEW")
+
+    def test_with_the_counters(self):
+        with self.daemon(faults="") as daemon:
+            client = daemon.connect()
+            ping(client)
+            for _ in range(3):
+                daemon.hold_main_loop()
+                self.send(daemon)
+                daemon.send_signal(signal.SIGUSR1)
+                daemon.faults.disarm()
+                self.wait_restarted(daemon)
+                ping(client)
+
+    def test_before_ready(self):
+        """It waits for the start to be over."""
+        with self.daemon(faults="listen:sleep=1000:1", ready=False) as daemon:
+            harness.wait_until(lambda: daemon.faults.hits() == 1, "listen(2)")
+            self.send(daemon)
+            self.wait_restarted(daemon, ready=2)
+            self.assertEqual(daemon.exchange(b"hello"), b"hello")
+
+
+class SignalsInPlace(InPlace, Signals, daemons.TestCase):
+    def wait_restarted(self, daemon, ready=None):
+        count = daemon.count_log("handing over") or 1
+        daemon.wait_log(GO_ON, count)
+        daemon.wait_ready(ready or count + 1)
+
+    def test_stop_right_after(self):
+        """The new program stops, with all that it has got."""
+        with self.daemon(faults="") as daemon:
+            client = daemon.connect()
+            ping(client)
+            sent = harness.fill(client, 300000, 0.1)
+            daemon.hold_main_loop()
+            self.send(daemon)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.faults.disarm()
+            harness.assert_same(receive_all(client), traffic.expected_part(0, sent))
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+            daemon.wait_log("handing over (.*\n)+.*notice: stopping .SIGTERM.: 1 connection (.*\n)*.*notice: stopped: every")
+
+    def test_twice(self):
+        """Once or twice, as the kernel delivers them; nothing is lost."""
+        with self.daemon() as daemon, traffic.Traffic(daemon.connect) as clients:
+            for _ in range(harness.scale(5, 2)):
+                self.send(daemon)
+                self.send(daemon)
+                clients.pass_by(5)
+            harness.wait_until(lambda: daemon.count_log(GO_ON) == daemon.count_log("handing over"), "the last of them")
+
+
+class SignalsByStore(ByStore, Signals, daemons.TestCase):
+    def wait_restarted(self, daemon, ready=None):
+        self.assertEqual(daemon.wait(), HANDED_OVER)
+        daemon.successor(FAULTS="")
+
+    def test_stop_right_after(self):
+        """It has nothing any more that it could stop; the manager stops the next one, or starts none."""
+        with self.daemon(faults="") as daemon:
+            client = daemon.connect()
+            ping(client)
+            daemon.hold_main_loop()
+            self.send(daemon)
+            daemon.send_signal(signal.SIGTERM)
+            daemon.faults.disarm()
+            self.assertEqual(daemon.wait(), HANDED_OVER)
+            daemon.successor(FAULTS="")
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(client.recv(1), b"")
+            client.close()
+            self.assertEqual(daemon.wait(), 0)
+            daemon.wait_log("notice: stopping .SIGTERM.: 1 connection ")
+            self.assertEqual(daemon.notify.stored, [], "a stop leaves nothing")
+
+    def test_stop_while_it_finishes(self):
+        """SIGTERM ends a restart that could not hand over, like every stop."""
+        with self.daemon(faults="", settings=LOG + "drain_timeout = 600.0;") as daemon:
+            client = daemon.connect()
+            ping(client)
+            harness.fill(client)
+            daemon.faults.arm("memfd_create:EMFILE:1")
+            self.send(daemon)
+            daemon.wait_log("notice: stopping ")
+            daemon.send_signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0)
+            daemon.wait_log("notice: stopped: 1 connection did not finish in time")
+
+    def test_signal_of_somebody_else(self):
+        """Of kill(1): in place, whatever the manager stores."""
+        with self.daemon() as daemon:
+            client = daemon.connect()
+            ping(client)
+            for _ in range(2):
+                InPlace().restart(daemon)
+                ping(client)
+            self.restart(daemon)
+            ping(client)
+
+
 if __name__ == "__main__":
     harness.main(jobs=4)
