@@ -775,7 +775,7 @@ class StepsByStore(ByStore, daemons.TestCase):
         """The settings are read once more, too: with mistakes the next process could not start."""
         for call in ALLOCATIONS:
             number, ended = 1, 0
-            while ended != HANDED_OVER and number < 30:
+            while ended != HANDED_OVER and number < harness.scale(30, 4):
                 with self.subTest(call, number=number), self.daemon(faults="", settings=LOG + "workers = 1;") as daemon:
                     client = daemon.connect()
                     ping(client)
@@ -953,7 +953,7 @@ class NewProcess(ByStore, daemons.TestCase):
         """It starts with what it has got, or ends and leaves all to the next one."""
         for call in ("malloc", "calloc", "reallocarray", "strdup", "strndup", "getsockopt"):
             number, hits = 1, 1
-            while hits and number < 40:
+            while hits and number < harness.scale(40, 4):
                 with self.subTest(call, number=number), self.daemon(self.BOTH, faults="") as daemon:
                     client, = self.leave(daemon, 1)
                     daemon.successor(FAULTS=f"{call}@main:ENOMEM:{number}", ready=False)
@@ -1160,12 +1160,12 @@ class Signals:
         with self.daemon(faults="") as daemon:
             client = daemon.connect()
             ping(client)
-            for _ in range(3):
+            for count in range(1, 4):
                 daemon.hold_main_loop()
                 self.send(daemon)
                 daemon.send_signal(signal.SIGUSR1)
                 daemon.faults.disarm()
-                self.wait_restarted(daemon)
+                self.wait_restarted(daemon, count)
                 ping(client)
 
     def test_before_ready(self):
@@ -1173,15 +1173,14 @@ class Signals:
         with self.daemon(faults="listen:sleep=1000:1", ready=False) as daemon:
             harness.wait_until(lambda: daemon.faults.hits() == 1, "listen(2)")
             self.send(daemon)
-            self.wait_restarted(daemon, ready=2)
+            self.wait_restarted(daemon)
             self.assertEqual(daemon.exchange(b"hello"), b"hello")
 
 
 class SignalsInPlace(InPlace, Signals, daemons.TestCase):
-    def wait_restarted(self, daemon, ready=None):
-        count = daemon.count_log("handing over") or 1
+    def wait_restarted(self, daemon, count=1):
         daemon.wait_log(GO_ON, count)
-        daemon.wait_ready(ready or count + 1)
+        daemon.wait_ready(count + 1)
 
     def test_stop_right_after(self):
         """The new program stops, with all that it has got."""
@@ -1209,7 +1208,7 @@ class SignalsInPlace(InPlace, Signals, daemons.TestCase):
 
 
 class SignalsByStore(ByStore, Signals, daemons.TestCase):
-    def wait_restarted(self, daemon, ready=None):
+    def wait_restarted(self, daemon, _count=1):
         self.assertEqual(daemon.wait(), HANDED_OVER)
         daemon.successor(FAULTS="")
 
