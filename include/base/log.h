@@ -67,3 +67,6 @@ void log_event(const struct log_kind *kind, enum log_level level, const struct l
 
 /* Messages lost so far because a sink did not take them. Any thread. */
 uint64_t log_lost(void);
+
+/* Counts what a process before has lost, and told. Any thread. */
+void log_restore_lost(uint64_t count);

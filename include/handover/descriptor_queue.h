@@ -1,5 +1,5 @@
 /* Descriptors on their way from one process to the next, which may not exist yet: in the messages of Unix
- * datagram sockets (unix(7), SCM_RIGHTS), at most 253 in each. The kernel holds them for as long as somebody
+ * datagram sockets (unix(7), SCM_RIGHTS), some in each. The kernel holds them for as long as somebody
  * holds the receiving ends: the service manager, or the same process across execve(2).
  *
  * Datagrams, since the other kinds of socket report a hang-up when their other end closes. A socket holds
@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* SCM_MAX_FD of the kernel. */
-#define DESCRIPTORS_PER_MESSAGE 253
+/* The kernel allows 253 (SCM_MAX_FD). A receiver must have room for a whole message. */
+#define DESCRIPTORS_PER_MESSAGE 64
 
 struct descriptor_queue {
     int *ends; /* the receiving ends; owned */

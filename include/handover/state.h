@@ -25,7 +25,9 @@
 
 struct saved_listener {
     uint64_t cookie;
-    uint16_t port;          /* as set: 0: the kernel has picked it. The rest can be read from the socket */
+    char *name;             /* owned when it was read */
+    uint16_t port;          /* as set: 0: the kernel has picked it */
+    bool any, without_v6;   /* of struct listener; the rest of its place can be read from the socket */
     uint64_t device, inode; /* of its path, when that is our own */
     uint64_t config;        /* its index */
     struct admission_rules rules;
@@ -50,6 +52,7 @@ struct saved_state {
     uint64_t last_id, accepted;
     uint64_t refused[REASON_COUNT], waits[REASON_COUNT];
     struct totals totals;
+    uint64_t lost_messages;
     struct service_config **configs;
     size_t config_count;
     struct saved_listener *listeners;
@@ -74,7 +77,6 @@ int saved_state_parse(const uint8_t *bytes, size_t length, struct saved_state *o
 void saved_state_clear(struct saved_state *state); /* also for CLEANUP() */
 
 /* NULL: there is none. */
-struct saved_listener *saved_state_listener(const struct saved_state *state, uint64_t cookie);
 struct saved_connection *saved_state_connection(const struct saved_state *state, uint64_t cookie);
 
 /* SO_COOKIE: unique for the life of the machine. Returns 0 or a negative errno with *out untouched. */

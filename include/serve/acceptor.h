@@ -53,6 +53,7 @@ struct acceptor {
 int acceptor_init(struct acceptor *acceptor, struct event_set *set, struct worker_pool *pool,
                   struct admission *admission, struct capacity_signal *capacity);
 
+/* Before it only the queue's room counts. */
 void acceptor_limit(struct acceptor *acceptor, bool refuses, uint64_t max_connections,
                     enum reason max_reason);
 

@@ -1,7 +1,7 @@
 /* What a listener's clients are served by. Each connection keeps what it was accepted under: a reload gives
  * the listener a new one, and the old one lives until its last connection has closed.
  *
- * Constant once made, but for is_retired, and counted by atomic references: the listener (main thread) holds
+ * Constant once made, counted by atomic references: the listener (main thread) holds
  * one and each connection, in the queue or at its worker, another. */
 #pragma once
 
@@ -14,8 +14,6 @@
 
 struct service_config {
     _Atomic size_t references;
-    atomic_bool is_retired; /* its listener was gone at a restart: connections that go on end with what has
-                               arrived. Main thread, before they are given to a worker */
     const struct service *service;
     struct service_params params; /* the texts are this structure's own */
     bool trace;

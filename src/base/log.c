@@ -258,6 +258,11 @@ void log_event(const struct log_kind *kind, enum log_level level, const struct l
     errno = saved_errno;
 }
 
+void log_restore_lost(uint64_t count)
+{
+    atomic_fetch_add(&lost, count);
+}
+
 uint64_t log_lost(void)
 {
     return atomic_load(&lost);

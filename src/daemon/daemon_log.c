@@ -271,9 +271,11 @@ void daemon_log_taken_over(const struct taken_over *taken)
     char line[512];
     struct text text = {.out = line, .size = sizeof line};
     append(&text, "%" PRIu64 " listener%s and %" PRIu64 " connection%s of the process before go on",
-           taken->listeners, plural(taken->listeners), taken->resumed, plural(taken->resumed));
+           taken->listeners, plural(taken->listeners), taken->is_short ? 0 : taken->resumed,
+           plural(taken->is_short ? 0 : taken->resumed));
     if (taken->is_short)
-        append(&text, "; the descriptor limit has no room for all, and they are finished first");
+        append(&text, "; %" PRIu64 " are finished, as the descriptor limit has no room for all",
+               taken->resumed);
     if (taken->closed > 0)
         append(&text, "; %" PRIu64 " %s closed, as nothing is known of them", taken->closed,
                taken->closed == 1 ? "is" : "are");
@@ -283,6 +285,13 @@ void daemon_log_taken_over(const struct taken_over *taken)
         append(&text, "; it has ended without a hand-over, and its connections with it");
     bool is_whole = !taken->is_short && taken->closed == 0 && taken->lost == 0 && !taken->has_ended_unasked;
     REPORT(kind_handover, is_whole ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "%s", line);
+}
+
+void daemon_log_given_up(struct problems *problems, uint64_t connections)
+{
+    log_problem(&kind_handover, problems,
+                "%" PRIu64 " connection%s of the process before %s closed, as this one cannot start",
+                connections, plural(connections), connections == 1 ? "is" : "are");
 }
 
 void daemon_log_listeners_stay(struct problems *problems)

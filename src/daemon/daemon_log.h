@@ -103,6 +103,9 @@ struct taken_over {
 /* At notice, or at warning when connections were closed or lost. */
 void daemon_log_taken_over(const struct taken_over *taken);
 
+/* At error: connections that are closed, as this process cannot start. */
+void daemon_log_given_up(struct problems *problems, uint64_t connections);
+
 /* At error: the listeners of before stay as they were. */
 void daemon_log_listeners_stay(struct problems *problems);
 

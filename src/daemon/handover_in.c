@@ -2,11 +2,13 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "daemon/handover_out.h"
 #include "handover/descriptor_queue.h"
 #include "serve/services.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -45,7 +47,7 @@ int handover_in_find(struct handover_in *in, struct passed_sockets *passed)
         else if (strcmp(item->name, HANDOVER_QUEUE) == 0)
             in->queue_ends[in->queue_count++] = TAKE_FD(item->fd);
         else if (strcmp(item->name, HANDOVER_LISTENER) == 0)
-            in->has_listeners = true;
+            in->taken.listeners++;
     }
     in->listener_ids = calloc(in->state.listener_count + 1, sizeof *in->listener_ids);
     return in->listener_ids ? 0 : -ENOMEM;
@@ -71,10 +73,11 @@ static void restore_totals(const struct saved_state *state, struct acceptor *acc
         acceptor->waits[reason] = state->waits[reason];
     }
     worker_pool_restore_totals(pool, &state->totals);
+    log_restore_lost(state->lost_messages);
 }
 
-static int restore_listener(struct acceptor *acceptor, const struct saved_state *state,
-                            struct saved_listener *saved, struct passed_socket *item, uint64_t *id)
+static int restore_listener(struct handover_in *in, struct acceptor *acceptor, struct saved_listener *saved,
+                            struct passed_socket *item, uint64_t *id)
 {
     bool is_own = strcmp(item->name, HANDOVER_LISTENER) == 0;
     struct listener *listener;
@@ -83,20 +86,34 @@ static int restore_listener(struct acceptor *acceptor, const struct saved_state 
         return r;
     item->fd = -1;
     listener->listen_address.port = saved->port;
+    listener->listen_address.any = saved->any;
+    listener->without_v6 = saved->without_v6;
+    snprintf(listener->name, sizeof listener->name, "%s", saved->name);
     if (is_own) {
         listener->inode.st_dev = saved->device;
         listener->inode.st_ino = saved->inode;
     }
     if (saved->rules.scope != 0)
         saved->rules.scope = listener->id;
-    listener_set_config(listener, service_config_ref(state->configs[saved->config]), &saved->rules);
+    listener_set_config(listener, service_config_ref(in->state.configs[saved->config]), &saved->rules);
     r = acceptor_add(acceptor, listener);
     if (r < 0) {
         listener_close(listener);
         return r;
     }
     *id = listener->id;
+    in->taken.listeners += !is_own; /* the others are counted */
     return 0;
+}
+
+static struct passed_socket *find_passed(struct passed_sockets *passed, uint64_t cookie)
+{
+    for (size_t i = 0; i < passed->count; i++) {
+        uint64_t own;
+        if (passed->items[i].fd >= 0 && socket_cookie(passed->items[i].fd, &own) == 0 && own == cookie)
+            return &passed->items[i];
+    }
+    return NULL;
 }
 
 int handover_in_restore(struct handover_in *in, struct acceptor *acceptor, struct worker_pool *pool)
@@ -104,61 +121,45 @@ int handover_in_restore(struct handover_in *in, struct acceptor *acceptor, struc
     struct saved_state *state = &in->state;
     if (state->kind == SAVED_HANDOVER)
         restore_totals(state, acceptor, pool);
-    for (size_t i = 0; i < in->passed->count; i++) {
-        struct passed_socket *item = &in->passed->items[i];
-        uint64_t cookie;
-        if (state->listener_count == 0 || item->fd < 0 || socket_cookie(item->fd, &cookie) < 0)
+    /* In the order in which they were: it says which is which where several have port 0. */
+    for (size_t i = 0; i < state->listener_count; i++) {
+        struct passed_socket *item = find_passed(in->passed, state->listeners[i].cookie);
+        if (!item)
             continue;
-        struct saved_listener *saved = saved_state_listener(state, cookie);
-        if (!saved)
-            continue;
-        int r = restore_listener(acceptor, state, saved, item, &in->listener_ids[saved - state->listeners]);
+        int r = restore_listener(in, acceptor, &state->listeners[i], item, &in->listener_ids[i]);
         if (r < 0)
             return r;
-        in->taken.listeners++;
     }
     return 0;
 }
 
-/* The listener here that serves what was served by `name` there, or NULL. */
-static struct listener *find_listener(const struct handover_in *in, const struct acceptor *acceptor,
-                                      const char *name)
-{
-    const struct saved_state *state = &in->state;
-    for (size_t i = 0; i < state->listener_count; i++) {
-        if (strcmp(state->configs[state->listeners[i].config]->listener, name) != 0)
-            continue;
-        LIST_FOR_EACH(link, &acceptor->listeners)
-        {
-            struct listener *listener = CONTAINER_OF(link, struct listener, link);
-            if (listener->id == in->listener_ids[i])
-                return listener;
-        }
-    }
-    return NULL;
-}
+/* What becomes of the connections of one configuration. */
+struct course {
+    const struct admission_rules *rules;
+    bool ends; /* its listener is gone */
+};
 
 /* Where a connection that came goes. */
 struct destination {
     struct handover_in *in;
     struct acceptor *acceptor;
-    const struct admission_rules **rules; /* for each configuration */
-    struct service_config *no_record;     /* under which connections without one are closed */
+    struct course *courses;           /* for each configuration */
+    struct service_config *no_record; /* under which connections without one are closed */
 };
 
 static void resume(struct destination *to, int fd, struct saved_connection *saved)
 {
-    struct progress *progress = progress_copy(&saved->progress);
-    if (!progress) {
-        to->in->taken.lost++;
+    const struct course *course = &to->courses[saved->config];
+    struct new_client client = saved->client;
+    client.progress = progress_copy(&saved->progress);
+    if (!client.progress) {
         close(fd);
         return;
     }
-    struct new_client client = saved->client;
+    client.progress->ends = course->ends || to->in->taken.is_short;
     client.fd = fd;
     client.config = service_config_ref(to->in->state.configs[saved->config]);
-    client.progress = progress;
-    acceptor_take_over(to->acceptor, to->rules[saved->config], &client);
+    acceptor_take_over(to->acceptor, course->rules, &client);
     to->in->taken.resumed++;
 }
 
@@ -212,12 +213,12 @@ static bool await_room(const struct acceptor *acceptor, uint64_t room, uint64_t 
     return true;
 }
 
-static void take_all(struct destination *to, int end, bool is_short, uint64_t room, uint64_t deadline_usec)
+static void take_all(struct destination *to, int end, uint64_t room, uint64_t deadline_usec)
 {
     int fds[DESCRIPTORS_PER_MESSAGE];
     int count = 1;
     while (count > 0) {
-        if (is_short && !await_room(to->acceptor, room, deadline_usec))
+        if (to->in->taken.is_short && !await_room(to->acceptor, room, deadline_usec))
             return;
         count = descriptor_queue_take(end, fds);
         for (int i = 0; i < count; i++)
@@ -228,28 +229,51 @@ static void take_all(struct destination *to, int end, bool is_short, uint64_t ro
         daemon_log_system_error(NULL, "cannot take connections over", -count);
 }
 
-static void retire(struct handover_in *in, size_t config)
+static const struct listener *find_by_id(const struct acceptor *acceptor, uint64_t id)
 {
-    atomic_store_explicit(&in->state.configs[config]->is_retired, true, memory_order_relaxed);
+    LIST_FOR_EACH(link, &acceptor->listeners)
+    {
+        const struct listener *listener = CONTAINER_OF(link, struct listener, link);
+        if (listener->id == id)
+            return listener;
+    }
+    return NULL;
+}
+
+/* A connection whose listener was gone before, after a reload, goes on under its settings. */
+static struct course course_of(const struct handover_in *in, const struct acceptor *acceptor,
+                               const char *name)
+{
+    static const struct admission_rules no_rules;
+    struct course course = {.rules = &no_rules};
+    for (size_t i = 0; i < in->state.listener_count; i++) {
+        if (strcmp(in->state.listeners[i].name, name) != 0)
+            continue;
+        const struct listener *listener = find_by_id(acceptor, in->listener_ids[i]);
+        course = (struct course){.rules = listener ? &listener->rules : &no_rules, .ends = !listener};
+        if (listener)
+            break;
+    }
+    return course;
 }
 
 static int prepare(struct destination *to)
 {
-    static const struct admission_rules no_rules;
     const struct saved_state *state = &to->in->state;
     struct service_config none = no_config;
     none.service = service_find("discard");
     to->no_record = service_config_new(&none);
-    to->rules = calloc(state->config_count + 1, sizeof(*to->rules));
-    if (!to->no_record || !to->rules)
+    to->courses = calloc(state->config_count + 1, sizeof *to->courses);
+    if (!to->no_record || !to->courses)
         return -ENOMEM;
-    for (size_t i = 0; i < state->config_count; i++) {
-        const struct listener *listener = find_listener(to->in, to->acceptor, state->configs[i]->listener);
-        to->rules[i] = listener ? &listener->rules : &no_rules;
-        if (!listener)
-            retire(to->in, i);
-    }
+    for (size_t i = 0; i < state->config_count; i++)
+        to->courses[i] = course_of(to->in, to->acceptor, state->configs[i]->listener);
     return 0;
+}
+
+uint64_t handover_in_connections(const struct handover_in *in)
+{
+    return in->state.kind == SAVED_HANDOVER ? in->state.connection_count : 0;
 }
 
 void handover_in_resume(struct handover_in *in, struct acceptor *acceptor, uint64_t room,
@@ -257,18 +281,47 @@ void handover_in_resume(struct handover_in *in, struct acceptor *acceptor, uint6
 {
     struct destination to = {.in = in, .acceptor = acceptor};
     int r = prepare(&to);
-    bool is_short = in->state.connection_count > room;
-    in->taken.is_short = is_short;
+    in->taken.is_short = handover_in_connections(in) > room;
     in->taken.has_ended_unasked =
         in->error == 0 && in->state.kind == SAVED_BEFOREHAND && in->queue_count == 0;
-    for (size_t i = 0; is_short && i < in->state.config_count; i++)
-        retire(in, i);
     for (size_t i = 0; r == 0 && i < in->queue_count; i++)
-        take_all(&to, in->queue_ends[i], is_short, room, deadline_usec);
-    if (in->state.kind == SAVED_HANDOVER)
-        in->taken.lost = in->state.connection_count - in->taken.resumed;
+        take_all(&to, in->queue_ends[i], room, deadline_usec);
+    if (handover_in_connections(in) > 0)
+        in->taken.lost = handover_in_connections(in) - in->taken.resumed;
     service_config_unref(to.no_record);
-    free(to.rules);
-    if (in->has_state || in->has_listeners || in->queue_count > 0)
+    free(to.courses);
+    if (in->has_state || in->taken.listeners > 0 || in->queue_count > 0)
         daemon_log_taken_over(&in->taken);
+}
+
+/* Each gets a FIN, unless it has sent bytes that nobody has read. */
+static uint64_t end_all(int end)
+{
+    int fds[DESCRIPTORS_PER_MESSAGE];
+    int count;
+    uint64_t ended = 0;
+    while ((count = descriptor_queue_take(end, fds)) > 0)
+        for (int i = 0; i < count; i++) {
+            (void)shutdown(fds[i], SHUT_WR);
+            close(fds[i]);
+            ended++;
+        }
+    return ended;
+}
+
+void handover_in_give_up(struct handover_in *in, struct problems *problems)
+{
+    uint64_t ended = 0;
+    for (size_t i = 0; i < in->queue_count; i++)
+        ended += end_all(in->queue_ends[i]);
+    if (ended > 0)
+        daemon_log_given_up(problems, ended);
+}
+
+void handover_in_refuse(struct problems *problems)
+{
+    CLEANUP(passed_sockets_clear) struct passed_sockets passed;
+    CLEANUP(handover_in_clear) struct handover_in in = {0};
+    if (passed_sockets_receive(&passed, problems) == 0 && handover_in_find(&in, &passed) == 0)
+        handover_in_give_up(&in, problems);
 }

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 struct handover_in {
-    bool has_state, has_listeners; /* came */
+    bool has_state; /* one came */
     struct saved_state state;
     int error;              /* why it could not be read: a positive errno, or 0 */
     uint64_t *listener_ids; /* for each saved listener, its id here; 0: its socket did not come */
@@ -41,5 +41,15 @@ int handover_in_restore(struct handover_in *in, struct acceptor *acceptor, struc
  * `deadline_usec`; what is left then is lost. */
 void handover_in_resume(struct handover_in *in, struct acceptor *acceptor, uint64_t room,
                         uint64_t deadline_usec);
+
+/* How many there are to come. */
+uint64_t handover_in_connections(const struct handover_in *in);
+
+/* For a process that cannot start and is not started again: half-closes the connections that were left to it,
+ * and says how many. */
+void handover_in_give_up(struct handover_in *in, struct problems *problems);
+
+/* The same for one that has not even received them. */
+void handover_in_refuse(struct problems *problems);
 
 void handover_in_clear(struct handover_in *in); /* also for CLEANUP() */

@@ -1,12 +1,14 @@
 #include "daemon/handover_out.h"
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "daemon/daemon_log.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define BARRIER_USEC (5 * USEC_PER_SEC)
+#define BARRIER_USEC (2 * USEC_PER_SEC)
 
 /* What is written down, as it grows. */
 struct collection {
@@ -36,13 +38,16 @@ static int save_listener(struct saved_state *state, const struct listener *liste
         return (int)config;
     struct saved_listener *saved = &state->listeners[state->listener_count++];
     *saved = (struct saved_listener){
+        .name = strdup(listener->name),
         .port = listener->listen_address.port,
+        .any = listener->listen_address.any,
+        .without_v6 = listener->without_v6,
         .device = listener->inode.st_dev,
         .inode = listener->inode.st_ino,
         .config = (uint64_t)config,
         .rules = {.per_source = listener->rules.per_source, .scope = listener->rules.scope},
     };
-    int r = socket_cookie(listener->source.fd, &saved->cookie);
+    int r = saved->name ? socket_cookie(listener->source.fd, &saved->cookie) : -ENOMEM;
     if (r == 0)
         r = prefix_list_copy(&saved->rules.allow, &listener->rules.allow);
     if (r == 0)
@@ -99,6 +104,7 @@ static int collect(struct handover_out *out, struct collection *collection, cons
     state->last_id = acceptor->last_id;
     state->accepted = acceptor->accepted;
     state->totals = worker_pool_totals(pool);
+    state->lost_messages = log_lost();
     for (unsigned reason = 0; reason < REASON_COUNT; reason++) {
         state->refused[reason] = acceptor->refused[reason];
         state->waits[reason] = acceptor->waits[reason];
@@ -190,6 +196,20 @@ int handover_out_store(struct handover_out *out, const struct acceptor *acceptor
      * before it has found no room. */
     out->step = "the service manager's descriptor store is off or full (FileDescriptorStoreMax=)";
     return descriptor_queue_is_held(&out->queue) ? 0 : -ENOSPC;
+}
+
+bool handover_keeps_listeners(struct service_manager *manager, const struct acceptor *acceptor)
+{
+    /* Where an empty queue finds room after the listeners, they have found it, too. */
+    CLEANUP(handover_out_clear) struct handover_out probe = HANDOVER_OUT_NONE;
+    handover_forget(manager);
+    bool are_kept = descriptor_queue_flush(&probe.queue) == 0 && store_listeners(acceptor, manager) == 0 &&
+                    service_manager_store(manager, HANDOVER_QUEUE, probe.queue.ends, 1) == 0;
+    /* A manager that does not answer is busy rather than without a store. */
+    if (are_kept && service_manager_barrier(manager, BARRIER_USEC) == 0)
+        are_kept = descriptor_queue_is_held(&probe.queue);
+    (void)service_manager_unstore(manager, HANDOVER_QUEUE);
+    return are_kept;
 }
 
 void handover_keep(struct service_manager *manager, enum saved_kind kind, const struct acceptor *acceptor,

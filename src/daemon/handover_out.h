@@ -12,6 +12,9 @@
 #include "serve/acceptor.h"
 #include "serve/worker_pool.h"
 
+#include <stdbool.h>
+#include <stddef.h>
+
 /* The names of what is passed on, sd_listen_fds_with_names(3). */
 #define HANDOVER_STATE "tcpechod-state"
 #define HANDOVER_QUEUE "tcpechod-queue"
@@ -35,6 +38,10 @@ int handover_out_prepare(struct handover_out *out, enum saved_kind kind, const s
  * errno with out->step set: -ENOSPC: the store is off or full; -ETIMEDOUT: the manager does not answer. */
 int handover_out_store(struct handover_out *out, const struct acceptor *acceptor,
                        struct service_manager *manager);
+
+/* After handover_out_store has failed: takes out what it has stored of the connections, stores the listeners
+ * again, and returns whether the manager has all of them, as far as can be told. */
+bool handover_keeps_listeners(struct service_manager *manager, const struct acceptor *acceptor);
 
 void handover_out_clear(struct handover_out *out); /* also for CLEANUP() */
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/streams.h"
 #include "daemon/daemon_log.h"
+#include "daemon/handover_in.h"
 #include "daemon/hangup.h"
 #include "daemon/options.h"
 #include "daemon/reexec.h"
@@ -46,6 +47,7 @@ static int refuse(const struct options *options, const struct problems *problems
     log_configure(&log);
     if (options->action == ACTION_RUN) {
         service_manager_failed(manager, EINVAL, problems_first(problems));
+        handover_in_refuse(NULL);
         if (log_goes_to_journal()) {
             daemon_log_problems(problems);
             return EXIT_STATUS_SETTINGS;
@@ -73,10 +75,8 @@ static int with_settings(const struct options *options, struct service_manager *
     CLEANUP(problems_clear) struct problems problems = {0};
     struct settings *settings;
     CLEANUP(hangup_forget) struct hangup hangup = HANGUP_NONE;
-    if (options->action == ACTION_RUN) {
+    if (options->action == ACTION_RUN)
         hangup_find(&hangup);
-        signals_block(); /* one that comes meanwhile waits for the loop, and ends nothing */
-    }
     if (settings_load(&options->settings, &problems, &settings) < 0)
         return refuse(options, &problems, manager);
     if (options->action == ACTION_RUN)
@@ -99,9 +99,14 @@ static void give_journal_time(void)
 int main(int argc, char *argv[])
 {
     CLEANUP(options_clear) struct options options = {0};
+    signals_block(); /* one that comes meanwhile waits for the loop, and ends nothing */
     reexec_remember(argv);
-    if (options_parse(argc, argv, &options) < 0)
+    if (options_parse(argc, argv, &options) < 0) {
+        handover_in_refuse(NULL);
         return EXIT_STATUS_USAGE;
+    }
+    if (options.action != ACTION_RUN)
+        signals_release();
     CLEANUP(service_manager_deinit) struct service_manager manager;
     service_manager_init(&manager);
     int r = streams_hold_standard();

@@ -72,12 +72,10 @@ static const char *receive_failure(int error)
     case EINVAL:
     case ERANGE:
         return "cannot take the passed sockets: LISTEN_PID, LISTEN_FDS or LISTEN_FDNAMES in the environment "
-               "is "
-               "malformed (unset them, or start from a socket unit)";
+               "is malformed (unset them, or start from a socket unit)";
     case EBADF:
         return "cannot take the passed sockets: fewer descriptors are open than LISTEN_FDS in the "
-               "environment says "
-               "(unset it, or start from a socket unit)";
+               "environment says (unset it, or start from a socket unit)";
     default:
         return "cannot take the passed sockets";
     }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* What a settings file takes to be checked is milliseconds. */
-#define CHECK_USEC (10 * USEC_PER_SEC)
+#define CHECK_USEC (5 * USEC_PER_SEC)
 
 static char own_path[4096];
 static char **own_argv;
@@ -35,7 +35,7 @@ const char *reexec_path(void)
     return own_path;
 }
 
-/* The arguments, and --test after them. For free(3). */
+/* The arguments with --test before them. For free(3). */
 static char **check_arguments(void)
 {
     size_t count = 0;
@@ -44,8 +44,9 @@ static char **check_arguments(void)
     char **arguments = calloc(count + 2, sizeof *arguments);
     if (!arguments)
         return NULL;
-    memcpy(arguments, own_argv, count * sizeof *arguments);
-    arguments[count] = (char *)"--test";
+    arguments[0] = own_argv[0];
+    arguments[1] = (char *)"--test";
+    memcpy(arguments + 2, own_argv + 1, (count - 1) * sizeof *arguments);
     return arguments;
 }
 
@@ -119,14 +120,18 @@ int reexec_check(char *why, size_t size)
     read_first_line(reader, why, size);
     /* It has ended, or closed its stderr and hangs. */
     int status = -1;
+    bool is_killed = false;
     for (uint64_t until = clock_monotonic_usec() + USEC_PER_SEC; waitpid(child, &status, WNOHANG) == 0;) {
         if (clock_monotonic_usec() >= until)
-            kill(child, SIGKILL);
+            is_killed = kill(child, SIGKILL) == 0;
         clock_sleep(USEC_PER_MSEC);
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return 0;
-    if (why[0] == '\0')
+    if (is_killed)
+        snprintf(why, size, "its check of the settings did not end in %u seconds",
+                 (unsigned)(CHECK_USEC / USEC_PER_SEC));
+    else if (why[0] == '\0')
         snprintf(why, size, WIFEXITED(status) ? "it ends with status %d" : "it ends by signal %d",
                  WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
     return -ENOEXEC;

@@ -16,6 +16,9 @@
 
 #define WHY_SIZE 256
 
+static const char finished[] = "the connections are finished";
+static const char finished_but_listeners[] = "the connections are finished, and the listeners go on";
+
 /* The next process could not start with settings that have a mistake. */
 static int check_settings(const struct options *options)
 {
@@ -27,14 +30,12 @@ static int check_settings(const struct options *options)
     return r;
 }
 
-void restart_through_manager(const struct options *options, const struct acceptor *acceptor,
+bool restart_through_manager(const struct options *options, const struct acceptor *acceptor,
                              struct worker_pool *pool, struct service_manager *manager)
 {
-    static const char consequence[] = "the connections are finished, and the listeners go on";
     if (check_settings(options) < 0) {
-        daemon_log_not_handed_over("the next process could not start", "its settings have errors",
-                                   consequence);
-        return;
+        daemon_log_not_handed_over("the next process could not start", "its settings have errors", finished);
+        return false;
     }
     CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
     worker_pool_stop(pool);
@@ -47,8 +48,9 @@ void restart_through_manager(const struct options *options, const struct accepto
         /* At once: what is left here is another's now, and the kernel gives it up. */
         exit(EXIT_STATUS_HANDED_OVER);
     }
-    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), consequence);
-    (void)service_manager_unstore(manager, HANDOVER_QUEUE);
+    bool are_kept = handover_keeps_listeners(manager, acceptor);
+    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), are_kept ? finished_but_listeners : finished);
+    return are_kept;
 }
 
 void restart_in_place(const struct acceptor *acceptor, struct worker_pool *pool)

@@ -12,8 +12,11 @@
 #include "serve/acceptor.h"
 #include "serve/worker_pool.h"
 
-/* The manager waits for the end of this process. Ends it with EXIT_STATUS_HANDED_OVER. */
-void restart_through_manager(const struct options *options, const struct acceptor *acceptor,
+#include <stdbool.h>
+
+/* The manager waits for the end of this process. Ends it with EXIT_STATUS_HANDED_OVER, or returns whether the
+ * manager has the listeners for the next process. */
+bool restart_through_manager(const struct options *options, const struct acceptor *acceptor,
                              struct worker_pool *pool, struct service_manager *manager);
 
 /* The process stays, and executes the program's file. */

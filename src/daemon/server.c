@@ -89,7 +89,6 @@ static void start_stopping(struct server *server, const char *why, bool goes_on)
     if (goes_on) {
         handover_keep(server->manager, SAVED_DRAINED, &server->acceptor, &server->pool);
         acceptor_leave(&server->acceptor);
-        server->exit_status = EXIT_STATUS_HANDED_OVER;
     } else {
         handover_forget(server->manager);
         acceptor_stop(&server->acceptor);
@@ -110,15 +109,15 @@ static bool workers_go_on(struct server *server)
     return false;
 }
 
-static void hand_over(struct server *server, const struct signalfd_siginfo *info)
+static void hand_over(struct server *server, bool is_for_manager)
 {
     if (server->stopping)
         return;
-    bool is_for_manager = service_manager_has_sent(server->manager, info);
     bool was_watched = server->watchdog.is_running;
+    bool goes_on = false;
     watchdog_stop(&server->watchdog);
     if (is_for_manager)
-        restart_through_manager(server->options, &server->acceptor, &server->pool, server->manager);
+        goes_on = restart_through_manager(server->options, &server->acceptor, &server->pool, server->manager);
     else
         restart_in_place(&server->acceptor, &server->pool);
     /* Still here: it could not be, and the log says why. */
@@ -126,8 +125,10 @@ static void hand_over(struct server *server, const struct signalfd_siginfo *info
         return;
     if (was_watched)
         (void)watchdog_start(&server->watchdog);
-    if (is_for_manager)
-        start_stopping(server, "restart", true);
+    if (!is_for_manager)
+        return;
+    server->exit_status = EXIT_STATUS_HANDED_OVER;
+    start_stopping(server, "restart", goes_on);
 }
 
 /* A worker whose loop has failed would leave its clients hanging: stop, and let the service manager start
@@ -274,8 +275,8 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
             start_stopping(server, number == SIGTERM ? "SIGTERM" : "SIGINT", false);
     } else if (number == SIGUSR1) {
         daemon_log_counters(&server->acceptor, &server->pool);
-    } else if (number == SIGUSR2) {
-        hand_over(server, info);
+    } else if (number == SIGUSR2 || number == SIGNAL_LEAVE) {
+        hand_over(server, number == SIGNAL_LEAVE);
     } else if (number == SIGHUP) {
         if (hangup_has_come(server->hangup))
             stop_without_terminal(server);
@@ -353,7 +354,7 @@ static void run_loop(struct server *server)
 static int start_listeners(struct server *server)
 {
     int r = listeners_start(&server->acceptor, server->settings, &server->passed, &server->problems);
-    if (r == 0 || server->inherited.taken.listeners == 0)
+    if (r == 0 || server->acceptor.listener_count == 0)
         return r;
     daemon_log_listeners_stay(&server->problems);
     service_manager_not_applied(server->manager, problems_first(&server->problems));
@@ -412,6 +413,8 @@ static int serve(struct server *server)
     uint64_t room = apply_limits(server, settings);
     r = room > 0 ? 0 : -EMFILE;
     if (r == 0) {
+        if (handover_in_connections(&server->inherited) > room)
+            service_manager_extend(server->manager, settings->drain_timeout);
         handover_in_resume(&server->inherited, &server->acceptor, room,
                            clock_monotonic_usec() + settings->drain_timeout);
         handover_in_clear(&server->inherited);
@@ -476,6 +479,8 @@ int server_run(const struct options *options, struct settings *settings, struct 
         if (is_shortage(-r))
             server.exit_status = EXIT_STATUS_SYSTEM;
     }
+    if (r < 0 && server.exit_status == EXIT_STATUS_CANNOT_LISTEN)
+        handover_in_give_up(&server.inherited, &server.problems);
     log_stop(LOG_STOP_USEC);
     handover_in_clear(&server.inherited);
     passed_sockets_clear(&server.passed);

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
-#include <unistd.h>
 
 /* For a manager that is busy: what is said once is worth a moment, also when its queue is full. */
 #define WAIT_MSEC 500
@@ -88,10 +87,10 @@ static void notify_ready(struct service_manager *manager)
     notify_status(manager, "READY=1\nSTATUS=", status, WAIT_MSEC);
 }
 
-static void notify_extend(struct service_manager *manager)
+void service_manager_extend(struct service_manager *manager, uint64_t usec)
 {
     char state[64];
-    snprintf(state, sizeof state, "EXTEND_TIMEOUT_USEC=%" PRIu64, EXTENSION_USEC);
+    snprintf(state, sizeof state, "EXTEND_TIMEOUT_USEC=%" PRIu64, usec + EXTENSION_USEC);
     notify(manager, state, 0);
 }
 
@@ -103,7 +102,7 @@ static void on_timer(struct timer *timer)
     if (strcmp(status, manager->last_status) != 0)
         notify_status(manager, manager->ready_is_due ? "READY=1\nSTATUS=" : "STATUS=", status, 0);
     if (manager->is_stopping)
-        notify_extend(manager);
+        service_manager_extend(manager, 0);
     event_loop_arm(manager->loop, timer, manager->loop->now + STATUS_INTERVAL_USEC);
 }
 
@@ -161,7 +160,7 @@ void service_manager_stopping(struct service_manager *manager)
     manager->is_stopping = true;
     manager->ready_is_due = false;
     notify(manager, "STOPPING=1", WAIT_MSEC);
-    notify_extend(manager);
+    service_manager_extend(manager, 0);
 }
 
 void service_manager_not_applied(struct service_manager *manager, const char *failure)
@@ -172,11 +171,6 @@ void service_manager_not_applied(struct service_manager *manager, const char *fa
 bool service_manager_is_there(const struct service_manager *manager)
 {
     return manager->socket;
-}
-
-bool service_manager_has_sent(const struct service_manager *manager, const struct signalfd_siginfo *info)
-{
-    return manager->socket && info->ssi_pid == (uint32_t)getppid();
 }
 
 size_t service_manager_store_room(const struct service_manager *manager)

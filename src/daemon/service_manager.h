@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/signalfd.h>
 
 /* Descriptors in one message to the manager. */
 #define SERVICE_MANAGER_STORE_MAX 253
@@ -67,8 +66,8 @@ void service_manager_stopping(struct service_manager *manager);
 
 bool service_manager_is_there(const struct service_manager *manager);
 
-/* Whether the signal is the manager's own, which waits for the end of this process then. */
-bool service_manager_has_sent(const struct service_manager *manager, const struct signalfd_siginfo *info);
+/* EXTEND_TIMEOUT_USEC=: what is under way may take so long, and some seconds more. */
+void service_manager_extend(struct service_manager *manager, uint64_t usec);
 
 /* How many descriptors its store has room for, as far as it says ($FDSTORE; systemd 254 and later). */
 size_t service_manager_store_room(const struct service_manager *manager);

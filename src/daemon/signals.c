@@ -13,6 +13,7 @@ static void handled_signals(sigset_t *set)
     sigemptyset(set);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         sigaddset(set, numbers[i]);
+    sigaddset(set, SIGNAL_LEAVE); /* no constant */
 }
 
 void signals_block(void)
@@ -21,8 +22,16 @@ void signals_block(void)
     handled_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a write that is too long fails instead (setrlimit(2), RLIMIT_FSIZE) */
     /* Inherited as ignored, it would not come, and no child could be waited for (wait(2)). */
     signal(SIGCHLD, SIG_DFL);
+}
+
+void signals_release(void)
+{
+    sigset_t set;
+    handled_signals(&set);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 void signals_reap(void)

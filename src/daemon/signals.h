@@ -3,7 +3,12 @@
 
 #include "base/event_loop.h"
 
+#include <signal.h>
 #include <sys/signalfd.h>
+
+/* Of the service manager, which waits for the end of the process then (RestartKillSignal=). Signals of this
+ * kind are queued, each with its sender, so that none is taken for another. */
+#define SIGNAL_LEAVE (SIGRTMIN + 1)
 
 struct signals {
     struct event_source source;
@@ -11,9 +16,12 @@ struct signals {
     void (*on_signal)(struct signals *signals, const struct signalfd_siginfo *info);
 };
 
-/* Blocks SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 and SIGCHLD, and ignores SIGPIPE. Call before the first
- * thread starts, so that all inherit it. */
+/* Blocks SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD and SIGNAL_LEAVE, and ignores SIGPIPE and
+ * SIGXFSZ. Call before the first thread starts, so that all inherit it. */
 void signals_block(void);
+
+/* For a process that does not serve: they end it again. */
+void signals_release(void);
 
 /* Waits for the children that have ended, so that none stays a zombie: those of a shell that has executed us,
  * and in a container, as its process 1, every process whose parent has ended. Never blocks. */

@@ -52,9 +52,10 @@ static int send_waiting(struct descriptor_queue *queue)
 
 int descriptor_queue_flush(struct descriptor_queue *queue)
 {
-    if (queue->waiting_count == 0)
-        return 0;
-    int r = queue->sender < 0 ? -EAGAIN : send_waiting(queue);
+    int r = queue->end_count > 0 ? 0 : add_pair(queue);
+    if (r < 0 || queue->waiting_count == 0)
+        return r;
+    r = send_waiting(queue);
     if (r != -EAGAIN && r != -ENOBUFS)
         return r;
     r = add_pair(queue);

@@ -114,7 +114,10 @@ static struct service_config *code_config(struct codec *codec, struct service_co
 static void code_listener(struct codec *codec, struct saved_listener *listener, size_t configs)
 {
     CODE(codec, listener->cookie);
+    code_text(codec, &listener->name);
     CODE(codec, listener->port);
+    CODE(codec, listener->any);
+    CODE(codec, listener->without_v6);
     CODE(codec, listener->device);
     CODE(codec, listener->inode);
     CODE(codec, listener->config);
@@ -122,7 +125,7 @@ static void code_listener(struct codec *codec, struct saved_listener *listener, 
     code_prefixes(codec, &listener->rules.deny);
     CODE(codec, listener->rules.per_source);
     CODE(codec, listener->rules.scope);
-    if (listener->config >= configs)
+    if (listener->config >= configs || !listener->name)
         codec_fail(codec, -EBADMSG);
 }
 
@@ -184,6 +187,7 @@ static void code_state(struct codec *codec, struct saved_state *state)
     code_counts(codec, state->totals.closed_by);
     CODE(codec, state->totals.bytes_in);
     CODE(codec, state->totals.bytes_out);
+    CODE(codec, state->lost_messages);
     state->configs = code_array(codec, state->configs, &state->config_count, sizeof(struct service_config *));
     for (size_t i = 0; i < state->config_count && codec->error == 0; i++)
         state->configs[i] = code_config(codec, state->configs[i]);
@@ -315,22 +319,16 @@ void saved_state_clear(struct saved_state *state)
 {
     for (size_t i = 0; i < state->config_count; i++)
         service_config_unref(state->configs[i]);
-    for (size_t i = 0; i < state->listener_count; i++)
+    for (size_t i = 0; i < state->listener_count; i++) {
+        free(state->listeners[i].name);
         admission_rules_clear(&state->listeners[i].rules);
+    }
     free(state->configs);
     free(state->listeners);
     free(state->connections);
     if (state->mapping)
         munmap(state->mapping, state->mapping_size);
     *state = (struct saved_state){0};
-}
-
-struct saved_listener *saved_state_listener(const struct saved_state *state, uint64_t cookie)
-{
-    for (size_t i = 0; i < state->listener_count; i++)
-        if (state->listeners[i].cookie == cookie)
-            return &state->listeners[i];
-    return NULL;
 }
 
 struct saved_connection *saved_state_connection(const struct saved_state *state, uint64_t cookie)

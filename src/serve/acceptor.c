@@ -18,6 +18,8 @@
 
 /* For workers to take clients out of a queue that is full. */
 #define MOMENT_USEC USEC_PER_MSEC
+/* The same where all of them wait. */
+#define SHORT_MOMENT_USEC (USEC_PER_MSEC / 20)
 
 #define RETRY_USEC (100 * USEC_PER_MSEC)
 
@@ -54,6 +56,7 @@ int acceptor_init(struct acceptor *acceptor, struct event_set *set, struct worke
         .admission = admission,
         .capacity = capacity,
         .spare_fd = spare_fd,
+        .max_connections = UINT64_MAX,
     };
     list_init(&acceptor->listeners);
     list_init(&acceptor->retired);
@@ -321,7 +324,7 @@ void acceptor_take_over(struct acceptor *acceptor, const struct admission_rules 
     client->network = admission_count(acceptor->admission, rules, &client->client);
     while (!worker_pool_give(acceptor->pool, client)) {
         worker_pool_flush(acceptor->pool);
-        clock_sleep(MOMENT_USEC);
+        clock_sleep(SHORT_MOMENT_USEC);
     }
 }
 

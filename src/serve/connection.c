@@ -529,12 +529,13 @@ void connection_open(struct worker *worker, const struct new_client *new_client)
     list_append(&worker->connections, &c->link);
     arm_timer(c);
     bool is_new = !new_client->progress;
+    bool ends = worker->draining || (!is_new && new_client->progress->ends);
     free(new_client->progress);
     if (is_new) {
         struct connection_facts facts = facts_of(c);
         connection_log_connected(&facts);
     }
-    if (worker->draining || atomic_load_explicit(&c->config->is_retired, memory_order_relaxed))
+    if (ends)
         connection_drain(c);
     else if (!is_new)
         settle(c);

@@ -105,6 +105,8 @@ int worker_start(struct worker *worker)
     char name[16]; /* for ps and debuggers; pthread_setname_np(3) takes no longer one */
     snprintf(name, sizeof name, "worker-%u", worker->index + 1);
     pthread_setname_np(worker->thread, name);
+    /* Who came into the queue while it did not turn. */
+    event_loop_wake(&worker->loop);
     return 0;
 }
 

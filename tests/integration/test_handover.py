@@ -34,8 +34,7 @@ class InPlace:
         return daemons.Daemon(listeners, settings, **how)
 
     def send(self, daemon):
-        """A signal of the parent would be the service manager's."""
-        subprocess.run(["kill", "-USR2", str(daemon.pid)], check=True)
+        daemon.send_signal(signal.SIGUSR2)
 
     def restart(self, daemon):
         ready, taken = len(daemon.notify.values("READY")), daemon.count_log(GO_ON)
@@ -51,7 +50,8 @@ class ByStore:
         return daemons.Daemon(listeners, settings, store=store, **how)
 
     def send(self, daemon):
-        daemon.send_signal(signal.SIGUSR2)
+        """What the unit has as RestartKillSignal=."""
+        daemon.send_signal(signal.SIGRTMIN + 1)
 
     def restart(self, daemon):
         taken = daemon.count_log(GO_ON)
@@ -741,7 +741,8 @@ class StepsByStore(ByStore, daemons.TestCase):
         if rules:
             daemon.faults.arm(rules)
         self.send(daemon)
-        daemon.wait_log(f"error: not handed over: {why}; the connections are finished, and the listeners go on$")
+        rest = ", and the listeners go on" if is_kept else ""
+        daemon.wait_log(f"error: not handed over: {why}; the connections are finished{rest}$")
         daemon.wait_log("notice: stopping ")
         if is_kept:
             waiting = daemon.connect()
@@ -751,7 +752,7 @@ class StepsByStore(ByStore, daemons.TestCase):
         harness.assert_same(answer, traffic.expected_part(0, sent)[: len(answer)])
         for each in (client, idle):
             each.close()
-        self.assertEqual(daemon.wait(), 0, daemon.log()[-3000:])
+        self.assertEqual(daemon.wait(), HANDED_OVER, daemon.log()[-3000:])
         self.assertEqual(daemon.count_log("closed: (error|reset)"), 0)
         return waiting if is_kept else None
 
@@ -774,8 +775,8 @@ class StepsByStore(ByStore, daemons.TestCase):
     def test_each_allocation(self):
         """The settings are read once more, too: with mistakes the next process could not start."""
         for call in ALLOCATIONS:
-            number, ended = 1, 0
-            while ended != HANDED_OVER and number < harness.scale(30, 4):
+            number, is_whole = 1, False
+            while not is_whole and number < harness.scale(30, 4):
                 with self.subTest(call, number=number), self.daemon(faults="", settings=LOG + "workers = 1;") as daemon:
                     client = daemon.connect()
                     ping(client)
@@ -786,7 +787,8 @@ class StepsByStore(ByStore, daemons.TestCase):
                     if daemon.count_log("stopping"):
                         self.assertEqual(client.recv(1), b"")
                         client.close()
-                    ended = daemon.wait()
+                    self.assertEqual(daemon.wait(), HANDED_OVER)
+                    is_whole = daemon.count_log("notice: handing over") > 0
                     daemon.successor(FAULTS="")
                     self.assertEqual(daemon.exchange(b"new"), b"new")
                 number += 1

@@ -437,7 +437,7 @@ TEST(retired)
     send_and_arrive(client, early, sizeof early);
     turn();
     leave();
-    atomic_store(&carried[0].config->is_retired, true);
+    carried[0].progress->ends = true;
     go_on();
     send_text(client, "too late");
     ck_assert_uint_eq(turn_and_receive(client, bytes, sizeof bytes), sizeof early);
@@ -452,7 +452,7 @@ TEST(retired_while_lingering)
     int client = serve(&config);
     ck_assert_uint_eq(turn_and_receive(client, bytes, 4), 4);
     leave();
-    atomic_store(&carried[0].config->is_retired, true);
+    carried[0].progress->ends = true;
     go_on();
     expect_lingering(client, REASON_SERVED);
 }

@@ -39,7 +39,7 @@ FIXTURE(setup, teardown)
 
 TEST(blocks_its_own)
 {
-    static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
+    const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD, SIGNAL_LEAVE};
     static const int others[] = {SIGSEGV, SIGALRM, SIGPIPE};
     sigset_t mask;
     struct sigaction action;
@@ -54,7 +54,7 @@ TEST(blocks_its_own)
 
 TEST(reports_each)
 {
-    static const int sent[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+    const int sent[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGNAL_LEAVE};
     ck_assert_int_eq(signals_init(&signals, &loop, on_signal), 0);
     turn();
     ck_assert_uint_eq(seen_count, 0);
