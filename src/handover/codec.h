@@ -20,10 +20,13 @@ void codec_fail(struct codec *codec, int error);
 void code_bytes(struct codec *codec, void *bytes, size_t length);
 uint64_t code_number(struct codec *codec, uint64_t number);
 
-/* Any field that holds a number. One that does not fit when it is read is no number of ours. */
+/* Any field that holds a number. One that does not fit when it is read is no number of ours. What is written
+ * is not touched: workers read a service_config meanwhile. */
 #define CODE(codec, field)                                                                                   \
     do {                                                                                                     \
         uint64_t number_ = code_number((codec), (uint64_t)(field));                                          \
+        if ((codec)->out)                                                                                    \
+            break;                                                                                           \
         (field) = (__typeof__(field))number_;                                                                \
         if ((uint64_t)(field) != number_)                                                                    \
             codec_fail((codec), -EBADMSG);                                                                   \
@@ -34,7 +37,8 @@ uint64_t code_number(struct codec *codec, uint64_t number);
     do {                                                                                                     \
         bool bit_ = (field);                                                                                 \
         CODE((codec), bit_);                                                                                 \
-        (field) = bit_;                                                                                      \
+        if (!(codec)->out)                                                                                   \
+            (field) = bit_;                                                                                  \
     } while (0)
 
 /* Bytes that stay where they are when they are read. */

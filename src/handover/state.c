@@ -77,7 +77,8 @@ static void code_prefixes(struct codec *codec, struct prefix_list *list)
 static void code_service_text(struct codec *codec, const char **text, size_t *length)
 {
     code_text(codec, (char **)text);
-    *length = *text ? strlen(*text) : 0;
+    if (!codec->out)
+        *length = *text ? strlen(*text) : 0;
 }
 
 static struct service_config *code_config(struct codec *codec, struct service_config *config)
