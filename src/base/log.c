@@ -210,7 +210,8 @@ static bool rate_admits(void)
     return false;
 }
 
-/* Without a writer: before log_start, after log_stop. */
+/* With the mutex. Without a writer: before log_start, after log_stop; and where it could not start again,
+ * while other threads write, too. */
 static void write_direct(const struct log_record *record)
 {
     if (abandoned) {
@@ -228,8 +229,8 @@ static void queue_or_write(struct log_record *record)
 {
     pthread_mutex_lock(&ring.mutex);
     if (!ring.running) {
-        pthread_mutex_unlock(&ring.mutex);
         write_direct(record);
+        pthread_mutex_unlock(&ring.mutex);
     } else if (ring.head - ring.tail == RING_SIZE) {
         ring.dropped++;
         atomic_fetch_add(&lost, 1);
