@@ -203,10 +203,11 @@ bool handover_keeps_listeners(struct service_manager *manager, const struct acce
     /* Where an empty queue finds room after the listeners, they have found it, too. */
     CLEANUP(handover_out_clear) struct handover_out probe = HANDOVER_OUT_NONE;
     handover_forget(manager);
-    bool are_kept = descriptor_queue_flush(&probe.queue) == 0 && store_listeners(acceptor, manager) == 0 &&
-                    service_manager_store(manager, HANDOVER_QUEUE, probe.queue.ends, 1) == 0;
-    /* A manager that does not answer is busy rather than without a store. */
-    if (are_kept && service_manager_barrier(manager, BARRIER_USEC) == 0)
+    bool are_kept = store_listeners(acceptor, manager) == 0;
+    /* Where this cannot be asked, or is not answered, the manager is busy rather than without a store. */
+    if (are_kept && descriptor_queue_flush(&probe.queue) == 0 &&
+        service_manager_store(manager, HANDOVER_QUEUE, probe.queue.ends, 1) == 0 &&
+        service_manager_barrier(manager, BARRIER_USEC) == 0)
         are_kept = descriptor_queue_is_held(&probe.queue);
     (void)service_manager_unstore(manager, HANDOVER_QUEUE);
     return are_kept;

@@ -292,7 +292,7 @@ class Daemon(harness.TestCase):
         handled = re.search(r"numbers\[\] = \{(.*?)\}", self.sources).group(1).split(", ")
         written = re.findall(r"SIG[A-Z0-9]+", " ".join(re.findall(r"^\.It Dv (.*)$", section(self.page, "SIGNALS"),
                                                                  re.MULTILINE)))
-        self.assert_names("man/tcpechod.8, SIGNALS", written, handled + ["SIGPIPE"])
+        self.assert_names("man/tcpechod.8, SIGNALS", written, handled + ["SIGPIPE", "SIGRTMIN"])
 
     def test_environment(self):
         used = set(re.findall(r'(?:getenv\(|VARIABLE )"(\w+)"', self.sources))
