@@ -50,29 +50,21 @@ static char **check_arguments(void)
     return arguments;
 }
 
-/* Its stderr is the pipe's end; it blocks no signal. Returns 0 or a negative errno. */
+/* Its stderr is the pipe's end. It blocks what this process blocks: a signal may be for all of its control
+ * group. Returns 0 or a negative errno. */
 static int spawn_check(int stderr_end, pid_t *child)
 {
     posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none;
     CLEANUP(free_pointer) char **arguments = check_arguments();
     if (!arguments)
         return -ENOMEM;
-    sigemptyset(&none);
-    posix_spawn_file_actions_init(&actions); /* these cannot fail in the GNU C library, but for memory */
-    posix_spawnattr_init(&attributes);
+    posix_spawn_file_actions_init(&actions); /* cannot fail in the GNU C library */
     int r = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
     if (r == 0)
         r = posix_spawn_file_actions_adddup2(&actions, stderr_end, STDERR_FILENO);
     if (r == 0)
-        r = posix_spawnattr_setsigmask(&attributes, &none);
-    if (r == 0)
-        r = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-    if (r == 0)
-        r = posix_spawn(child, own_path, &actions, &attributes, arguments, environ);
+        r = posix_spawn(child, own_path, &actions, NULL, arguments, environ);
     posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
     return -r;
 }
 

@@ -30,7 +30,10 @@ void signals_block(void)
 void signals_release(void)
 {
     sigset_t set;
-    handled_signals(&set);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 

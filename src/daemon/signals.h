@@ -20,7 +20,7 @@ struct signals {
  * SIGXFSZ. Call before the first thread starts, so that all inherit it. */
 void signals_block(void);
 
-/* For a process that does not serve: they end it again. */
+/* For a process that does not serve: SIGTERM, SIGINT and SIGHUP end it again. */
 void signals_release(void);
 
 /* Waits for the children that have ended, so that none stays a zombie: those of a shell that has executed us,
