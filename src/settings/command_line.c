@@ -19,9 +19,21 @@
     "must be [SERVICE@]ADDRESS:PORT, [SERVICE@][IPV6ADDRESS]:PORT or [SERVICE@]/PATH, with a numeric "       \
     "address or \"*\", and then ,NAME=VALUE for each option"
 
-/* Where the next ",NAME=" begins, or the end: other commas are a part of what they stand in. */
+/* After the text in quotes that begins here; libconfig tells whoever does not end it. */
+static const char *skip_quoted(const char *text)
+{
+    for (text++; *text != '\0' && *text != '"'; text++)
+        if (*text == '\\' && text[1] != '\0')
+            text++;
+    return *text == '"' ? text + 1 : text;
+}
+
+/* Where the next ",NAME=" begins, or the end: other commas are a part of what they stand in, and so is all
+ * that stands in quotes. */
 static const char *find_option(const char *text)
 {
+    if (*text == '"')
+        text = skip_quoted(text);
     for (; *text != '\0'; text++)
         if (*text == ',' && text[1 + strspn(text + 1, NAME_CHARACTERS)] == '=' && text[1] != '=')
             break;
@@ -64,13 +76,15 @@ static bool is_literal(const char *value, size_t length)
                           is_word(value, length, "false") || is_number(value, length));
 }
 
-/* The value as the file would have it: quotes may be left out around text. */
-static int put_option(FILE *out, const char *option, size_t length)
+/* NAME=VALUE with the value as the file would have it: quotes may be left out around text. Returns 0 with
+ * *end where the next option begins, or -ENOMEM. */
+static int put_option(FILE *out, const char *option, const char **end)
 {
     char name[64];
     size_t name_length = strspn(option, NAME_CHARACTERS);
     const char *value = option + name_length + 1;
-    length -= name_length + 1;
+    *end = find_option(value);
+    size_t length = (size_t)(*end - value);
     snprintf(name, sizeof name, "%.*s", (int)name_length, option);
     const struct setting_row *row = setting_find(SCOPE_LISTENER, name);
     bool is_text = row && row->type->is_text && *value != '"';
@@ -98,17 +112,17 @@ static int put_address(FILE *out, const char *place, size_t length)
 /* Returns 0, -ENOMEM, or -EINVAL when the SPEC has another form. */
 static int put_spec(FILE *out, const char *spec)
 {
-    const char *end = find_option(spec);
-    const char *at = spec[0] == '/' ? NULL : memchr(spec, '@', (size_t)(end - spec));
+    bool is_path = spec[0] == '/' || spec[0] == '"';
+    const char *at = is_path ? NULL : memchr(spec, '@', (size_t)(find_option(spec) - spec));
     const char *place = at ? at + 1 : spec;
+    const char *end = find_option(place);
     size_t length = (size_t)(end - place);
     int r = at ? put(out, "service", spec, (size_t)(at - spec), true) : 0;
     if (r == 0)
-        r = place[0] == '/' ? put(out, "path", place, length, true) : put_address(out, place, length);
-    for (; r == 0 && *end != '\0'; end = spec) {
-        spec = find_option(end + 1);
-        r = put_option(out, end + 1, (size_t)(spec - end - 1));
-    }
+        r = place[0] == '/' || place[0] == '"' ? put(out, "path", place, length, place[0] == '/')
+                                               : put_address(out, place, length);
+    while (r == 0 && *end != '\0')
+        r = put_option(out, end + 1, &end);
     return r;
 }
 

@@ -5,12 +5,14 @@ all of them, file by file. A new bad file is a new file there and its lines in e
 """
 
 import os
+import re
 import signal
 import stat
 import subprocess
 import tempfile
 import unittest
 
+import daemons
 import harness
 from daemons import USAGE
 
@@ -384,6 +386,49 @@ class CommandLine(Files):
                 ('end_word="x', "the text that starts here has no closing quote")):
             spec = f"127.0.0.1:7,{options}"
             self.assert_usage(["-l", spec], f"--listen {spec}: {problem}")
+
+    # What some setting of a listener takes, and what most refuse.
+    VALUES = ("true", "1", "-1", "0.25", '"250ms"', '"0600"', '"a, b=c"', "[ ]", '[ "10.0.0.0/8", "::1" ]')
+    # Whose values are text, also where the quotes are left out.
+    TEXTS = ("address", "path", "mode", "service", "text", "greeting", "end_word")
+
+    def test_options_of_specs_are_those_of_the_file(self):
+        """Each name that there is, with each of these values: the same dump, or the same message."""
+        names = run("--dump", "-l", "*:1,qqqqqqqqqqqq=1").stderr.partition("known are ")[2].partition(";")[0].split(", ")
+        self.assertGreater(len(names), 10)
+        taken = set()
+        for name in names:
+            spec, group = ("/x", 'path = "/x";') if name == "mode" else ("127.0.0.1:7", 'address = "127.0.0.1"; port = 7;')
+            if name == "text":
+                spec, group = f"greet@{spec}", f'service = "greet"; {group}'
+            for value in self.VALUES:
+                with self.subTest(name=name, value=value):
+                    in_file = daemons.literal(value) if name in self.TEXTS and value[0] != '"' else value
+                    file = self.write(f"listeners = ( {{ {group} {name} = {in_file}; }} );")
+                    of_file, of_spec = run("--dump", "-c", file), run("--dump", "-c", self.write(""), "-l", f"{spec},{name}={value}")
+                    self.assertEqual(of_spec.stdout, of_file.stdout)
+                    told = of_spec.stderr.removeprefix(f"tcpechod: --listen {spec},{name}={value}: ")
+                    self.assertEqual(told.removesuffix("; see tcpechod --help\n"),
+                                     re.sub(r"^.*?:1: (listener 1: )?", "", of_file.stderr.partition("\n")[0]))
+                    taken |= set() if of_spec.returncode else {name}
+        # The others are in the SPEC before its options.
+        self.assertEqual(set(names) - taken, {"address", "port", "path", "service"})
+
+    def test_commas(self):
+        """A comma begins an option where a name and "=" follow, and nowhere between quotes."""
+        for spec, shown in (("/run/a,b", 'path = "/run/a,b"; mode = "0666"; service = "echo";'),
+                            ('"/run/a,b=c"', 'path = "/run/a,b=c"; mode = "0666"; service = "echo";'),
+                            (r'upper@"/run/\"a,b=c",mode=0600', r'path = "/run/\"a,b=c"; mode = "0600"; service = "upper";'),
+                            ("greet@*:1,text=a, b", 'address = "*"; port = 1; service = "greet"; text = "a, b";'),
+                            (r'greet@*:1,text="a,b=c\\",greeting="\",trace=true"',
+                             r'address = "*"; port = 1; service = "greet"; text = "a,b=c\\"; greeting = "\",trace=true";')):
+            self.assertIn(f"    {{ {shown} }}\n", self.dump("-c", self.write(""), "-l", spec))
+        for spec, problem in (("/run/a,b=c", 'unknown setting "b"; '), ("greet@*:1,text=a,b=c", 'unknown setting "b"; '),
+                              ('"/run/a', "the text that starts here has no closing quote"),
+                              ('"127.0.0.1:7"', 'path = "127.0.0.1:7": must be an absolute path ')):
+            result = run("--dump", "-l", spec)
+            self.assertEqual(result.returncode, USAGE)
+            self.assertIn(f"tcpechod: --listen {spec}: {problem}", result.stderr)
 
     def test_listeners_that_clash(self):
         result = run("-t", "-c", self.write(""), "-p", "7", "-l", "127.0.0.1:7", "-l", "/a", "-l", "/a")
