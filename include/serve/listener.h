@@ -43,6 +43,7 @@ struct listener {
     struct event_source source;
     struct list link;
     struct acceptor *acceptor;
+    unsigned row;                         /* of the settings, from 1; 0: it is in none */
     uint64_t id;                          /* unique for the life of the daemon, from 1 */
     struct listen_address listen_address; /* `path` is the listener's own copy */
     struct stat inode;                    /* of the path: socket_path.h */

@@ -16,6 +16,7 @@ struct settings_source {
     size_t listen_count;
     int64_t workers; /* -1: not given */
     int log_level;   /* enum log_level; -1: not given */
+    bool is_quiet;   /* log.level is "warning" unless it is set, and see struct settings */
 };
 
 /* Reads the file, or the built-in defaults when the default file is absent, and lays the command line over

@@ -66,5 +66,7 @@ struct settings {
     unsigned log_rate;
     enum address_detail log_addresses;
 
+    bool is_quiet; /* a port that the kernel has picked is logged as any other */
+
     bool from_file; /* false: the built-in defaults, since the default file is absent */
 };

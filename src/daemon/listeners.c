@@ -273,13 +273,18 @@ static void commit(struct acceptor *acceptor, const struct settings *settings, s
     }
     acceptor_close_retired(acceptor);
     for (size_t i = 0; i < settings->listener_count; i++) {
-        if (!plans[i].listener)
+        struct listener *listener = plans[i].listener;
+        if (!listener)
             continue;
+        /* In the order of the settings. */
+        listener->row = (unsigned)i + 1;
+        list_remove(&listener->link);
+        list_append(&acceptor->listeners, &listener->link);
         if (plans[i].is_new) {
-            daemon_log_listening(plans[i].listener,
-                                 !settings->listeners[i].path && settings->listeners[i].port == 0);
-            if (plans[i].listener->lacks[0] != '\0')
-                daemon_log_lacking(plans[i].listener);
+            daemon_log_listening(listener, !settings->listeners[i].path && settings->listeners[i].port == 0 &&
+                                               !settings->is_quiet);
+            if (listener->lacks[0] != '\0')
+                daemon_log_lacking(listener);
         } else {
             update_kept(&plans[i], settings, settings->listeners[i].mode);
         }

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/streams.h"
 #include "daemon/daemon_log.h"
+#include "daemon/fixture.h"
 #include "daemon/handover_in.h"
 #include "daemon/hangup.h"
 #include "daemon/options.h"
@@ -70,7 +71,8 @@ static int refuse_streams(const struct options *options, int error, struct servi
     return EXIT_STATUS_SYSTEM;
 }
 
-static int with_settings(const struct options *options, struct service_manager *manager)
+static int with_settings(const struct options *options, struct fixture *fixture,
+                         struct service_manager *manager)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
     struct settings *settings;
@@ -80,7 +82,7 @@ static int with_settings(const struct options *options, struct service_manager *
     if (settings_load(&options->settings, &problems, &settings) < 0)
         return refuse(options, &problems, manager);
     if (options->action == ACTION_RUN)
-        return server_run(options, settings, &hangup, manager);
+        return server_run(options, settings, &hangup, fixture, manager);
 
     CLEANUP(settings_freep) struct settings *owned = settings;
     if (options->action == ACTION_TEST)
@@ -99,6 +101,8 @@ static void give_journal_time(void)
 int main(int argc, char *argv[])
 {
     CLEANUP(options_clear) struct options options = {0};
+    struct fixture fixture;
+    fixture_remember(&fixture);
     signals_block(); /* one that comes meanwhile waits for the loop, and ends nothing */
     reexec_remember(argv);
     if (options_parse(argc, argv, &options) < 0) {
@@ -107,6 +111,7 @@ int main(int argc, char *argv[])
     }
     if (options.action != ACTION_RUN)
         signals_release();
+    fixture.command = options.command;
     CLEANUP(service_manager_deinit) struct service_manager manager;
     service_manager_init(&manager);
     int r = streams_hold_standard();
@@ -122,7 +127,7 @@ int main(int argc, char *argv[])
     default:
         break;
     }
-    int status = with_settings(&options, &manager);
+    int status = with_settings(&options, &fixture, &manager);
     if (status != 0 && options.action == ACTION_RUN)
         give_journal_time();
     return status;

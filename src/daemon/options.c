@@ -16,6 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Those without a letter, and what getopt_long returns for an operand ("-", RETURN_IN_ORDER). */
+enum {
+    OPERAND = 1,
+    OPTION_PORT_FILE = UINT8_MAX + 1,
+};
+
 static const struct option long_options[] = {
     {"config", required_argument, NULL, 'c'},
     {"listen", required_argument, NULL, 'l'},
@@ -25,6 +31,7 @@ static const struct option long_options[] = {
     {"test", no_argument, NULL, 't'},
     {"dump", no_argument, NULL, 'T'},
     {"reload", required_argument, NULL, 'R'},
+    {"port-file", required_argument, NULL, OPTION_PORT_FILE},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -111,6 +118,14 @@ static int set_config(struct options *options, const char *file)
     return 0;
 }
 
+static int set_port_file(struct options *options, const char *file)
+{
+    if (file[0] == '\0')
+        return usage("--port-file: the name of the file is empty");
+    options->port_file = file;
+    return 0;
+}
+
 static int set_action(struct options *options, enum options_action action)
 {
     if (options->action != ACTION_RUN && options->action != action)
@@ -133,7 +148,8 @@ static int check_reload(const struct options *options)
 {
     const struct settings_source *source = &options->settings;
     if (options->action == ACTION_RELOAD &&
-        (source->file_is_named || source->listen_count > 0 || source->workers >= 0 || source->log_level >= 0))
+        (source->file_is_named || source->listen_count > 0 || source->workers >= 0 ||
+         source->log_level >= 0 || options->port_file))
         return usage("--reload goes with no other option");
     return 0;
 }
@@ -164,6 +180,8 @@ static int take_option(int option, struct options *options, char *argv[])
         return set_action(options, ACTION_DUMP);
     case 'R':
         return set_daemon(options, optarg);
+    case OPTION_PORT_FILE:
+        return set_port_file(options, optarg);
     case 'V':
         options->action = ACTION_VERSION;
         return 1;
@@ -175,21 +193,43 @@ static int take_option(int option, struct options *options, char *argv[])
     }
 }
 
+/* What follows "--"; without one, nothing may be there. */
+static int take_command(struct options *options, char *argv[], const char *operand, bool has_separator)
+{
+    if (operand)
+        return usage("%.64s: takes no arguments but options", operand);
+    if (!has_separator)
+        return 0;
+    if (!argv[optind])
+        return usage("--: a command must follow");
+    if (options->action != ACTION_RUN)
+        return usage("--test, --dump and --reload go without a command");
+    options->command = argv + optind;
+    options->settings.is_quiet = true;
+    return 0;
+}
+
 int options_parse(int argc, char *argv[], struct options *out)
 {
     CLEANUP(options_clear)
     struct options options = {.settings = {.file = DEFAULT_SETTINGS_FILE, .workers = -1, .log_level = -1}};
-    int option, r = 0;
+    const char *operand = NULL;
+    int option, next, r = 0;
 
     opterr = 0;
     optind = 0; /* glibc: start anew, whoever has used getopt before */
-    while (r == 0 && (option = getopt_long(argc, argv, ":c:l:p:w:L:tTR:Vh", long_options, NULL)) != -1)
-        r = take_option(option, &options, argv);
-    if (r < 0)
-        return r;
-    if (r == 0 && optind < argc)
-        return usage("%.64s: takes no arguments but options", argv[optind]);
-    if (check_reload(&options) < 0)
+    do {
+        next = optind > 0 ? optind : 1;
+        option = getopt_long(argc, argv, "-:c:l:p:w:L:tTR:Vh", long_options, NULL);
+        if (option == OPERAND)
+            operand = operand ? operand : optarg;
+        else if (option != -1)
+            r = take_option(option, &options, argv);
+    } while (r == 0 && option != -1);
+    /* At the end of the options getopt goes on only over "--". */
+    if (r == 0)
+        r = take_command(&options, argv, operand, optind > next);
+    if (r < 0 || check_reload(&options) < 0)
         return -EINVAL;
     *out = options;
     options = (struct options){0};
@@ -207,7 +247,9 @@ void options_clear(struct options *options)
 
 static const char help_head[] =
     "Usage: tcpechod [OPTIONS]\n"
-    "Serves TCP echo and the other small services of old, in the foreground.\n"
+    "       tcpechod [OPTIONS] -- COMMAND [ARGUMENT ...]\n"
+    "Serves TCP echo and the other small services of old, in the foreground; with a COMMAND, while it\n"
+    "runs, with 'ADDRESS:PORT' of the listeners in $TCPECHOD_1, $TCPECHOD_2 ... and $TCPECHOD_1_PORT ...\n"
     "\n"
     "  -c, --config FILE      settings file (default " DEFAULT_SETTINGS_FILE "; when that is absent,\n"
     "                         echo on port 7007 and upper on port 7008 of the loopback addresses)\n"
@@ -221,6 +263,7 @@ static const char help_head[] =
     "  -t, --test             check the settings, open nothing, and exit\n"
     "  -T, --dump             print the settings in force and exit\n"
     "  -R, --reload PID       make that daemon reload, wait until it has, say how it went, and exit\n"
+    "      --port-file FILE   once ready, write 'SERVICE ADDRESS:PORT' of each listener there\n"
     "  -V, --version          print the version and exit\n"
     "  -h, --help             print this and exit\n"
     "\n"
@@ -228,7 +271,8 @@ static const char help_head[] =
 
 static const char help_tail[] =
     "\nExit status: 0 clean stop, 64 usage, 69 cannot listen, 71 system error, 75 handed over,\n"
-    "78 bad settings.\n"
+    "78 bad settings; with a COMMAND its own, 128+n when signal n has ended it, 126 cannot be executed,\n"
+    "127 not found.\n"
     "See tcpechod(8) and tcpechod.conf(5).\n";
 
 /* The names of all settings, wrapped. */

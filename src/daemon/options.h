@@ -24,7 +24,9 @@ struct options {
     struct settings_source settings; /* its texts are argv's or owned_texts, its list of SPECs is owned */
     char **owned_texts;
     size_t owned_count;
-    pid_t daemon; /* of ACTION_RELOAD */
+    pid_t daemon;          /* of ACTION_RELOAD */
+    const char *port_file; /* argv's; NULL: none */
+    char **command;        /* argv's: COMMAND and its arguments, and NULL; NULL: none */
 };
 
 /* Exit statuses (sysexits.h), documented in tcpechod(8). */

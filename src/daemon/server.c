@@ -11,6 +11,7 @@
 #include "daemon/handover_out.h"
 #include "daemon/listeners.h"
 #include "daemon/passed_sockets.h"
+#include "daemon/port_file.h"
 #include "daemon/reload_request.h"
 #include "daemon/restart.h"
 #include "daemon/service_manager.h"
@@ -52,6 +53,8 @@ struct server {
     struct service_manager *manager;
     struct watchdog watchdog;
     struct hangup *hangup;
+    struct fixture *fixture;
+    struct port_file port_file;
     struct reload_reply reload_reply;
     struct timer drain_timer;
     uint64_t drain_deadline; /* usec */
@@ -89,6 +92,7 @@ static void start_stopping(struct server *server, const char *why, bool goes_on)
     if (goes_on) {
         handover_keep(server->manager, SAVED_DRAINED, &server->acceptor, &server->pool);
         acceptor_leave(&server->acceptor);
+        server->port_file.inode = 0; /* what it says stays true */
     } else {
         handover_forget(server->manager);
         acceptor_stop(&server->acceptor);
@@ -113,6 +117,15 @@ static void hand_over(struct server *server, bool is_for_manager)
 {
     if (server->stopping)
         return;
+    if (fixture_runs(server->fixture) && is_for_manager) {
+        fixture_signal(server->fixture, SIGTERM); /* the manager waits for the end */
+        return;
+    }
+    if (fixture_runs(server->fixture)) {
+        daemon_log_not_handed_over(server->fixture->command[0], "a command that runs is not handed over",
+                                   "this process goes on");
+        return;
+    }
     bool was_watched = server->watchdog.is_running;
     bool goes_on = false;
     watchdog_stop(&server->watchdog);
@@ -230,6 +243,7 @@ static int reload(struct server *server, struct problems *problems)
     apply_limits(server, settings);
     settings_free(server->settings);
     server->settings = TAKE_PTR(settings);
+    (void)port_file_write(&server->port_file, &server->acceptor, problems);
     daemon_log_reloaded(file, !server->settings->from_file, server->acceptor.listener_count);
     return 0;
 }
@@ -260,14 +274,28 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
 
 static void stop_without_terminal(struct server *server)
 {
-    if (!server->stopping)
+    if (fixture_runs(server->fixture))
+        fixture_signal(server->fixture, SIGHUP);
+    else if (!server->stopping)
         start_stopping(server, "its terminal was closed", false);
+}
+
+static void on_child(struct server *server)
+{
+    char how[FIXTURE_END_SIZE];
+    int status;
+    if (!signals_reap_child(server->fixture->pid, &status))
+        return;
+    server->exit_status = fixture_ended(server->fixture, status, how);
+    start_stopping(server, how, false);
 }
 
 static void on_signal(struct signals *signals, const struct signalfd_siginfo *info)
 {
     struct server *server = CONTAINER_OF(signals, struct server, signals);
     int number = (int)info->ssi_signo;
+    if (fixture_passes_on(server->fixture, info))
+        return;
     if (number == SIGTERM || number == SIGINT) {
         if (server->stopping)
             event_loop_quit(&server->loop);
@@ -283,7 +311,7 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
         else
             on_reload_signal(server, info);
     } else if (number == SIGCHLD) {
-        signals_reap();
+        on_child(server);
     }
 }
 
@@ -371,6 +399,16 @@ static void stop_listening(struct server *server)
         acceptor_stop(&server->acceptor);
 }
 
+/* Clients are told where it listens, and the command is started. */
+static int present(struct server *server)
+{
+    int r = port_file_write(&server->port_file, &server->acceptor, &server->problems);
+    /* The clients of the process before are worth more. */
+    if (r < 0 && server->inherited.taken.listeners == 0)
+        return r;
+    return fixture_start(server->fixture, &server->acceptor, &server->problems);
+}
+
 /* From the workers to the listeners and back. Returns 0, or a negative errno when the start failed in
  * server->step. */
 static int serve(struct server *server)
@@ -411,7 +449,7 @@ static int serve(struct server *server)
     server->exit_status = EXIT_STATUS_SYSTEM;
     apply_settings(server, settings);
     uint64_t room = apply_limits(server, settings);
-    r = room > 0 ? 0 : -EMFILE;
+    r = room > 0 ? present(server) : -EMFILE;
     if (r == 0) {
         if (handover_in_connections(&server->inherited) > room)
             service_manager_extend(server->manager, settings->drain_timeout);
@@ -421,6 +459,8 @@ static int serve(struct server *server)
         server->exit_status = 0;
         run_loop(server);
     }
+    fixture_end(server->fixture);
+    port_file_remove(&server->port_file);
 no_workers:
     stop_listening(server);
     worker_pool_stop(&server->pool);
@@ -459,11 +499,13 @@ static int start(struct server *server)
 }
 
 int server_run(const struct options *options, struct settings *settings, struct hangup *hangup,
-               struct service_manager *manager)
+               struct fixture *fixture, struct service_manager *manager)
 {
     struct server server = {.options = options,
                             .settings = settings,
                             .hangup = hangup,
+                            .fixture = fixture,
+                            .port_file = {.path = options->port_file},
                             .manager = manager,
                             .reload_reply = RELOAD_REPLY_NONE,
                             .exit_status = EXIT_STATUS_SYSTEM};

@@ -39,8 +39,21 @@ void signals_release(void)
 
 void signals_reap(void)
 {
-    while (waitpid(-1, NULL, WNOHANG) > 0)
-        continue;
+    (void)signals_reap_child(0, NULL);
+}
+
+bool signals_reap_child(pid_t child, int *status)
+{
+    bool found = false;
+    pid_t pid;
+    int its;
+    while ((pid = waitpid(-1, &its, WNOHANG)) > 0) {
+        if (pid != child)
+            continue;
+        *status = its;
+        found = true;
+    }
+    return found;
 }
 
 static void on_ready(struct event_source *source, uint32_t events)

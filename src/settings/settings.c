@@ -89,6 +89,9 @@ static int add_listeners(const struct settings_source *source, struct problems *
 
 static int load(const struct settings_source *source, struct problems *problems, struct settings *settings)
 {
+    settings->is_quiet = source->is_quiet;
+    if (source->is_quiet)
+        settings->log_level = LOG_LEVEL_WARNING;
     int r = read_file(source, problems, settings);
     if (r == 0)
         r = add_listeners(source, problems, settings);

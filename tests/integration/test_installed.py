@@ -155,9 +155,14 @@ class Completion(BashTestCase):
     file, function, program = "completion.bash", "_tcpechod", harness.TCPECHOD
 
     def test_options(self):
-        told = re.findall(r"^  -\w, (--[\w-]+)", daemons.run_daemon("--help").stdout, re.MULTILINE)
+        told = re.findall(r"^  (?:-\w, |    )(--[\w-]+)", daemons.run_daemon("--help").stdout, re.MULTILINE)
         self.assertEqual(self.complete(""), told)
         self.assertEqual(self.complete("--te"), ["--test"])
+        self.assertEqual(self.complete("--po"), ["--port", "--port-file"])
+
+    def test_command(self):
+        self.assertIn("unshare", self.complete("-l", "127.0.0.1", ":", "0", "--", "unsh", typed="tcpechod -l 127.0.0.1:0 -- unsh"))
+        self.assertEqual(self.complete("--", "cat", CATALOG[:-2]), [CATALOG])
 
     def test_services(self):
         self.assertEqual(self.complete("-l", "d"), ["discard@", "daytime@"])
@@ -180,6 +185,7 @@ class Completion(BashTestCase):
 
     def test_files(self):
         self.assertEqual(self.complete("-c", CATALOG[:-2]), [CATALOG])
+        self.assertEqual(self.complete("--port-file", CATALOG[:-2]), [CATALOG])
 
     def test_nothing_for_numbers(self):
         self.assertEqual(self.complete("--port", ""), [])

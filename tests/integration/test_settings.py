@@ -430,6 +430,19 @@ class CommandLine(Files):
             self.assertEqual(result.returncode, USAGE)
             self.assertIn(f"tcpechod: --listen {spec}: {problem}", result.stderr)
 
+    def test_port_file_and_command(self):
+        self.assert_usage(["--port-file", ""], "--port-file: the name of the file is empty")
+        self.assert_usage(["--port-file"], "--port-file needs an argument")
+        self.assert_usage(["--reload", "1", "--port-file", "x"], "--reload goes with no other option")
+        self.assert_usage(["--"], "--: a command must follow")
+        self.assert_usage(["true", "--", "true"], "true: takes no arguments but options")
+        self.assert_usage(["-c", "--", "true"], "true: takes no arguments but options")
+        for option in (["-t"], ["-T"], ["-R", "1"]):
+            self.assert_usage([*option, "--", "true"], "--test, --dump and --reload go without a command")
+        self.assertEqual(run("-t", "-c", self.write(""), "--port-file", "/nowhere/x").returncode, 0)
+        # What follows the command is its own.
+        self.assertEqual(run("-l", "127.0.0.1:0", "--", "echo", "--help", "--").stdout, "--help --\n")
+
     def test_listeners_that_clash(self):
         result = run("-t", "-c", self.write(""), "-p", "7", "-l", "127.0.0.1:7", "-l", "/a", "-l", "/a")
         self.assertEqual(result.returncode, SETTINGS)

@@ -19,12 +19,14 @@
     X(epoll_wait)                                                                                            \
     X(eventfd)                                                                                               \
     X(execv)                                                                                                 \
+    X(execvpe)                                                                                               \
     X(fchmod)                                                                                                \
     X(fcntl)                                                                                                 \
     X(fdopen)                                                                                                \
     X(fflush)                                                                                                \
     X(fgets)                                                                                                 \
     X(fopen)                                                                                                 \
+    X(fork)                                                                                                  \
     X(fstat)                                                                                                 \
     X(getaddrinfo)                                                                                           \
     X(getpeername)                                                                                           \
@@ -34,11 +36,13 @@
     X(getsockopt)                                                                                            \
     X(gmtime_r)                                                                                              \
     X(ioctl)                                                                                                 \
+    X(kill)                                                                                                  \
     X(listen)                                                                                                \
     X(localtime_r)                                                                                           \
     X(lstat)                                                                                                 \
     X(malloc)                                                                                                \
     X(memfd_create)                                                                                          \
+    X(mkostemp)                                                                                              \
     X(mmap)                                                                                                  \
     X(nanosleep)                                                                                             \
     X(open)                                                                                                  \
@@ -49,6 +53,7 @@
     X(poll)                                                                                                  \
     X(posix_spawn)                                                                                           \
     X(ppoll)                                                                                                 \
+    X(prctl)                                                                                                 \
     X(pthread_create)                                                                                        \
     X(pthread_mutex_init)                                                                                    \
     X(pthread_sigmask)                                                                                       \
@@ -58,6 +63,7 @@
     X(reallocarray)                                                                                          \
     X(recv)                                                                                                  \
     X(recvmsg)                                                                                               \
+    X(rename)                                                                                                \
     X(sched_getaffinity)                                                                                     \
     X(sd_journal_sendv)                                                                                      \
     X(sd_listen_fds)                                                                                         \

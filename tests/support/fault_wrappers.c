@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -224,6 +225,11 @@ WRAP(int, fchmod, (int fd, mode_t mode), (fd, mode), FAIL_ERRNO)
 WRAP(int, access, (const char *path, int mode), (path, mode), FAIL_ERRNO)
 WRAP(int, unlink, (const char *path), (path), FAIL_ERRNO)
 WRAP(int, execv, (const char *path, char *const argv[]), (path, argv), FAIL_ERRNO)
+WRAP(int, execvpe, (const char *file, char *const argv[], char *const environment[]),
+     (file, argv, environment), FAIL_ERRNO)
+WRAP(pid_t, fork, (void), (), FAIL_ERRNO)
+WRAP(int, kill, (pid_t pid, int number), (pid, number), FAIL_ERRNO)
+WRAP(int, rename, (const char *from, const char *to), (from, to), FAIL_ERRNO)
 WRAP(int, posix_spawn,
      (pid_t * child, const char *path, const posix_spawn_file_actions_t *actions,
       const posix_spawnattr_t *attributes, char *const argv[], char *const environment[]),
@@ -251,6 +257,7 @@ WRAP_LARGE(void *, mmap, (void *at, size_t length, int protection, int flags, in
 WRAP_LARGE(ssize_t, pwrite, (int fd, const void *bytes, size_t length, off_t offset),
            (fd, bytes, length, offset), FAIL_ERRNO)
 WRAP(char *, fgets, (char *text, int size, FILE *file), (text, size, file), FAIL_NULL)
+WRAP_LARGE(int, mkostemp, (char *path, int flags), (path, flags), FAIL_ERRNO)
 WRAP_LARGE(FILE *, fopen, (const char *path, const char *mode), (path, mode), FAIL_NULL)
 WRAP_LARGE(int, fstat, (int fd, struct stat *out), (fd, out), FAIL_ERRNO)
 WRAP_LARGE(int, stat, (const char *path, struct stat *out), (path, out), FAIL_ERRNO)
@@ -311,6 +318,20 @@ int __wrap___open64_2(const char *path, int flags)
 WRAP_CONTROL(fcntl, fcntl, int)
 WRAP_CONTROL(fcntl64, fcntl, int)
 WRAP_CONTROL(ioctl, ioctl, unsigned long)
+
+int __real_prctl(int option, ...);
+int __wrap_prctl(int option, ...);
+int __wrap_prctl(int option, ...)
+{
+    int error = fault(FAULT_prctl, NULL);
+    if (error)
+        FAIL_ERRNO(error);
+    va_list arguments;
+    va_start(arguments, option);
+    unsigned long argument = va_arg(arguments, unsigned long);
+    va_end(arguments);
+    return __real_prctl(option, argument, 0UL, 0UL, 0UL);
+}
 
 WRAP(int, sd_notify_barrier, (int unset, uint64_t timeout), (unset, timeout), FAIL_NEGATIVE)
 WRAP(int, sd_pid_notify_with_fds, (pid_t pid, int unset, const char *state, const int *fds, unsigned count),
