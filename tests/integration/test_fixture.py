@@ -553,5 +553,32 @@ class PortFile(daemons.TestCase):
             self.assertRegex(daemon.log(), "error: cannot remove the port file .*/ports: Read-only file system")
 
 
+class Examples(harness.TestCase):
+    """They run as they are."""
+
+    def setUp(self):
+        tools = directory()
+        self.addCleanup(tools.cleanup)
+        os.symlink(harness.TCPECHOD, os.path.join(tools.name, "tcpechod"))
+        self.environment = daemons.clean_environment(None, {"PATH": f"{tools.name}:{os.environ['PATH']}"})
+
+    def run_in(self, path, *command):
+        result = subprocess.run(command, cwd=os.path.join(harness.ROOT, "examples", "fixture", path), env=self.environment,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                check=False, timeout=harness.patience(60))
+        self.assertEqual(result.returncode, 0, result.stdout)
+        return result.stdout
+
+    def test_python(self):
+        self.assertRegex(self.run_in("python", "./check"), r"(?m)^Ran \d+ tests[^\n]*\n\nOK$")
+
+    def test_c(self):
+        meson = harness.needs("meson")
+        with directory() as build:
+            self.run_in("c", meson, "setup", build)
+            self.assertRegex(self.run_in("c", meson, "test", "-C", build, "--verbose"),
+                             r"(?m)^100%: Checks: \d+, Failures: 0, Errors: 0$")
+
+
 if __name__ == "__main__":
     harness.main(jobs=4)
