@@ -29,7 +29,10 @@ void descriptor_queue_init(struct descriptor_queue *queue);
 int descriptor_queue_put(struct descriptor_queue *queue, int fd);
 int descriptor_queue_flush(struct descriptor_queue *queue);
 
-/* Gives up the receiving ends, as somebody else must hold them by now. Returns whether somebody does. */
+/* Gives up the receiving ends, as somebody else must hold them by now. */
+void descriptor_queue_leave(struct descriptor_queue *queue);
+
+/* The same, and returns whether somebody holds the last of them. */
 bool descriptor_queue_is_held(struct descriptor_queue *queue);
 
 /* Ends it: what is on its way and that nobody else holds is closed, its owner's descriptor aside. */

@@ -46,6 +46,8 @@ int handover_in_find(struct handover_in *in, struct passed_sockets *passed)
             read_state(in, TAKE_FD(item->fd));
         else if (strcmp(item->name, HANDOVER_QUEUE) == 0)
             in->queue_ends[in->queue_count++] = TAKE_FD(item->fd);
+        else if (strcmp(item->name, HANDOVER_PROBE) == 0)
+            fd_close(&item->fd);
         else if (strcmp(item->name, HANDOVER_LISTENER) == 0)
             in->taken.listeners++;
     }

@@ -169,7 +169,8 @@ static int store_all(struct handover_out *out, const struct acceptor *acceptor,
 {
     const struct descriptor_queue *queue = &out->queue;
     out->step = "the service manager cannot store so many descriptors (FileDescriptorStoreMax=)";
-    if (acceptor->listener_count + queue->end_count + 1 > service_manager_store_room(manager))
+    /* The state and the probe, too. */
+    if (acceptor->listener_count + queue->end_count + 2 > service_manager_store_room(manager))
         return -ENOSPC;
     out->step = "cannot send descriptors to the service manager";
     int r = service_manager_unstore(manager, HANDOVER_STATE);
@@ -194,44 +195,58 @@ int handover_out_store(struct handover_out *out, const struct acceptor *acceptor
         return r;
     /* It says nothing of what it does not store. The queue went last, so that it is not there when anything
      * before it has found no room. */
-    out->step = "the service manager's descriptor store is off or full (FileDescriptorStoreMax=)";
+    out->step = HANDOVER_STORE_IS_FULL;
     return descriptor_queue_is_held(&out->queue) ? 0 : -ENOSPC;
 }
 
-bool handover_keeps_listeners(struct service_manager *manager, const struct acceptor *acceptor)
+void handover_kept_init(struct handover_kept *kept, struct service_manager *manager)
 {
-    /* Where an empty queue finds room after the listeners, they have found it, too. */
-    CLEANUP(handover_out_clear) struct handover_out probe = HANDOVER_OUT_NONE;
-    handover_forget(manager);
-    bool are_kept = store_listeners(acceptor, manager) == 0;
-    /* Where this cannot be asked, or is not answered, the manager is busy rather than without a store. */
-    if (are_kept && descriptor_queue_flush(&probe.queue) == 0 &&
-        service_manager_store(manager, HANDOVER_QUEUE, probe.queue.ends, 1) == 0 &&
-        service_manager_barrier(manager, BARRIER_USEC) == 0)
-        are_kept = descriptor_queue_is_held(&probe.queue);
-    (void)service_manager_unstore(manager, HANDOVER_QUEUE);
-    return are_kept;
+    kept->manager = manager;
+    descriptor_queue_init(&kept->probe);
 }
 
-void handover_keep(struct service_manager *manager, enum saved_kind kind, const struct acceptor *acceptor,
+void handover_kept_deinit(struct handover_kept *kept)
+{
+    descriptor_queue_clear(&kept->probe);
+}
+
+static int store_probe(struct handover_kept *kept)
+{
+    descriptor_queue_clear(&kept->probe);
+    int r = descriptor_queue_flush(&kept->probe);
+    if (r == 0)
+        r = service_manager_store(kept->manager, HANDOVER_PROBE, kept->probe.ends, 1);
+    descriptor_queue_leave(&kept->probe);
+    return r;
+}
+
+void handover_keep(struct handover_kept *kept, enum saved_kind kind, const struct acceptor *acceptor,
                    struct worker_pool *pool)
 {
-    if (!service_manager_is_there(manager))
+    if (!service_manager_is_there(kept->manager))
         return;
     CLEANUP(handover_out_clear) struct handover_out out;
     int r = handover_out_prepare(&out, kind, acceptor, pool);
-    handover_forget(manager);
+    handover_forget(kept);
     if (r == 0)
-        r = store_all(&out, acceptor, manager);
+        r = store_all(&out, acceptor, kept->manager);
     else /* without what they are served under, which the settings say again */
-        (void)store_listeners(acceptor, manager);
+        (void)store_listeners(acceptor, kept->manager);
     if (r < 0)
         daemon_log_not_kept(out.step, -r);
+    r = store_probe(kept);
+    if (r < 0)
+        daemon_log_not_kept("cannot make a probe of the store", -r);
 }
 
-void handover_forget(struct service_manager *manager)
+bool handover_is_kept(struct handover_kept *kept)
 {
-    (void)service_manager_unstore(manager, HANDOVER_LISTENER);
-    (void)service_manager_unstore(manager, HANDOVER_STATE);
-    (void)service_manager_unstore(manager, HANDOVER_QUEUE);
+    return kept->probe.sender >= 0 && descriptor_queue_is_held(&kept->probe);
+}
+
+void handover_forget(struct handover_kept *kept)
+{
+    static const char *const names[] = {HANDOVER_LISTENER, HANDOVER_STATE, HANDOVER_QUEUE, HANDOVER_PROBE};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        (void)service_manager_unstore(kept->manager, names[i]);
 }

@@ -19,6 +19,10 @@
 #define HANDOVER_STATE "tcpechod-state"
 #define HANDOVER_QUEUE "tcpechod-queue"
 #define HANDOVER_LISTENER "tcpechod-listener"
+#define HANDOVER_PROBE "tcpechod-probe"
+
+#define HANDOVER_STORE_IS_FULL                                                                               \
+    "the service manager's descriptor store is off or full (FileDescriptorStoreMax=)"
 
 struct handover_out {
     int state_fd;
@@ -39,16 +43,26 @@ int handover_out_prepare(struct handover_out *out, enum saved_kind kind, const s
 int handover_out_store(struct handover_out *out, const struct acceptor *acceptor,
                        struct service_manager *manager);
 
-/* After handover_out_store has failed: takes out what it has stored of the connections, stores the listeners
- * again, and returns whether the manager has all of them, as far as can be told. */
-bool handover_keeps_listeners(struct service_manager *manager, const struct acceptor *acceptor);
-
 void handover_out_clear(struct handover_out *out); /* also for CLEANUP() */
+
+/* What is in the store all the time. */
+struct handover_kept {
+    struct service_manager *manager;
+    /* An empty queue that went into the store last. The manager says nothing of what it has no room for, and
+     * takes its time to close it: where this is held, so is what went before it. */
+    struct descriptor_queue probe;
+};
+
+void handover_kept_init(struct handover_kept *kept, struct service_manager *manager);
+void handover_kept_deinit(struct handover_kept *kept); /* leaves the store as it is */
 
 /* Keeps the listeners and what they are served under in the store, also for a process that ends unasked, in
  * the place of what was there. Logs what fails. Without a manager nothing happens. */
-void handover_keep(struct service_manager *manager, enum saved_kind kind, const struct acceptor *acceptor,
+void handover_keep(struct handover_kept *kept, enum saved_kind kind, const struct acceptor *acceptor,
                    struct worker_pool *pool);
 
+/* Whether the store has them. */
+bool handover_is_kept(struct handover_kept *kept);
+
 /* Takes them out again: this process closes its listeners. */
-void handover_forget(struct service_manager *manager);
+void handover_forget(struct handover_kept *kept);

@@ -31,26 +31,29 @@ static int check_settings(const struct options *options)
 }
 
 bool restart_through_manager(const struct options *options, const struct acceptor *acceptor,
-                             struct worker_pool *pool, struct service_manager *manager)
+                             struct worker_pool *pool, struct handover_kept *kept)
 {
     if (check_settings(options) < 0) {
         daemon_log_not_handed_over("the next process could not start", "its settings have errors", finished);
+        return false;
+    }
+    if (!handover_is_kept(kept)) {
+        daemon_log_not_handed_over(HANDOVER_STORE_IS_FULL, strerrordesc_np(ENOSPC), finished);
         return false;
     }
     CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
     worker_pool_stop(pool);
     int r = handover_out_prepare(&out, SAVED_HANDOVER, acceptor, pool);
     if (r == 0)
-        r = handover_out_store(&out, acceptor, manager);
+        r = handover_out_store(&out, acceptor, kept->manager);
     if (r == 0) {
         daemon_log_handing_over("the next process", out.connections);
         log_stop(LOG_STOP_USEC);
         /* At once: what is left here is another's now, and the kernel gives it up. */
         exit(EXIT_STATUS_HANDED_OVER);
     }
-    bool are_kept = handover_keeps_listeners(manager, acceptor);
-    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), are_kept ? finished_but_listeners : finished);
-    return are_kept;
+    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), finished_but_listeners);
+    return true;
 }
 
 void restart_in_place(const struct acceptor *acceptor, struct worker_pool *pool)

@@ -7,8 +7,8 @@
  * worker_pool_start turns them again. The watchdog has to be off. Main thread. */
 #pragma once
 
+#include "daemon/handover_out.h"
 #include "daemon/options.h"
-#include "daemon/service_manager.h"
 #include "serve/acceptor.h"
 #include "serve/worker_pool.h"
 
@@ -17,7 +17,7 @@
 /* The manager waits for the end of this process. Ends it with EXIT_STATUS_HANDED_OVER, or returns whether the
  * manager has the listeners for the next process. */
 bool restart_through_manager(const struct options *options, const struct acceptor *acceptor,
-                             struct worker_pool *pool, struct service_manager *manager);
+                             struct worker_pool *pool, struct handover_kept *kept);
 
 /* The process stays, and executes the program's file. */
 void restart_in_place(const struct acceptor *acceptor, struct worker_pool *pool);

@@ -51,6 +51,7 @@ struct server {
     struct event_set listener_set;
     struct acceptor acceptor;
     struct service_manager *manager;
+    struct handover_kept kept;
     struct watchdog watchdog;
     struct hangup *hangup;
     struct fixture *fixture;
@@ -90,11 +91,11 @@ static void start_stopping(struct server *server, const char *why, bool goes_on)
     daemon_log_stopping(why, worker_pool_connections(&server->pool));
     drain_until(server, clock_monotonic_usec() + server->settings->drain_timeout);
     if (goes_on) {
-        handover_keep(server->manager, SAVED_DRAINED, &server->acceptor, &server->pool);
+        handover_keep(&server->kept, SAVED_DRAINED, &server->acceptor, &server->pool);
         acceptor_leave(&server->acceptor);
         server->port_file.inode = 0; /* what it says stays true */
     } else {
-        handover_forget(server->manager);
+        handover_forget(&server->kept);
         acceptor_stop(&server->acceptor);
     }
     worker_pool_drain(&server->pool);
@@ -130,7 +131,7 @@ static void hand_over(struct server *server, bool is_for_manager)
     bool goes_on = false;
     watchdog_stop(&server->watchdog);
     if (is_for_manager)
-        goes_on = restart_through_manager(server->options, &server->acceptor, &server->pool, server->manager);
+        goes_on = restart_through_manager(server->options, &server->acceptor, &server->pool, &server->kept);
     else
         restart_in_place(&server->acceptor, &server->pool);
     /* Still here: it could not be, and the log says why. */
@@ -265,7 +266,7 @@ static void on_reload_signal(struct server *server, const struct signalfd_siginf
         status = reload(server, &problems);
         service_manager_reloaded(server->manager, problems_first(&problems));
         if (status == 0)
-            handover_keep(server->manager, SAVED_BEFOREHAND, &server->acceptor, &server->pool);
+            handover_keep(&server->kept, SAVED_BEFOREHAND, &server->acceptor, &server->pool);
     }
     r = reload_answer(&server->reload_reply, status, problems_join(&problems, answer, sizeof answer));
     if (r < 0)
@@ -364,7 +365,7 @@ static void run_loop(struct server *server)
 {
     server->listeners_are_kept = service_manager_is_there(server->manager);
     daemon_log_ready(server->acceptor.listener_count, server->pool.count, server->acceptor.max_connections);
-    handover_keep(server->manager, SAVED_BEFOREHAND, &server->acceptor, &server->pool);
+    handover_keep(&server->kept, SAVED_BEFOREHAND, &server->acceptor, &server->pool);
     service_manager_ready(server->manager, &server->loop, &server->acceptor, &server->pool);
     /* Without it the service goes on, for as long as its manager lets it. */
     if (watchdog_init(&server->watchdog, &server->loop, &server->pool, server->manager))
@@ -509,6 +510,7 @@ int server_run(const struct options *options, struct settings *settings, struct 
                             .manager = manager,
                             .reload_reply = RELOAD_REPLY_NONE,
                             .exit_status = EXIT_STATUS_SYSTEM};
+    handover_kept_init(&server.kept, manager);
     configure_log(settings);
     int r = descriptor_limit_raise(&server.descriptors);
     if (r < 0)
@@ -524,6 +526,7 @@ int server_run(const struct options *options, struct settings *settings, struct 
     if (r < 0 && server.exit_status == EXIT_STATUS_CANNOT_LISTEN)
         handover_in_give_up(&server.inherited, &server.problems);
     log_stop(LOG_STOP_USEC);
+    handover_kept_deinit(&server.kept);
     handover_in_clear(&server.inherited);
     passed_sockets_clear(&server.passed);
     /* Telling takes a descriptor, and now there is one again. */

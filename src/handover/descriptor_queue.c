@@ -70,7 +70,7 @@ int descriptor_queue_put(struct descriptor_queue *queue, int fd)
     return r;
 }
 
-static void give_up_ends(struct descriptor_queue *queue)
+void descriptor_queue_leave(struct descriptor_queue *queue)
 {
     for (size_t i = 0; i < queue->end_count; i++)
         close(queue->ends[i]);
@@ -79,14 +79,14 @@ static void give_up_ends(struct descriptor_queue *queue)
 
 bool descriptor_queue_is_held(struct descriptor_queue *queue)
 {
-    give_up_ends(queue);
+    descriptor_queue_leave(queue);
     /* A datagram to a socket that is closed fails; a full one is there. */
     return queue->sender < 0 || send(queue->sender, NULL, 0, MSG_NOSIGNAL) >= 0 || errno == EAGAIN;
 }
 
 void descriptor_queue_clear(struct descriptor_queue *queue)
 {
-    give_up_ends(queue);
+    descriptor_queue_leave(queue);
     fd_close(&queue->sender);
     free(queue->ends);
     descriptor_queue_init(queue);

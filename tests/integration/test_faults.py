@@ -41,7 +41,7 @@ class Start(TestCase):
     def test_each_stage(self):
         self.assert_all_fail(SYSTEM_ERROR, (
                 ("pthread_create:EAGAIN:1", "cannot start the log's thread: Resource temporarily unavailable"),
-                ("pthread_sigmask:EINVAL:2", "cannot start the log's thread: Invalid argument"),
+                ("pthread_sigmask:EINVAL:3", "cannot start the log's thread: Invalid argument"),
                 ("epoll_create1:EMFILE:1", "cannot make the main loop: Too many open files"),
                 ("eventfd:ENFILE:1", "cannot make the main loop: Too many open files in system"),
                 ("epoll_ctl:ENOMEM:1", "cannot make the main loop: Cannot allocate memory"),

@@ -849,21 +849,22 @@ class StepsByStore(ByStore, daemons.TestCase):
             self.assertEqual(daemon.exchange(b"x"), b"x")
 
     def test_store_that_is_too_small(self):
-        """For the queue, and also for the state: the listeners come first, and one more place says that they have theirs."""
+        """For the queue, and also for the state and what says that they have found room."""
         why = r"the service manager's descriptor store is off or full \(FileDesc.*"
-        with self.daemon(store=1) as daemon:
-            self.assert_drains(daemon, "", why, is_kept=False)
-        with self.daemon(store=2) as daemon:
+        for store in (1, 2):
+            with self.subTest(store), self.daemon(store=store) as daemon:
+                self.assert_drains(daemon, "", why, is_kept=False)
+        with self.daemon(store=3) as daemon:
             waiting = self.assert_drains(daemon, "", why)
             daemon.successor()
             self.assertEqual(harness.exchange(waiting, b""), b"waiting")
 
     def test_manager_that_says_how_much_it_stores(self):
-        with self.daemon(environment={"FDSTORE": "2"}, store=2) as daemon:
+        with self.daemon(environment={"FDSTORE": "3"}, store=3) as daemon:
             waiting = self.assert_drains(daemon, "", "the service manager cannot store so many descriptors "
                                          r"\(FileDescriptorStoreMax=\): No space left on device")
             self.assert_served(daemon, waiting)
-        with self.daemon(environment={"FDSTORE": "3"}, store=3) as daemon:
+        with self.daemon(environment={"FDSTORE": "4"}, store=4) as daemon:
             client = daemon.connect()
             ping(client)
             self.restart(daemon)

@@ -319,13 +319,13 @@ def start_workers(workers, settings=LOG):
     return daemons.Daemon(LISTENERS, f"workers = {workers}; {settings}")
 
 
-def pss(daemon):
-    """The process's share of the memory it uses, in bytes."""
+def own_memory(daemon):
+    """What the process alone uses, in bytes: its share of what others use as well changes when they come and go."""
     with open(f"/proc/{daemon.pid}/smaps_rollup", encoding="ascii") as file:
         for line in file:
-            if line.startswith("Pss:"):
+            if line.startswith("Private_Dirty:"):
                 return int(line.split()[1]) * 1024
-    raise AssertionError("no Pss in smaps_rollup")
+    raise AssertionError("no Private_Dirty in smaps_rollup")
 
 
 class Idle(harness.TestCase):
@@ -391,7 +391,7 @@ class Idle(harness.TestCase):
             for count in (few, many):
                 crowd.grow(count, message=message)
                 harness.wait_until(lambda total=count: sum(daemon.counters()[1]) == total, "the clients")
-                used.append(pss(daemon))
+                used.append(own_memory(daemon))
             crowd.check()
             return (used[1] - used[0]) / (many - few)
 
@@ -434,11 +434,11 @@ class NotReading(harness.TestCase):
                 for client in crowd.clients:
                     assert_same(exchange(client, harness.pattern(4 * MIB)), harness.pattern(4 * MIB))
             harness.wait_until(lambda: daemon.established() == 0, "the first clients to end")
-            before = pss(daemon)
+            before = own_memory(daemon)
             with Crowd(daemon) as crowd:
                 crowd.grow(clients)
                 sent = send_until_stuck(crowd.clients, 1024 * MIB)
-                grown = pss(daemon) - before
+                grown = own_memory(daemon) - before
                 self.assertLess(max(sent), 1024 * MIB, "a client that does not read is not read from")
                 diagnose(f"{clients} clients that sent {min(sent) / MIB:.1f} to {max(sent) / MIB:.1f} MiB and read nothing: "
                          f"the daemon grew by {grown / clients / 1024:.0f} KiB each")
@@ -468,8 +468,8 @@ class NotReading(harness.TestCase):
                 # The allocator keeps what lies below something that is still in use; the next clients get it. What is
                 # lost for good is for the leak sanitizer to find.
                 kept = max(clients * (unsent_limit + 8192), MIB)
-                harness.wait_until(lambda: pss(daemon) - before < kept,
-                                   lambda: f"memory given back, {pss(daemon) - before} kept")
+                harness.wait_until(lambda: own_memory(daemon) - before < kept,
+                                   lambda: f"memory given back, {own_memory(daemon) - before} kept")
             self.assertEqual(daemon.exchange(b"still here"), b"still here")
 
     def test_one_client_of_a_gigabyte(self):

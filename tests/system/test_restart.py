@@ -379,7 +379,7 @@ class Failures(Restart):
 
     def test_a_store_without_room(self):
         """For the queue of connections, and at all; the listeners come first."""
-        for room, rest in ((0, ""), (6, ", and the listeners go on")):
+        for room, rest in ((0, ""), (7, ", and the listeners go on")):
             with self.subTest(room):
                 self.machine.reset()
                 self.machine.drop_in(f"[Service]\nFileDescriptorStoreMax={room}\n")
