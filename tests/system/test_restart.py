@@ -368,7 +368,7 @@ class Failures(Restart):
     def test_calls_that_fail(self):
         for rules, why in (("memfd_create:EPERM", "cannot write the state: Operation not permitted"),
                            ("sendmsg:ETOOMANYREFS", "cannot queue the connections: Too many references"),
-                           ("socketpair:EMFILE", "cannot queue the connections: Too many open files"),
+                           ("socketpair:EMFILE:2", "cannot queue the connections: Too many open files"),
                            ("sd_notify_barrier:ETIMEDOUT", "the service manager does not answer: Connection timed out")):
             with self.subTest(rules):
                 self.machine.reset()
