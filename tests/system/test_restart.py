@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -206,7 +207,6 @@ class Traffic(Restart):
             self.restart(RESTARTS)
             seconds = time.monotonic() - begin
             pass_by(clients, 2)
-        self.machine.run("pkill", "-INT", "-x", "tcpecho")
         figures, seen = self.end(bench), self.end(watch)
         self.assertEqual(self.machine.journal("PRIORITY=4"), [], "a warning")
         print(f"# {RESTARTS} restarts in {seconds:.1f} s; {figures['connected']} connections of a load test: "
@@ -220,7 +220,9 @@ class Traffic(Restart):
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def end(self, process):
-        """What a client of ours that runs until Ctrl-C prints then."""
+        """What a client of ours that runs until Ctrl-C prints then. It is a child of what has entered the machine."""
+        with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as file:
+            os.kill(int(file.read()), signal.SIGINT)
         output, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0, output + errors)
         return json.loads(output)
