@@ -206,8 +206,8 @@ TEST(announces_room)
 {
     struct service_config config = config_for("echo");
     start();
+    capacity_signal_await(&rig.capacity); /* before the worker can see the client */
     int client = give(&config);
-    capacity_signal_await(&rig.capacity);
     event_loop_wake(&rig.worker.loop);
     ck_assert_int_eq(event_loop_run(&rig.main_loop), 0); /* taken out of the queue */
     ck_assert(!atomic_load(&rig.capacity.awaited));
