@@ -279,13 +279,13 @@ class Daemon:
             raise
 
     def _start(self, stderr, ready, wrapper=(), **environment):
+        before = len(self.notify.values("READY"))  # all that the process before has said is seen to by then
         passed = self.passed + self.notify.stored
         command = [*wrapper, *self.command]
         environment = {**self.environment, **environment}
         if passed:
             command = [sys.executable, "-c", PASS, *(str(fd) for _, fd in passed), "--", *command]
             environment.setdefault("LISTEN_FDNAMES", ":".join(name for name, _ in passed))
-        before = len(self.notify.values("READY"))
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE if stderr is None else stderr, cwd="/",
                                         env=environment, pass_fds=[fd for _, fd in passed])

@@ -731,6 +731,8 @@ class StepsInPlace(InPlace, daemons.TestCase):
 
     def test_each_allocation(self):
         for call in ALLOCATIONS:
+            if call == "malloc" and harness.sanitized():
+                continue  # with coverage, execv(3) first writes it down, and does not bear it
             # A client who is in the queue at that moment would be the one whose memory is short.
             with self.subTest(call), self.daemon(faults="") as daemon, \
                     traffic.Traffic(daemon.connect, newcomers=0) as clients:
