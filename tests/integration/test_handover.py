@@ -4,6 +4,7 @@ pause and nothing else; and whatever fails is told, and costs no more than it ha
 import contextlib
 import fcntl
 import os
+import re
 import selectors
 import signal
 import socket
@@ -223,9 +224,10 @@ class Carried:
             client, idle = daemon.connect(), daemon.connect(1)
             ping(client, b"12345")
             ping(idle, b"x", b"X")
-            # A byte is counted a moment after the client has it, and who was carried is queued for a moment.
-            before = harness.wait_until(lambda: next((line for line in daemon.counters() if "21 out" in line), None),
-                                        "the counters of 21 bytes")
+            # A byte and an end are counted a moment after the client has them, and who was carried is queued for a moment.
+            harness.wait_until(lambda: re.search(r"2 connections, 0 queued, .*21 out", daemon.counters()[0]),
+                               "the counters of 21 bytes")
+            before = daemon.counters()[0]
             for _ in range(2):
                 self.restart(daemon)
                 harness.wait_until(lambda: daemon.counters()[0] == before, f"the counters: {before}")
