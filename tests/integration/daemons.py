@@ -462,7 +462,12 @@ class Daemon:
         return os.path.join(self.directory, name)
 
     def descriptors(self):
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """How many are open: the fewest of some moments, as a message to the service manager takes one for a moment."""
+        counts = []
+        for _ in range(5):
+            counts.append(len(os.listdir(f"/proc/{self.pid}/fd")))
+            time.sleep(0.01)
+        return min(counts)
 
     def threads(self):
         return len(os.listdir(f"/proc/{self.pid}/task"))
