@@ -24,6 +24,8 @@ static const struct service_config no_config = {
     .listener = (char *)"-",
 };
 
+static const struct admission_rules no_rules;
+
 static void read_state(struct handover_in *in, int fd)
 {
     if (!in->has_state)
@@ -168,7 +170,6 @@ static void resume(struct destination *to, int fd, struct saved_connection *save
 /* Half-closes it, so that its client sees an end and no reset. */
 static void close_cleanly(struct destination *to, int fd)
 {
-    static const struct admission_rules no_rules;
     const struct progress ended = {.reason = REASON_NOT_RESUMED};
     struct sockaddr_storage sockaddr = {0};
     socklen_t length = sizeof sockaddr;
@@ -246,7 +247,6 @@ static const struct listener *find_by_id(const struct acceptor *acceptor, uint64
 static struct course course_of(const struct handover_in *in, const struct acceptor *acceptor,
                                const char *name)
 {
-    static const struct admission_rules no_rules;
     struct course course = {.rules = &no_rules};
     for (size_t i = 0; i < in->state.listener_count; i++) {
         if (strcmp(in->state.listeners[i].name, name) != 0)
