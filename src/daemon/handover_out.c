@@ -13,8 +13,8 @@
 /* What is written down, as it grows. */
 struct collection {
     struct saved_state state;
-    struct descriptor_queue *queue; /* NULL: of the listeners alone */
-    size_t room;                    /* for connections */
+    struct descriptor_queue *queue;
+    size_t room; /* for connections */
 };
 
 /* An index for the configuration, or a negative errno. There are about as many as there are listeners. */
@@ -125,7 +125,6 @@ int handover_out_prepare(struct handover_out *out, enum saved_kind kind, const s
                          struct worker_pool *pool)
 {
     *out = HANDOVER_OUT_NONE;
-    descriptor_queue_init(&out->queue);
     struct collection collection = {.state = {.kind = kind}, .queue = &out->queue};
     int r = collect(out, &collection, acceptor, pool);
     if (r == 0) {
@@ -212,7 +211,6 @@ void handover_kept_deinit(struct handover_kept *kept)
 
 static int store_probe(struct handover_kept *kept)
 {
-    descriptor_queue_clear(&kept->probe);
     int r = descriptor_queue_flush(&kept->probe);
     if (r == 0)
         r = service_manager_store(kept->manager, HANDOVER_PROBE, kept->probe.ends, 1);
@@ -230,10 +228,14 @@ void handover_keep(struct handover_kept *kept, enum saved_kind kind, const struc
     handover_forget(kept);
     if (r == 0)
         r = store_all(&out, acceptor, kept->manager);
-    else /* without what they are served under, which the settings say again */
-        (void)store_listeners(acceptor, kept->manager);
+    int listeners = r;    /* whether they are in */
+    if (out.state_fd < 0) /* without what they are served under, which the settings say again */
+        listeners = store_listeners(acceptor, kept->manager);
     if (r < 0)
         daemon_log_not_kept(out.step, -r);
+    descriptor_queue_clear(&kept->probe);
+    if (listeners < 0)
+        return;
     r = store_probe(kept);
     if (r < 0)
         daemon_log_not_kept("cannot make a probe of the store", -r);

@@ -880,6 +880,10 @@ class StepsByStore(ByStore, daemons.TestCase):
             daemon.wait_log("warning: the listeners may not be kept for a restart: the service manager cannot store so many "
                             "descriptors")
             self.assertEqual(daemon.exchange(b"x"), b"x")
+            self.send(daemon)
+            daemon.wait_log(r"error: not handed over: the service manager's descriptor store is off or full .*; the connections "
+                            "are finished$")
+            self.assertEqual(daemon.wait(), HANDED_OVER)
 
     def test_workers_that_cannot_start_again(self):
         """Their clients are lost; the next process has the listeners."""
