@@ -641,13 +641,13 @@ TEST(kernel_before_6_3)
 TEST_TIMES(no_room_for_the_file, 2)
 {
     static uint8_t unsent[1 << 20];
-    const struct rlimit limit = {.rlim_cur = 100, .rlim_max = RLIM_INFINITY};
-    struct rlimit usual;
+    struct rlimit usual, limit;
     connections[0].progress.unsent = unsent;
     connections[0].progress.unsent_length = variant == 0 ? 100 : sizeof unsent;
     unsigned before = open_descriptors();
     signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &usual), 0);
+    limit = (struct rlimit){.rlim_cur = 100, .rlim_max = usual.rlim_max};
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     int r = saved_state_write(&state);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &usual), 0);
