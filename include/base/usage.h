@@ -3,6 +3,10 @@
 
 #include <getopt.h>
 
+/* "PROGRAM: TEXT; see PROGRAM --help" as one line on stderr, with control characters escaped: what a user has
+ * typed, or a script, may be anything. Returns -EINVAL. Nobody is told when even that fails. */
+int usage_fail(const char *program, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 #define USAGE_PROBLEM_SIZE 192
 
 /* `kind` is the '?' or ':' that getopt_long(3) has just returned, with opterr = 0 and ':' first of its

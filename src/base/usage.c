@@ -1,12 +1,27 @@
 #include "base/usage.h"
 
+#include "base/escape.h"
 #include "base/nearest.h"
 
-#include <stdbool.h>
+#include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #define NAME_SIZE 64
+#define LINE_SIZE 768
+
+int usage_fail(const char *program, const char *format, ...)
+{
+    char text[LINE_SIZE], shown[LINE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    escape_controls(text, shown, sizeof shown);
+    fprintf(stderr, "%s: %s; see %s --help\n", program, shown, program);
+    return -EINVAL;
+}
 
 /* Of a long option as it was written: what stands before its "=". */
 static const char *name_of(const char *argument, char out[static NAME_SIZE])

@@ -3,12 +3,9 @@
 #include "base/units.h"
 #include "base/usage.h"
 #include "client/check/pattern.h"
-#include "client/report/terminal.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 
 #define OPTIONS_MAX 64 /* rows, and options on one command line */
@@ -25,16 +22,7 @@ struct command_line {
     size_t count;
 };
 
-static int __attribute__((format(printf, 1, 2))) usage(const char *format, ...)
-{
-    char text[768];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    print_error("%s; see tcpecho --help", text);
-    return -EINVAL;
-}
+#define usage(...) usage_fail("tcpecho", __VA_ARGS__)
 
 /* The rows of one name are neighbours in meaning: same letter, same need for an argument. */
 static const struct option_row *find_row(const char *name, unsigned modes)
@@ -133,6 +121,7 @@ static void describe(struct option long_options[static OPTIONS_MAX + 1],
     long_options[count] = (struct option){0};
 }
 
+/* NULL for what getopt_long(3) returns when it finds a mistake. */
 static const struct option_row *row_of(int option)
 {
     if (option >= LONG_ONLY)
@@ -141,12 +130,6 @@ static const struct option_row *row_of(int option)
         if (row->letter == option)
             return row;
     return NULL;
-}
-
-static int refuse_option(char *argv[], int kind, const struct option *options)
-{
-    char problem[USAGE_PROBLEM_SIZE];
-    return usage("%s", usage_problem(argv, kind, options, problem));
 }
 
 static int set_mode(struct client_options *options, const struct option_row *row)
@@ -163,8 +146,9 @@ static int take_option(int option, char *argv[], const struct option *long_optio
                        struct client_options *options, struct command_line *line)
 {
     const struct option_row *row = row_of(option);
-    if (option == ':' || option == '?' || !row)
-        return refuse_option(argv, option, long_options);
+    char problem[USAGE_PROBLEM_SIZE];
+    if (!row)
+        return usage("%s", usage_problem(argv, option, long_options, problem));
     if (line->count == OPTIONS_MAX)
         return usage("more than %d options", OPTIONS_MAX);
     line->given[line->count++] = (struct given){.row = row, .text = optarg};

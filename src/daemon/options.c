@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,24 +36,13 @@ static const struct option long_options[] = {
     {NULL, 0, NULL, 0},
 };
 
-/* One line on stderr. Returns -EINVAL. Nobody is told when even stderr fails. */
-static int __attribute__((format(printf, 1, 2))) usage(const char *format, ...)
-{
-    char text[768];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "tcpechod: %s; see tcpechod --help\n", text);
-    return -EINVAL;
-}
+#define usage(...) usage_fail("tcpechod", __VA_ARGS__)
 
 static int no_memory(void)
 {
     return usage("%s", strerror(ENOMEM));
 }
 
-/* `spec` stays the caller's and must live as long as the options. */
 static int add_listener(struct options *options, const char *spec)
 {
     CLEANUP(problems_clear) struct problems problems = {0};
@@ -66,24 +54,17 @@ static int add_listener(struct options *options, const char *spec)
     if (!grown)
         return no_memory();
     source->listen = grown;
-    grown[source->listen_count++] = spec;
-    return 0;
+    grown[source->listen_count] = strdup(spec);
+    return grown[source->listen_count++] ? 0 : no_memory();
 }
 
 static int add_port(struct options *options, const char *text)
 {
     uint64_t port;
-    char **grown;
-    char *spec;
+    char spec[32];
     if (units_parse_number(text, UINT16_MAX, &port) < 0)
         return usage("--port %.64s: must be 0 to 65535", text);
-    grown = reallocarray(options->owned_texts, options->owned_count + 1, sizeof *grown);
-    if (!grown)
-        return no_memory();
-    options->owned_texts = grown;
-    if (asprintf(&spec, "echo@*:%" PRIu64, port) < 0)
-        return no_memory();
-    grown[options->owned_count++] = spec;
+    snprintf(spec, sizeof spec, "echo@*:%" PRIu64, port);
     return add_listener(options, spec);
 }
 
@@ -102,27 +83,19 @@ static int set_log_level(struct options *options, const char *text)
 {
     const struct setting_row *row = setting_find(SCOPE_LOG, "level");
     char expectation[SETTING_EXPECTATION_SIZE];
-    enum log_level level;
-    if (log_level_parse(text, &level) < 0)
-        return usage("--log-level %.64s: %s", text, setting_expectation(row, expectation));
-    options->settings.log_level = (int)level;
-    return 0;
+    for (const struct setting_choice *choice = row->choices; choice->name; choice++)
+        if (strcmp(choice->name, text) == 0) {
+            options->settings.log_level = choice->value;
+            return 0;
+        }
+    return usage("--log-level %.64s: %s", text, setting_expectation(row, expectation));
 }
 
-static int set_config(struct options *options, const char *file)
+static int set_file(const char *option, const char *file, const char **out)
 {
     if (file[0] == '\0')
-        return usage("--config: the name of the file is empty");
-    options->settings.file = file;
-    options->settings.file_is_named = true;
-    return 0;
-}
-
-static int set_port_file(struct options *options, const char *file)
-{
-    if (file[0] == '\0')
-        return usage("--port-file: the name of the file is empty");
-    options->port_file = file;
+        return usage("%s: the name of the file is empty", option);
+    *out = file;
     return 0;
 }
 
@@ -154,18 +127,14 @@ static int check_reload(const struct options *options)
     return 0;
 }
 
-static int refuse_option(char *argv[], int kind)
-{
-    char problem[USAGE_PROBLEM_SIZE];
-    return usage("%s", usage_problem(argv, kind, long_options, problem));
-}
-
 /* Returns 0, -EINVAL, or 1 when what follows does not matter any more. */
 static int take_option(int option, struct options *options, char *argv[])
 {
+    char problem[USAGE_PROBLEM_SIZE];
     switch (option) {
     case 'c':
-        return set_config(options, optarg);
+        options->settings.file_is_named = true;
+        return set_file("--config", optarg, &options->settings.file);
     case 'l':
         return add_listener(options, optarg);
     case 'p':
@@ -181,7 +150,7 @@ static int take_option(int option, struct options *options, char *argv[])
     case 'R':
         return set_daemon(options, optarg);
     case OPTION_PORT_FILE:
-        return set_port_file(options, optarg);
+        return set_file("--port-file", optarg, &options->port_file);
     case 'V':
         options->action = ACTION_VERSION;
         return 1;
@@ -189,7 +158,7 @@ static int take_option(int option, struct options *options, char *argv[])
         options->action = ACTION_HELP;
         return 1;
     default:
-        return refuse_option(argv, option);
+        return usage("%s", usage_problem(argv, option, long_options, problem));
     }
 }
 
@@ -238,9 +207,8 @@ int options_parse(int argc, char *argv[], struct options *out)
 
 void options_clear(struct options *options)
 {
-    for (size_t i = 0; i < options->owned_count; i++)
-        free(options->owned_texts[i]);
-    free(options->owned_texts);
+    for (size_t i = 0; i < options->settings.listen_count; i++)
+        free((char *)options->settings.listen[i]);
     free(options->settings.listen);
     *options = (struct options){0};
 }

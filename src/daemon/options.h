@@ -21,12 +21,10 @@ enum options_action {
 
 struct options {
     enum options_action action;
-    struct settings_source settings; /* its texts are argv's or owned_texts, its list of SPECs is owned */
-    char **owned_texts;
-    size_t owned_count;
-    pid_t daemon;          /* of ACTION_RELOAD */
-    const char *port_file; /* argv's; NULL: none */
-    char **command;        /* argv's: COMMAND and its arguments, and NULL; NULL: none */
+    struct settings_source settings; /* the SPECs and their list are owned, the other texts argv's */
+    pid_t daemon;                    /* of ACTION_RELOAD */
+    const char *port_file;           /* argv's; NULL: none */
+    char **command;                  /* argv's: COMMAND and its arguments, and NULL; NULL: none */
 };
 
 /* Exit statuses (sysexits.h), documented in tcpechod(8). */
