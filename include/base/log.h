@@ -40,11 +40,6 @@ static inline bool log_enabled(enum log_level level)
  * log_start and again on reload. Without it: info, auto, no bound. */
 void log_configure(const struct log_settings *settings);
 
-/* Where the messages are to go, and whether somebody who looks at stderr sees them: they go there, stderr is
- * journald's, or there is no journald now. Main thread, after log_configure. */
-bool log_goes_to_journal(void);
-bool log_shows_on_stderr(void);
-
 /* Starts the writer thread, all signals but the log's own blocked. Main thread. Returns 0, -EBUSY when a
  * thread is there already (also one that log_stop had to leave behind), or pthread_create(3)'s negative
  * errno. */

@@ -21,6 +21,11 @@ enum log_target {
     LOG_TARGET_STDERR,
 };
 
+/* Where the messages are to go, and whether somebody who looks at stderr sees them: they go there, stderr is
+ * journald's, or there is no journald now. Main thread. */
+bool log_goes_to_journal(void);
+bool log_shows_on_stderr(void);
+
 /* One kind of event. Kinds are constants of the program; the catalog explains each MESSAGE_ID. */
 struct log_kind {
     const char *message_id; /* 32 hex digits */
@@ -41,9 +46,3 @@ struct log_field {
 };
 #define LOG_TEXT(name, text) ((struct log_field){(name), (text), 0})
 #define LOG_NUMBER(name, number) ((struct log_field){(name), NULL, (number)})
-
-/* "error", "warning", "notice", "info", "debug". */
-const char *log_level_name(enum log_level level);
-
-/* Returns 0, or -EINVAL with *out untouched. */
-int log_level_parse(const char *name, enum log_level *out);

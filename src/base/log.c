@@ -323,16 +323,6 @@ static int create_writer(void)
     return -r;
 }
 
-bool log_goes_to_journal(void)
-{
-    return log_sink_is_journal();
-}
-
-bool log_shows_on_stderr(void)
-{
-    return log_sink_shows_on_stderr();
-}
-
 int log_start(void)
 {
     if (ring.running || abandoned)

@@ -42,7 +42,10 @@ enum sink {
 static _Atomic int chosen = SINK_UNKNOWN;
 static atomic_bool stderr_is_stream; /* journald's, when the sink was chosen */
 
-/* ---- Levels ---- */
+static const char *const level_names[] = {
+    [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning", [LOG_LEVEL_NOTICE] = "notice",
+    [LOG_LEVEL_INFO] = "info",   [LOG_LEVEL_DEBUG] = "debug",
+};
 
 /* ---- Records ---- */
 
@@ -66,9 +69,7 @@ void log_record_set(struct log_record *record, const struct log_kind *kind, enum
 {
     static const char key[] = "MESSAGE=";
     char *text = record->data + sizeof key - 1;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    record->realtime_usec = (uint64_t)now.tv_sec * USEC_PER_SEC + (uint64_t)now.tv_nsec / 1000;
+    record->realtime_usec = clock_usec(CLOCK_REALTIME);
     record->lost_before = 0;
     record->message_id = kind ? kind->message_id : NULL;
     record->level = level;
@@ -112,21 +113,21 @@ void log_sink_choose(enum log_target target)
     atomic_store(&stderr_is_stream, stream);
 }
 
-bool log_sink_is_journal(void)
-{
-    return atomic_load(&chosen) == SINK_JOURNAL;
-}
-
-bool log_sink_shows_on_stderr(void)
-{
-    return !log_sink_is_journal() || atomic_load(&stderr_is_stream) || !datagram_has_reader(JOURNAL_SOCKET);
-}
-
 static int current_sink(void)
 {
     if (atomic_load(&chosen) == SINK_UNKNOWN)
         log_sink_choose(LOG_TARGET_AUTO);
     return atomic_load(&chosen);
+}
+
+bool log_goes_to_journal(void)
+{
+    return current_sink() == SINK_JOURNAL;
+}
+
+bool log_shows_on_stderr(void)
+{
+    return !log_goes_to_journal() || atomic_load(&stderr_is_stream) || !datagram_has_reader(JOURNAL_SOCKET);
 }
 
 /* ---- journald ---- */
@@ -182,7 +183,7 @@ static char *put_prefix(char *out, const struct log_record *record, int sink)
     return out + length +
            snprintf(out + length, LINE_PREFIX_MAX - length,
                     ".%06uZ %s: ", (unsigned)(record->realtime_usec % USEC_PER_SEC),
-                    log_level_name(record->level));
+                    level_names[record->level]);
 }
 
 /* Control characters are escaped: a newline would make two events of one, an escape sequence would run in

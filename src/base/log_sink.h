@@ -38,10 +38,6 @@ static inline size_t log_record_size(const struct log_record *record)
  * while another writes. */
 void log_sink_choose(enum log_target target);
 
-/* What log_goes_to_journal and log_shows_on_stderr tell. */
-bool log_sink_is_journal(void);
-bool log_sink_shows_on_stderr(void);
-
 /* Waits at most `timeout_msec` until a message can be written without blocking, for a caller that must not
  * block. True also when writing will fail at once. Another process that writes to the same sink can make it
  * wrong. */

@@ -34,9 +34,8 @@ static int print_test_result(const struct options *options, const struct setting
 {
     if (!settings->from_file)
         printf("%s: absent; the built-in defaults are in force\n", options->settings.file);
-    int r =
-        printf("%s: configuration OK\n", options->settings.file) < 0 || fflush(stdout) == EOF ? -errno : 0;
-    return printed(r);
+    printf("%s: configuration OK\n", options->settings.file);
+    return printed(print_finish(stdout));
 }
 
 /* On stderr as they are, for people and editors; a service that cannot start says it to journald and its
@@ -44,8 +43,6 @@ static int print_test_result(const struct options *options, const struct setting
 static int refuse(const struct options *options, const struct problems *problems,
                   struct service_manager *manager)
 {
-    const struct log_settings log = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
-    log_configure(&log);
     if (options->action == ACTION_RUN) {
         service_manager_failed(manager, EINVAL, problems_first(problems));
         handover_in_refuse(NULL);

@@ -280,11 +280,9 @@ static ssize_t receive(const struct request *request, char *answer, size_t size)
 /* The daemon has put the same messages into the journal. */
 static int print_answer(const char *answer)
 {
-    const struct log_settings log = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};
     int exit_status, head = 0;
     if (sscanf(answer, STATUS_FORMAT "%n", &exit_status, &head) != 1 || head == 0)
         return fail("cannot understand the answer '%.64s'", answer);
-    log_configure(&log);
     if (!log_goes_to_journal())
         fputs(answer + head, stderr);
     return exit_status;
@@ -307,12 +305,7 @@ static int wait_until(uint64_t until, struct pollfd fds[2])
 {
     uint64_t now = clock_monotonic_usec();
     const struct timespec time = clock_timespec(until > now ? until - now : 0);
-    if (ppoll(fds, 2, &time, NULL) >= 0)
-        return 0;
-    if (errno != EINTR)
-        return -errno;
-    fds[0].revents = fds[1].revents = 0;
-    return 0;
+    return ppoll(fds, 2, &time, NULL) < 0 && errno != EINTR ? -errno : 0;
 }
 
 /* Looks at what has come before it says that the time is up. Returns the exit status. */

@@ -10,17 +10,6 @@ FIXTURE(setup, teardown)
 
 TEST(levels)
 {
-    static const char *const names[] = {"error", "warning", "notice", "info", "debug"};
-    for (int i = 0; i < 5; i++) {
-        enum log_level level = LOG_LEVEL_ERROR;
-        ck_assert_int_eq(log_level_parse(names[i], &level), 0);
-        ck_assert_int_eq(level, LOG_LEVEL_ERROR + i);
-        ck_assert_str_eq(log_level_name(level), names[i]);
-    }
-    enum log_level untouched = LOG_LEVEL_NOTICE;
-    ck_assert_int_eq(log_level_parse("Info", &untouched), -EINVAL);
-    ck_assert_int_eq(untouched, LOG_LEVEL_NOTICE);
-
     log_event(&own, LOG_LEVEL_DEBUG, NULL, 0, "hidden");
     ck_assert(!log_enabled(LOG_LEVEL_DEBUG));
     ck_assert_int_eq(log_start(), 0);
