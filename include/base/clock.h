@@ -2,6 +2,7 @@
  * round trip is measured. */
 #pragma once
 
+#include <limits.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -36,6 +37,17 @@ static inline uint64_t clock_monotonic_nsec(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
+/* How long poll(2) and epoll_wait(2) are to wait for a moment of the same clock: rounded up, so that it has
+ * come when the wait is over. USEC_NEVER: -1, for ever. */
+static inline int clock_wait_msec(uint64_t until_usec)
+{
+    if (until_usec == USEC_NEVER)
+        return -1;
+    uint64_t now = clock_monotonic_usec();
+    uint64_t msec = until_usec > now ? (until_usec - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC : 0;
+    return msec < INT_MAX ? (int)msec : INT_MAX;
 }
 
 /* For people. */

@@ -5,7 +5,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -124,19 +123,6 @@ void event_loop_remove(struct event_loop *loop, struct event_source *source)
     loop->sources--;
 }
 
-/* epoll_wait(2) counts in milliseconds; rounded up, so that the timer is due when the wait is over. */
-static int timeout_msec(const struct event_loop *loop)
-{
-    uint64_t next = timer_wheel_next_usec(&loop->wheel);
-    if (next == USEC_NEVER)
-        return -1;
-    uint64_t now = clock_monotonic_usec();
-    if (next <= now)
-        return 0;
-    uint64_t msec = (next - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC;
-    return msec < INT_MAX ? (int)msec : INT_MAX;
-}
-
 /* Looks without sleeping for a while. Returns what epoll_wait(2) does. */
 static int poll_busily(struct event_loop *loop, uint32_t usec)
 {
@@ -162,7 +148,8 @@ static int wait_for_events(struct event_loop *loop)
     if (usec > 0 && !backoff_skips(&loop->busy_poll_backoff))
         count = poll_busily(loop, usec);
     if (count == 0)
-        count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, timeout_msec(loop));
+        count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH,
+                           clock_wait_msec(timer_wheel_next_usec(&loop->wheel)));
     return count < 0 ? -errno : count;
 }
 

@@ -25,8 +25,7 @@ uint64_t session_raise_descriptors(uint64_t own, uint64_t *limit)
     (void)descriptor_limit_raise(limit); /* what cannot be raised has to do */
     if (*limit == 0)
         *limit = LEAST_DESCRIPTORS;
-    own += SUNDRY_DESCRIPTORS;
-    return *limit > own ? *limit - own : 0;
+    return descriptor_limit_room(*limit, own + SUNDRY_DESCRIPTORS);
 }
 
 int session_open(struct session *session, const struct client_options *options)
@@ -41,8 +40,7 @@ int session_open(struct session *session, const struct client_options *options)
     session->interrupt_fd = interrupt_open();
     if (session->interrupt_fd < 0)
         return session_fail("wait for signals", -session->interrupt_fd);
-    output_open(&session->output);
-    int r = output_start_stream(&session->output, session->interrupt_fd);
+    int r = output_open(&session->output, session->interrupt_fd);
     return r < 0 ? session_fail("write to stdout", -r) : 0;
 }
 

@@ -13,9 +13,9 @@
 struct session {
     const struct client_options *options;
     struct target target;
-    int interrupt_fd;     /* interrupt_open */
-    struct output output; /* with a stream */
-    int fd;               /* the connection, or -1; does not block */
+    int interrupt_fd; /* interrupt_open */
+    struct output output;
+    int fd; /* the connection, or -1; does not block */
     uint64_t connect_nsec;
     struct endpoint endpoint; /* the other side */
     char peer[ENDPOINT_TEXT_SIZE];

@@ -48,7 +48,7 @@ static int converse_silently(int fd, struct conversation_terms *terms, struct co
     struct output output;
     int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10);
     FUZZ_CHECK(dup2(nowhere, STDERR_FILENO) >= 0 && dup2(output_file, STDOUT_FILENO) >= 0);
-    output_open(&output);
+    FUZZ_CHECK(output_open(&output, -1) == 0);
     terms->output = &output;
     int status = converse(fd, terms, totals);
     output_close(&output);

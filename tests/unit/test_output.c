@@ -33,8 +33,7 @@ static void set_up(void)
     take_stdout(ends[1]);
     interrupt_fd = interrupt_open();
     ck_assert_int_ge(interrupt_fd, 0);
-    output_open(&output);
-    ck_assert_int_eq(output_start_stream(&output, interrupt_fd), 0);
+    ck_assert_int_eq(output_open(&output, interrupt_fd), 0);
 }
 
 static void tear_down(void)
@@ -137,7 +136,7 @@ TEST(of_every_kind)
     int sockets[2];
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
     ck_assert_int_ge(dup2(sockets[0], STDOUT_FILENO), 0);
-    output_open(&other);
+    ck_assert_int_eq(output_open(&other, -1), 0);
     ck_assert(other.is_socket);
     ck_assert_int_eq(other.fd, STDOUT_FILENO);
     ck_assert_int_eq(output_write(&other, "abc", 3), 3);
@@ -151,7 +150,7 @@ TEST(of_every_kind)
     close(sockets[1]);
     /* Without /proc, stdout has to do. */
     fault_arm("open", ENOENT, 0);
-    output_open(&other);
+    ck_assert_int_eq(output_open(&other, -1), 0);
     fault_disarm();
     ck_assert_int_eq(other.fd, STDOUT_FILENO);
     output_close(&other);

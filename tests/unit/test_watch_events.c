@@ -21,8 +21,7 @@ static void set_up(void)
     lines = tmpfile();
     ck_assert_ptr_nonnull(lines);
     ck_assert_int_ge(dup2(fileno(lines), STDOUT_FILENO), 0);
-    output_open(&output);
-    ck_assert_int_eq(output_start_stream(&output, -1), 0);
+    ck_assert_int_eq(output_open(&output, -1), 0);
     ck_assert_int_eq(event_loop_init(&loop, NULL), 0);
     watch_events_init(&events, &loop, &output, &options);
 }

@@ -53,8 +53,7 @@ static int wait_until_writable(int fd, uint64_t deadline, int interrupt_fd)
     for (;;) {
         struct pollfd items[] = {{.fd = fd, .events = POLLOUT}, {.fd = interrupt_fd, .events = POLLIN}};
         uint64_t now = clock_monotonic_usec();
-        uint64_t msec = now < deadline ? (deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC : 0;
-        int r = poll(items, 2, msec < INT32_MAX ? (int)msec : INT32_MAX);
+        int r = poll(items, 2, clock_wait_msec(deadline));
         if (r < 0 && errno != EINTR)
             return -errno;
         if (r > 0 && items[1].revents != 0)

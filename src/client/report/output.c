@@ -28,19 +28,6 @@ static int own_description(const struct stat *status)
     return -1;
 }
 
-void output_open(struct output *output)
-{
-    struct stat status = {0};
-    bool is_known = fstat(STDOUT_FILENO, &status) == 0;
-    int owned = is_known ? own_description(&status) : -1;
-    *output = (struct output){
-        .fd = owned >= 0 ? owned : STDOUT_FILENO,
-        .owned = owned,
-        .is_socket = is_known && S_ISSOCK(status.st_mode),
-        .interrupt_fd = -1,
-    };
-}
-
 void output_close(struct output *output)
 {
     if (output->stream)
@@ -64,12 +51,11 @@ static int wait_for_room(const struct output *output)
         struct pollfd items[] = {{.fd = output->fd, .events = POLLOUT},
                                  {.fd = output->interrupt_fd, .events = POLLIN}};
         bool is_last = interrupt_number() != 0;
-        uint64_t now = clock_monotonic_usec();
         if (is_last && deadline == USEC_NEVER)
-            deadline = now + LAST_USEC;
-        if (is_last && now >= deadline)
+            deadline = clock_monotonic_usec() + LAST_USEC;
+        int msec = clock_wait_msec(deadline);
+        if (msec == 0)
             return -EINTR;
-        int msec = is_last ? (int)((deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC) : -1;
         int count = poll(items, is_last ? 1 : 2, msec);
         if (count < 0 && errno != EINTR)
             return -errno;
@@ -96,11 +82,19 @@ static ssize_t write_all(void *cookie, const char *bytes, size_t length)
     return (ssize_t)done;
 }
 
-int output_start_stream(struct output *output, int interrupt_fd)
+int output_open(struct output *output, int interrupt_fd)
 {
     const cookie_io_functions_t functions = {.write = write_all};
-    output->interrupt_fd = interrupt_fd;
-    output->stream = fopencookie(output, "w", functions);
+    struct stat status = {0};
+    bool is_known = fstat(STDOUT_FILENO, &status) == 0;
+    int owned = is_known ? own_description(&status) : -1;
+    *output = (struct output){
+        .fd = owned >= 0 ? owned : STDOUT_FILENO,
+        .owned = owned,
+        .is_socket = is_known && S_ISSOCK(status.st_mode),
+        .interrupt_fd = interrupt_fd,
+        .stream = fopencookie(output, "w", functions),
+    };
     return output->stream ? 0 : -ENOMEM;
 }
 

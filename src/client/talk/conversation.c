@@ -267,11 +267,8 @@ static uint64_t silence_deadline(const struct conversation *c)
 /* In milliseconds for poll(2); -1: for ever. */
 static int patience(const struct conversation *c)
 {
-    uint64_t silence = silence_deadline(c), now = clock_monotonic_usec();
-    uint64_t deadline = silence < c->evidence_deadline ? silence : c->evidence_deadline;
-    if (deadline == USEC_NEVER)
-        return -1;
-    return now >= deadline ? 0 : (int)((deadline - now + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+    uint64_t silence = silence_deadline(c);
+    return clock_wait_msec(silence < c->evidence_deadline ? silence : c->evidence_deadline);
 }
 
 static int fail_silent(struct conversation *c, uint64_t usec)
