@@ -150,7 +150,7 @@ static void take(struct connection *connection, const uint8_t *bytes, size_t len
     connection->answered += messages;
     if (right < length)
         connection->state = CONNECTION_JUDGING; /* before anybody sends more */
-    if (right > 0)
+    if (right > 0 && connection->events->received)
         connection->events->received(connection, right, messages);
     if (right < length)
         go_wrong(connection, bytes + right, length - right);

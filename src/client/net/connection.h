@@ -42,7 +42,8 @@ struct connection;
 /* What its owner is told. `received` and `wrong` must not start, drop or give up the connection. */
 struct connection_events {
     void (*connected)(struct connection *connection); /* NULL: need not be told */
-    /* So many right bytes came, and so many messages are answered with them; either may be 0. */
+    /* So many right bytes came, and so many messages are answered with them; either may be 0. NULL: the same.
+     */
     void (*received)(struct connection *connection, size_t bytes, uint64_t messages);
     /* The first wrong byte came. Returns whether to wait for more, which says what happened to it: nothing
      * more is sent then, and ended() is called in a second at most. NULL: do not. */

@@ -50,9 +50,7 @@ bool watch_is_clean(const struct watch_summary *summary)
 /* A moment of CLOCK_MONOTONIC as one of CLOCK_REALTIME. */
 static int64_t wall_msec(uint64_t monotonic_nsec)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 -
+    return (int64_t)(clock_usec(CLOCK_REALTIME) / USEC_PER_MSEC) -
            ((int64_t)clock_monotonic_nsec() - (int64_t)monotonic_nsec) / 1000000;
 }
 

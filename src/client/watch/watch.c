@@ -128,14 +128,6 @@ static void on_steady_end(struct connection *connection, enum connection_end end
     quit_if_done(watch);
 }
 
-static void on_newcomer_received(struct connection *connection, size_t bytes, uint64_t messages)
-{
-    /* It is served when the server has closed, too. */
-    (void)connection;
-    (void)bytes;
-    (void)messages;
-}
-
 static void on_newcomer_end(struct connection *connection, enum connection_end end, int error)
 {
     struct newcomer *newcomer = CONTAINER_OF(connection, struct newcomer, connection);
@@ -151,8 +143,8 @@ static void on_newcomer_end(struct connection *connection, enum connection_end e
 
 static const struct connection_events steady_events = {.received = on_steady_received,
                                                        .ended = on_steady_end};
-static const struct connection_events newcomer_events = {.received = on_newcomer_received,
-                                                         .ended = on_newcomer_end};
+/* One is served when the server has closed, too. */
+static const struct connection_events newcomer_events = {.ended = on_newcomer_end};
 
 static struct connection_terms next_terms(struct watch *watch, uint64_t serve_usec)
 {
