@@ -26,68 +26,59 @@ void hangup_find(struct hangup *hangup)
     if (sigaction(SIGHUP, NULL, &hang_up) < 0 || hang_up.sa_handler == SIG_IGN)
         return;
     /* Fails where there is none, with ENXIO. */
-    hangup->sources[CONTROLLING].fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    hangup->terminals[CONTROLLING].source.fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (isatty(STDERR_FILENO))
-        hangup->sources[STDERR].fd = STDERR_FILENO;
+        hangup->terminals[STDERR].source.fd = STDERR_FILENO;
 }
 
-static void unwatch(struct hangup *hangup, int which)
+static void unwatch(struct hangup_terminal *terminal)
 {
-    if (hangup->is_watched[which])
-        event_loop_remove(hangup->loop, &hangup->sources[which]);
-    hangup->is_watched[which] = false;
+    if (terminal->is_watched)
+        event_loop_remove(terminal->hangup->loop, &terminal->source);
+    terminal->is_watched = false;
 }
 
 /* Input comes here, too, and is for others. */
-static void look(struct hangup *hangup, int which)
+static void on_ready(struct event_source *source, uint32_t events)
 {
-    if (!is_hung_up(hangup->sources[which].fd))
+    struct hangup_terminal *terminal = CONTAINER_OF(source, struct hangup_terminal, source);
+    (void)events;
+    if (!is_hung_up(source->fd))
         return;
-    unwatch(hangup, which);
-    hangup->on_gone(hangup);
-}
-
-static void on_controlling(struct event_source *source, uint32_t events)
-{
-    (void)events;
-    look(CONTAINER_OF(source, struct hangup, sources[CONTROLLING]), CONTROLLING);
-}
-
-static void on_stderr(struct event_source *source, uint32_t events)
-{
-    (void)events;
-    look(CONTAINER_OF(source, struct hangup, sources[STDERR]), STDERR);
+    unwatch(terminal);
+    terminal->hangup->on_gone(terminal->hangup);
 }
 
 int hangup_watch(struct hangup *hangup, struct event_loop *loop, void (*on_gone)(struct hangup *hangup))
 {
     hangup->loop = loop;
     hangup->on_gone = on_gone;
-    hangup->sources[CONTROLLING].ready = on_controlling;
-    hangup->sources[STDERR].ready = on_stderr;
     for (int i = 0; i < COUNT; i++) {
-        struct event_source *source = &hangup->sources[i];
-        if (source->fd < 0)
+        struct hangup_terminal *terminal = &hangup->terminals[i];
+        if (terminal->source.fd < 0)
             continue;
+        terminal->source.ready = on_ready;
+        terminal->hangup = hangup;
         /* vhangup(2) wakes those alone who wait for input. Edge-triggered, since nobody here reads it. */
-        int r = event_loop_add(loop, source, EPOLLIN | EPOLLET);
+        int r = event_loop_add(loop, &terminal->source, EPOLLIN | EPOLLET);
         if (r < 0) {
-            unwatch(hangup, CONTROLLING);
+            unwatch(&hangup->terminals[CONTROLLING]);
             return r;
         }
-        hangup->is_watched[i] = true;
+        terminal->is_watched = true;
     }
     return 0;
 }
 
 bool hangup_has_come(const struct hangup *hangup)
 {
-    return is_hung_up(hangup->sources[CONTROLLING].fd) || is_hung_up(hangup->sources[STDERR].fd);
+    const struct hangup_terminal *terminals = hangup->terminals;
+    return is_hung_up(terminals[CONTROLLING].source.fd) || is_hung_up(terminals[STDERR].source.fd);
 }
 
 void hangup_forget(struct hangup *hangup)
 {
     for (int i = 0; i < COUNT; i++)
-        unwatch(hangup, i);
-    fd_close(&hangup->sources[CONTROLLING].fd);
+        unwatch(&hangup->terminals[i]);
+    fd_close(&hangup->terminals[CONTROLLING].source.fd);
 }

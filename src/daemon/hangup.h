@@ -7,15 +7,22 @@
 
 #include <stdbool.h>
 
+struct hangup;
+
+struct hangup_terminal {
+    struct event_source source; /* fd -1: there is none */
+    struct hangup *hangup;
+    bool is_watched;
+};
+
 struct hangup {
-    struct event_source sources[2]; /* a descriptor each; -1: none */
-    bool is_watched[2];
+    struct hangup_terminal terminals[2];
     struct event_loop *loop;
     void (*on_gone)(struct hangup *hangup);
     void *user; /* whatever on_gone wants */
 };
 
-#define HANGUP_NONE ((struct hangup){.sources = {{.fd = -1}, {.fd = -1}}})
+#define HANGUP_NONE ((struct hangup){.terminals = {{.source.fd = -1}, {.source.fd = -1}}})
 
 /* Looks which terminals there are. Call before signals_block: a SIGHUP that comes earlier ends the process,
  * and one that comes later finds what is known here. */

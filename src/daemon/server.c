@@ -285,7 +285,7 @@ static void on_child(struct server *server)
 {
     char how[FIXTURE_END_SIZE];
     int status;
-    if (!signals_reap_child(server->fixture->pid, &status))
+    if (!signals_reap(server->fixture->pid, &status))
         return;
     server->exit_status = fixture_ended(server->fixture, status, how);
     start_stopping(server, how, false);
@@ -338,7 +338,7 @@ static int open_loop(struct server *server)
     r = signals_init(&server->signals, &server->loop, on_signal);
     if (r < 0)
         goto no_signals;
-    signals_reap(); /* what ended before the signal was blocked */
+    (void)signals_reap(0, NULL); /* what ended before the signal was blocked */
     server->step = "cannot watch the terminal";
     server->hangup->user = server;
     r = hangup_watch(server->hangup, &server->loop, on_terminal_gone);

@@ -37,12 +37,7 @@ void signals_release(void)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-void signals_reap(void)
-{
-    (void)signals_reap_child(0, NULL);
-}
-
-bool signals_reap_child(pid_t child, int *status)
+bool signals_reap(pid_t child, int *status)
 {
     bool found = false;
     pid_t pid;

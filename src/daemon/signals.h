@@ -26,12 +26,9 @@ void signals_block(void);
 void signals_release(void);
 
 /* Waits for the children that have ended, so that none stays a zombie: those of a shell that has executed us,
- * and in a container, as its process 1, every process whose parent has ended. Never blocks. */
-void signals_reap(void);
-
-/* The same; `child` of ours is waited for, too. Returns whether it has ended, with *status as waitpid(2) has
- * it. */
-bool signals_reap_child(pid_t child, int *status);
+ * and in a container, as its process 1, every process whose parent has ended. Never blocks.
+ * Returns whether `child` of ours (0: there is none) was one of them, with *status as waitpid(2) has it. */
+bool signals_reap(pid_t child, int *status);
 
 /* Reports those signals on the loop. Returns 0 or a negative errno with nothing to release. Main thread. */
 int signals_init(struct signals *signals, struct event_loop *loop,

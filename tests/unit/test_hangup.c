@@ -116,9 +116,9 @@ TEST(no_terminal)
 
 TEST(failed_watch_leaves_nothing)
 {
-    hangup.sources[0].fd =
+    hangup.terminals[0].source.fd =
         open(ptsname(master), O_RDONLY | O_NOCTTY | O_CLOEXEC); /* as if it were the controlling one */
-    ck_assert_int_ge(hangup.sources[0].fd, 0);
+    ck_assert_int_ge(hangup.terminals[0].source.fd, 0);
     for (unsigned long nth = 1; nth <= 2; nth++) {
         fault_arm("epoll_ctl_add", ENOSPC, nth);
         int r = hangup_watch(&hangup, &loop, on_gone);

@@ -93,10 +93,10 @@ TEST(children_do_not_stay_zombies)
         ck_assert_int_eq(waitid(P_PID, (id_t)children[i], &info, WEXITED | WNOWAIT), 0);
     WAIT_FOR((turn(), seen_count >= 1)); /* several may be pending as one */
     ck_assert_int_eq(seen[0], SIGCHLD);
-    signals_reap();
+    signals_reap(0, NULL);
     ck_assert_int_eq(waitid(P_ALL, 0, &info, WEXITED | WNOHANG), -1);
     ck_assert_int_eq(errno, ECHILD);
-    signals_reap(); /* nothing to do */
+    signals_reap(0, NULL); /* nothing to do */
     signals_deinit(&signals);
 }
 
@@ -107,7 +107,7 @@ TEST(reaping_does_not_wait_for_one_that_runs)
         pause();
         _exit(0);
     }
-    signals_reap();
+    signals_reap(0, NULL);
     ck_assert_int_eq(kill(child, SIGKILL), 0);
     ck_assert_int_eq(waitpid(child, NULL, 0), child);
 }
