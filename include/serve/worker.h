@@ -42,7 +42,7 @@ struct worker {
     size_t scratch_size;
     struct splice_pipe splice_pipe;
     struct counters counters;
-    _Atomic int command; /* enum worker_wanted; written by the main thread */
+    _Atomic int command; /* enum worker_command; written by the main thread */
     bool draining;       /* the worker has seen WORKER_DRAINS */
     atomic_bool drained; /* and has no connection left */
     /* 0, or the negative errno that ended the loop unasked; the acceptor's loop is woken then */

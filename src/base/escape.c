@@ -81,10 +81,7 @@ size_t utf8_length(const void *bytes)
 
 char *escape_quoted(const char *text)
 {
-    size_t length = strlen(text);
-    if (length > (SIZE_MAX - sizeof "\"\"") / ESCAPED_MAX)
-        return NULL;
-    char *out = malloc(length * ESCAPED_MAX + sizeof "\"\"");
+    char *out = malloc(strlen(text) * ESCAPED_MAX + sizeof "\"\"");
     if (!out)
         return NULL;
 

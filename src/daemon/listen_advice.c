@@ -144,8 +144,7 @@ static const char *no_address_advice(const struct listener_settings *settings, c
     if (address_is_loopback(at))
         return at->family == AF_INET6
                    ? "the loopback interface has no IPv6 (net.ipv6.conf.lo.disable_ipv6); switch it on, or "
-                     "use "
-                     "127.0.0.1"
+                     "use 127.0.0.1"
                    : "the loopback interface does not have this address; is it up ('ip link set lo up')?";
     if (at->scope != 0)
         return "this interface does not have this address ('ip address' lists them)";

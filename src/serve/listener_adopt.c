@@ -23,23 +23,20 @@ static int check_listening(int fd)
 {
     int family, type, protocol, listens;
     int r = get_option(fd, SOL_SOCKET, SO_DOMAIN, &family);
+    if (r == 0)
+        r = get_option(fd, SOL_SOCKET, SO_TYPE, &type);
+    if (r == 0)
+        r = get_option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol);
+    if (r == 0)
+        r = get_option(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens);
     if (r < 0)
         return r;
     if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
         return -EAFNOSUPPORT;
-    r = get_option(fd, SOL_SOCKET, SO_TYPE, &type);
-    if (r < 0)
-        return r;
     if (type != SOCK_STREAM)
         return -ESOCKTNOSUPPORT;
-    r = get_option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol);
-    if (r < 0)
-        return r;
     if (family != AF_UNIX && protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP)
         return -EPROTONOSUPPORT;
-    r = get_option(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens);
-    if (r < 0)
-        return r;
     return listens ? 0 : -EINVAL;
 }
 

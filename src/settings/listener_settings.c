@@ -66,5 +66,5 @@ bool listener_settings_clash(const struct listener_settings *a, const struct lis
         return false;
     if (address_is_any(&a->at) || address_is_any(&b->at))
         return true;
-    return address_equal_ip(&a->at, &b->at) && a->at.scope == b->at.scope;
+    return address_equal_ip(&a->at, &b->at);
 }

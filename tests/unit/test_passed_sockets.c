@@ -227,7 +227,7 @@ TEST(failing_calls)
     const int files[] = {open("/dev/null", O_RDONLY | O_CLOEXEC),
                          socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
     table_of(files, COUNT_OF(files));
-    ck_assert_int_lt(adopt("fstat:EIO,getsockopt:EIO:4"), 0); /* of the second, the kind of socket */
+    ck_assert_int_lt(adopt("fstat:EIO,getsockopt:EIO:6"), 0); /* of the second, the kind of socket */
     expect_in(logged, "as unit0, is no socket");
     expect_in(logged, "as unit1, is no stream socket");
     passed_sockets_clear(&passed);
