@@ -163,29 +163,34 @@ static int store_listeners(const struct acceptor *acceptor, struct service_manag
     return r < 0 || count == 0 ? r : service_manager_store(manager, HANDOVER_LISTENER, fds, count);
 }
 
-static int store_all(struct handover_out *out, const struct acceptor *acceptor,
-                     struct service_manager *manager)
+/* Returns 0 with the next step named, or -ENOSPC. */
+static int check_room(struct handover_out *out, const struct acceptor *acceptor,
+                      const struct service_manager *manager)
 {
-    const struct descriptor_queue *queue = &out->queue;
     out->step = "the service manager cannot store so many descriptors (FileDescriptorStoreMax=)";
     /* The state and the probe, too. */
-    if (acceptor->listener_count + queue->end_count + 2 > service_manager_store_room(manager))
+    if (acceptor->listener_count + out->queue.end_count + 2 > service_manager_store_room(manager))
         return -ENOSPC;
     out->step = "cannot send descriptors to the service manager";
-    int r = service_manager_unstore(manager, HANDOVER_STATE);
-    if (r == 0)
-        r = store_listeners(acceptor, manager);
-    if (r == 0)
-        r = service_manager_store(manager, HANDOVER_STATE, &out->state_fd, 1);
-    for (size_t i = 0; r == 0 && i < queue->end_count; i++)
-        r = service_manager_store(manager, HANDOVER_QUEUE, &queue->ends[i], 1);
+    return 0;
+}
+
+static int store_state(const struct handover_out *out, struct service_manager *manager)
+{
+    int r = service_manager_store(manager, HANDOVER_STATE, &out->state_fd, 1);
+    for (size_t i = 0; r == 0 && i < out->queue.end_count; i++)
+        r = service_manager_store(manager, HANDOVER_QUEUE, &out->queue.ends[i], 1);
     return r;
 }
 
 int handover_out_store(struct handover_out *out, const struct acceptor *acceptor,
                        struct service_manager *manager)
 {
-    int r = store_all(out, acceptor, manager);
+    int r = check_room(out, acceptor, manager);
+    if (r == 0)
+        r = service_manager_unstore(manager, HANDOVER_STATE);
+    if (r == 0)
+        r = store_state(out, manager);
     if (r < 0)
         return r;
     out->step = "the service manager does not answer";
@@ -226,11 +231,12 @@ void handover_keep(struct handover_kept *kept, enum saved_kind kind, const struc
     CLEANUP(handover_out_clear) struct handover_out out;
     int r = handover_out_prepare(&out, kind, acceptor, pool);
     handover_forget(kept);
-    if (r == 0)
-        r = store_all(&out, acceptor, kept->manager);
-    int listeners = r;    /* whether they are in */
-    if (out.state_fd < 0) /* without what they are served under, which the settings say again */
+    kept->has_listeners = true;
+    int listeners = r == 0 ? check_room(&out, acceptor, kept->manager) : 0; /* whether they are in */
+    if (listeners == 0) /* also without what they are served under, which the settings say again */
         listeners = store_listeners(acceptor, kept->manager);
+    if (r == 0)
+        r = listeners == 0 ? store_state(&out, kept->manager) : listeners;
     if (r < 0)
         daemon_log_not_kept(out.step, -r);
     descriptor_queue_clear(&kept->probe);
@@ -251,4 +257,5 @@ void handover_forget(struct handover_kept *kept)
     static const char *const names[] = {HANDOVER_LISTENER, HANDOVER_STATE, HANDOVER_QUEUE, HANDOVER_PROBE};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         (void)service_manager_unstore(kept->manager, names[i]);
+    kept->has_listeners = false;
 }

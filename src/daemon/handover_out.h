@@ -38,8 +38,9 @@ struct handover_out {
 int handover_out_prepare(struct handover_out *out, enum saved_kind kind, const struct acceptor *acceptor,
                          struct worker_pool *pool);
 
-/* Puts all of it, and the listeners, into the store, and waits until it is there. Returns 0 or a negative
- * errno with out->step set: -ENOSPC: the store is off or full; -ETIMEDOUT: the manager does not answer. */
+/* Puts all of it into the store, beside the listeners, which handover_keep has put there, and waits until it
+ * is there. Returns 0 or a negative errno with out->step set: -ENOSPC: the store is off or full; -ETIMEDOUT:
+ * the manager does not answer. */
 int handover_out_store(struct handover_out *out, const struct acceptor *acceptor,
                        struct service_manager *manager);
 
@@ -48,6 +49,7 @@ void handover_out_clear(struct handover_out *out); /* also for CLEANUP() */
 /* What is in the store all the time. */
 struct handover_kept {
     struct service_manager *manager;
+    bool has_listeners; /* or may have them, for the next process */
     /* An empty queue that went into the store last. The manager says nothing of what it has no room for, and
      * takes its time to close it: where this is held, so is what went before it. */
     struct descriptor_queue probe;

@@ -4,8 +4,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/daemon_log.h"
-#include "daemon/handover_out.h"
 #include "daemon/reexec.h"
+#include "daemon/server_state.h"
+#include "daemon/server_stop.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 
 #define WHY_SIZE 256
 
+static const char nothing_ends[] = "this process goes on";
 static const char finished[] = "the connections are finished";
 static const char finished_but_listeners[] = "the connections are finished, and the listeners go on";
 
@@ -30,8 +32,10 @@ static int check_settings(const struct options *options)
     return r;
 }
 
-bool restart_through_manager(const struct options *options, const struct acceptor *acceptor,
-                             struct worker_pool *pool, struct handover_kept *kept)
+/* The manager waits for the end of this process. Ends it, or returns whether the manager has the listeners
+ * for the next process. */
+static bool restart_through_manager(const struct options *options, const struct acceptor *acceptor,
+                                    struct worker_pool *pool, struct handover_kept *kept)
 {
     if (check_settings(options) < 0) {
         daemon_log_not_handed_over("the next process could not start", "its settings have errors", finished);
@@ -56,12 +60,11 @@ bool restart_through_manager(const struct options *options, const struct accepto
     return true;
 }
 
-void restart_in_place(const struct acceptor *acceptor, struct worker_pool *pool)
+static void restart_in_place(const struct acceptor *acceptor, struct worker_pool *pool)
 {
-    static const char consequence[] = "this process goes on";
     char why[WHY_SIZE];
     if (reexec_check(why, sizeof why) < 0) {
-        daemon_log_not_handed_over(reexec_path(), why, consequence);
+        daemon_log_not_handed_over(reexec_path(), why, nothing_ends);
         return;
     }
     CLEANUP(handover_out_clear) struct handover_out out = HANDOVER_OUT_NONE;
@@ -75,5 +78,49 @@ void restart_in_place(const struct acceptor *acceptor, struct worker_pool *pool)
         if (log_start() < 0)
             daemon_log_system_error(NULL, "cannot start the log's thread", EAGAIN);
     }
-    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), consequence);
+    daemon_log_not_handed_over(out.step, strerrordesc_np(-r), nothing_ends);
+}
+
+/* The workers turn again, with the connections that they have. Without them the process ends, as who serves
+ * nobody should. */
+static bool workers_go_on(struct server *server)
+{
+    int r = worker_pool_start(&server->pool);
+    if (r == 0)
+        return true;
+    daemon_log_system_error(NULL, "cannot start the workers again", -r);
+    server->exit_status = EXIT_STATUS_SYSTEM;
+    event_loop_quit(&server->loop);
+    return false;
+}
+
+void server_restart(struct server *server, bool is_for_manager)
+{
+    if (server->stopping)
+        return;
+    if (fixture_runs(server->fixture) && is_for_manager) {
+        fixture_signal(server->fixture, SIGTERM); /* the manager waits for the end */
+        return;
+    }
+    if (fixture_runs(server->fixture)) {
+        daemon_log_not_handed_over(server->fixture->command[0], "a command that runs is not handed over",
+                                   nothing_ends);
+        return;
+    }
+    bool was_watched = server->watchdog.is_running;
+    bool goes_on = false;
+    watchdog_stop(&server->watchdog);
+    if (is_for_manager)
+        goes_on = restart_through_manager(server->options, &server->acceptor, &server->pool, &server->kept);
+    else
+        restart_in_place(&server->acceptor, &server->pool);
+    /* Still here: it could not be, and the log says why. */
+    if (!workers_go_on(server))
+        return;
+    if (was_watched)
+        (void)watchdog_start(&server->watchdog);
+    if (!is_for_manager)
+        return;
+    server->exit_status = EXIT_STATUS_HANDED_OVER;
+    server_stop(server, "restart", goes_on);
 }

@@ -3,21 +3,14 @@
  *     through the manager   workers at rest -> state and sockets to its store -> exit -> the manager starts
  * the next in place              --test of the program's file -> workers at rest -> execve(2)
  *
- * Both return only when they have failed, after a message that says why. The workers may be at rest then:
- * worker_pool_start turns them again. The watchdog has to be off. Main thread. */
+ * Main thread. */
 #pragma once
-
-#include "daemon/handover_out.h"
-#include "daemon/options.h"
-#include "serve/acceptor.h"
-#include "serve/worker_pool.h"
 
 #include <stdbool.h>
 
-/* The manager waits for the end of this process. Ends it with EXIT_STATUS_HANDED_OVER, or returns whether the
- * manager has the listeners for the next process. */
-bool restart_through_manager(const struct options *options, const struct acceptor *acceptor,
-                             struct worker_pool *pool, struct handover_kept *kept);
+struct server;
 
-/* The process stays, and executes the program's file. */
-void restart_in_place(const struct acceptor *acceptor, struct worker_pool *pool);
+/* `is_for_manager`: it waits for the end of this process, which ends with EXIT_STATUS_HANDED_OVER: at once,
+ * or, when the connections cannot be handed over, after it has finished them. Else the process executes the
+ * program's file, or goes on. After a message that says why. */
+void server_restart(struct server *server, bool is_for_manager);

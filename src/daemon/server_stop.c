@@ -1,0 +1,46 @@
+#include "daemon/server_stop.h"
+
+#include "daemon/daemon_log.h"
+#include "daemon/server_state.h"
+
+/* No scheduler that lets a process run at all holds up its timer for so long. */
+#define MUCH_TOO_LATE_USEC (USEC_PER_SEC / 2)
+
+static void drain_until(struct server *server, uint64_t deadline_usec)
+{
+    server->drain_deadline = deadline_usec;
+    event_loop_arm(&server->loop, &server->drain_timer, deadline_usec);
+}
+
+static void on_drain_timer(struct timer *timer)
+{
+    struct server *server = CONTAINER_OF(timer, struct server, drain_timer);
+    uint64_t late = server->loop.now - server->drain_deadline;
+    /* A process that did not run could not finish anything. */
+    if (late > MUCH_TOO_LATE_USEC)
+        drain_until(server, server->loop.now + late);
+    else
+        event_loop_quit(&server->loop);
+}
+
+void server_stop_init(struct server *server)
+{
+    timer_init(&server->drain_timer, on_drain_timer);
+}
+
+void server_stop(struct server *server, const char *why, bool goes_on)
+{
+    server->stopping = true;
+    service_manager_stopping(server->manager);
+    daemon_log_stopping(why, worker_pool_connections(&server->pool));
+    drain_until(server, clock_monotonic_usec() + server->settings->drain_timeout);
+    if (goes_on) {
+        handover_keep(&server->kept, SAVED_DRAINED, &server->acceptor, &server->pool);
+        acceptor_leave(&server->acceptor);
+        server->port_file.inode = 0; /* what it says stays true */
+    } else {
+        handover_forget(&server->kept);
+        acceptor_stop(&server->acceptor);
+    }
+    worker_pool_drain(&server->pool);
+}

@@ -1,0 +1,14 @@
+/* The end that was asked for: no new clients, and the answers under way are finished, for drain_timeout at
+ * most. Main thread. */
+#pragma once
+
+#include <stdbool.h>
+
+struct server;
+
+/* Before the loop turns. */
+void server_stop_init(struct server *server);
+
+/* Begins to stop; the loop quits when the workers are drained, or the time is up. With `goes_on` another
+ * process gets the listeners, and who connects meanwhile waits for it. */
+void server_stop(struct server *server, const char *why, bool goes_on);
