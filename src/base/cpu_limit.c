@@ -72,15 +72,6 @@ static bool parse_mount(const char *line, struct mount *mount)
     return true;
 }
 
-/* A line of /proc, or of a file of a control group. Returns its length without the newline, or -1. */
-static ssize_t read_line(char **line, size_t *size, FILE *file)
-{
-    ssize_t length = getline(line, size, file);
-    if (length > 0 && (*line)[length - 1] == '\n')
-        (*line)[--length] = '\0';
-    return length;
-}
-
 static FILE *open_file(const char *root, const char *path, const char *name)
 {
     char full[FILE_PATH_MAX];
@@ -96,7 +87,7 @@ static bool find_own_group(const char *root, bool is_v2, char path[static PATH_M
     CLEANUP(close_stream) FILE *file = open_file(root, "/proc/self/cgroup", "");
     CLEANUP(free_pointer) char *line = NULL;
     size_t size = 0;
-    while (file && read_line(&line, &size, file) >= 0) {
+    while (file && getline(&line, &size, file) >= 0) {
         char *controllers = strchr(line, ':');
         char *group = controllers ? strchr(controllers + 1, ':') : NULL;
         if (!group)
@@ -104,7 +95,7 @@ static bool find_own_group(const char *root, bool is_v2, char path[static PATH_M
         *group++ = '\0';
         if (is_v2 ? strcmp(line, "0:") != 0 : !has_word(controllers + 1, "cpu"))
             continue;
-        return snprintf(path, PATH_MAX, "%s", group) < PATH_MAX;
+        return snprintf(path, PATH_MAX, "%.*s", (int)strcspn(group, "\n"), group) < PATH_MAX;
     }
     return false;
 }
@@ -195,7 +186,7 @@ unsigned cpu_limit(const char *root)
     struct mount mount;
     char group[PATH_MAX];
     unsigned least = CPU_LIMIT_NONE;
-    while (file && read_line(&line, &size, file) >= 0) {
+    while (file && getline(&line, &size, file) >= 0) {
         if (!parse_mount(line, &mount) || !find_own_group(root, mount.is_v2, group) ||
             !find_below(&mount, group))
             continue;

@@ -53,10 +53,11 @@ static void on_wake_ready(struct event_source *source, uint32_t events)
     loop->on_wake(loop);
 }
 
-static int add_source(struct event_loop *loop, struct event_source *source, uint32_t interest)
+/* EPOLL_CTL_ADD or EPOLL_CTL_MOD. */
+static int control(struct event_loop *loop, int operation, struct event_source *source, uint32_t interest)
 {
     struct epoll_event event = {.events = interest, .data.ptr = source};
-    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) < 0)
+    if (epoll_ctl(loop->epoll_fd, operation, source->fd, &event) < 0)
         return -errno;
     source->interest = interest;
     return 0;
@@ -79,7 +80,7 @@ int event_loop_init(struct event_loop *loop, void (*on_wake)(struct event_loop *
         .thread = pthread_self(),
     };
     timer_wheel_init(&loop->wheel, loop->now);
-    int r = add_source(loop, &loop->wake_source, EPOLLIN);
+    int r = control(loop, EPOLL_CTL_ADD, &loop->wake_source, EPOLLIN);
     if (r < 0)
         return r;
     TAKE_FD(epoll_fd);
@@ -98,7 +99,7 @@ void event_loop_deinit(struct event_loop *loop)
 int event_loop_add(struct event_loop *loop, struct event_source *source, uint32_t interest)
 {
     assert_own_thread(loop);
-    int r = add_source(loop, source, interest);
+    int r = control(loop, EPOLL_CTL_ADD, source, interest);
     if (r == 0)
         loop->sources++;
     return r;
@@ -107,13 +108,7 @@ int event_loop_add(struct event_loop *loop, struct event_source *source, uint32_
 int event_loop_change(struct event_loop *loop, struct event_source *source, uint32_t interest)
 {
     assert_own_thread(loop);
-    if (interest == source->interest)
-        return 0;
-    struct epoll_event event = {.events = interest, .data.ptr = source};
-    if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) < 0)
-        return -errno;
-    source->interest = interest;
-    return 0;
+    return interest == source->interest ? 0 : control(loop, EPOLL_CTL_MOD, source, interest);
 }
 
 void event_loop_remove(struct event_loop *loop, struct event_source *source)

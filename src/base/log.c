@@ -66,27 +66,16 @@ static void count_lost(uint64_t count)
     unreported += count;
 }
 
-/* The log's own messages. Returns 0 or a negative errno. */
-static int write_notice(const struct log_kind *kind, enum log_level level, struct log_field field,
-                        const char *format, ...)
-{
-    struct log_record record;
-    va_list arguments;
-    va_start(arguments, format);
-    log_record_set(&record, kind, level, &field, 1, format, arguments);
-    va_end(arguments);
-    return log_sink_write(&record, &give_up);
-}
-
 /* Returns 0 when nothing is left to report, or a negative errno. */
 static int report_lost(void)
 {
-    static const struct log_kind kind = {.message_id = LOG_LOST_MESSAGE_ID};
+    struct log_record notice;
     if (unreported == 0)
         return 0;
-    int r = write_notice(&kind, LOG_LEVEL_WARNING, LOG_NUMBER("TCPECHOD_LOST", unreported),
-                         "%" PRIu64 " message%s lost because the log did not take %s in time", unreported,
-                         unreported == 1 ? " was" : "s were", unreported == 1 ? "it" : "them");
+    log_notice_set(&notice, LOG_LOST_MESSAGE_ID, LOG_LEVEL_WARNING, LOG_NUMBER("TCPECHOD_LOST", unreported),
+                   "%" PRIu64 " message%s lost because the log did not take %s in time", unreported,
+                   unreported == 1 ? " was" : "s were", unreported == 1 ? "it" : "them");
+    int r = log_sink_write(&notice, &give_up);
     if (r == 0)
         unreported = 0;
     return r;
@@ -117,14 +106,16 @@ static void close_window(bool now)
 
 static void report_held_back(bool now)
 {
-    static const struct log_kind kind = {.message_id = LOG_HELD_BACK_MESSAGE_ID};
+    struct log_record notice;
     close_window(now);
     uint64_t count = atomic_exchange(&suppressed, 0);
     if (count == 0)
         return;
-    if (report_lost() < 0 || write_notice(&kind, LOG_LEVEL_NOTICE, LOG_NUMBER("TCPECHOD_HELD_BACK", count),
-                                          "%" PRIu64 " message%s held back by log.rate = %u a second", count,
-                                          plural(count), atomic_load(&held_back_by)) < 0)
+    log_notice_set(&notice, LOG_HELD_BACK_MESSAGE_ID, LOG_LEVEL_NOTICE,
+                   LOG_NUMBER("TCPECHOD_HELD_BACK", count),
+                   "%" PRIu64 " message%s held back by log.rate = %u a second", count, plural(count),
+                   atomic_load(&held_back_by));
+    if (report_lost() < 0 || log_sink_write(&notice, &give_up) < 0)
         count_lost(1);
 }
 

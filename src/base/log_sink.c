@@ -88,6 +88,16 @@ void log_record_set(struct log_record *record, const struct log_kind *kind, enum
         add_field(record, &fields[i]);
 }
 
+void log_notice_set(struct log_record *record, const char *message_id, enum log_level level,
+                    struct log_field field, const char *format, ...)
+{
+    const struct log_kind kind = {.message_id = message_id};
+    va_list arguments;
+    va_start(arguments, format);
+    log_record_set(record, &kind, level, &field, 1, format, arguments);
+    va_end(arguments);
+}
+
 /* ---- The choice ---- */
 
 /* True when stderr is the stream that systemd connected to journald: $JOURNAL_STREAM is its "device:inode".
@@ -241,17 +251,6 @@ bool log_sink_ready(int timeout_msec)
 /* Messages that went to stderr since the journal took the last one. The writer's. */
 static uint64_t diverted;
 
-static void __attribute__((format(printf, 4, 5))) set_notice(struct log_record *notice, enum log_level level,
-                                                             uint64_t count, const char *format, ...)
-{
-    static const struct log_kind kind = {.message_id = LOG_DIVERTED_MESSAGE_ID};
-    const struct log_field field = LOG_NUMBER("TCPECHOD_DIVERTED", count);
-    va_list arguments;
-    va_start(arguments, format);
-    log_record_set(notice, &kind, level, &field, 1, format, arguments);
-    va_end(arguments);
-}
-
 /* To stderr instead, and the first time with the reason. A service in a root directory of its own has
  * journald's stream, and not its socket: nothing is diverted then. */
 static int divert(const struct log_record *record, int error, const atomic_bool *give_up)
@@ -260,9 +259,10 @@ static int divert(const struct log_record *record, int error, const atomic_bool 
         return write_stderr(record, SINK_STDERR_STREAM, give_up);
     if (diverted == 0) {
         struct log_record notice;
-        set_notice(&notice, LOG_LEVEL_WARNING, 0,
-                   "the journal takes no messages (%s: %s): they go to standard error until it does",
-                   JOURNAL_SOCKET, strerrordesc_np(error));
+        log_notice_set(&notice, LOG_DIVERTED_MESSAGE_ID, LOG_LEVEL_WARNING,
+                       LOG_NUMBER("TCPECHOD_DIVERTED", 0),
+                       "the journal takes no messages (%s: %s): they go to standard error until it does",
+                       JOURNAL_SOCKET, strerrordesc_np(error));
         int r = write_stderr(&notice, SINK_STDERR, give_up);
         if (r < 0)
             return r;
@@ -277,9 +277,10 @@ static int divert(const struct log_record *record, int error, const atomic_bool 
 static void report_diverted(const atomic_bool *give_up)
 {
     struct log_record notice;
-    set_notice(&notice, LOG_LEVEL_NOTICE, diverted,
-               "%" PRIu64 " message%s went to standard error because the journal did not take %s", diverted,
-               plural(diverted), diverted == 1 ? "it" : "them");
+    log_notice_set(&notice, LOG_DIVERTED_MESSAGE_ID, LOG_LEVEL_NOTICE,
+                   LOG_NUMBER("TCPECHOD_DIVERTED", diverted),
+                   "%" PRIu64 " message%s went to standard error because the journal did not take %s",
+                   diverted, plural(diverted), diverted == 1 ? "it" : "them");
     if (write_journal(&notice, give_up) == 0)
         diverted = 0;
 }

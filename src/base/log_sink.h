@@ -28,6 +28,10 @@ void log_record_set(struct log_record *record, const struct log_kind *kind, enum
                     const struct log_field *fields, size_t field_count, const char *format,
                     va_list arguments);
 
+/* The same for what the log says about itself. */
+void log_notice_set(struct log_record *record, const char *message_id, enum log_level level,
+                    struct log_field field, const char *format, ...) __attribute__((format(printf, 5, 6)));
+
 /* The bytes of the record that count; what follows them is not initialized. */
 static inline size_t log_record_size(const struct log_record *record)
 {

@@ -43,12 +43,6 @@ static unsigned edit_distance(const char *a, const char *b)
     return above[b_length];
 }
 
-/* One edit for each three letters, so that short names are not taken for one another. */
-static bool is_near(unsigned distance, const char *name)
-{
-    return distance <= smaller(3, (unsigned)smaller((unsigned)strlen(name), NAME_LIMIT) / 3);
-}
-
 struct nearest nearest_to(const char *written)
 {
     return (struct nearest){.written = written, .distance = UINT32_MAX};
@@ -65,5 +59,7 @@ void nearest_offer(struct nearest *nearest, const char *name)
 
 const char *nearest_name(const struct nearest *nearest)
 {
-    return is_near(nearest->distance, nearest->written) ? nearest->name : NULL;
+    /* One edit for each three letters, so that short names are not taken for one another. */
+    bool is_near = nearest->distance <= 3 && nearest->distance <= strlen(nearest->written) / 3;
+    return is_near ? nearest->name : NULL;
 }

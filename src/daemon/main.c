@@ -87,14 +87,6 @@ static int with_settings(const struct options *options, struct fixture *fixture,
     return printed(settings_dump(owned, stdout));
 }
 
-/* journald asks the kernel which unit a message is from when it reads it, and a process that has ended by
- * then has none: 'journalctl -u' would not show why a start failed. Nothing tells when it has been read. */
-static void give_journal_time(void)
-{
-    if (log_goes_to_journal())
-        clock_sleep(50 * USEC_PER_MSEC);
-}
-
 int main(int argc, char *argv[])
 {
     CLEANUP(options_clear) struct options options = {0};
@@ -125,7 +117,10 @@ int main(int argc, char *argv[])
         break;
     }
     int status = with_settings(&options, &fixture, &manager);
-    if (status != 0 && options.action == ACTION_RUN)
-        give_journal_time();
+    /* journald asks the kernel which unit a message is from when it reads it, and a process that has ended by
+     * then has none: 'journalctl -u' would not show why a start failed. Nothing tells when it has been read.
+     */
+    if (status != 0 && options.action == ACTION_RUN && log_goes_to_journal())
+        clock_sleep(50 * USEC_PER_MSEC);
     return status;
 }

@@ -35,13 +35,6 @@ void watchdog_ask(struct watchdog *watchdog)
     worker_pool_ping(watchdog->pool);
 }
 
-/* The manager ends the process as soon as it is told, and the log has a thread of its own: without a moment
- * for it nobody would read who was stuck. */
-static void let_log_write(void)
-{
-    clock_sleep(100 * USEC_PER_MSEC);
-}
-
 uint64_t watchdog_look(struct watchdog *watchdog)
 {
     char name[NAME_SIZE];
@@ -55,7 +48,9 @@ uint64_t watchdog_look(struct watchdog *watchdog)
     if (is_stuck && watchdog->is_late && !watchdog->is_told) {
         watchdog->is_told = true;
         daemon_log_stuck(name, thread, clock_monotonic_usec() - watchdog->asked_usec);
-        let_log_write();
+        /* The manager ends the process as soon as it is told, and the log has a thread of its own: without a
+         * moment for it nobody would read who was stuck. */
+        clock_sleep(100 * USEC_PER_MSEC);
         service_manager_stuck(watchdog->manager);
     }
     watchdog->is_late = is_stuck;
