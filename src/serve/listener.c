@@ -36,14 +36,6 @@ static int open_ip_socket(int family)
     return v4 == -EAFNOSUPPORT ? -EPFNOSUPPORT : v4;
 }
 
-/* The address to bind: `any` is :: without IPV6_V6ONLY, or 0.0.0.0 on a host without IPv6. */
-static struct address bind_address(const struct listen_address *listen_address, bool without_v6)
-{
-    if (!listen_address->any)
-        return listen_address->at;
-    return (struct address){.family = without_v6 ? AF_INET : AF_INET6, .port = listen_address->port};
-}
-
 static int bind_to(int fd, const struct address *address)
 {
     struct sockaddr_storage sockaddr;
@@ -86,14 +78,16 @@ static int name_ip(struct listener *listener, const struct address *bound)
     return 0;
 }
 
+/* `any` is :: without IPV6_V6ONLY, or 0.0.0.0 on a host without IPv6. */
 static int open_ip(struct listener *listener, bool shares)
 {
     const struct listen_address *listen_address = &listener->listen_address;
-    struct address address = bind_address(listen_address, false);
+    const struct address every = {.family = AF_INET6, .port = listen_address->port};
+    struct address address = listen_address->any ? every : listen_address->at;
     int fd = open_ip_socket(address.family);
     if (fd == -EAFNOSUPPORT && listen_address->any) {
         listener->without_v6 = true;
-        address = bind_address(listen_address, true);
+        address.family = AF_INET;
         fd = open_ip_socket(address.family);
     }
     if (fd < 0)
@@ -193,23 +187,13 @@ static int set_tcp_options(struct listener *listener, const struct socket_settin
     return r;
 }
 
-/* Somebody may have removed the socket, or put something else there. */
-static bool owns_path(const struct listener *listener)
-{
-    return socket_path_is(listener->listen_address.path, &listener->inode);
-}
-
-static int set_mode(const struct listener *listener, mode_t mode)
-{
-    if (listener->passed_as)
-        return 0;
-    return socket_path_set_mode(listener->listen_address.path, &listener->inode, mode);
-}
-
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings)
 {
-    int fd = listener->source.fd;
-    int r = listener->listen_address.path ? set_mode(listener, mode) : set_tcp_options(listener, settings);
+    int fd = listener->source.fd, r = 0;
+    if (!listener->listen_address.path)
+        r = set_tcp_options(listener, settings);
+    else if (!listener->passed_as)
+        r = socket_path_set_mode(listener->listen_address.path, &listener->inode, mode);
     if (r < 0)
         return r;
     /* On a socket that listens already it changes the backlog alone. */
@@ -229,9 +213,10 @@ void listener_set_config(struct listener *listener, struct service_config *confi
 bool listener_is_at(const struct listener *listener, const struct listen_address *listen_address)
 {
     const struct listen_address *own = &listener->listen_address;
+    /* Somebody may have removed the socket, or put something else there. */
     if (own->path || listen_address->path)
         return own->path && listen_address->path && strcmp(own->path, listen_address->path) == 0 &&
-               (listener->passed_as || owns_path(listener));
+               (listener->passed_as || socket_path_is(own->path, &listener->inode));
     if (own->port != listen_address->port)
         return false;
     if (own->any || listen_address->any)

@@ -38,8 +38,6 @@ static void publish_open(struct load_thread *thread)
     atomic_store_explicit(&thread->open, thread->live, memory_order_relaxed);
 }
 
-/* ---- a connection ---- */
-
 static struct load_connection *of(struct connection *connection)
 {
     return CONTAINER_OF(connection, struct load_connection, connection);
@@ -215,7 +213,6 @@ int load_connection_start(struct load_connection *connection, int fd)
         .connect_usec = plan->connect_usec,
         .serve_usec = USEC_NEVER,
     };
-
     if (fd < 0 && connection->began_nsec == 0)
         connection->began_nsec = clock_monotonic_nsec();
     int r = connection_start(&connection->connection, &terms, fd);

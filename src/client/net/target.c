@@ -187,20 +187,11 @@ static bool has_scheme(const char *host)
     return slash && slash > host && slash[-1] == ':' && slash[1] == '/';
 }
 
-static int refuse_scheme(const char *host)
-{
-    print_error("%.128s: of such addresses only " SCHEME "HOST:PORT is known", host);
-    return EXIT_USAGE;
-}
-
-static int resolve(const char *port, struct target *target)
+static int resolve(char *host, const char *port, struct target *target)
 {
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    char *host = strip_scheme(target->owned);
     bool is_url = host != target->owned;
     const char *slash = strchr(host, '/');
-    if (has_scheme(host))
-        return refuse_scheme(host);
     if (slash && is_url) {
         print_error(SCHEME "%.128s: a host and a port have no path", host);
         return EXIT_USAGE;
@@ -222,14 +213,10 @@ static int resolve(const char *port, struct target *target)
     return is_port(target->port, 1) ? look_up(&hints, target) : refuse_port(target->port, "1 to 65535");
 }
 
-static int resolve_local(const char *port, struct target *target)
+static int resolve_local(char *host, const char *port, struct target *target)
 {
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    char *host = strip_scheme(target->owned);
-
-    if (has_scheme(host))
-        return refuse_scheme(host);
     port = cut_port(host);
     if (!port && strchr(host, ':')) {
         print_error("--listen %.128s: an IPv6 address is in brackets and followed by its port, as [::1]:7777",
@@ -243,13 +230,18 @@ static int resolve_local(const char *port, struct target *target)
                                     : refuse_port(target->port, "0 (a free one) to 65535");
 }
 
-static int resolve_with(int (*look)(const char *port, struct target *target), const char *spec,
+static int resolve_with(int (*look)(char *host, const char *port, struct target *target), const char *spec,
                         const char *port, struct target *out)
 {
     CLEANUP(target_clear) struct target target = {.owned = strdup(spec)};
     if (!target.owned)
         return no_memory();
-    int status = look(port, &target);
+    char *host = strip_scheme(target.owned);
+    if (has_scheme(host)) {
+        print_error("%.128s: of such addresses only " SCHEME "HOST:PORT is known", host);
+        return EXIT_USAGE;
+    }
+    int status = look(host, port, &target);
     if (status != 0)
         return status;
     *out = target;
