@@ -7,8 +7,8 @@
  * more than that nothing is read beyond its end (FUZZ_CHECK). */
 #pragma once
 
+#include "base/span.h"
 #include "client/check/pattern.h"
-#include "client/check/span.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  * what came after it tells whether bytes were changed, lost, repeated or put in another order. Pure. */
 #pragma once
 
+#include "base/span.h"
 #include "client/check/pattern.h"
-#include "client/check/span.h"
 
 enum fault_kind {
     FAULT_CHANGED,   /* `length` bytes are others than were sent, and what follows is right */

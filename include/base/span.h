@@ -1,6 +1,6 @@
 /* Bytes with their number. Nothing here looks at a byte beyond the end of a span: an offset or a length that
- * is too large leaves less of it, down to nothing, so that code which compares what a server
- * sent needs no bounds of its own. A span does not own its bytes. Pure; any thread. */
+ * is too large leaves less of it, down to nothing, so that code which compares or parses what a
+ * stranger sent needs no bounds of its own. A span does not own its bytes. Pure; any thread. */
 #pragma once
 
 #include <stdbool.h>

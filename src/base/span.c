@@ -1,4 +1,4 @@
-#include "client/check/span.h"
+#include "base/span.h"
 
 #include <string.h>
 
