@@ -2,7 +2,7 @@
 #include "fuzz.h"
 
 #include "base/escape.h"
-#include "client/report/json.h"
+#include "base/json.h"
 
 /* Nothing that a terminal obeys, and no half of a character. */
 static void check_printable(const char *text)

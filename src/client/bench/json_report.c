@@ -2,7 +2,7 @@
 #include "client/bench/report.h"
 #include "client/check/pattern.h"
 #include "client/net/connection.h"
-#include "client/report/json.h"
+#include "client/report/json_document.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/plural.h"
 #include "base/units.h"
-#include "client/report/json.h"
+#include "client/report/json_document.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-#include "client/report/json.h"
+#include "base/json.h"
 
 #include "base/escape.h"
 
@@ -62,18 +62,16 @@ void json_text(struct json *json, const char *key, const char *text)
     put_string(json->out, text);
 }
 
-void json_open_report(struct json *json, const char *mode, const char *server)
-{
-    json_open(json, NULL, '{');
-    json_text(json, "tcpecho", PACKAGE_VERSION);
-    json_text(json, "mode", mode);
-    json_text(json, "server", server);
-}
-
 void json_bool(struct json *json, const char *key, bool value)
 {
     put_key(json, key);
     fputs(value ? "true" : "false", json->out);
+}
+
+void json_null(struct json *json, const char *key)
+{
+    put_key(json, key);
+    fputs("null", json->out);
 }
 
 void json_count(struct json *json, const char *key, uint64_t value)
@@ -86,35 +84,6 @@ void json_number(struct json *json, const char *key, double value)
 {
     put_key(json, key);
     fprintf(json->out, "%.9g", value);
-}
-
-void json_times(struct json *json, const char *name, const struct histogram *times)
-{
-    const struct {
-        const char *suffix;
-        uint64_t nsec;
-    } figures[] = {
-        {"min", times->min},
-        {"mean", (uint64_t)histogram_mean(times)},
-        {"p50", histogram_quantile(times, P50)},
-        {"p90", histogram_quantile(times, P90)},
-        {"p99", histogram_quantile(times, P99)},
-        {"p99_9", histogram_quantile(times, P99_9)},
-        {"max", times->max},
-    };
-    char key[64];
-
-    snprintf(key, sizeof key, "%s_count", name);
-    json_count(json, key, times->count);
-    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
-        snprintf(key, sizeof key, "%s_%s_ns", name, figures[i].suffix);
-        if (times->count > 0) {
-            json_count(json, key, figures[i].nsec);
-        } else {
-            put_key(json, key);
-            fputs("null", json->out);
-        }
-    }
 }
 
 void json_row(struct json *json, const uint64_t *values, unsigned count)
