@@ -2,12 +2,15 @@
  * sees to it that each opening is closed. Write errors stay in the stream. */
 #pragma once
 
+#include "base/span.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
 struct json {
     FILE *out;
+    bool one_line; /* no line ends and no indentation; otherwise the last of the document is a newline */
     unsigned depth;
     bool is_first; /* of the object or list that is open */
 };
@@ -16,8 +19,11 @@ struct json {
 void json_open(struct json *json, const char *key, char bracket); /* '{' or '[' */
 void json_close(struct json *json, char bracket);                 /* '}' or ']' */
 
-/* The last of the document is followed by a newline. Bytes that are not UTF-8 become U+FFFD. */
+/* Control characters of ASCII are escaped. Each byte of what is not UTF-8, or of a C1 control character,
+ * becomes U+FFFD. */
 void json_text(struct json *json, const char *key, const char *text);
+void json_bytes(struct json *json, const char *key, struct span text); /* a NUL among them is escaped too */
+
 void json_bool(struct json *json, const char *key, bool value);
 void json_null(struct json *json, const char *key);
 

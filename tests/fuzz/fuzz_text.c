@@ -55,7 +55,7 @@ static void check_quoted(const char *text)
     free(out);
 }
 
-static void check_json(const char *text)
+static void check_json(const char *text, struct span bytes)
 {
     char *out = NULL;
     size_t length;
@@ -63,6 +63,7 @@ static void check_json(const char *text)
     FUZZ_CHECK(json.out);
     json_open(&json, NULL, '{');
     json_text(&json, text, text);
+    json_bytes(&json, "bytes", bytes);
     json_close(&json, '}');
     FUZZ_CHECK(fclose(json.out) == 0);
     size_t quotes = 0;
@@ -72,7 +73,7 @@ static void check_json(const char *text)
         quotes += out[i] == '"';
         i += out[i] == '\\' ? 1 : whole > 0 ? whole - 1 : 0;
     }
-    FUZZ_CHECK(quotes == 4 && out[0] == '{' && out[length - 1] == '\n');
+    FUZZ_CHECK(quotes == 8 && out[0] == '{' && out[length - 1] == '\n');
     free(out);
 }
 
@@ -87,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     check_excerpt(input, size - 1);
     check_controls(text, size);
     check_quoted(text);
-    check_json(text);
+    check_json(text, input);
     free(text);
     return 0;
 }

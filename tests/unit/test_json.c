@@ -75,3 +75,26 @@ TEST(numbers)
     json_number(&json, NULL, 1e12);
     expect("0.1\"\"1e+12");
 }
+
+TEST(bytes_of_strangers)
+{
+    /* No look beyond the end, where the rest of a character stands. */
+    json_bytes(&json, NULL, (struct span){(const uint8_t *)"a\0\xe2\x82\xac\xe2\x82\xac", 7});
+    json_bytes(&json, NULL, (struct span){NULL, 0});
+    expect("\"a\\u0000\xe2\x82\xac\\ufffd\\ufffd\"\"\"");
+}
+
+TEST(one_line)
+{
+    json.one_line = true;
+    json_open(&json, NULL, '{');
+    json_text(&json, "name", "x");
+    json_open(&json, "list", '[');
+    json_null(&json, NULL);
+    json_bool(&json, NULL, false);
+    json_close(&json, ']');
+    json_open(&json, "none", '{');
+    json_close(&json, '}');
+    json_close(&json, '}');
+    expect("{\"name\": \"x\", \"list\": [null, false], \"none\": {}}");
+}
