@@ -315,6 +315,8 @@ static enum proxy_header_state parse_tlvs(struct part header, size_t start, stru
             state == PROXY_HEADER_MALFORMED ? TLV_TOO_LONG : parse_tlv(type, value, &checksum, out);
         if (error)
             return malformed(out, error);
+        if (value.arrived.length < value.length) /* it comes before all others */
+            return incomplete(out, header.length);
     }
     if (header.arrived.length < header.length)
         return incomplete(out, header.length);

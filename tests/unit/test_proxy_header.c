@@ -288,7 +288,7 @@ static const struct {
     {V2(V2_PROXY "\x11", IPV4 "\4\0"), 16, TLV_TOO_LONG},
     {V2(V2_PROXY "\x11", IPV4 "\4\0\1"), 31, TLV_TOO_LONG},
     {V2(V2_PROXY "\x11", IPV4 "\4\xff\xff" CHARS27), 31, TLV_TOO_LONG},
-    {V2(V2_PROXY "\x11", IPV4 "\4\0\2ab\4"), 31, TLV_TOO_LONG},
+    {V2(V2_PROXY "\x11", IPV4 "\4\0\2ab\4"), 33, TLV_TOO_LONG},
     {V2(V2_PROXY "\x21", IPV6 "\4\0\2ab\4\0\3ab"), 60, TLV_TOO_LONG},
     /* Out of HAProxy's tests. */
     {AS_IS(V2_PROXY "\x11\0\x14\x7f\0\0\1\x7f\0\0\1\0\x2a\5\x39\2\0\x0a"
@@ -296,7 +296,7 @@ static const struct {
      31, TLV_TOO_LONG},
     {AS_IS(V2_PROXY "\x11\0\x14\x7f\0\0\1\x7f\0\0\1\0\x2a\5\x39\2\0\4"
                     "1234\r"),
-     31, TLV_TOO_LONG},
+     35, TLV_TOO_LONG},
 
     {V2(V2_PROXY "\x11", IPV4 "\5\0\x81" CHARS27 CHARS27 CHARS27 CHARS27 "012345678901234567890"), 31,
      "a unique id of more than 128 bytes"},
