@@ -190,23 +190,6 @@ enum tlv_type {
 #define CHECKSUM_SIZE 4
 #define UNIQUE_ID_MAX 128
 
-/* A part of the header that is `length` bytes long. */
-struct part {
-    struct span arrived; /* as yet */
-    size_t length;
-};
-
-/* `length` is at most the part's. */
-static struct part part_first(struct part part, size_t length)
-{
-    return (struct part){span_first(part.arrived, length), length};
-}
-
-static struct part part_from(struct part part, size_t offset)
-{
-    return (struct part){span_from(part.arrived, offset), part.length - offset};
-}
-
 static uint16_t read_u16(const uint8_t *bytes)
 {
     return (uint16_t)(bytes[0] << 8 | bytes[1]);
@@ -217,54 +200,49 @@ static uint32_t read_u32(const uint8_t *bytes)
     return (uint32_t)read_u16(bytes) << 16 | read_u16(bytes + 2);
 }
 
-/* Takes the first TLV from the others. */
-static enum proxy_header_state take_tlv(struct part *tlvs, uint8_t *type, struct part *value)
+/* Takes the first TLV from the others. Returns false when it is longer than all of them. */
+static bool take_tlv(struct span *tlvs, uint8_t *type, struct span *value)
 {
     if (tlvs->length < TLV_BEGIN)
-        return PROXY_HEADER_MALFORMED;
-    if (tlvs->arrived.length < TLV_BEGIN)
-        return PROXY_HEADER_INCOMPLETE;
-    *type = tlvs->arrived.bytes[0];
-    size_t length = read_u16(tlvs->arrived.bytes + 1);
+        return false;
+    size_t length = read_u16(tlvs->bytes + 1);
     if (length > tlvs->length - TLV_BEGIN)
-        return PROXY_HEADER_MALFORMED;
-    *value = part_first(part_from(*tlvs, TLV_BEGIN), length);
-    *tlvs = part_from(*tlvs, TLV_BEGIN + length);
-    return PROXY_HEADER_COMPLETE;
+        return false;
+    *type = tlvs->bytes[0];
+    *value = span_first(span_from(*tlvs, TLV_BEGIN), length);
+    *tlvs = span_from(*tlvs, TLV_BEGIN + length);
+    return true;
 }
 
 /* The first one counts. */
-static void note(struct span *to, struct part value)
+static void note(struct span *to, struct span value)
 {
     if (!to->bytes)
-        *to = value.arrived;
+        *to = value;
 }
 
-static enum proxy_header_state parse_ssl(struct part value, struct proxy_header *out)
+static bool parse_ssl(struct span value, struct proxy_header *out)
 {
     if (value.length < SSL_BEGIN)
-        return PROXY_HEADER_MALFORMED;
-    if (value.arrived.length < SSL_BEGIN)
-        return PROXY_HEADER_INCOMPLETE;
+        return false;
     out->has_tls = true;
-    out->tls_client = value.arrived.bytes[0];
-    out->tls_verify = read_u32(value.arrived.bytes + 1);
-    struct part parts = part_from(value, SSL_BEGIN), part;
+    out->tls_client = value.bytes[0];
+    out->tls_verify = read_u32(value.bytes + 1);
+    struct span parts = span_from(value, SSL_BEGIN), part;
     while (parts.length > 0) {
         uint8_t type;
-        enum proxy_header_state state = take_tlv(&parts, &type, &part);
-        if (state != PROXY_HEADER_COMPLETE)
-            return state;
+        if (!take_tlv(&parts, &type, &part))
+            return false;
         if (type == TLV_SSL_VERSION)
             note(&out->tls_version, part);
         else if (type == TLV_SSL_CN)
             note(&out->tls_common_name, part);
     }
-    return PROXY_HEADER_COMPLETE;
+    return true;
 }
 
 /* Returns what is wrong, or NULL. Sets *checksum to where that is. */
-static const char *parse_tlv(uint8_t type, struct part value, struct span *checksum, struct proxy_header *out)
+static const char *parse_tlv(uint8_t type, struct span value, struct span *checksum, struct proxy_header *out)
 {
     struct proxy_header ignored = {0};
     switch (type) {
@@ -280,50 +258,40 @@ static const char *parse_tlv(uint8_t type, struct part value, struct span *check
     case TLV_CRC32C:
         if (checksum->bytes)
             return "two checksums";
-        *checksum = value.arrived;
+        *checksum = value;
         return value.length != CHECKSUM_SIZE ? "a checksum that is not 4 bytes long" : NULL;
     case TLV_SSL:
-        return parse_ssl(value, out->has_tls ? &ignored : out) == PROXY_HEADER_MALFORMED ? TLS_TOO_LONG
-                                                                                         : NULL;
+        return parse_ssl(value, out->has_tls ? &ignored : out) ? NULL : TLS_TOO_LONG;
     default:
         return NULL;
     }
 }
 
 /* The checksum counts as zero for itself. */
-static bool is_right(struct span bytes, struct span checksum)
+static bool is_right(struct span checksum, struct span header)
 {
     static const uint8_t zero[CHECKSUM_SIZE];
-    size_t at = (size_t)(checksum.bytes - bytes.bytes);
-    uint32_t crc = crc32c(0, span_first(bytes, at));
+    size_t at = (size_t)(checksum.bytes - header.bytes);
+    uint32_t crc = crc32c(0, span_first(header, at));
     crc = crc32c(crc, (struct span){zero, sizeof zero});
-    crc = crc32c(crc, span_from(bytes, at + CHECKSUM_SIZE));
+    crc = crc32c(crc, span_from(header, at + CHECKSUM_SIZE));
     return crc == read_u32(checksum.bytes);
 }
 
-/* `header` is all of it, and the TLVs begin at `start`. */
-static enum proxy_header_state parse_tlvs(struct part header, size_t start, struct proxy_header *out)
+/* The TLVs begin at `start`. Returns what is wrong, or NULL. */
+static const char *parse_tlvs(struct span header, size_t start, struct proxy_header *out)
 {
-    struct span checksum = {NULL, 0};
-    struct part rest = part_from(header, start), value;
+    struct span checksum = {NULL, 0}, rest = span_from(header, start), value;
     while (rest.length > 0) {
         uint8_t type;
-        enum proxy_header_state state = take_tlv(&rest, &type, &value);
-        if (state == PROXY_HEADER_INCOMPLETE)
-            return incomplete(out, header.length);
-        const char *error =
-            state == PROXY_HEADER_MALFORMED ? TLV_TOO_LONG : parse_tlv(type, value, &checksum, out);
+        if (!take_tlv(&rest, &type, &value))
+            return TLV_TOO_LONG;
+        const char *error = parse_tlv(type, value, &checksum, out);
         if (error)
-            return malformed(out, error);
-        if (value.arrived.length < value.length) /* it comes before all others */
-            return incomplete(out, header.length);
+            return error;
     }
-    if (header.arrived.length < header.length)
-        return incomplete(out, header.length);
-    if (checksum.bytes && !is_right(header.arrived, checksum))
-        return malformed(out, "a wrong checksum");
     out->has_checksum = checksum.bytes != NULL;
-    return PROXY_HEADER_COMPLETE;
+    return out->has_checksum && !is_right(checksum, header) ? "a wrong checksum" : NULL;
 }
 
 static struct address read_ip(int family, const uint8_t *ip, const uint8_t *port)
@@ -395,17 +363,19 @@ static enum proxy_header_state parse_v2(struct span bytes, struct proxy_header *
     if (have < V2_BEGIN)
         return incomplete(out, V2_BEGIN);
 
-    out->length = V2_BEGIN + read_u16(bytes.bytes + 14);
-    const struct part header = part_first((struct part){bytes, out->length}, out->length);
-    if (out->is_local || kind >> 4 == 0 || (kind & 15) == 0)
-        return have < out->length ? incomplete(out, out->length) : PROXY_HEADER_COMPLETE;
-    const struct family *family = &families[kind >> 4];
-    if (out->length < V2_BEGIN + family->both)
+    size_t length = V2_BEGIN + read_u16(bytes.bytes + 14);
+    const struct family *family = &families[out->is_local ? 0 : kind >> 4];
+    bool has_addresses = family->both > 0 && (kind & 15) > 0;
+    if (has_addresses && length < V2_BEGIN + family->both)
         return malformed(out, "a header that is too short for its addresses");
-    enum proxy_header_state state = parse_tlvs(header, V2_BEGIN + family->both, out);
-    if (state == PROXY_HEADER_COMPLETE)
-        read_endpoints(family, bytes.bytes + V2_BEGIN, out);
-    return state;
+    if (have < length)
+        return incomplete(out, length);
+    out->length = length;
+    if (!has_addresses)
+        return PROXY_HEADER_COMPLETE;
+    read_endpoints(family, bytes.bytes + V2_BEGIN, out);
+    const char *error = parse_tlvs(span_first(bytes, length), V2_BEGIN + family->both, out);
+    return error ? malformed(out, error) : PROXY_HEADER_COMPLETE;
 }
 
 enum proxy_header_state proxy_header_parse(struct span bytes, struct proxy_header *out)

@@ -5,12 +5,13 @@
  * Nothing is guessed, and nothing is taken for a header that is not one to the letter. Where the document
  * leaves a choice:
  *
- * - A header of the greatest length, 65,551 bytes, is taken: it can only be skipped knowingly, and a checksum
- *   counts every byte. So the reader of a connection needs room for `length` bytes, which is known after 16,
- *   and for the time until the header is whole. Since `length` never counts a byte that may be data, it
- *   can receive exactly so many, and has nothing to give back.
- * - What is wrong with 16 bytes, or with the type and the length of a TLV, is said as soon as they are there;
- *   what is wrong with a field of version 1, once the character after it is. The checksum comes last.
+ * - A header of the greatest length, 65,551 bytes, is taken, and TLVs are looked at when it is whole: a
+ *   checksum counts every byte, and so the work does not grow with the number of pieces that it comes in. The
+ *   reader of a connection needs room for `length` bytes, which is known after 16 and is hardly ever more
+ *   than 300, until then. No byte of that may be data: it can receive exactly so many, and has nothing to
+ *   give back.
+ * - What is wrong with the first 16 bytes is said as soon as it is there, what is wrong with a field of
+ *   version 1 once the character after it is.
  * - LOCAL and an unspecified family or protocol leave the addresses of the connection itself in force. What
  *   follows is skipped, whatever it is, the checksum too: the document says that it is to be discarded, and
  *   without a family nobody knows where the TLVs begin.
