@@ -6,7 +6,7 @@
 #include "base/proxy_header.h"
 
 #define BODY_MAX ((size_t)4096)
-#define CUTS 16
+#define CUTS 6
 
 /* So that a sanitizer sees any look beyond the end. */
 static enum proxy_header_state parse(struct span bytes, struct proxy_header *out)
