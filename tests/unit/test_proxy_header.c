@@ -245,6 +245,7 @@ static const struct {
     {AS_IS("PROXY TCP4 1.2.3.4 ::1 1 2\r\n"), 20, DESTINATION},
     {AS_IS("PROXY TCP6 ::1 1.2.3.4 1 2\r\n"), 23, DESTINATION},
     {AS_IS("PROXY TCP6 ::1 ::g 1 2\r\n"), 18, DESTINATION},
+    {AS_IS("PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.25 " FFFF ":ffff:f"), 102, DESTINATION},
     {AS_IS("PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255 "
            "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255 1 2\r\n"),
      102, TOO_LONG},
