@@ -16,8 +16,9 @@
 
 #include <stdint.h>
 
-#define TIMER_TICK_USEC UINT64_C(8192)
-#define TIMER_LEVELS 6 /* 64^6 ticks: 17 years */
+/* Short enough that a timer is at most a quarter of a millisecond late by the wheel's own doing. */
+#define TIMER_TICK_USEC UINT64_C(256)
+#define TIMER_LEVELS 6 /* 64^6 ticks: half a year; what is farther away is placed again */
 #define TIMER_SLOTS 64
 
 struct timer {

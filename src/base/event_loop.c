@@ -11,6 +11,9 @@
 /* A wake that is lost may leave a client waiting forever. */
 #define WAKE_TRIES 3
 
+/* From here on the kernel's own lateness matters; see wait_msec. */
+#define LONG_WAIT_MSEC 200
+
 /* A loop that nobody talks to polls before every 65th sleep. */
 #define MOST_POLL_LOSSES 7
 
@@ -118,6 +121,14 @@ void event_loop_remove(struct event_loop *loop, struct event_source *source)
     loop->sources--;
 }
 
+/* The kernel may be late by a thousandth of the wait, which after a long one is too much for a delay that was
+ * asked for: a long wait ends a little before its time, and a short one follows. */
+static int wait_msec(const struct event_loop *loop)
+{
+    int msec = clock_wait_msec(timer_wheel_next_usec(&loop->wheel));
+    return msec > LONG_WAIT_MSEC ? msec - msec / 256 : msec;
+}
+
 /* Looks without sleeping for a while. Returns what epoll_wait(2) does. */
 static int poll_busily(struct event_loop *loop, uint32_t usec)
 {
@@ -143,8 +154,7 @@ static int wait_for_events(struct event_loop *loop)
     if (usec > 0 && !backoff_skips(&loop->busy_poll_backoff))
         count = poll_busily(loop, usec);
     if (count == 0)
-        count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH,
-                           clock_wait_msec(timer_wheel_next_usec(&loop->wheel)));
+        count = epoll_wait(loop->epoll_fd, loop->batch.events, EVENT_BATCH, wait_msec(loop));
     return count < 0 ? -errno : count;
 }
 
