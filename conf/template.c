@@ -82,10 +82,16 @@ static void describe(const struct setting_row *row, char *out, size_t size)
 static void print_listener_settings(FILE *out)
 {
     static const int name_width = 13;
+    bool in_faults = false;
     for (const struct setting_row *row = setting_table; row->name; row++) {
         int used;
         if (row->scope != SCOPE_LISTENER)
             continue;
+        if (row->is_fault && !in_faults) {
+            fputs("#\n# A bad peer on purpose, for tests of clients (MISBEHAVING in tcpechod.conf(5)):\n#\n",
+                  out);
+            in_faults = true;
+        }
         used = fprintf(out, "#   %-*s", name_width, row->name);
         if (used > 4 + name_width) { /* a long name has a line to itself */
             fputs("\n", out);

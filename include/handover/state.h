@@ -20,7 +20,7 @@
 
 /* Goes up with every change of what is written. */
 #ifndef HANDOVER_STATE_VERSION
-#define HANDOVER_STATE_VERSION 1
+#define HANDOVER_STATE_VERSION 2
 #endif
 
 struct saved_listener {
@@ -30,6 +30,7 @@ struct saved_listener {
     bool any, without_v6;   /* of struct listener; the rest of its place can be read from the socket */
     uint64_t device, inode; /* of its path, when that is our own */
     uint64_t config;        /* its index */
+    uint64_t number;        /* of the connection that was admitted last */
     struct admission_rules rules;
 };
 
@@ -44,7 +45,7 @@ struct saved_connection {
     uint64_t cookie;
     uint64_t config;          /* its index */
     struct new_client client; /* its numbers; what it would own is not set */
-    struct progress progress; /* `unsent` is borrowed: of the connection, or of the bytes that were read */
+    struct progress progress; /* its bytes are borrowed: of the connection, or of what was read */
 };
 
 struct saved_state {

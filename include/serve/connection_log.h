@@ -18,6 +18,7 @@ struct connection_facts {
     unsigned worker;
     uint64_t bytes_in, bytes_out;
     uint64_t duration_usec;
+    const char *fault; /* that ended it: "limit"; NULL: none did */
 };
 
 /* log.connections and log.addresses. Main thread, at start and on reload; the workers see it soon. */

@@ -54,6 +54,7 @@ struct listener {
     bool is_stopped; /* see listener_stop_handshakes */
     bool is_left;    /* see listener_leave */
     bool without_v6; /* 0.0.0.0 in place of `any`, on a host that has no IPv6 */
+    uint64_t number; /* of the connection that was admitted last; from 1 again when what goes wrong changes */
     struct service_config *config;
     struct admission_rules rules; /* the lists are the listener's own */
 };

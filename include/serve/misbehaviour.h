@@ -41,7 +41,8 @@ struct misbehaviour_params {
     bool deaf;                    /* reads nothing */
     double corrupt, lose, repeat; /* shares, 0 to 1: of bytes, of pieces, of pieces */
     double toxicity;              /* the share of connections that any of this happens to */
-    uint64_t seed;
+    unsigned seed;
+    bool is_drawn; /* the seed: nobody has set it */
 };
 
 /* Bytes that wait, in one piece of memory. */
@@ -141,10 +142,17 @@ struct misbehaviour_step misbehaviour_next(struct misbehaviour *m, uint64_t now,
 /* Something is still to be said, or the end to come, when its time has come. */
 bool misbehaviour_holds(const struct misbehaviour *m);
 
+/* A fault has ended it with a RST. */
+bool misbehaviour_resets(const struct misbehaviour *m);
+
 /* A fault has ended it, and it stays until its client leaves or is idle for too long: with our FIN sent, or
  * hanging without. */
 bool misbehaviour_stays(const struct misbehaviour *m);
 bool misbehaviour_hangs(const struct misbehaviour *m);
+
+/* It never says anything. */
+bool misbehaviour_is_mute(const struct misbehaviour *m);
+bool misbehaviour_is_deaf(const struct misbehaviour *m);
 
 /* "limit", "after"; NULL: no fault has ended it. */
 const char *misbehaviour_fault_name(const struct misbehaviour *m);

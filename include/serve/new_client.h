@@ -15,6 +15,7 @@ struct new_client {
     struct peer_network *network;  /* one connection counted, owned likewise */
     struct address client;
     uint64_t id;               /* unique for the life of the daemon, from 1 */
+    uint64_t number;           /* on its listener, in the order of acceptance, from 1 */
     uint64_t accepted_usec;    /* CLOCK_MONOTONIC */
     struct progress *progress; /* another process has served it so far; owned likewise. NULL: it is new */
 };

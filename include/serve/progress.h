@@ -2,6 +2,7 @@
  * on with it. */
 #pragma once
 
+#include "serve/misbehaviour.h"
 #include "serve/reason.h"
 #include "serve/service.h"
 
@@ -22,7 +23,11 @@ struct progress {
     const uint8_t *unsent; /* made for the client, and not taken by the kernel */
     size_t unsent_length;
     int64_t taken; /* of `unsent`: see struct unsent in serve/connection.h */
+    bool misbehaves;                  /* the rest is of those that do */
+    struct misbehaviour misbehaviour; /* its numbers; its buffers are: */
+    const uint8_t *held, *again;
+    size_t held_length, again_length;
 };
 
-/* Copies it, the unsent bytes with it, into one piece of memory for free(3). NULL: memory is short. */
+/* Copies it, all bytes with it, into one piece of memory for free(3). NULL: memory is short. */
 struct progress *progress_copy(const struct progress *from);

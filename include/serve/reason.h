@@ -13,6 +13,7 @@ enum reason {
     REASON_RESET,
     REASON_DRAINED,
     REASON_ERROR,
+    REASON_FAULT,       /* one that the listener is set to have */
     REASON_NOT_RESUMED, /* after a restart: how far it had come could not be read */
 
     REASON_QUEUE_FULL, /* from here on: refused */

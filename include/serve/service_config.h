@@ -5,6 +5,7 @@
  * one and each connection, in the queue or at its worker, another. */
 #pragma once
 
+#include "serve/misbehaviour.h"
 #include "serve/service.h"
 
 #include <stdatomic.h>
@@ -15,7 +16,8 @@
 struct service_config {
     _Atomic size_t references;
     const struct service *service;
-    struct service_params params; /* the texts are this structure's own */
+    struct service_params params;                   /* the texts are this structure's own */
+    const struct misbehaviour_params *misbehaviour; /* likewise its own; NULL: it behaves */
     bool trace;
     bool can_splice;             /* nobody has to look at the bytes; service_config_new sets it */
     uint64_t idle_timeout_usec;  /* USEC_NEVER: none */
@@ -30,3 +32,6 @@ struct service_config *service_config_new(const struct service_config *from);
 
 struct service_config *service_config_ref(struct service_config *config);
 void service_config_unref(struct service_config *config); /* NULL does nothing */
+
+/* Whether connections of both have the same faults. */
+bool service_config_misbehaves_alike(const struct service_config *a, const struct service_config *b);

@@ -37,6 +37,8 @@ struct setting_row {
     const char *fallback;      /* the default, as the file would have it; NULL: nothing is set */
     const struct setting_choice *choices;
     enum setting_place place;
+    bool is_fault;         /* of a listener that misbehaves */
+    bool of_answers;       /* a fault that nobody sees where nothing is answered */
     size_t service_offset; /* of the bool in struct service that says "takes this"; 0: every service does */
     const char *unit;      /* for people: "threads"; NULL: none, or the type says it */
     const char *meaning;   /* for people: one paragraph, no line breaks */

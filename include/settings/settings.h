@@ -33,6 +33,9 @@ void settings_freep(struct settings **settings); /* for CLEANUP() */
 /* --dump: every setting with its value, in the file's syntax. Returns 0 or a negative errno (a full disk). */
 int settings_dump(const struct settings *settings, FILE *out);
 
+/* "delay = 0.2, limit = 100", without the seed. Returns 0 or -ENOMEM. */
+int settings_print_faults(const struct listener_settings *listener, FILE *out);
+
 /* Puts back in `command` what a reload cannot change, and calls `tell` for each setting that differs. */
 void settings_keep_until_restart(const struct settings *in_force, struct settings *wanted,
                                  void (*tell)(const char *name, const char *in_force, const char *wanted));

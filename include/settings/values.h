@@ -4,6 +4,7 @@
 
 #include "base/address.h"
 #include "base/log.h"
+#include "serve/misbehaviour.h"
 #include "serve/service.h"
 
 #include <stdbool.h>
@@ -30,7 +31,8 @@ struct listener_settings {
     uint64_t idle_timeout; /* usec, or USEC_NEVER */
     struct prefix_list allow;
     struct prefix_list deny;
-    unsigned max_connections_per_source;                                        /* 0: no limit */
+    unsigned max_connections_per_source;     /* 0: no limit */
+    struct misbehaviour_params misbehaviour; /* its seed is 0: to be drawn */
     bool own_idle_timeout, own_allow, own_deny, own_max_connections_per_source; /* set here, not inherited */
 };
 

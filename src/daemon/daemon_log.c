@@ -1,5 +1,6 @@
 #include "daemon/daemon_log.h"
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/escape.h"
 #include "base/log.h"
@@ -12,6 +13,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The catalog explains each of these ids. */
@@ -19,6 +21,9 @@ static const struct log_kind kind_settings = {"5bc74c30c1844a8e9ddd8a4af76c7db9"
 #define LISTENING_MESSAGE_ID "c042810a8f504d11af1f96ec0be804d6"
 static const struct log_kind kind_listening = {LISTENING_MESSAGE_ID, .by_clients = false};
 static const struct log_kind kind_picked_port = {LISTENING_MESSAGE_ID, .always = true};
+#define MISBEHAVING_MESSAGE_ID "dfcef1712ad049d49a3e27da5ae19c6e"
+static const struct log_kind kind_misbehaving = {MISBEHAVING_MESSAGE_ID, .by_clients = false};
+static const struct log_kind kind_drawn_seed = {MISBEHAVING_MESSAGE_ID, .always = true};
 static const struct log_kind kind_cannot_listen = {"1080276ad938445b986d118c4e11256b", .by_clients = false};
 static const struct log_kind kind_limits = {"06e0a4e6b8cb4c3bb5a0fd8acbdbb77b", .by_clients = false};
 static const struct log_kind kind_system = {"59ed5db7d14b4af997d4347bb6671cb1", .by_clients = false};
@@ -91,6 +96,27 @@ void daemon_log_lacking(const struct listener *listener)
 {
     REPORT(kind_listening, LOG_LEVEL_NOTICE, "%s goes on without %s, which this kind of socket does not have",
            listener->name, listener->lacks);
+}
+
+void daemon_log_misbehaving(const struct listener *listener, const struct listener_settings *settings)
+{
+    CLEANUP(free_pointer) char *faults = NULL;
+    size_t size;
+    const struct misbehaviour_params *params = listener->config->misbehaviour;
+    FILE *out = open_memstream(&faults, &size);
+    if (out) {
+        (void)settings_print_faults(settings, out);
+        (void)fclose(out);
+    }
+    const struct log_field fields[] = {
+        LOG_TEXT("TCPECHOD_LISTENER", listener->name),
+        LOG_TEXT("TCPECHOD_SERVICE", listener->config->service->name),
+        LOG_NUMBER("TCPECHOD_SEED", params->seed),
+    };
+    log_event(params->is_drawn ? &kind_drawn_seed : &kind_misbehaving, LOG_LEVEL_NOTICE, fields, 3,
+              "misbehaving on purpose: %s on %s: %s, seed = %u%s", listener->config->service->name,
+              listener->name, faults ? faults : "as set", params->seed,
+              params->is_drawn ? ", drawn at the start" : "");
 }
 
 void daemon_log_cannot_listen(struct problems *problems, const struct listener_settings *settings, int error)

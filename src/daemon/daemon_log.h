@@ -22,6 +22,9 @@ void daemon_log_listening(const struct listener *listener, bool is_picked);
 /* At notice: the options in `lacks` that it goes on without. */
 void daemon_log_lacking(const struct listener *listener);
 
+/* At notice, and whatever the level when nobody has set the seed: what it does on purpose. */
+void daemon_log_misbehaving(const struct listener *listener, const struct listener_settings *settings);
+
 /* At error, with what to do about it. */
 void daemon_log_cannot_listen(struct problems *problems, const struct listener_settings *settings, int error);
 

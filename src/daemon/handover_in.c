@@ -100,6 +100,7 @@ static int restore_listener(struct handover_in *in, struct acceptor *acceptor, s
     if (saved->rules.scope != 0)
         saved->rules.scope = listener->id;
     listener_set_config(listener, service_config_ref(in->state.configs[saved->config]), &saved->rules);
+    listener->number = saved->number;
     r = acceptor_add(acceptor, listener);
     if (r < 0) {
         listener_close(listener);

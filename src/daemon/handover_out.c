@@ -45,6 +45,7 @@ static int save_listener(struct saved_state *state, const struct listener *liste
         .device = listener->inode.st_dev,
         .inode = listener->inode.st_ino,
         .config = (uint64_t)config,
+        .number = listener->number,
         .rules = {.per_source = listener->rules.per_source, .scope = listener->rules.scope},
     };
     int r = saved->name ? socket_cookie(listener->source.fd, &saved->cookie) : -ENOMEM;

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 /* What becomes of one row of `listeners`. */
 struct plan {
@@ -44,9 +45,26 @@ static size_t length_of(const char *text)
     return text ? strlen(text) : 0;
 }
 
+/* A seed that nobody has set stays over reloads and restarts. */
+static unsigned draw_seed(const struct listener *listener)
+{
+    const struct service_config *config = listener->config;
+    unsigned seed = 0;
+    if (config && config->misbehaviour && config->misbehaviour->is_drawn)
+        return config->misbehaviour->seed;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+        seed = (unsigned)clock_monotonic_usec();
+    return seed % INT32_MAX + 1; /* as the settings can have it */
+}
+
 static struct service_config *make_config(const struct settings *settings,
                                           const struct listener_settings *row, struct listener *listener)
 {
+    struct misbehaviour_params misbehaviour = row->misbehaviour;
+    if (misbehaviour.seed == 0) {
+        misbehaviour.seed = draw_seed(listener);
+        misbehaviour.is_drawn = true;
+    }
     const struct service_config config = {
         .service = row->service,
         .params =
@@ -58,6 +76,7 @@ static struct service_config *make_config(const struct settings *settings,
                 .end_word = row->end_word,
                 .end_word_length = length_of(row->end_word),
             },
+        .misbehaviour = misbehaviour_is_any(&misbehaviour) ? &misbehaviour : NULL,
         .trace = row->trace,
         .idle_timeout_usec = row->idle_timeout,
         .write_timeout_usec = settings->write_timeout,
@@ -250,17 +269,21 @@ static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count, 
     return 0;
 }
 
-static void update_kept(struct plan *plan, const struct settings *settings, mode_t mode)
+static void update_kept(struct plan *plan, const struct settings *settings,
+                        const struct listener_settings *row)
 {
     const struct socket_settings socket_settings = socket_settings_of(settings);
     size_t told = strlen(plan->listener->lacks);
-    int r = listener_configure(plan->listener, mode, &socket_settings);
+    int r = listener_configure(plan->listener, row->mode, &socket_settings);
     if (r < 0)
         daemon_log_cannot_configure(plan->listener, -r);
     if (strlen(plan->listener->lacks) > told)
         daemon_log_lacking(plan->listener);
+    bool is_news = !service_config_misbehaves_alike(plan->listener->config, plan->config);
     listener_set_config(plan->listener, plan->config, &plan->rules);
     plan->config = NULL;
+    if (is_news && plan->listener->config->misbehaviour)
+        daemon_log_misbehaving(plan->listener, row);
 }
 
 static void commit(struct acceptor *acceptor, const struct settings *settings, struct plan *plans)
@@ -285,8 +308,10 @@ static void commit(struct acceptor *acceptor, const struct settings *settings, s
                                                !settings->is_quiet);
             if (listener->lacks[0] != '\0')
                 daemon_log_lacking(listener);
+            if (listener->config->misbehaviour)
+                daemon_log_misbehaving(listener, &settings->listeners[i]);
         } else {
-            update_kept(&plans[i], settings, settings->listeners[i].mode);
+            update_kept(&plans[i], settings, &settings->listeners[i]);
         }
         plans[i].is_new = false;
     }

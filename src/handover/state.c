@@ -81,6 +81,37 @@ static void code_service_text(struct codec *codec, const char **text, size_t *le
         *length = *text ? strlen(*text) : 0;
 }
 
+/* A share, as its bits: a number of the codec is a whole one. */
+static void code_share(struct codec *codec, double *share)
+{
+    code_bytes(codec, share, sizeof *share);
+    if (!(*share >= 0 && *share <= 1))
+        codec_fail(codec, -EBADMSG);
+}
+
+static void code_faults(struct codec *codec, struct misbehaviour_params *faults)
+{
+    CODE(codec, faults->delay);
+    CODE(codec, faults->jitter);
+    CODE(codec, faults->rate);
+    CODE(codec, faults->slice);
+    CODE(codec, faults->slice_delay);
+    CODE(codec, faults->accept_delay);
+    CODE(codec, faults->limit);
+    CODE(codec, faults->after);
+    CODE(codec, faults->end);
+    CODE(codec, faults->silent);
+    CODE(codec, faults->deaf);
+    code_share(codec, &faults->corrupt);
+    code_share(codec, &faults->lose);
+    code_share(codec, &faults->repeat);
+    code_share(codec, &faults->toxicity);
+    CODE(codec, faults->seed);
+    CODE(codec, faults->is_drawn);
+    if (faults->end >= MISBEHAVIOUR_ENDS || faults->jitter > faults->delay)
+        codec_fail(codec, -EBADMSG);
+}
+
 static struct service_config *code_config(struct codec *codec, struct service_config *config)
 {
     struct service_config read = {0};
@@ -90,6 +121,15 @@ static struct service_config *code_config(struct codec *codec, struct service_co
     code_service_text(codec, &c->params.text, &c->params.text_length);
     code_service_text(codec, &c->params.greeting, &c->params.greeting_length);
     code_service_text(codec, &c->params.end_word, &c->params.end_word_length);
+    bool misbehaves = c->misbehaviour;
+    struct misbehaviour_params faults = {0};
+    CODE(codec, misbehaves);
+    if (misbehaves && codec->out)
+        faults = *c->misbehaviour;
+    if (misbehaves)
+        code_faults(codec, &faults);
+    if (!codec->out)
+        c->misbehaviour = misbehaves ? &faults : NULL;
     CODE(codec, c->trace);
     CODE(codec, c->idle_timeout_usec);
     CODE(codec, c->write_timeout_usec);
@@ -122,6 +162,7 @@ static void code_listener(struct codec *codec, struct saved_listener *listener, 
     CODE(codec, listener->device);
     CODE(codec, listener->inode);
     CODE(codec, listener->config);
+    CODE(codec, listener->number);
     code_prefixes(codec, &listener->rules.allow);
     code_prefixes(codec, &listener->rules.deny);
     CODE(codec, listener->rules.per_source);
@@ -139,6 +180,27 @@ static void code_service_state(struct codec *codec, struct service_state *state)
     CODE_BIT(codec, state->ending);
     CODE_BIT(codec, state->done);
     CODE_BIT(codec, state->end_word_came);
+}
+
+static void code_misbehaviour(struct codec *codec, struct progress *progress)
+{
+    struct misbehaviour *m = &progress->misbehaviour;
+    CODE(codec, m->key);
+    CODE(codec, m->accepted);
+    CODE(codec, m->made);
+    CODE(codec, m->said);
+    CODE(codec, m->last_due);
+    CODE(codec, m->slice_due);
+    CODE(codec, m->rate_due);
+    CODE(codec, m->first_due);
+    CODE(codec, m->first_length);
+    CODE(codec, m->is_started);
+    CODE(codec, m->is_hurried);
+    CODE(codec, m->is_finished);
+    CODE(codec, m->is_done);
+    CODE(codec, m->ended_by);
+    code_borrowed(codec, &progress->held, &progress->held_length);
+    code_borrowed(codec, &progress->again, &progress->again_length);
 }
 
 static void code_connection(struct codec *codec, struct saved_connection *connection)
@@ -161,6 +223,9 @@ static void code_connection(struct codec *codec, struct saved_connection *connec
     CODE(codec, progress->due);
     CODE(codec, progress->taken);
     code_borrowed(codec, &progress->unsent, &progress->unsent_length);
+    CODE(codec, progress->misbehaves);
+    if (progress->misbehaves)
+        code_misbehaviour(codec, progress);
 }
 
 /* What no process of ours can have written. */
@@ -171,6 +236,11 @@ static bool is_possible(const struct saved_state *state, const struct saved_conn
     if (connection->config >= state->config_count)
         return false;
     const struct service_config *config = state->configs[connection->config];
+    if (progress->misbehaves &&
+        (!config->misbehaviour ||
+         !misbehaviour_is_possible(config->misbehaviour, &progress->misbehaviour, progress->held,
+                                   progress->held_length, progress->again_length)))
+        return false;
     return service_state_is_possible(config->service, &config->params, &progress->state) &&
            connection->client.accepted_usec <= now && progress->active_usec <= now &&
            (!progress->lingering || (progress->reason != REASON_NONE && progress->unsent_length == 0));

@@ -127,7 +127,7 @@ static void refuse(struct acceptor *acceptor, const struct listener *listener, c
 }
 
 /* `full` is what fullness() said just before. Consumes the descriptor always. */
-static void admit_or_refuse(struct acceptor *acceptor, const struct listener *listener,
+static void admit_or_refuse(struct acceptor *acceptor, struct listener *listener,
                             const struct address *client, int fd, enum reason full)
 {
     struct peer_network *source;
@@ -145,6 +145,7 @@ static void admit_or_refuse(struct acceptor *acceptor, const struct listener *li
         .network = source,
         .client = *client,
         .id = ++acceptor->last_id,
+        .number = ++listener->number,
         .accepted_usec = acceptor->loop->now,
     };
     bool is_given = worker_pool_give(acceptor->pool, &new_client);

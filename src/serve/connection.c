@@ -31,9 +31,20 @@
 
 #define NOT_LOOKED (-1)
 
+/* So many pieces of one connection are sent in one turn, before others have theirs. */
+#define MOST_PIECES 64
+
+/* Between two looks whether the client has taken all, before it is reset. */
+#define ACKNOWLEDGE_USEC USEC_PER_MSEC
+
 /* tcpi_state of a connection that is lost: TCP_CLOSE of <netinet/tcp.h>, which does not go with
  * <linux/tcp.h>. */
 #define STATE_CLOSE 7
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
 
 static struct event_loop *loop_of(const struct connection *c)
 {
@@ -42,7 +53,20 @@ static struct event_loop *loop_of(const struct connection *c)
 
 static bool has_output(const struct connection *c)
 {
-    return service_has_output(c->config->service, &c->config->params, &c->state);
+    return service_has_output(c->config->service, &c->config->params, &c->state) &&
+           !(c->misbehaves && misbehaviour_is_mute(connection_misbehaviour(c)));
+}
+
+/* Whether what the service has to say may be made now, and is taken. */
+static bool may_produce(const struct connection *c)
+{
+    return has_output(c) && (!c->misbehaves || misbehaviour_may_speak(connection_misbehaviour(c)) > 0);
+}
+
+/* Something of the service is held back until its time has come. */
+static bool holds_back(const struct connection *c)
+{
+    return c->misbehaves && misbehaviour_holds(connection_misbehaviour(c));
 }
 
 /* Services without an answer() throw away what they read, and may do so while they speak. What arrives after
@@ -50,6 +74,8 @@ static bool has_output(const struct connection *c)
 static bool wants_to_read(const struct connection *c)
 {
     if (c->draining && c->due == 0)
+        return false;
+    if (c->misbehaves && misbehaviour_may_read(connection_misbehaviour(c)) == 0)
         return false;
     return !c->unsent && !c->client_closed && (!has_output(c) || !c->config->service->answer);
 }
@@ -71,6 +97,7 @@ static struct connection_facts facts_of(const struct connection *c)
         .bytes_in = c->bytes_in,
         .bytes_out = c->bytes_out,
         .duration_usec = clock_monotonic_usec() - c->accepted_usec,
+        .fault = c->misbehaves ? misbehaviour_fault_name(connection_misbehaviour(c)) : NULL,
     };
 }
 
@@ -104,6 +131,15 @@ static bool is_probe(const struct connection *c, enum reason reason)
                                                 info.tcpi_bytes_acked <= c->state.greeted);
 }
 
+static void free_connection(struct connection *c)
+{
+    if (c && c->misbehaves)
+        misbehaviour_clear(connection_misbehaviour(c));
+    if (c)
+        free(c->unsent);
+    free(c);
+}
+
 void connection_close(struct connection *c, enum reason reason, int error)
 {
     bool probe = is_probe(c, reason);
@@ -117,8 +153,15 @@ void connection_close(struct connection *c, enum reason reason, int error)
     /* Last: who reads it finds the counters and the room as it says. */
     connection_log_closed(&facts, reason, error, probe);
     service_config_unref(c->config);
-    free(c->unsent);
-    free(c);
+    free_connection(c);
+}
+
+/* Closes with a RST, and what the kernel still holds for the client is gone (socket(7), SO_LINGER). */
+static void close_with_reset(struct connection *c, enum reason reason)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(c->source.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    connection_close(c, reason, 0);
 }
 
 /* Whether the client has yet to acknowledge bytes that the kernel took. */
@@ -138,7 +181,8 @@ static void fail(struct connection *c, int error)
         connection_close(c, REASON_WRITE_TIMEOUT, 0);
     else if (error != ECONNRESET && error != EPIPE)
         connection_close(c, REASON_ERROR, error);
-    else if (c->client_closed && !c->unsent) /* it had half-closed, and now leaves a service without end */
+    else if (c->client_closed && !c->unsent &&
+             !holds_back(c)) /* it had half-closed, and now leaves a service without end */
         connection_close(c, REASON_CLIENT_CLOSED, 0);
     else
         connection_close(c, REASON_RESET, 0);
@@ -154,7 +198,9 @@ static void note_sent(struct connection *c, size_t length)
 /* Returns how many bytes the kernel took, or -1 when the connection is closed and gone. */
 static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t length)
 {
-    ssize_t sent = send(c->source.fd, bytes, length, MSG_NOSIGNAL);
+    /* MSG_EOR: the kernel does not join pieces that are meant to be apart. */
+    int flags = c->misbehaves ? MSG_NOSIGNAL | MSG_EOR : MSG_NOSIGNAL;
+    ssize_t sent = send(c->source.fd, bytes, length, flags);
     if (sent < 0) {
         if (errno == EAGAIN)
             return 0;
@@ -213,6 +259,17 @@ static bool send_unsent(struct connection *c)
     return true;
 }
 
+/* Says what the service has made, in the scratch buffer. Returns false when the connection is gone. */
+static bool say(struct connection *c, const uint8_t *bytes, size_t length)
+{
+    if (!c->misbehaves)
+        return send_or_keep(c, bytes, length);
+    bool is_taken = misbehaviour_put(connection_misbehaviour(c), clock_monotonic_usec(), bytes, length);
+    if (!is_taken)
+        connection_close(c, REASON_ERROR, ENOMEM);
+    return is_taken;
+}
+
 /* The scratch buffer for one turn of this connection, or NULL when memory is short and the connection is
  * gone. */
 static uint8_t *scratch(struct connection *c, size_t size)
@@ -225,13 +282,15 @@ static uint8_t *scratch(struct connection *c, size_t size)
 
 static bool produce(struct connection *c)
 {
-    size_t size = c->config->unsent_limit < PRODUCE_SIZE ? c->config->unsent_limit : PRODUCE_SIZE;
+    size_t size = least(c->config->unsent_limit, PRODUCE_SIZE);
+    if (c->misbehaves)
+        size = least(size, misbehaviour_may_speak(connection_misbehaviour(c)));
     uint8_t *bytes = scratch(c, size);
     if (!bytes)
         return false;
     size_t length =
         service_produce(c->config->service, &c->config->params, &c->state, time(NULL), bytes, size);
-    return length == 0 || send_or_keep(c, bytes, length);
+    return length == 0 || say(c, bytes, length);
 }
 
 /* Bytes of the client are in the scratch buffer. */
@@ -281,7 +340,7 @@ static ssize_t receive(const struct connection *c, uint8_t *bytes, size_t size, 
 static bool answer(struct connection *c, uint8_t *bytes, size_t length)
 {
     size_t size = service_answer(c->config->service, &c->config->params, &c->state, bytes, length);
-    return size == 0 || send_or_keep(c, bytes, size);
+    return size == 0 || say(c, bytes, size);
 }
 
 static bool read_and_answer(struct connection *c)
@@ -290,8 +349,10 @@ static bool read_and_answer(struct connection *c)
     uint8_t *bytes = scratch(c, size);
     if (!bytes)
         return false;
-    if (c->draining && c->due < size)
-        size = c->due;
+    if (c->draining)
+        size = least(size, c->due);
+    if (c->misbehaves)
+        size = least(size, misbehaviour_may_read(connection_misbehaviour(c)));
     bool spliced;
     ssize_t length = receive(c, bytes, size, &spliced);
     if (length == -EAGAIN)
@@ -338,6 +399,13 @@ static enum reason completed(const struct connection *c)
     return c->draining && c->due == 0 ? REASON_DRAINED : REASON_NONE;
 }
 
+/* Bytes of the client that are still to be read. */
+static uint32_t arrived(const struct connection *c)
+{
+    int bytes;
+    return ioctl(c->source.fd, SIOCINQ, &bytes) < 0 || bytes < 0 ? 0 : (uint32_t)bytes;
+}
+
 uint32_t connection_unacknowledged(const struct connection *c)
 {
     int bytes;
@@ -366,12 +434,19 @@ enum timeout {
     TIMEOUT_IDLE,
     TIMEOUT_WRITE,
     TIMEOUT_LINGER,
+    TIMEOUT_STAY, /* after a fault that leaves the connection open */
+    TIMEOUT_HOLD, /* never: it is our turn */
     TIMEOUT_NONE, /* the timer is not armed */
 };
 
 static enum timeout timeout_of(const struct connection *c)
 {
-    return c->lingering ? TIMEOUT_LINGER : waits_to_send(c) ? TIMEOUT_WRITE : TIMEOUT_IDLE;
+    if (c->lingering)
+        return c->misbehaves && misbehaviour_stays(connection_misbehaviour(c)) ? TIMEOUT_STAY
+                                                                               : TIMEOUT_LINGER;
+    if (!c->unsent && holds_back(c))
+        return TIMEOUT_HOLD;
+    return waits_to_send(c) ? TIMEOUT_WRITE : TIMEOUT_IDLE;
 }
 
 static uint64_t deadline_of(const struct connection *c)
@@ -380,6 +455,8 @@ static uint64_t deadline_of(const struct connection *c)
         [TIMEOUT_IDLE] = c->config->idle_timeout_usec,
         [TIMEOUT_WRITE] = c->config->write_timeout_usec,
         [TIMEOUT_LINGER] = c->unacknowledged > 0 ? c->config->write_timeout_usec : LINGER_USEC,
+        [TIMEOUT_STAY] = c->config->idle_timeout_usec,
+        [TIMEOUT_HOLD] = USEC_NEVER,
     };
     uint64_t timeout = usec[timeout_of(c)];
     return timeout == USEC_NEVER ? USEC_NEVER : c->active_usec + timeout;
@@ -400,7 +477,11 @@ static void arm_timer(struct connection *c)
     c->timeout = (uint8_t)timeout;
     uint64_t deadline = deadline_of(c);
     uint64_t look = loop_of(c)->now + look_interval(c);
-    event_loop_arm(loop_of(c), &c->timer, timeout != TIMEOUT_IDLE && look < deadline ? look : deadline);
+    if ((timeout == TIMEOUT_WRITE || timeout == TIMEOUT_LINGER) && look < deadline)
+        deadline = look;
+    if (c->misbehaves && connection_misbehaviour(c)->wake < deadline)
+        deadline = connection_misbehaviour(c)->wake;
+    event_loop_arm(loop_of(c), &c->timer, deadline);
 }
 
 /* Bytes that the client takes out of the kernel's hands are a sign of life, like those that we hand to the
@@ -425,11 +506,66 @@ static void note_what_was_taken(struct connection *c)
 
 static uint32_t interest_of(const struct connection *c)
 {
-    if (c->lingering)
-        return EPOLLIN;
+    if (c->lingering) /* after the client's FIN it is there that somebody hangs */
+        return c->client_closed ? 0 : EPOLLIN;
     if (c->unsent)
         return EPOLLOUT;
-    return (wants_to_read(c) ? EPOLLIN : 0) | (has_output(c) ? EPOLLOUT : 0);
+    uint32_t interest = (wants_to_read(c) ? EPOLLIN : 0) | (may_produce(c) ? EPOLLOUT : 0);
+    if (c->misbehaves && connection_misbehaviour(c)->is_ready)
+        interest |= EPOLLOUT;
+    /* A probe is seen to leave, also while nothing is read. */
+    if (c->misbehaves && interest == 0 && c->bytes_in == 0 && !c->client_closed && arrived(c) == 0)
+        interest = EPOLLRDHUP;
+    return interest;
+}
+
+/* As its listener is set. Returns false when the connection is closed and gone. May be called again. */
+static bool end_by_fault(struct connection *c)
+{
+    struct misbehaviour *m = connection_misbehaviour(c);
+    uint64_t now = loop_of(c)->now;
+    c->reason = REASON_FAULT;
+    free(c->unsent);
+    c->unsent = NULL;
+    if (misbehaviour_resets(m)) {
+        /* What the client is still to have would be lost with it. */
+        bool waits = m->ended_by == MISBEHAVIOUR_LIMIT && connection_unacknowledged(c) > 0 &&
+                     now - c->active_usec < c->config->write_timeout_usec;
+        if (waits)
+            m->wake = now + ACKNOWLEDGE_USEC;
+        else
+            close_with_reset(c, REASON_FAULT);
+        return waits;
+    }
+    if (misbehaviour_hangs(m)) {
+        c->lingering = true;
+        c->active_usec = event_loop_stamp(loop_of(c));
+    }
+    return true;
+}
+
+/* Says what is due of what is held back, in pieces. Returns false when the connection is closed and gone. */
+static bool go_on_misbehaving(struct connection *c)
+{
+    struct misbehaviour *m = connection_misbehaviour(c);
+    if (c->reason != REASON_NONE && !misbehaviour_finish(m, clock_monotonic_usec())) {
+        connection_close(c, REASON_ERROR, ENOMEM);
+        return false;
+    }
+    for (unsigned pieces = 0; pieces < MOST_PIECES; pieces++) {
+        struct misbehaviour_step step = misbehaviour_next(m, clock_monotonic_usec(), !c->unsent);
+        if (step.kind != MISBEHAVIOUR_SEND)
+            break;
+        if (!send_or_keep(c, step.bytes, step.length))
+            return false;
+    }
+    return m->ended_by == MISBEHAVIOUR_NONE || end_by_fault(c);
+}
+
+static bool has_said_all(const struct connection *c)
+{
+    const struct misbehaviour *m = connection_misbehaviour(c);
+    return !c->unsent && (!c->misbehaves || (m->is_done && !misbehaviour_resets(m)));
 }
 
 /* After every turn: ends what is complete, and asks the loop for what the connection waits for now. */
@@ -437,16 +573,34 @@ static void settle(struct connection *c)
 {
     if (c->reason == REASON_NONE)
         c->reason = (uint8_t)completed(c);
-    if (c->reason != REASON_NONE && !c->unsent && !c->lingering && !half_close(c))
+    if (c->misbehaves && !c->lingering && !go_on_misbehaving(c))
+        return;
+    if (c->reason != REASON_NONE && !c->lingering && has_said_all(c) && !half_close(c))
         return;
 
     /* The timer moves when another timeout counts. Bytes that move only move active_usec, and the timer finds
      * out when it fires. */
-    if (timeout_of(c) != c->timeout)
+    if (timeout_of(c) != c->timeout || c->misbehaves)
         arm_timer(c);
     int r = event_loop_change(loop_of(c), &c->source, interest_of(c));
     if (r < 0)
         connection_close(c, REASON_ERROR, -r);
+}
+
+/* Of a connection that nothing is read from, or sent to: whether its client is still there. Returns false
+ * when the connection is closed and gone. */
+static bool look_after_client(struct connection *c, uint32_t events)
+{
+    if (events & (EPOLLERR | EPOLLHUP) && !c->unsent && !wants_to_read(c)) {
+        int error = 0;
+        socklen_t length = sizeof error;
+        getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+        fail(c, error ? error : EPIPE);
+        return false;
+    }
+    if (events & EPOLLRDHUP && arrived(c) == 0)
+        c->client_closed = true;
+    return true;
 }
 
 /* One turn: what is unsent goes first; then one read, and one piece of the service's own output. */
@@ -456,12 +610,14 @@ static void turn(struct connection *c, uint32_t events)
         read_and_forget(c);
         return;
     }
+    if (c->misbehaves && !look_after_client(c, events))
+        return;
     if (c->unsent && !send_unsent(c))
         return;
     if (c->reason == REASON_NONE) {
         if (events & ~(uint32_t)EPOLLOUT && wants_to_read(c) && !read_and_answer(c))
             return;
-        if (!c->unsent && has_output(c) && !produce(c))
+        if (!c->unsent && may_produce(c) && !produce(c))
             return;
     }
     settle(c);
@@ -475,6 +631,10 @@ static void on_ready(struct event_source *source, uint32_t events)
 static void on_timer(struct timer *timer)
 {
     struct connection *c = CONTAINER_OF(timer, struct connection, timer);
+    if (c->misbehaves && !c->lingering && connection_misbehaviour(c)->wake <= loop_of(c)->now) {
+        turn(c, 0);
+        return;
+    }
     if (!c->lingering && !c->unsent && has_output(c)) {
         /* The kernel has not asked for more of an endless answer: offer it, and what it leaves tells how it
          * goes on. */
@@ -488,41 +648,53 @@ static void on_timer(struct timer *timer)
     } else if (c->lingering) {
         connection_close(c, c->reason, 0);
     } else if (waits_to_send(c)) {
-        /* RST: the client does not take our bytes, and the kernel would hold them for minutes (socket(7),
-         * SO_LINGER). */
-        struct linger now = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(c->source.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-        connection_close(c, REASON_WRITE_TIMEOUT, 0);
+        /* The client does not take our bytes, and the kernel would hold them for minutes. */
+        close_with_reset(c, REASON_WRITE_TIMEOUT);
     } else {
         c->reason = REASON_IDLE_TIMEOUT;
         settle(c);
     }
 }
 
+/* Of a client that is new, or that another process has served. Returns NULL when memory is short. */
+static struct connection *new_connection(struct worker *worker, const struct new_client *new_client)
+{
+    const struct service_config *config = new_client->config;
+    const struct misbehaviour_params *params = config->misbehaviour;
+    bool misbehaves = new_client->progress ? new_client->progress->misbehaves
+                                           : params && misbehaviour_befalls(params, new_client->number);
+    struct connection *c = malloc(sizeof *c + (misbehaves ? sizeof(struct misbehaviour) : 0));
+    if (!c)
+        return NULL;
+    *c = (struct connection){
+        .source = {.fd = new_client->fd, .ready = on_ready},
+        .worker = worker,
+        .config = new_client->config,
+        .network = new_client->network,
+        .id = new_client->id,
+        .accepted_usec = new_client->accepted_usec,
+        .active_usec = event_loop_stamp(&worker->loop),
+        .client = new_client->client,
+        .misbehaves = misbehaves,
+    };
+    timer_init(&c->timer, on_timer);
+    if (misbehaves)
+        misbehaviour_init(connection_misbehaviour(c), params, new_client->number, c->accepted_usec,
+                          config->unsent_limit);
+    return c;
+}
+
 void connection_open(struct worker *worker, const struct new_client *new_client)
 {
-    struct connection *c = malloc(sizeof *c);
+    struct connection *c = new_connection(worker, new_client);
     int r = -ENOMEM;
     if (c) {
-        *c = (struct connection){
-            .source = {.fd = new_client->fd, .ready = on_ready},
-            .worker = worker,
-            .config = new_client->config,
-            .network = new_client->network,
-            .id = new_client->id,
-            .accepted_usec = new_client->accepted_usec,
-            .active_usec = event_loop_stamp(&worker->loop),
-            .client = new_client->client,
-        };
-        timer_init(&c->timer, on_timer);
         r = new_client->progress ? connection_restore(c, new_client->progress) : 0;
         if (r == 0)
             r = event_loop_add(&worker->loop, &c->source, EPOLLIN);
     }
     if (r < 0) {
-        if (c)
-            free(c->unsent);
-        free(c);
+        free_connection(c);
         worker_drop(worker, new_client, REASON_ERROR, -r);
         return;
     }
@@ -539,22 +711,29 @@ void connection_open(struct worker *worker, const struct new_client *new_client)
         connection_drain(c);
     else if (!is_new)
         settle(c);
-    else if (has_output(c))
+    else if (c->misbehaves || has_output(c))
         turn(c, EPOLLOUT);
 }
 
 void connection_drain(struct connection *c)
 {
-    int arrived = 0;
     bool is_first = !c->draining; /* not begun by the process before */
+    bool is_deaf = false;
+    if (c->misbehaves) {
+        struct misbehaviour *m = connection_misbehaviour(c);
+        is_deaf = misbehaviour_is_deaf(m);
+        if (misbehaviour_hangs(m)) /* it has not been sent our FIN yet */
+            c->lingering = false;
+        misbehaviour_hurry(m);
+    }
     c->draining = true;
     c->state.ending = true;
-    if (c->lingering)
+    if (c->lingering) {
+        if (c->misbehaves)
+            arm_timer(c);
         return;
-    if (is_first) {
-        if (ioctl(c->source.fd, SIOCINQ, &arrived) < 0 || arrived < 0)
-            arrived = 0;
-        c->due = (uint32_t)arrived;
     }
+    if (is_first)
+        c->due = is_deaf ? 0 : arrived(c);
     settle(c);
 }

@@ -13,12 +13,18 @@
  *            which may destroy the answer on its way (RFC 1122, 4.2.2.13). A client that has half-closed
  *            itself needs none of this and is closed at once.
  *
+ * Of a listener that misbehaves, what the service says goes through a struct misbehaviour, which says when
+ * something is to be read, sent or ended. FINISHING lasts until that holds nothing more either. What fault it
+ * is that it follows is not known here; after some, LINGERING lasts until the client leaves, and one of them
+ * comes without our FIN.
+ *
  * Everything runs on the worker's thread and is its worker's. The whole state is the socket, a few numbers
  * and the unsent bytes, and no state is in the kernel but the socket's own. */
 #pragma once
 
 #include "base/event_loop.h"
 #include "base/list.h"
+#include "serve/misbehaviour.h"
 #include "serve/new_client.h"
 #include "serve/reason.h"
 #include "serve/service.h"
@@ -63,8 +69,15 @@ struct connection {
     bool client_closed : 1; /* its FIN has been read */
     bool draining : 1;
     bool lingering : 1;
-    bool in_bulk : 1; /* the last read says that the next is better spliced than copied */
+    bool in_bulk : 1;    /* the last read says that the next is better spliced than copied */
+    bool misbehaves : 1; /* a struct misbehaviour follows in the same piece of memory */
 };
+
+/* What stands between its service and its socket. Of a connection that misbehaves. */
+static inline struct misbehaviour *connection_misbehaviour(const struct connection *c)
+{
+    return (struct misbehaviour *)(c + 1);
+}
 
 /* Makes a connection of a client that came out of the queue and serves it for the first time, or goes on with
  * it; it may be closed already when this returns. What `new_client` owns is consumed always. */

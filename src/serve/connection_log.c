@@ -70,12 +70,14 @@ void connection_log_closed(const struct connection_facts *facts, enum reason rea
         LOG_NUMBER("TCPECHOD_BYTES_OUT", facts->bytes_out),
         LOG_NUMBER("TCPECHOD_DURATION_USEC", facts->duration_usec),
         LOG_TEXT("TCPECHOD_REASON", reason_name(reason)),
+        LOG_TEXT("TCPECHOD_FAULT", facts->fault),
     };
-    log_event(&kind_closed, level, fields, COUNT(fields),
+    const char *more = error ? strerrordesc_np(error) : facts->fault;
+    log_event(&kind_closed, level, fields, COUNT(fields) - !facts->fault,
               "connection %" PRIu64 " from %s closed: %s%s%s, %s on %s, worker %u, %" PRIu64
               " bytes in, %" PRIu64 " out, %" PRIu64 ".%06" PRIu64 " s",
-              facts->id, client, reason_name(reason), error ? ": " : "", error ? strerrordesc_np(error) : "",
-              facts->service, facts->listener, facts->worker, facts->bytes_in, facts->bytes_out,
+              facts->id, client, reason_name(reason), more ? ": " : "", more ? more : "", facts->service,
+              facts->listener, facts->worker, facts->bytes_in, facts->bytes_out,
               facts->duration_usec / USEC_PER_SEC, facts->duration_usec % USEC_PER_SEC);
 }
 

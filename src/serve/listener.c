@@ -203,6 +203,8 @@ int listener_configure(struct listener *listener, mode_t mode, const struct sock
 void listener_set_config(struct listener *listener, struct service_config *config,
                          struct admission_rules *rules)
 {
+    if (listener->config && !service_config_misbehaves_alike(listener->config, config))
+        listener->number = 0;
     service_config_unref(listener->config);
     listener->config = config;
     admission_rules_clear(&listener->rules);

@@ -397,15 +397,35 @@ bool misbehaviour_holds(const struct misbehaviour *m)
     return !m->is_done && (length_of(m->held) > 0 || !m->is_started || m->is_finished);
 }
 
-bool misbehaviour_stays(const struct misbehaviour *m)
+/* A stop cuts faults short: then it is a close like any other. */
+static bool has_ended_by(const struct misbehaviour *m, enum misbehaviour_end end)
 {
-    return m->ended_by != MISBEHAVIOUR_NONE && !m->is_hurried &&
-           (m->params->end == MISBEHAVIOUR_HALF_CLOSE || m->params->end == MISBEHAVIOUR_HANG);
+    return m->ended_by != MISBEHAVIOUR_NONE && !m->is_hurried && m->params->end == end;
+}
+
+bool misbehaviour_resets(const struct misbehaviour *m)
+{
+    return has_ended_by(m, MISBEHAVIOUR_RESET);
 }
 
 bool misbehaviour_hangs(const struct misbehaviour *m)
 {
-    return m->ended_by != MISBEHAVIOUR_NONE && m->params->end == MISBEHAVIOUR_HANG;
+    return has_ended_by(m, MISBEHAVIOUR_HANG);
+}
+
+bool misbehaviour_stays(const struct misbehaviour *m)
+{
+    return has_ended_by(m, MISBEHAVIOUR_HALF_CLOSE) || has_ended_by(m, MISBEHAVIOUR_HANG);
+}
+
+bool misbehaviour_is_mute(const struct misbehaviour *m)
+{
+    return m->params->silent;
+}
+
+bool misbehaviour_is_deaf(const struct misbehaviour *m)
+{
+    return m->params->deaf;
 }
 
 const char *misbehaviour_fault_name(const struct misbehaviour *m)

@@ -12,6 +12,7 @@ static const char *const names[REASON_COUNT] = {
     [REASON_RESET] = "reset",
     [REASON_DRAINED] = "drained",
     [REASON_ERROR] = "error",
+    [REASON_FAULT] = "fault",
     [REASON_NOT_RESUMED] = "not_resumed",
     [REASON_QUEUE_FULL] = "queue_full",
     [REASON_MAX_CONNECTIONS] = "max_connections",

@@ -16,11 +16,21 @@ static bool copy_text(const char **to, const char *from, size_t length)
     return true;
 }
 
+static bool copy_misbehaviour(struct service_config *to, const struct misbehaviour_params *from)
+{
+    struct misbehaviour_params *copy = from ? malloc(sizeof *copy) : NULL;
+    if (copy)
+        *copy = *from;
+    to->misbehaviour = copy;
+    return copy || !from;
+}
+
 static void service_config_free(struct service_config *config)
 {
     free((char *)config->params.text);
     free((char *)config->params.greeting);
     free((char *)config->params.end_word);
+    free((struct misbehaviour_params *)config->misbehaviour);
     free(config->listener);
     free(config);
 }
@@ -32,10 +42,13 @@ struct service_config *service_config_new(const struct service_config *from)
         return NULL;
     *config = *from;
     atomic_init(&config->references, 1);
-    config->can_splice = from->service->is_verbatim && !from->trace && !from->params.end_word;
+    config->can_splice =
+        from->service->is_verbatim && !from->trace && !from->params.end_word && !from->misbehaviour;
+    config->misbehaviour = NULL;
     config->params.text = config->params.greeting = config->params.end_word = NULL;
     config->listener = strdup(from->listener);
-    if (!config->listener || !copy_text(&config->params.text, from->params.text, from->params.text_length) ||
+    if (!config->listener || !copy_misbehaviour(config, from->misbehaviour) ||
+        !copy_text(&config->params.text, from->params.text, from->params.text_length) ||
         !copy_text(&config->params.greeting, from->params.greeting, from->params.greeting_length) ||
         !copy_text(&config->params.end_word, from->params.end_word, from->params.end_word_length)) {
         service_config_free(config);
@@ -54,4 +67,10 @@ void service_config_unref(struct service_config *config)
 {
     if (config && atomic_fetch_sub_explicit(&config->references, 1, memory_order_acq_rel) == 1)
         service_config_free(config);
+}
+
+bool service_config_misbehaves_alike(const struct service_config *a, const struct service_config *b)
+{
+    return !a->misbehaviour || !b->misbehaviour ? a->misbehaviour == b->misbehaviour
+                                                : misbehaviour_is_equal(a->misbehaviour, b->misbehaviour);
 }

@@ -49,6 +49,21 @@ static int print_listeners(const struct settings *settings, FILE *out)
     return r;
 }
 
+int settings_print_faults(const struct listener_settings *listener, FILE *out)
+{
+    CLEANUP(listener_settings_clear) struct listener_settings defaults = {0};
+    int r = read_defaults(SCOPE_LISTENER, &defaults);
+    const char *separator = "";
+    for (const struct setting_row *row = setting_table; r == 0 && row->name; row++) {
+        if (!row->is_fault || strcmp(row->name, "seed") == 0 || !is_shown(row, listener, &defaults))
+            continue;
+        fprintf(out, "%s%s = ", separator, row->name);
+        r = setting_print(row, listener, out);
+        separator = ", ";
+    }
+    return r;
+}
+
 static int print_group(const struct settings *settings, FILE *out)
 {
     int r = 0;

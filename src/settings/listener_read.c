@@ -3,9 +3,11 @@
 #include "base/cleanup.h"
 #include "settings/listener_settings.h"
 #include "settings/read.h"
+#include "settings/types.h"
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +19,8 @@ struct reading {
     const config_setting_t *group;
     const char *where;
     struct listener_settings *listener;
-    row_set refused; /* nothing more is to be said of these */
+    struct misbehaviour_params behaves; /* the defaults of the faults */
+    row_set refused;                    /* nothing more is to be said of these */
 };
 
 static bool is_given(const struct reading *r, const char *name)
@@ -78,6 +81,60 @@ static void check_uses(const struct reading *r)
         report(r, "service", "service = \"%s\": needs a \"text\" to send", service->name);
 }
 
+/* Something else than its default. */
+static bool is_set(const struct reading *r, const struct setting_row *row)
+{
+    size_t offset = row->offset - offsetof(struct listener_settings, misbehaviour);
+    return memcmp(setting_field_const(row, r->listener), (const char *)&r->behaves + offset,
+                  row->type->size) != 0;
+}
+
+/* Neither in this row nor mistaken there. */
+static bool lacks(const struct reading *r, const char *name)
+{
+    return !is_refused(r, name) && !is_set(r, setting_find(SCOPE_LISTENER, name));
+}
+
+static bool has(const struct reading *r, const char *name)
+{
+    return is_set(r, setting_find(SCOPE_LISTENER, name));
+}
+
+static void check_faults_of_answers(const struct reading *r)
+{
+    const struct service *service = r->listener->service;
+    bool is_mute = r->listener->misbehaviour.silent;
+    bool has_none = !service->answer && !service->produce && !r->listener->greeting;
+    for (const struct setting_row *row = setting_table; row->name; row++) {
+        if (!row->is_fault || !is_set(r, row))
+            continue;
+        if (row->of_answers && is_mute)
+            report(r, row->name, "\"%s\" has no use: a silent listener answers nothing", row->name);
+        else if ((row->of_answers || strcmp(row->name, "silent") == 0) && has_none &&
+                 !is_refused(r, "service"))
+            report(r, row->name, "\"%s\" has no use: the service %s answers nothing", row->name,
+                   service->name);
+    }
+}
+
+/* Faults that need others, or go against them. */
+static void check_faults(const struct reading *r)
+{
+    const struct misbehaviour_params *faults = &r->listener->misbehaviour;
+    if (has(r, "jitter") && lacks(r, "delay"))
+        report(r, "jitter", "\"jitter\" without \"delay\", which it is around");
+    else if (has(r, "jitter") && has(r, "delay") && faults->jitter > faults->delay)
+        report(r, "jitter", "\"jitter\" is more than \"delay\": no answer can come before its question");
+    if (has(r, "slice_delay") && lacks(r, "slice"))
+        report(r, "slice_delay", "\"slice_delay\" without \"slice\", the size of the pieces");
+    if (has(r, "end") && lacks(r, "limit") && lacks(r, "after"))
+        report(r, "end", "\"end\" without \"limit\" or \"after\", which say when");
+    if (!misbehaviour_is_any(faults) && r->refused == 0 && (has(r, "toxicity") || has(r, "seed")))
+        report(r, has(r, "seed") ? "seed" : "toxicity", "\"%s\" without a fault",
+               has(r, "seed") ? "seed" : "toxicity");
+    check_faults_of_answers(r);
+}
+
 /* Returns whether the listener has a place. */
 static bool resolve(const struct reading *r)
 {
@@ -98,10 +155,12 @@ bool listener_read(struct settings_file *file, const config_setting_t *group, co
         report(&r, "", "%s", strerrordesc_np(ENOMEM));
         return false;
     }
+    r.behaves = listener.misbehaviour;
     listener.line = file->name ? settings_line(group) : 0;
     r.refused = read_group(file, group, SCOPE_LISTENER, where, &listener);
     check_place(&r);
     check_uses(&r);
+    check_faults(&r);
     if (!resolve(&r))
         return false;
     *out = listener;

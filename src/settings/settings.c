@@ -87,6 +87,22 @@ static int add_listeners(const struct settings_source *source, struct problems *
     return 0;
 }
 
+/* The piece under way of a listener that repeats is kept beside what is held. */
+static void check_slices(const struct settings_source *source, const struct settings *settings,
+                         struct problems *problems)
+{
+    for (size_t i = 0; i < settings->listener_count; i++) {
+        const struct listener_settings *listener = &settings->listeners[i];
+        char place[LISTENER_PLACE_SIZE];
+        if (listener->misbehaviour.repeat > 0 && listener->misbehaviour.slice > settings->unsent_limit / 4)
+            problems_add(
+                problems, listener->line > 0 ? source->file : NULL, listener->line,
+                "the listener on %s: \"slice\" must be at most a quarter of unsent_limit, where pieces "
+                "are repeated: %u",
+                listener_settings_place(listener, place), settings->unsent_limit / 4);
+    }
+}
+
 static int load(const struct settings_source *source, struct problems *problems, struct settings *settings)
 {
     settings->is_quiet = source->is_quiet;
@@ -101,6 +117,7 @@ static int load(const struct settings_source *source, struct problems *problems,
         settings->log_level = (enum log_level)source->log_level;
     for (size_t i = 0; r == 0 && i < settings->listener_count; i++)
         r = listener_settings_inherit(&settings->listeners[i], settings);
+    check_slices(source, settings, problems);
     return r;
 }
 

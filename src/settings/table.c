@@ -13,10 +13,17 @@
     .scope = SCOPE_LISTENER, .name = #field, .offset = offsetof(struct listener_settings, field)
 /* A global setting that a listener may set for itself. */
 #define OVERRIDE(field) LISTENER(field), .own_offset = offsetof(struct listener_settings, own_##field)
+/* What a listener that misbehaves does. */
+#define FAULT(field)                                                                                         \
+    .scope = SCOPE_LISTENER, .is_fault = true, .name = #field,                                               \
+    .offset = offsetof(struct listener_settings, misbehaviour.field)
+#define FAULT_OF_ANSWERS(field) FAULT(field), .of_answers = true
 /* What only some services have a use for. */
 #define OF_SERVICES(flag) .service_offset = offsetof(struct service, flag)
 
-#define YEAR (365 * 24 * 3600 * USEC_PER_SEC)
+#define HOUR (3600 * USEC_PER_SEC)
+#define YEAR (365 * 24 * HOUR)
+#define TIB (UINT64_C(1) << 40)
 
 /* Served without any file. */
 static const char built_in_listeners[] =
@@ -33,6 +40,12 @@ static const struct setting_choice target_choices[] = {
     {"auto", LOG_TARGET_AUTO}, {"journal", LOG_TARGET_JOURNAL}, {"stderr", LOG_TARGET_STDERR}, {NULL, 0}};
 static const struct setting_choice detail_choices[] = {
     {"full", ADDRESS_FULL}, {"prefix", ADDRESS_PREFIX}, {"none", ADDRESS_NONE}, {NULL, 0}};
+
+static const struct setting_choice end_choices[] = {{"close", MISBEHAVIOUR_CLOSE},
+                                                    {"reset", MISBEHAVIOUR_RESET},
+                                                    {"half_close", MISBEHAVIOUR_HALF_CLOSE},
+                                                    {"hang", MISBEHAVIOUR_HANG},
+                                                    {NULL, 0}};
 
 /* clang-format off */
 const struct setting_row setting_table[] = {
@@ -70,6 +83,40 @@ const struct setting_row setting_table[] = {
     {OVERRIDE(max_connections_per_source), .type = &setting_integer, .maximum = 1000000, .place = PLACE_ADDRESS,
      .meaning = "Overrides the max_connections_per_source below for this listener, which then counts the "
                 "connections that it accepts from now on by itself; not with a path."},
+
+    {FAULT_OF_ANSWERS(delay), .type = &setting_duration, .maximum = HOUR,
+     .meaning = "How long each answer is held."},
+    {FAULT_OF_ANSWERS(jitter), .type = &setting_duration, .maximum = HOUR,
+     .meaning = "So much longer or shorter, by chance, than the delay."},
+    {FAULT_OF_ANSWERS(rate), .type = &setting_size, .maximum = TIB,
+     .meaning = "Bytes a second to the client; 0: no bound."},
+    {FAULT_OF_ANSWERS(slice), .type = &setting_size, .maximum = 65536,
+     .meaning = "Answers go in pieces of so many bytes; 0: as they are."},
+    {FAULT_OF_ANSWERS(slice_delay), .type = &setting_duration, .maximum = HOUR,
+     .meaning = "The time between such pieces."},
+    {FAULT(accept_delay), .type = &setting_duration, .maximum = HOUR,
+     .meaning = "How long after the accept nothing is read or said."},
+    {FAULT_OF_ANSWERS(limit), .type = &setting_size, .maximum = TIB,
+     .meaning = "After so many bytes to the client it ends; 0: no limit."},
+    {FAULT(after), .type = &setting_duration, .minimum = USEC_PER_MSEC, .maximum = YEAR, .zero = "never", .fallback = "0",
+     .meaning = "So long after the accept it ends; 0: never."},
+    {FAULT(end), .type = &setting_choice, .choices = end_choices, .fallback = "\"close\"",
+     .meaning = "How limit and after end it: \"close\" and \"half_close\" with a FIN, \"reset\" with a RST, \"hang\" "
+                "with silence."},
+    {FAULT(silent), .type = &setting_boolean,
+     .meaning = "Reads, and never says anything."},
+    {FAULT(deaf), .type = &setting_boolean,
+     .meaning = "Never reads: what the client sends fills up."},
+    {FAULT_OF_ANSWERS(corrupt), .type = &setting_share,
+     .meaning = "The share of bytes that come with a bit changed."},
+    {FAULT_OF_ANSWERS(lose), .type = &setting_share,
+     .meaning = "The share of pieces that are left out: of slice bytes, or of 64."},
+    {FAULT_OF_ANSWERS(repeat), .type = &setting_share,
+     .meaning = "The share of pieces that come twice."},
+    {FAULT(toxicity), .type = &setting_share, .fallback = "1.0",
+     .meaning = "The share of connections that any of this happens to."},
+    {FAULT(seed), .type = &setting_integer, .maximum = INT32_MAX,
+     .meaning = "The same seed and order of connections: the same faults. 0: one that the log says."},
 
     {GLOBAL(workers), .type = &setting_integer, .maximum = 1024, .fallback = "0", .needs_restart = true,
      .unit = "threads",

@@ -164,6 +164,63 @@ static bool read_seconds(const struct setting_value *value, void *field)
     return true;
 }
 
+/* ---- Sizes ---- */
+
+static bool read_size(const struct setting_value *value, void *field)
+{
+    const char *text = text_of(value);
+    uint64_t bytes = 0;
+    if (text && text[0] != '\0' && text[strspn(text, "0123456789.")] == '\0')
+        return refuse(value, ", a number without quotes");
+    if (text && units_parse_size(text, &bytes) < 0)
+        return refuse(value, ", or text with a unit, such as \"64k\" or \"1M\"");
+    if (!text && !is_whole(value->setting))
+        return refuse(value, config_setting_is_number(value->setting) ? ", a whole number" : ", a number");
+    int64_t number = text ? (int64_t)bytes : settings_whole_number(value->setting);
+    if (number < 0 || !is_within(value->row, (uint64_t)number))
+        return refuse(value, "");
+    *(uint64_t *)field = (uint64_t)number;
+    return true;
+}
+
+/* libconfig takes a large number for one only with the L. */
+static int print_size(const struct setting_row *row, const void *field, FILE *out)
+{
+    (void)row;
+    uint64_t bytes = *(const uint64_t *)field;
+    fprintf(out, "%" PRIu64 "%s", bytes, bytes > INT32_MAX ? "L" : "");
+    return 0;
+}
+
+/* ---- Shares ---- */
+
+static bool read_share(const struct setting_value *value, void *field)
+{
+    const config_setting_t *setting = value->setting;
+    if (!config_setting_is_number(setting))
+        return refuse(value, text_of(value) ? ", a number without quotes" : ", a number");
+    double share =
+        is_whole(setting) ? (double)settings_whole_number(setting) : config_setting_get_float(setting);
+    if (!(share >= 0 && share <= 1)) /* nor NaN */
+        return refuse(value, "");
+    *(double *)field = share;
+    return true;
+}
+
+/* With the fewest digits that are this number, and a point, which makes libconfig see a float. */
+static int print_share(const struct setting_row *row, const void *field, FILE *out)
+{
+    (void)row;
+    char text[32];
+    double share = *(const double *)field;
+    int digits = 1;
+    do
+        snprintf(text, sizeof text, "%.*g", digits, share);
+    while (digits++ < 17 && strtod(text, NULL) != share);
+    fprintf(out, "%s%s", text, strpbrk(text, ".e") ? "" : ".0");
+    return 0;
+}
+
 /* ---- Words of a list ---- */
 
 static bool read_boolean(const struct setting_value *value, void *field)
@@ -446,6 +503,9 @@ const struct setting_type setting_seconds = {.size = sizeof(unsigned),
                                              .read = read_seconds,
                                              .print = print_integer,
                                              .expectation = "%" PRIu64 " to %" PRIu64 " seconds"};
+const struct setting_type setting_size = {PLAIN(uint64_t, size),
+                                          .expectation = "%" PRIu64 " to %" PRIu64 " bytes"};
+const struct setting_type setting_share = {PLAIN(double, share), .expectation = "0.0 to 1.0"};
 const struct setting_type setting_boolean = {PLAIN(bool, boolean), .expectation = "true or false"};
 const struct setting_type setting_choice = {PLAIN(int, choice), .is_text = true, .expect = expect_choice};
 const struct setting_type setting_text = {

@@ -36,6 +36,8 @@ extern const struct setting_type setting_integer;  /* unsigned */
 extern const struct setting_type setting_port;     /* uint16_t */
 extern const struct setting_type setting_duration; /* uint64_t, usec; USEC_NEVER for the row's `zero` */
 extern const struct setting_type setting_seconds;  /* unsigned: whole seconds, or text with a unit */
+extern const struct setting_type setting_size;     /* uint64_t, bytes; a number, or text with a unit */
+extern const struct setting_type setting_share;    /* double, 0 to 1 */
 extern const struct setting_type setting_boolean;  /* bool */
 extern const struct setting_type setting_choice;   /* an enum with the row's choices */
 extern const struct setting_type setting_text;     /* char *, owned */
