@@ -118,12 +118,19 @@ static bool get_tcp_info(const struct connection *c, struct tcp_info *info)
     return getsockopt(c->source.fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0;
 }
 
+/* Bytes of the client that are still to be read. */
+static uint32_t arrived(const struct connection *c)
+{
+    int bytes;
+    return ioctl(c->source.fd, SIOCINQ, &bytes) < 0 || bytes < 0 ? 0 : (uint32_t)bytes;
+}
+
 /* The client has left without having sent a byte, or taken one of the service's own. What its kernel has
  * acknowledged is taken, and so is what may still be on its way to it: it may have closed its sending side
  * alone. */
 static bool is_probe(const struct connection *c, enum reason reason)
 {
-    if (c->bytes_in > 0 ||
+    if (c->bytes_in > 0 || (c->misbehaves && arrived(c) > 0) ||
         (reason != REASON_CLIENT_CLOSED && reason != REASON_RESET && reason != REASON_SERVED))
         return false;
     struct tcp_info info;
@@ -397,13 +404,6 @@ static enum reason completed(const struct connection *c)
     if (c->client_closed)
         return REASON_CLIENT_CLOSED;
     return c->draining && c->due == 0 ? REASON_DRAINED : REASON_NONE;
-}
-
-/* Bytes of the client that are still to be read. */
-static uint32_t arrived(const struct connection *c)
-{
-    int bytes;
-    return ioctl(c->source.fd, SIOCINQ, &bytes) < 0 || bytes < 0 ? 0 : (uint32_t)bytes;
 }
 
 uint32_t connection_unacknowledged(const struct connection *c)

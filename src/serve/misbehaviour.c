@@ -371,7 +371,8 @@ struct misbehaviour_step misbehaviour_next(struct misbehaviour *m, uint64_t now,
         return (struct misbehaviour_step){.kind = MISBEHAVIOUR_DONE};
     if (params->after != USEC_NEVER && !m->is_hurried && is_due(m, now, m->accepted + params->after))
         return end_by(m, MISBEHAVIOUR_AFTER);
-    m->is_started = m->is_started || is_due(m, now, m->accepted + params->accept_delay);
+    /* A client that leaves before that has nothing to wait for. */
+    m->is_started = m->is_started || m->is_finished || is_due(m, now, m->accepted + params->accept_delay);
     if (!m->is_started || !may_send)
         return step;
     if (params->limit > 0 && m->said >= params->limit)
