@@ -97,7 +97,7 @@ static struct connection_facts facts_of(const struct connection *c)
         .bytes_in = c->bytes_in,
         .bytes_out = c->bytes_out,
         .duration_usec = clock_monotonic_usec() - c->accepted_usec,
-        .fault = c->misbehaves ? misbehaviour_fault_name(connection_misbehaviour(c)) : NULL,
+        .fault = c->reason == REASON_FAULT ? misbehaviour_fault_name(connection_misbehaviour(c)) : NULL,
     };
 }
 
@@ -182,7 +182,7 @@ static bool left_unread(const struct connection *c)
  * comes of TCP_USER_TIMEOUT when bytes were left unread, and else of the keepalive. */
 static void fail(struct connection *c, int error)
 {
-    if (c->lingering) /* all was said; how the client leaves changes nothing */
+    if (c->lingering || c->reason == REASON_FAULT) /* it has ended; how the client leaves changes nothing */
         connection_close(c, c->reason, 0);
     else if (error == ETIMEDOUT && (c->unsent || left_unread(c)))
         connection_close(c, REASON_WRITE_TIMEOUT, 0);

@@ -136,6 +136,7 @@ static inline struct new_client accepted_for(const struct service_config *config
         .network = &rig.source,
         .client = {.family = AF_INET, .port = 4711, .ip = {192, 0, 2, 1}},
         .id = rig.opened,
+        .number = rig.opened,
         .accepted_usec = clock_monotonic_usec(),
     };
 }
