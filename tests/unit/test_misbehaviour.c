@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "common.h"
+#include "faults.h"
 
 #include <math.h>
 
@@ -574,10 +575,36 @@ TEST_EACH(memory_is_bounded, spoiled)
     }
 }
 
+/* Each allocation of a put, of the end and of a restore fails in turn. */
 TEST(short_memory_is_told)
 {
+    struct misbehaviour_params params = none;
     struct misbehaviour m;
-    begin(&m, &none, 1);
-    ck_assert(!misbehaviour_put(&m, START, stream, SIZE_MAX / 4));
+    params.repeat = 1;
+    for (unsigned long nth = 1; nth <= 2; nth++) {
+        begin(&m, &params, 1);
+        fault_arm("malloc", ENOMEM, nth);
+        bool is_taken = misbehaviour_put(&m, START, stream, 10);
+        ck_assert_uint_eq(fault_disarm(), 1);
+        ck_assert(!is_taken);
+        misbehaviour_clear(&m);
+    }
+
+    struct heard heard = {0};
+    begin(&m, &params, 1);
+    put(&m, START, stream, 10);
+    hear(&m, START, &heard);
+    fault_arm("malloc", ENOMEM, 1);
+    bool is_finished = misbehaviour_finish(&m, START);
+    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert(!is_finished);
+
+    for (unsigned long nth = 1; nth <= 2; nth++) {
+        struct misbehaviour after = m;
+        fault_arm("malloc", ENOMEM, nth);
+        bool is_restored = misbehaviour_restore(&after, &params, ROOM, stream, 5, stream, 5);
+        ck_assert_uint_eq(fault_disarm(), 1);
+        ck_assert(!is_restored && !after.held && !after.again);
+    }
     misbehaviour_clear(&m);
 }
