@@ -34,6 +34,23 @@ static void go_on(const struct service_config *config, const struct progress *pr
     }
 }
 
+/* What is held can be sent, all at once. */
+static void say_all(const struct service_config *config, const struct progress *progress)
+{
+    struct misbehaviour m = progress->misbehaviour;
+    struct misbehaviour_step step;
+    size_t said = 0;
+    FUZZ_CHECK(misbehaviour_restore(&m, config->misbehaviour, config->unsent_limit, progress->held,
+                                    progress->held_length, progress->again, progress->again_length));
+    misbehaviour_hurry(&m);
+    FUZZ_CHECK(misbehaviour_finish(&m, 0));
+    while ((step = misbehaviour_next(&m, 0, true)).kind == MISBEHAVIOUR_SEND)
+        said += step.length;
+    FUZZ_CHECK(said <= progress->held_length + progress->again_length);
+    FUZZ_CHECK(step.kind == MISBEHAVIOUR_DONE || step.kind == MISBEHAVIOUR_END);
+    misbehaviour_clear(&m);
+}
+
 static void use_connection(const struct saved_state *state, const struct saved_connection *connection,
                            struct span says)
 {
@@ -46,6 +63,8 @@ static void use_connection(const struct saved_state *state, const struct saved_c
     FUZZ_CHECK(progress);
     FUZZ_CHECK(!progress->lingering || progress->unsent_length == 0);
     go_on(state->configs[connection->config], progress, says);
+    if (progress->misbehaves)
+        say_all(state->configs[connection->config], progress);
     free(progress);
 }
 

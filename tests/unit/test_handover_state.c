@@ -34,11 +34,35 @@ static struct address address(const char *text)
     return out;
 }
 
+static const struct misbehaviour_params faults = {
+    .delay = 101,
+    .jitter = 100,
+    .rate = UINT64_C(1) << 40,
+    .slice = 7,
+    .slice_delay = 102,
+    .accept_delay = 103,
+    .limit = 104,
+    .after = USEC_NEVER,
+    .end = MISBEHAVIOUR_HANG,
+    .silent = true,
+    .deaf = true,
+    .corrupt = 0.1,
+    .lose = 0.2,
+    .repeat = 1.0,
+    .toxicity = 1e-9,
+    .seed = INT32_MAX,
+    .is_drawn = true,
+};
+
+/* The rest of an answer, and another that is due at 105. */
+static const uint8_t held[] = "ab\x69\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0z";
+
 static void make_configs(void)
 {
     const struct service_config echo = {
         .service = service_find("echo"),
         .params = {.greeting = "hello\n", .greeting_length = 6, .end_word = "end", .end_word_length = 3},
+        .misbehaviour = &faults,
         .trace = true,
         .idle_timeout_usec = 11,
         .write_timeout_usec = USEC_NEVER,
@@ -68,7 +92,24 @@ static void make_connections(void)
                      .active_usec = 2000,
                      .state = {.greeted = 6, .line = END_WORD_NO_MATCH, .asked = true},
                      .unsent = (const uint8_t *)"rest",
-                     .unsent_length = 4},
+                     .unsent_length = 4,
+                     .misbehaves = true,
+                     .misbehaviour = {.key = UINT64_MAX,
+                                      .accepted = 1000,
+                                      .made = 20,
+                                      .said = 104,
+                                      .last_due = 105,
+                                      .slice_due = 106,
+                                      .rate_due = 107,
+                                      .first_due = 108,
+                                      .first_length = 2,
+                                      .is_started = true,
+                                      .is_hurried = true,
+                                      .is_finished = true},
+                     .held = held,
+                     .held_length = sizeof held - 1,
+                     .again = (const uint8_t *)"again!",
+                     .again_length = 6},
     };
     connections[1] = (struct saved_connection){
         .cookie = 17,
@@ -108,6 +149,7 @@ static void make_example(void)
         .any = true,
         .without_v6 = true,
         .cookie = 5,
+        .number = 9,
         .port = 65535,
         .rules = {.allow = {allowed, 2}, .deny = {denied, 1}, .per_source = UINT32_MAX, .scope = 3},
     };
@@ -223,6 +265,8 @@ static void expect_config(const struct service_config *config, const struct serv
     ck_assert_uint_eq(config->unsent_limit, wanted->unsent_limit);
     ck_assert_int_eq(config->can_splice, wanted->can_splice);
     ck_assert_str_eq(config->listener, wanted->listener);
+    ck_assert(service_config_misbehaves_alike(config, wanted));
+    ck_assert(!config->misbehaviour || config->misbehaviour->is_drawn == wanted->misbehaviour->is_drawn);
 }
 
 static void expect_address(const struct address *one, const struct address *wanted)
@@ -249,6 +293,7 @@ static void expect_listener(const struct saved_listener *listener, const struct 
     ck_assert_uint_eq(listener->device, wanted->device);
     ck_assert_uint_eq(listener->inode, wanted->inode);
     ck_assert_uint_eq(listener->config, wanted->config);
+    ck_assert_uint_eq(listener->number, wanted->number);
     expect_prefixes(&listener->rules.allow, &wanted->rules.allow);
     expect_prefixes(&listener->rules.deny, &wanted->rules.deny);
     ck_assert_uint_eq(listener->rules.per_source, wanted->rules.per_source);
@@ -266,6 +311,24 @@ static void expect_service_state(const struct service_state *one, const struct s
     ck_assert_int_eq(one->end_word_came, wanted->end_word_came);
 }
 
+static void expect_misbehaviour(const struct misbehaviour *one, const struct misbehaviour *wanted)
+{
+    ck_assert_uint_eq(one->key, wanted->key);
+    ck_assert_uint_eq(one->accepted, wanted->accepted);
+    ck_assert_uint_eq(one->made, wanted->made);
+    ck_assert_uint_eq(one->said, wanted->said);
+    ck_assert_uint_eq(one->last_due, wanted->last_due);
+    ck_assert_uint_eq(one->slice_due, wanted->slice_due);
+    ck_assert_uint_eq(one->rate_due, wanted->rate_due);
+    ck_assert_uint_eq(one->first_due, wanted->first_due);
+    ck_assert_uint_eq(one->first_length, wanted->first_length);
+    ck_assert_int_eq(one->is_started, wanted->is_started);
+    ck_assert_int_eq(one->is_hurried, wanted->is_hurried);
+    ck_assert_int_eq(one->is_finished, wanted->is_finished);
+    ck_assert_int_eq(one->is_done, wanted->is_done);
+    ck_assert_int_eq(one->ended_by, wanted->ended_by);
+}
+
 static void expect_progress(const struct progress *one, const struct progress *wanted)
 {
     ck_assert_uint_eq(one->bytes_in, wanted->bytes_in);
@@ -280,6 +343,14 @@ static void expect_progress(const struct progress *one, const struct progress *w
     ck_assert_uint_eq(one->unsent_length, wanted->unsent_length);
     if (one->unsent_length > 0)
         ck_assert_mem_eq(one->unsent, wanted->unsent, one->unsent_length);
+    ck_assert_int_eq(one->misbehaves, wanted->misbehaves);
+    expect_misbehaviour(&one->misbehaviour, &wanted->misbehaviour);
+    ck_assert_uint_eq(one->held_length, wanted->held_length);
+    ck_assert_uint_eq(one->again_length, wanted->again_length);
+    if (wanted->misbehaves) {
+        ck_assert_mem_eq(one->held, wanted->held, one->held_length);
+        ck_assert_mem_eq(one->again, wanted->again, one->again_length);
+    }
 }
 
 static void expect_connection(const struct saved_connection *wanted)
@@ -518,10 +589,48 @@ static void tiny_buffer(void)
     configs[0]->unsent_limit = SERVICE_MIN_OUTPUT - 1;
 }
 
+static void misbehaves_on_purpose_of_nobody(void)
+{
+    connections[0].config = 1;
+    connections[0].progress.state = (struct service_state){0};
+}
+
+static void holds_less_than_it_says(void)
+{
+    connections[0].progress.held_length--;
+}
+
+static void repeats_more_than_a_piece(void)
+{
+    connections[0].progress.again = (const uint8_t *)"0123456";
+    connections[0].progress.again_length = 7;
+}
+
+static void has_said_more_than_the_limit(void)
+{
+    connections[0].progress.misbehaviour.said++;
+}
+
+static void has_ended_and_holds(void)
+{
+    connections[0].progress.misbehaviour.is_done = true;
+}
+
 static void (*const impossible[])(void) = {
-    connection_without_config, greeted_too_much,          beyond_the_text,
-    beyond_the_end_word,       lingers_with_unsent_bytes, lingers_without_a_reason,
-    accepted_in_the_future,    active_in_the_future,      tiny_buffer,
+    misbehaves_on_purpose_of_nobody,
+    holds_less_than_it_says,
+    repeats_more_than_a_piece,
+    has_said_more_than_the_limit,
+    has_ended_and_holds,
+    connection_without_config,
+    greeted_too_much,
+    beyond_the_text,
+    beyond_the_end_word,
+    lingers_with_unsent_bytes,
+    lingers_without_a_reason,
+    accepted_in_the_future,
+    active_in_the_future,
+    tiny_buffer,
 };
 
 TEST_EACH(what_none_of_ours_can_have_written, impossible)
