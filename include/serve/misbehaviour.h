@@ -99,6 +99,9 @@ struct misbehaviour_step {
 /* Whether there is any fault in it. */
 bool misbehaviour_is_any(const struct misbehaviour_params *params);
 
+/* Whether any of it is left to chance, so that the seed matters. */
+bool misbehaviour_is_random(const struct misbehaviour_params *params);
+
 bool misbehaviour_is_equal(const struct misbehaviour_params *a, const struct misbehaviour_params *b);
 
 /* Whether the connection with this number, counted from 1 in the order of acceptance, is one of the share. */

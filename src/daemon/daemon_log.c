@@ -113,10 +113,13 @@ void daemon_log_misbehaving(const struct listener *listener, const struct listen
         LOG_TEXT("TCPECHOD_SERVICE", listener->config->service->name),
         LOG_NUMBER("TCPECHOD_SEED", params->seed),
     };
-    log_event(params->is_drawn ? &kind_drawn_seed : &kind_misbehaving, LOG_LEVEL_NOTICE, fields, 3,
-              "misbehaving on purpose: %s on %s: %s, seed = %u%s", listener->config->service->name,
-              listener->name, faults ? faults : "as set", params->seed,
-              params->is_drawn ? ", drawn at the start" : "");
+    char seed[64] = "";
+    bool is_random = misbehaviour_is_random(params);
+    if (is_random)
+        snprintf(seed, sizeof seed, ", seed = %u%s", params->seed, params->is_drawn ? " (drawn)" : "");
+    log_event(is_random && params->is_drawn ? &kind_drawn_seed : &kind_misbehaving, LOG_LEVEL_NOTICE, fields,
+              is_random ? 3 : 2, "misbehaving on purpose: %s on %s: %s%s", listener->config->service->name,
+              listener->name, faults ? faults : "as set", seed);
 }
 
 void daemon_log_cannot_listen(struct problems *problems, const struct listener_settings *settings, int error)

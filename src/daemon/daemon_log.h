@@ -22,7 +22,8 @@ void daemon_log_listening(const struct listener *listener, bool is_picked);
 /* At notice: the options in `lacks` that it goes on without. */
 void daemon_log_lacking(const struct listener *listener);
 
-/* At notice, and whatever the level when nobody has set the seed: what it does on purpose. */
+/* At notice: what it does on purpose; whatever the level when some of that is left to chance and nobody has
+ * set the seed. */
 void daemon_log_misbehaving(const struct listener *listener, const struct listener_settings *settings);
 
 /* At error, with what to do about it. */

@@ -445,6 +445,12 @@ bool misbehaviour_is_any(const struct misbehaviour_params *params)
            params->corrupt > 0 || params->lose > 0 || params->repeat > 0;
 }
 
+bool misbehaviour_is_random(const struct misbehaviour_params *params)
+{
+    return params->jitter > 0 || params->corrupt > 0 || params->lose > 0 || params->repeat > 0 ||
+           params->toxicity < 1;
+}
+
 bool misbehaviour_is_equal(const struct misbehaviour_params *a, const struct misbehaviour_params *b)
 {
     return a->delay == b->delay && a->jitter == b->jitter && a->rate == b->rate && a->slice == b->slice &&

@@ -349,7 +349,7 @@ class Faults(daemons.TestCase):
             before.sendall(MESSAGE)
             self.assertTrue(harness.is_silent(before))
             self.reload(daemon, config_text(listener(limit=5, seed=1), LOG))
-            daemon.wait_log(r"notice: misbehaving on purpose: echo on \S+: limit = 5, seed = 1$")
+            daemon.wait_log(r"notice: misbehaving on purpose: echo on \S+: limit = 5$")
             self.assertEqual(daemon.exchange(MESSAGE), MESSAGE[:5])
             self.reload(daemon, config_text(listener(), LOG))
             self.assertEqual(daemon.exchange(MESSAGE), MESSAGE)
@@ -419,7 +419,13 @@ class Chance(daemons.TestCase):
 
     def test_seed_is_logged_at_every_level(self):
         with daemons.Daemon(listener(corrupt=0.5), 'log = { level = "error"; };') as daemon:
-            daemon.wait_log(r"misbehaving on purpose: echo on \S+: corrupt = 0.5, seed = \d+, drawn at the start$")
+            daemon.wait_log(r"misbehaving on purpose: echo on \S+: corrupt = 0.5, seed = \d+ \(drawn\)$")
+
+    def test_nothing_is_drawn_where_nothing_is_left_to_chance(self):
+        for level, count in (("notice", 1), ("error", 0)):
+            with daemons.Daemon(listener(delay=0.1, limit=7), f'log = {{ level = "{level}"; }};') as daemon:
+                daemon.exchange(b"x")
+                self.assertEqual(daemon.count_log(r"misbehaving on purpose: echo on \S+: delay = 0.1, limit = 7$"), count)
 
     def test_reload_goes_on(self):
         """The seed that was drawn stays, and so do the numbers, unless something is set anew."""

@@ -390,7 +390,9 @@ class CommandLine(Files):
     # What some setting of a listener takes, and what most refuse.
     VALUES = ("true", "1", "-1", "0.25", '"250ms"', '"0600"', '"a, b=c"', "[ ]", '[ "10.0.0.0/8", "::1" ]')
     # Whose values are text, also where the quotes are left out.
-    TEXTS = ("address", "path", "mode", "service", "text", "greeting", "end_word")
+    TEXTS = ("address", "path", "mode", "service", "text", "greeting", "end_word", "end")
+    # What goes with no other.
+    NEEDS = {"jitter": "delay=3600", "slice_delay": "slice=1", "seed": "silent=true"}
 
     def test_options_of_specs_are_those_of_the_file(self):
         """Each name that there is, with each of these values: the same dump, or the same message."""
@@ -401,6 +403,8 @@ class CommandLine(Files):
             spec, group = ("/x", 'path = "/x";') if name == "mode" else ("127.0.0.1:7", 'address = "127.0.0.1"; port = 7;')
             if name == "text":
                 spec, group = f"greet@{spec}", f'service = "greet"; {group}'
+            if name in self.NEEDS:
+                spec, group = f"{spec},{self.NEEDS[name]}", f"{group} {self.NEEDS[name]};"
             for value in self.VALUES:
                 with self.subTest(name=name, value=value):
                     in_file = daemons.literal(value) if name in self.TEXTS and value[0] != '"' else value
@@ -411,8 +415,8 @@ class CommandLine(Files):
                     self.assertEqual(told.removesuffix("; see tcpechod --help\n"),
                                      re.sub(r"^.*?:1: (listener 1: )?", "", of_file.stderr.partition("\n")[0]))
                     taken |= set() if of_spec.returncode else {name}
-        # The others are in the SPEC before its options.
-        self.assertEqual(set(names) - taken, {"address", "port", "path", "service"})
+        # The others are in the SPEC before its options, or take none of these values.
+        self.assertEqual(set(names) - taken, {"address", "port", "path", "service", "end"})
 
     def test_commas(self):
         """A comma begins an option where a name and "=" follow, and nowhere between quotes."""
