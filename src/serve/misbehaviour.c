@@ -353,6 +353,7 @@ static struct misbehaviour_step end_by(struct misbehaviour *m, enum misbehaviour
 {
     m->ended_by = (uint8_t)fault;
     m->is_done = true;
+    m->wake = USEC_NEVER;
     m->first_length = 0;
     drop(&m->held);
     drop(&m->again);
@@ -379,6 +380,8 @@ struct misbehaviour_step misbehaviour_next(struct misbehaviour *m, uint64_t now,
         return end_by(m, MISBEHAVIOUR_LIMIT);
     if (!m->held) {
         m->is_done = m->is_finished && is_due(m, now, m->last_due);
+        if (m->is_done)
+            m->wake = USEC_NEVER;
         step.kind = m->is_done ? MISBEHAVIOUR_DONE : MISBEHAVIOUR_WAIT;
         return step;
     }
@@ -520,6 +523,7 @@ bool misbehaviour_restore(struct misbehaviour *m, const struct misbehaviour_para
 {
     m->params = params;
     m->room = room;
+    m->wake = USEC_NEVER;
     m->held = m->again = NULL;
     if (restore_buffer(&m->held, held, held_length) && restore_buffer(&m->again, again, again_length))
         return true;

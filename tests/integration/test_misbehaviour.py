@@ -28,6 +28,13 @@ STREAM = random.Random(13).randbytes(20000)
 AGES = 3600.0
 
 
+def assert_rests(test, daemon):
+    """It waits, and does not turn for nothing."""
+    cpu = daemon.cpu_seconds()
+    time.sleep(0.5)
+    test.assertLess(daemon.cpu_seconds() - cpu, 0.25)
+
+
 class Segment:
     """What a TCP header says, and when the kernel saw it, in seconds."""
 
@@ -264,9 +271,7 @@ class Faults(daemons.TestCase):
             peer.close()
             self.assertEqual([each["reason"] for each in daemon.wait_closed(5)],
                              ["reset", "reset", "reset", "fault", "reset"])
-            cpu = daemon.cpu_seconds()
-            time.sleep(0.3)
-            self.assertLess(daemon.cpu_seconds() - cpu, 0.2)
+            assert_rests(self, daemon)
 
     def test_probe_is_a_probe(self):
         faults = ({"delay": AGES}, {"deaf": True}, {"silent": True}, {"accept_delay": AGES}, {"rate": 1}, {"limit": 1})
@@ -288,6 +293,18 @@ class Faults(daemons.TestCase):
             reasons = {each["listener"].rpartition(":")[2]: each["reason"] for each in daemon.wait_closed(4)}
             self.assertEqual([reasons[str(int(port))] for port in daemon.ports],
                              ["idle_timeout", "idle_timeout", "fault", "fault"])
+
+    def test_what_stays_rests(self):
+        """After the end also when the time of another end has come."""
+        rows = ", ".join(listener(port=f"PORT{index}", limit=1, after=0.2, idle_timeout=0, end=end)
+                         for index, end in enumerate(("hang", "half_close", "close")))
+        with daemons.Daemon(rows, LOG) as daemon:
+            for index in range(3):
+                peer = daemon.connect(index)
+                peer.sendall(MESSAGE)
+                self.assertEqual(peer.recv(10), MESSAGE[:1])
+            time.sleep(0.3)
+            assert_rests(self, daemon)
 
     def test_no_timeout_of_what_is_held(self):
         with daemons.Daemon(listener(delay=1.0), LOG + "idle_timeout = 0.1; write_timeout = 0.1;") as daemon:
@@ -465,6 +482,7 @@ class Chance(daemons.TestCase):
             self.assertEqual(harness.receive_exactly(peers[2], 10), MESSAGE)
             self.assertGreaterEqual(time.monotonic() - start, 1.0)
             self.assertTrue(harness.is_silent(peers[0]) and harness.is_silent(peers[1]))
+            assert_rests(self, daemon)
             self.assertEqual(peers[3].recv(1), b"")
             peers[3].sendall(MESSAGE)
             self.assertEqual(daemon.count_log("closed: fault"), 0)

@@ -521,6 +521,30 @@ TEST(damaged_state_is_found)
     misbehaviour_clear(&m);
 }
 
+/* However it has ended, and whatever else would have come later. */
+TEST(nothing_wakes_it_after_its_end)
+{
+    struct misbehaviour_params params = none;
+    struct misbehaviour m;
+    params.after = USEC_PER_SEC;
+    begin(&m, &params, 1);
+    ck_assert(misbehaviour_finish(&m, START));
+    ck_assert_int_eq(misbehaviour_next(&m, START, true).kind, MISBEHAVIOUR_DONE);
+    ck_assert_uint_eq(m.wake, USEC_NEVER);
+
+    params.limit = 1;
+    struct heard heard = {0};
+    begin(&m, &params, 1);
+    put(&m, START, "x", 1);
+    hear(&m, START, &heard);
+    ck_assert(heard.end == ENDED && m.wake == USEC_NEVER);
+
+    /* As it is read from what another process has written down. */
+    m.wake = 0;
+    ck_assert(misbehaviour_restore(&m, &params, ROOM, NULL, 0, NULL, 0));
+    ck_assert_uint_eq(m.wake, USEC_NEVER);
+}
+
 TEST(toxicity_is_the_share_of_connections)
 {
     struct misbehaviour_params params = none;
