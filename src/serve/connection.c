@@ -8,12 +8,9 @@
 #include "serve/worker.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
-#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,10 +33,6 @@
 
 /* Between two looks whether the client has taken all, before it is reset. */
 #define ACKNOWLEDGE_USEC USEC_PER_MSEC
-
-/* tcpi_state of a connection that is lost: TCP_CLOSE of <netinet/tcp.h>, which does not go with
- * <linux/tcp.h>. */
-#define STATE_CLOSE 7
 
 static size_t least(size_t a, size_t b)
 {
@@ -109,35 +102,6 @@ static void trace(const struct connection *c, bool is_read, const void *bytes, s
     connection_log_trace(&facts, is_read, bytes, length);
 }
 
-/* What the kernel knows of a TCP connection, also of one that is lost (tcp(7), TCP_INFO). Returns false for a
- * Unix socket. */
-static bool get_tcp_info(const struct connection *c, struct tcp_info *info)
-{
-    socklen_t length = sizeof *info;
-    *info = (struct tcp_info){0};
-    return getsockopt(c->source.fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0;
-}
-
-/* Bytes of the client that are still to be read. */
-static uint32_t arrived(const struct connection *c)
-{
-    int bytes;
-    return ioctl(c->source.fd, SIOCINQ, &bytes) < 0 || bytes < 0 ? 0 : (uint32_t)bytes;
-}
-
-/* The client has left without having sent a byte, or taken one of the service's own. What its kernel has
- * acknowledged is taken, and so is what may still be on its way to it: it may have closed its sending side
- * alone. */
-static bool is_probe(const struct connection *c, enum reason reason)
-{
-    if (c->bytes_in > 0 || (c->misbehaves && arrived(c) > 0) ||
-        (reason != REASON_CLIENT_CLOSED && reason != REASON_RESET && reason != REASON_SERVED))
-        return false;
-    struct tcp_info info;
-    return c->bytes_out <= c->state.greeted || (get_tcp_info(c, &info) && info.tcpi_state == STATE_CLOSE &&
-                                                info.tcpi_bytes_acked <= c->state.greeted);
-}
-
 static void free_connection(struct connection *c)
 {
     if (c && c->misbehaves)
@@ -149,7 +113,7 @@ static void free_connection(struct connection *c)
 
 void connection_close(struct connection *c, enum reason reason, int error)
 {
-    bool probe = is_probe(c, reason);
+    bool probe = connection_is_probe(c, reason);
     struct connection_facts facts = facts_of(c);
     timer_disarm(&c->timer);
     list_remove(&c->link);
@@ -171,20 +135,13 @@ static void close_with_reset(struct connection *c, enum reason reason)
     connection_close(c, reason, 0);
 }
 
-/* Whether the client has yet to acknowledge bytes that the kernel took. */
-static bool left_unread(const struct connection *c)
-{
-    struct tcp_info info;
-    return get_tcp_info(c, &info) && info.tcpi_bytes_acked < c->bytes_out;
-}
-
 /* recv(2) or send(2) failed: the connection is lost, and the question is only what to call it. ETIMEDOUT
  * comes of TCP_USER_TIMEOUT when bytes were left unread, and else of the keepalive. */
 static void fail(struct connection *c, int error)
 {
     if (c->lingering || c->reason == REASON_FAULT) /* it has ended; how the client leaves changes nothing */
         connection_close(c, c->reason, 0);
-    else if (error == ETIMEDOUT && (c->unsent || left_unread(c)))
+    else if (error == ETIMEDOUT && (c->unsent || connection_left_unread(c)))
         connection_close(c, REASON_WRITE_TIMEOUT, 0);
     else if (error != ECONNRESET && error != EPIPE)
         connection_close(c, REASON_ERROR, error);
@@ -406,15 +363,6 @@ static enum reason completed(const struct connection *c)
     return c->draining && c->due == 0 ? REASON_DRAINED : REASON_NONE;
 }
 
-uint32_t connection_unacknowledged(const struct connection *c)
-{
-    int bytes;
-    if (ioctl(c->source.fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
-        return 0;
-    /* Our FIN counts as one. */
-    return c->lingering && bytes > 0 ? (uint32_t)bytes - 1 : (uint32_t)bytes;
-}
-
 /* Our FIN after the last byte. Returns false when the connection is closed and gone. */
 static bool half_close(struct connection *c)
 {
@@ -514,7 +462,7 @@ static uint32_t interest_of(const struct connection *c)
     if (c->misbehaves && connection_misbehaviour(c)->is_ready)
         interest |= EPOLLOUT;
     /* A probe is seen to leave, also while nothing is read. */
-    if (c->misbehaves && interest == 0 && c->bytes_in == 0 && !c->client_closed && arrived(c) == 0)
+    if (c->misbehaves && interest == 0 && c->bytes_in == 0 && !c->client_closed && connection_arrived(c) == 0)
         interest = EPOLLRDHUP;
     return interest;
 }
@@ -598,7 +546,7 @@ static bool look_after_client(struct connection *c, uint32_t events)
         fail(c, error ? error : EPIPE);
         return false;
     }
-    if (events & EPOLLRDHUP && arrived(c) == 0)
+    if (events & EPOLLRDHUP && connection_arrived(c) == 0)
         c->client_closed = true;
     return true;
 }
@@ -734,6 +682,6 @@ void connection_drain(struct connection *c)
         return;
     }
     if (is_first)
-        c->due = is_deaf ? 0 : arrived(c);
+        c->due = is_deaf ? 0 : connection_arrived(c);
     settle(c);
 }

@@ -94,12 +94,23 @@ void connection_save(const struct connection *connection, struct new_client *cli
 /* The other way: for a connection that is new. Returns 0 or -ENOMEM. */
 int connection_restore(struct connection *connection, const struct progress *progress);
 
-/* Bytes that the kernel holds for the client: sent and not acknowledged, or not yet sent (tcp(7), SIOCOUTQ).
- * 0 when it does not say. */
-uint32_t connection_unacknowledged(const struct connection *connection);
-
 /* NULL: memory is short. */
 struct unsent *unsent_new(const uint8_t *bytes, size_t length);
 
 /* Closes and frees. `error` is a positive errno or 0, for the log. */
 void connection_close(struct connection *connection, enum reason reason, int error);
+
+/* What the kernel knows of its socket: */
+
+/* Bytes of the client that are still to be read. 0 when the kernel does not say. */
+uint32_t connection_arrived(const struct connection *connection);
+
+/* Bytes that the kernel holds for the client: sent and not acknowledged, or not yet sent (tcp(7), SIOCOUTQ).
+ * 0 when it does not say. */
+uint32_t connection_unacknowledged(const struct connection *connection);
+
+/* Whether the client has yet to acknowledge bytes that the kernel took; false for a Unix socket. */
+bool connection_left_unread(const struct connection *connection);
+
+/* Whether a client that leaves for this reason has neither sent a byte nor taken one of the service's own. */
+bool connection_is_probe(const struct connection *connection, enum reason reason);

@@ -1,0 +1,53 @@
+/* What the kernel knows of a connection's socket. */
+#include "serve/connection.h"
+
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+/* tcpi_state of a connection that is lost: TCP_CLOSE of <netinet/tcp.h>, which does not go with
+ * <linux/tcp.h>. */
+#define STATE_CLOSE 7
+
+/* Of a TCP connection, also of one that is lost (tcp(7), TCP_INFO). Returns false for a Unix socket. */
+static bool get_tcp_info(const struct connection *c, struct tcp_info *info)
+{
+    socklen_t length = sizeof *info;
+    *info = (struct tcp_info){0};
+    return getsockopt(c->source.fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0;
+}
+
+uint32_t connection_arrived(const struct connection *c)
+{
+    int bytes;
+    return ioctl(c->source.fd, SIOCINQ, &bytes) < 0 || bytes < 0 ? 0 : (uint32_t)bytes;
+}
+
+uint32_t connection_unacknowledged(const struct connection *c)
+{
+    int bytes;
+    if (ioctl(c->source.fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
+        return 0;
+    /* Our FIN counts as one. */
+    return c->lingering && bytes > 0 ? (uint32_t)bytes - 1 : (uint32_t)bytes;
+}
+
+bool connection_left_unread(const struct connection *c)
+{
+    struct tcp_info info;
+    return get_tcp_info(c, &info) && info.tcpi_bytes_acked < c->bytes_out;
+}
+
+/* What its kernel has acknowledged is taken, and so is what may still be on its way to it: it may have closed
+ * its sending side alone. */
+bool connection_is_probe(const struct connection *c, enum reason reason)
+{
+    if (c->bytes_in > 0 || (c->misbehaves && connection_arrived(c) > 0) ||
+        (reason != REASON_CLIENT_CLOSED && reason != REASON_RESET && reason != REASON_SERVED))
+        return false;
+    struct tcp_info info;
+    return c->bytes_out <= c->state.greeted || (get_tcp_info(c, &info) && info.tcpi_state == STATE_CLOSE &&
+                                                info.tcpi_bytes_acked <= c->state.greeted);
+}
