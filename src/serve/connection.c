@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "serve/connection_log.h"
+#include "serve/connection_misbehaving.h"
 #include "serve/peer_network_table.h"
 #include "serve/progress.h"
 #include "serve/service_config.h"
@@ -28,17 +29,6 @@
 
 #define NOT_LOOKED (-1)
 
-/* So many pieces of one connection are sent in one turn, before others have theirs. */
-#define MOST_PIECES 64
-
-/* Between two looks whether the client has taken all, before it is reset. */
-#define ACKNOWLEDGE_USEC USEC_PER_MSEC
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static struct event_loop *loop_of(const struct connection *c)
 {
     return &c->worker->loop;
@@ -46,20 +36,13 @@ static struct event_loop *loop_of(const struct connection *c)
 
 static bool has_output(const struct connection *c)
 {
-    return service_has_output(c->config->service, &c->config->params, &c->state) &&
-           !(c->misbehaves && misbehaviour_is_mute(connection_misbehaviour(c)));
+    return service_has_output(c->config->service, &c->config->params, &c->state) && !misbehaving_is_mute(c);
 }
 
 /* Whether what the service has to say may be made now, and is taken. */
 static bool may_produce(const struct connection *c)
 {
-    return has_output(c) && (!c->misbehaves || misbehaviour_may_speak(connection_misbehaviour(c)) > 0);
-}
-
-/* Something of the service is held back until its time has come. */
-static bool holds_back(const struct connection *c)
-{
-    return c->misbehaves && misbehaviour_holds(connection_misbehaviour(c));
+    return has_output(c) && misbehaving_may_produce(c, SIZE_MAX) > 0;
 }
 
 /* Services without an answer() throw away what they read, and may do so while they speak. What arrives after
@@ -68,9 +51,14 @@ static bool wants_to_read(const struct connection *c)
 {
     if (c->draining && c->due == 0)
         return false;
-    if (c->misbehaves && misbehaviour_may_read(connection_misbehaviour(c)) == 0)
-        return false;
-    return !c->unsent && !c->client_closed && (!has_output(c) || !c->config->service->answer);
+    return !c->unsent && !c->client_closed && (!has_output(c) || !c->config->service->answer) &&
+           misbehaving_may_read(c, SIZE_MAX) > 0;
+}
+
+/* Something that was made is still to go to the client, now or later. */
+static bool is_saying(const struct connection *c)
+{
+    return c->unsent || misbehaving_holds(c);
 }
 
 /* The client has to take bytes before anything else happens. */
@@ -90,7 +78,6 @@ static struct connection_facts facts_of(const struct connection *c)
         .bytes_in = c->bytes_in,
         .bytes_out = c->bytes_out,
         .duration_usec = clock_monotonic_usec() - c->accepted_usec,
-        .fault = c->reason == REASON_FAULT ? misbehaviour_fault_name(connection_misbehaviour(c)) : NULL,
     };
 }
 
@@ -104,10 +91,8 @@ static void trace(const struct connection *c, bool is_read, const void *bytes, s
 
 static void free_connection(struct connection *c)
 {
-    if (c && c->misbehaves)
-        misbehaviour_clear(connection_misbehaviour(c));
-    if (c)
-        free(c->unsent);
+    misbehaving_clear(c);
+    free(c->unsent);
     free(c);
 }
 
@@ -115,6 +100,8 @@ void connection_close(struct connection *c, enum reason reason, int error)
 {
     bool probe = connection_is_probe(c, reason);
     struct connection_facts facts = facts_of(c);
+    if (reason == REASON_FAULT)
+        facts.fault = misbehaving_fault(c);
     timer_disarm(&c->timer);
     list_remove(&c->link);
     event_loop_remove(loop_of(c), &c->source);
@@ -127,17 +114,16 @@ void connection_close(struct connection *c, enum reason reason, int error)
     free_connection(c);
 }
 
-/* Closes with a RST, and what the kernel still holds for the client is gone (socket(7), SO_LINGER). */
-static void close_with_reset(struct connection *c, enum reason reason)
+void connection_reset(struct connection *c, enum reason reason)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->source.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     connection_close(c, reason, 0);
 }
 
-/* recv(2) or send(2) failed: the connection is lost, and the question is only what to call it. ETIMEDOUT
- * comes of TCP_USER_TIMEOUT when bytes were left unread, and else of the keepalive. */
-static void fail(struct connection *c, int error)
+/* The connection is lost, and the question is only what to call it. ETIMEDOUT comes of TCP_USER_TIMEOUT when
+ * bytes were left unread, and else of the keepalive. */
+void connection_fail(struct connection *c, int error)
 {
     if (c->lingering || c->reason == REASON_FAULT) /* it has ended; how the client leaves changes nothing */
         connection_close(c, c->reason, 0);
@@ -145,8 +131,7 @@ static void fail(struct connection *c, int error)
         connection_close(c, REASON_WRITE_TIMEOUT, 0);
     else if (error != ECONNRESET && error != EPIPE)
         connection_close(c, REASON_ERROR, error);
-    else if (c->client_closed && !c->unsent &&
-             !holds_back(c)) /* it had half-closed, and now leaves a service without end */
+    else if (c->client_closed && !is_saying(c)) /* it had half-closed, and now leaves a service without end */
         connection_close(c, REASON_CLIENT_CLOSED, 0);
     else
         connection_close(c, REASON_RESET, 0);
@@ -162,13 +147,11 @@ static void note_sent(struct connection *c, size_t length)
 /* Returns how many bytes the kernel took, or -1 when the connection is closed and gone. */
 static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t length)
 {
-    /* MSG_EOR: the kernel does not join pieces that are meant to be apart. */
-    int flags = c->misbehaves ? MSG_NOSIGNAL | MSG_EOR : MSG_NOSIGNAL;
-    ssize_t sent = send(c->source.fd, bytes, length, flags);
+    ssize_t sent = send(c->source.fd, bytes, length, MSG_NOSIGNAL | misbehaving_send_flags(c));
     if (sent < 0) {
         if (errno == EAGAIN)
             return 0;
-        fail(c, errno);
+        connection_fail(c, errno);
         return -1;
     }
     note_sent(c, (size_t)sent);
@@ -198,9 +181,7 @@ static bool keep_unsent(struct connection *c, const uint8_t *bytes, size_t lengt
     return false;
 }
 
-/* Sends bytes of the scratch buffer, and keeps what the kernel does not take. Returns false when the
- * connection is gone. */
-static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t length)
+bool connection_send(struct connection *c, const uint8_t *bytes, size_t length)
 {
     ssize_t sent = send_some(c, bytes, length);
     if (sent < 0)
@@ -223,17 +204,6 @@ static bool send_unsent(struct connection *c)
     return true;
 }
 
-/* Says what the service has made, in the scratch buffer. Returns false when the connection is gone. */
-static bool say(struct connection *c, const uint8_t *bytes, size_t length)
-{
-    if (!c->misbehaves)
-        return send_or_keep(c, bytes, length);
-    bool is_taken = misbehaviour_put(connection_misbehaviour(c), clock_monotonic_usec(), bytes, length);
-    if (!is_taken)
-        connection_close(c, REASON_ERROR, ENOMEM);
-    return is_taken;
-}
-
 /* The scratch buffer for one turn of this connection, or NULL when memory is short and the connection is
  * gone. */
 static uint8_t *scratch(struct connection *c, size_t size)
@@ -246,15 +216,14 @@ static uint8_t *scratch(struct connection *c, size_t size)
 
 static bool produce(struct connection *c)
 {
-    size_t size = least(c->config->unsent_limit, PRODUCE_SIZE);
-    if (c->misbehaves)
-        size = least(size, misbehaviour_may_speak(connection_misbehaviour(c)));
+    size_t size = c->config->unsent_limit < PRODUCE_SIZE ? c->config->unsent_limit : PRODUCE_SIZE;
+    size = misbehaving_may_produce(c, size);
     uint8_t *bytes = scratch(c, size);
     if (!bytes)
         return false;
     size_t length =
         service_produce(c->config->service, &c->config->params, &c->state, time(NULL), bytes, size);
-    return length == 0 || say(c, bytes, length);
+    return length == 0 || misbehaving_say(c, bytes, length);
 }
 
 /* Bytes of the client are in the scratch buffer. */
@@ -266,7 +235,7 @@ static void note_read(struct connection *c, size_t length)
     trace(c, true, c->worker->scratch, length);
 }
 
-/* Like send_or_keep, with the bytes of the worker's pipe, and the scratch buffer for what is kept. */
+/* Like connection_send, with the bytes of the worker's pipe, and the scratch buffer for what is kept. */
 static bool send_spliced(struct connection *c, uint8_t *bytes, size_t length)
 {
     struct splice_pipe *splice_pipe = &c->worker->splice_pipe;
@@ -276,7 +245,7 @@ static bool send_spliced(struct connection *c, uint8_t *bytes, size_t length)
     if (sent > 0)
         note_sent(c, (size_t)sent);
     if (sent < 0 || r < 0) {
-        fail(c, sent < 0 ? (int)-sent : -r);
+        connection_fail(c, sent < 0 ? (int)-sent : -r);
         return false;
     }
     return rest == 0 || keep_unsent(c, bytes, rest);
@@ -304,7 +273,7 @@ static ssize_t receive(const struct connection *c, uint8_t *bytes, size_t size, 
 static bool answer(struct connection *c, uint8_t *bytes, size_t length)
 {
     size_t size = service_answer(c->config->service, &c->config->params, &c->state, bytes, length);
-    return size == 0 || say(c, bytes, size);
+    return size == 0 || misbehaving_say(c, bytes, size);
 }
 
 static bool read_and_answer(struct connection *c)
@@ -313,16 +282,15 @@ static bool read_and_answer(struct connection *c)
     uint8_t *bytes = scratch(c, size);
     if (!bytes)
         return false;
-    if (c->draining)
-        size = least(size, c->due);
-    if (c->misbehaves)
-        size = least(size, misbehaviour_may_read(connection_misbehaviour(c)));
+    if (c->draining && c->due < size)
+        size = c->due;
+    size = misbehaving_may_read(c, size);
     bool spliced;
     ssize_t length = receive(c, bytes, size, &spliced);
     if (length == -EAGAIN)
         return true;
     if (length < 0) {
-        fail(c, (int)-length);
+        connection_fail(c, (int)-length);
         return false;
     }
     if (length == 0) {
@@ -345,7 +313,7 @@ static void read_and_forget(struct connection *c)
     } else if (length == 0) {
         connection_close(c, c->reason, 0);
     } else if (errno != EAGAIN) {
-        fail(c, errno);
+        connection_fail(c, errno);
     }
 }
 
@@ -382,7 +350,6 @@ enum timeout {
     TIMEOUT_IDLE,
     TIMEOUT_WRITE,
     TIMEOUT_LINGER,
-    TIMEOUT_STAY, /* after a fault that leaves the connection open */
     TIMEOUT_HOLD, /* never: it is our turn */
     TIMEOUT_NONE, /* the timer is not armed */
 };
@@ -390,9 +357,8 @@ enum timeout {
 static enum timeout timeout_of(const struct connection *c)
 {
     if (c->lingering)
-        return c->misbehaves && misbehaviour_stays(connection_misbehaviour(c)) ? TIMEOUT_STAY
-                                                                               : TIMEOUT_LINGER;
-    if (!c->unsent && holds_back(c))
+        return misbehaving_stays(c) ? TIMEOUT_IDLE : TIMEOUT_LINGER;
+    if (!c->unsent && misbehaving_holds(c))
         return TIMEOUT_HOLD;
     return waits_to_send(c) ? TIMEOUT_WRITE : TIMEOUT_IDLE;
 }
@@ -403,7 +369,6 @@ static uint64_t deadline_of(const struct connection *c)
         [TIMEOUT_IDLE] = c->config->idle_timeout_usec,
         [TIMEOUT_WRITE] = c->config->write_timeout_usec,
         [TIMEOUT_LINGER] = c->unacknowledged > 0 ? c->config->write_timeout_usec : LINGER_USEC,
-        [TIMEOUT_STAY] = c->config->idle_timeout_usec,
         [TIMEOUT_HOLD] = USEC_NEVER,
     };
     uint64_t timeout = usec[timeout_of(c)];
@@ -427,9 +392,7 @@ static void arm_timer(struct connection *c)
     uint64_t look = loop_of(c)->now + look_interval(c);
     if ((timeout == TIMEOUT_WRITE || timeout == TIMEOUT_LINGER) && look < deadline)
         deadline = look;
-    if (c->misbehaves && connection_misbehaviour(c)->wake < deadline)
-        deadline = connection_misbehaviour(c)->wake;
-    event_loop_arm(loop_of(c), &c->timer, deadline);
+    event_loop_arm(loop_of(c), &c->timer, misbehaving_wake(c, deadline));
 }
 
 /* Bytes that the client takes out of the kernel's hands are a sign of life, like those that we hand to the
@@ -454,66 +417,10 @@ static void note_what_was_taken(struct connection *c)
 
 static uint32_t interest_of(const struct connection *c)
 {
-    if (c->lingering) /* after the client's FIN it is there that somebody hangs */
-        return c->client_closed ? 0 : EPOLLIN;
-    if (c->unsent)
-        return EPOLLOUT;
-    uint32_t interest = (wants_to_read(c) ? EPOLLIN : 0) | (may_produce(c) ? EPOLLOUT : 0);
-    if (c->misbehaves && connection_misbehaviour(c)->is_ready)
-        interest |= EPOLLOUT;
-    /* A probe is seen to leave, also while nothing is read. */
-    if (c->misbehaves && interest == 0 && c->bytes_in == 0 && !c->client_closed && connection_arrived(c) == 0)
-        interest = EPOLLRDHUP;
-    return interest;
-}
-
-/* As its listener is set. Returns false when the connection is closed and gone. May be called again. */
-static bool end_by_fault(struct connection *c)
-{
-    struct misbehaviour *m = connection_misbehaviour(c);
-    uint64_t now = loop_of(c)->now;
-    c->reason = REASON_FAULT;
-    free(c->unsent);
-    c->unsent = NULL;
-    if (misbehaviour_resets(m)) {
-        /* What the client is still to have would be lost with it. */
-        bool waits = m->ended_by == MISBEHAVIOUR_LIMIT && connection_unacknowledged(c) > 0 &&
-                     now - c->active_usec < c->config->write_timeout_usec;
-        if (waits)
-            m->wake = now + ACKNOWLEDGE_USEC;
-        else
-            close_with_reset(c, REASON_FAULT);
-        return waits;
-    }
-    if (misbehaviour_hangs(m)) {
-        c->lingering = true;
-        c->active_usec = event_loop_stamp(loop_of(c));
-    }
-    return true;
-}
-
-/* Says what is due of what is held back, in pieces. Returns false when the connection is closed and gone. */
-static bool go_on_misbehaving(struct connection *c)
-{
-    struct misbehaviour *m = connection_misbehaviour(c);
-    if (c->reason != REASON_NONE && !misbehaviour_finish(m, clock_monotonic_usec())) {
-        connection_close(c, REASON_ERROR, ENOMEM);
-        return false;
-    }
-    for (unsigned pieces = 0; pieces < MOST_PIECES; pieces++) {
-        struct misbehaviour_step step = misbehaviour_next(m, clock_monotonic_usec(), !c->unsent);
-        if (step.kind != MISBEHAVIOUR_SEND)
-            break;
-        if (!send_or_keep(c, step.bytes, step.length))
-            return false;
-    }
-    return m->ended_by == MISBEHAVIOUR_NONE || end_by_fault(c);
-}
-
-static bool has_said_all(const struct connection *c)
-{
-    const struct misbehaviour *m = connection_misbehaviour(c);
-    return !c->unsent && (!c->misbehaves || (m->is_done && !misbehaviour_resets(m)));
+    uint32_t interest = c->lingering ? EPOLLIN
+                        : c->unsent  ? EPOLLOUT
+                                     : (wants_to_read(c) ? EPOLLIN : 0) | (may_produce(c) ? EPOLLOUT : 0);
+    return misbehaving_interest(c, interest);
 }
 
 /* After every turn: ends what is complete, and asks the loop for what the connection waits for now. */
@@ -521,9 +428,9 @@ static void settle(struct connection *c)
 {
     if (c->reason == REASON_NONE)
         c->reason = (uint8_t)completed(c);
-    if (c->misbehaves && !c->lingering && !go_on_misbehaving(c))
+    if (!misbehaving_go_on(c))
         return;
-    if (c->reason != REASON_NONE && !c->lingering && has_said_all(c) && !half_close(c))
+    if (c->reason != REASON_NONE && !c->lingering && !is_saying(c) && !half_close(c))
         return;
 
     /* The timer moves when another timeout counts. Bytes that move only move active_usec, and the timer finds
@@ -535,22 +442,6 @@ static void settle(struct connection *c)
         connection_close(c, REASON_ERROR, -r);
 }
 
-/* Of a connection that nothing is read from, or sent to: whether its client is still there. Returns false
- * when the connection is closed and gone. */
-static bool look_after_client(struct connection *c, uint32_t events)
-{
-    if (events & (EPOLLERR | EPOLLHUP) && !c->unsent && !wants_to_read(c)) {
-        int error = 0;
-        socklen_t length = sizeof error;
-        getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &length);
-        fail(c, error ? error : EPIPE);
-        return false;
-    }
-    if (events & EPOLLRDHUP && connection_arrived(c) == 0)
-        c->client_closed = true;
-    return true;
-}
-
 /* One turn: what is unsent goes first; then one read, and one piece of the service's own output. */
 static void turn(struct connection *c, uint32_t events)
 {
@@ -558,7 +449,7 @@ static void turn(struct connection *c, uint32_t events)
         read_and_forget(c);
         return;
     }
-    if (c->misbehaves && !look_after_client(c, events))
+    if (!misbehaving_look(c, events))
         return;
     if (c->unsent && !send_unsent(c))
         return;
@@ -579,7 +470,7 @@ static void on_ready(struct event_source *source, uint32_t events)
 static void on_timer(struct timer *timer)
 {
     struct connection *c = CONTAINER_OF(timer, struct connection, timer);
-    if (c->misbehaves && !c->lingering && connection_misbehaviour(c)->wake <= loop_of(c)->now) {
+    if (misbehaving_is_due(c, loop_of(c)->now)) {
         turn(c, 0);
         return;
     }
@@ -597,7 +488,7 @@ static void on_timer(struct timer *timer)
         connection_close(c, c->reason, 0);
     } else if (waits_to_send(c)) {
         /* The client does not take our bytes, and the kernel would hold them for minutes. */
-        close_with_reset(c, REASON_WRITE_TIMEOUT);
+        connection_reset(c, REASON_WRITE_TIMEOUT);
     } else {
         c->reason = REASON_IDLE_TIMEOUT;
         settle(c);
@@ -607,11 +498,8 @@ static void on_timer(struct timer *timer)
 /* Of a client that is new, or that another process has served. Returns NULL when memory is short. */
 static struct connection *new_connection(struct worker *worker, const struct new_client *new_client)
 {
-    const struct service_config *config = new_client->config;
-    const struct misbehaviour_params *params = config->misbehaviour;
-    bool misbehaves = new_client->progress ? new_client->progress->misbehaves
-                                           : params && misbehaviour_befalls(params, new_client->number);
-    struct connection *c = malloc(sizeof *c + (misbehaves ? sizeof(struct misbehaviour) : 0));
+    size_t more = misbehaving_size(new_client);
+    struct connection *c = malloc(sizeof *c + more);
     if (!c)
         return NULL;
     *c = (struct connection){
@@ -623,26 +511,24 @@ static struct connection *new_connection(struct worker *worker, const struct new
         .accepted_usec = new_client->accepted_usec,
         .active_usec = event_loop_stamp(&worker->loop),
         .client = new_client->client,
-        .misbehaves = misbehaves,
     };
     timer_init(&c->timer, on_timer);
-    if (misbehaves)
-        misbehaviour_init(connection_misbehaviour(c), params, new_client->number, c->accepted_usec,
-                          config->unsent_limit);
+    if (more > 0)
+        misbehaving_init(c, new_client->number);
     return c;
 }
 
 void connection_open(struct worker *worker, const struct new_client *new_client)
 {
     struct connection *c = new_connection(worker, new_client);
-    int r = -ENOMEM;
-    if (c) {
-        r = new_client->progress ? connection_restore(c, new_client->progress) : 0;
-        if (r == 0)
-            r = event_loop_add(&worker->loop, &c->source, EPOLLIN);
-    }
+    int r = c ? 0 : -ENOMEM;
+    if (r == 0 && new_client->progress)
+        r = connection_restore(c, new_client->progress);
+    if (r == 0)
+        r = event_loop_add(&worker->loop, &c->source, EPOLLIN);
     if (r < 0) {
-        free_connection(c);
+        if (c)
+            free_connection(c);
         worker_drop(worker, new_client, REASON_ERROR, -r);
         return;
     }
@@ -666,22 +552,10 @@ void connection_open(struct worker *worker, const struct new_client *new_client)
 void connection_drain(struct connection *c)
 {
     bool is_first = !c->draining; /* not begun by the process before */
-    bool is_deaf = false;
-    if (c->misbehaves) {
-        struct misbehaviour *m = connection_misbehaviour(c);
-        is_deaf = misbehaviour_is_deaf(m);
-        if (misbehaviour_hangs(m)) /* it has not been sent our FIN yet */
-            c->lingering = false;
-        misbehaviour_hurry(m);
-    }
     c->draining = true;
     c->state.ending = true;
-    if (c->lingering) {
-        if (c->misbehaves)
-            arm_timer(c);
-        return;
-    }
-    if (is_first)
-        c->due = is_deaf ? 0 : connection_arrived(c);
+    if (is_first && !c->lingering)
+        c->due = connection_arrived(c);
+    misbehaving_hurry(c);
     settle(c);
 }

@@ -13,10 +13,9 @@
  *            which may destroy the answer on its way (RFC 1122, 4.2.2.13). A client that has half-closed
  *            itself needs none of this and is closed at once.
  *
- * Of a listener that misbehaves, what the service says goes through a struct misbehaviour, which says when
- * something is to be read, sent or ended. FINISHING lasts until that holds nothing more either. What fault it
- * is that it follows is not known here; after some, LINGERING lasts until the client leaves, and one of them
- * comes without our FIN.
+ * Of a listener that misbehaves, what the service says is held back, changed and cut on its way to the
+ * socket, and the connection may end before its time: serve/connection_misbehaving.h. FINISHING lasts until
+ * nothing is held any more, and LINGERING may last until the client leaves.
  *
  * Everything runs on the worker's thread and is its worker's. The whole state is the socket, a few numbers
  * and the unsent bytes, and no state is in the kernel but the socket's own. */
@@ -24,7 +23,6 @@
 
 #include "base/event_loop.h"
 #include "base/list.h"
-#include "serve/misbehaviour.h"
 #include "serve/new_client.h"
 #include "serve/reason.h"
 #include "serve/service.h"
@@ -70,14 +68,8 @@ struct connection {
     bool draining : 1;
     bool lingering : 1;
     bool in_bulk : 1;    /* the last read says that the next is better spliced than copied */
-    bool misbehaves : 1; /* a struct misbehaviour follows in the same piece of memory */
+    bool misbehaves : 1; /* more follows in the same piece of memory */
 };
-
-/* What stands between its service and its socket. Of a connection that misbehaves. */
-static inline struct misbehaviour *connection_misbehaviour(const struct connection *c)
-{
-    return (struct misbehaviour *)(c + 1);
-}
 
 /* Makes a connection of a client that came out of the queue and serves it for the first time, or goes on with
  * it; it may be closed already when this returns. What `new_client` owns is consumed always. */
@@ -99,6 +91,16 @@ struct unsent *unsent_new(const uint8_t *bytes, size_t length);
 
 /* Closes and frees. `error` is a positive errno or 0, for the log. */
 void connection_close(struct connection *connection, enum reason reason, int error);
+
+/* Likewise, with a RST: what the kernel still holds for the client is gone (socket(7), SO_LINGER). */
+void connection_reset(struct connection *connection, enum reason reason);
+
+/* Closes and frees after recv(2) or send(2) has failed with `error`, a positive errno. */
+void connection_fail(struct connection *connection, int error);
+
+/* Sends bytes to a client for whom nothing is unsent, and keeps what the kernel does not take. Returns
+ * whether the connection is still there. */
+bool connection_send(struct connection *connection, const uint8_t *bytes, size_t length);
 
 /* What the kernel knows of its socket: */
 

@@ -1,33 +1,10 @@
 /* A connection that goes from one process to another: what is written down of it, and how it goes on. */
 #include "serve/connection.h"
 
+#include "serve/connection_misbehaving.h"
 #include "serve/progress.h"
-#include "serve/service_config.h"
-#include "serve/worker.h"
 
 #include <errno.h>
-
-static void save_buffer(const struct misbehaviour_buffer *buffer, const uint8_t **bytes, size_t *length)
-{
-    *bytes = buffer ? buffer->bytes + buffer->start : NULL;
-    *length = buffer ? buffer->end - buffer->start : 0;
-}
-
-static void save_misbehaviour(const struct misbehaviour *m, struct progress *progress)
-{
-    progress->misbehaves = true;
-    progress->misbehaviour = *m;
-    save_buffer(m->held, &progress->held, &progress->held_length);
-    save_buffer(m->again, &progress->again, &progress->again_length);
-}
-
-static bool restore_misbehaviour(struct misbehaviour *m, const struct service_config *config,
-                                 const struct progress *progress)
-{
-    *m = progress->misbehaviour;
-    return misbehaviour_restore(m, config->misbehaviour, config->unsent_limit, progress->held,
-                                progress->held_length, progress->again, progress->again_length);
-}
 
 void connection_save(const struct connection *c, struct new_client *client, struct progress *progress)
 {
@@ -54,13 +31,12 @@ void connection_save(const struct connection *c, struct new_client *client, stru
         progress->unsent_length = c->unsent->end - c->unsent->start;
         progress->taken = c->unsent->taken;
     }
-    if (c->misbehaves)
-        save_misbehaviour(connection_misbehaviour(c), progress);
+    misbehaving_save(c, progress);
 }
 
 int connection_restore(struct connection *c, const struct progress *progress)
 {
-    if (c->misbehaves && !restore_misbehaviour(connection_misbehaviour(c), c->config, progress))
+    if (!misbehaving_restore(c, progress))
         return -ENOMEM;
     if (progress->unsent_length > 0) {
         c->unsent = unsent_new(progress->unsent, progress->unsent_length);

@@ -1,0 +1,169 @@
+#include "serve/connection_misbehaving.h"
+
+#include "base/clock.h"
+#include "serve/progress.h"
+#include "serve/service_config.h"
+#include "serve/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* So many pieces of one connection are sent in one turn, before others have theirs. */
+#define MOST_PIECES 64
+
+/* Between two looks whether the client has taken all, before it is reset. */
+#define ACKNOWLEDGE_USEC USEC_PER_MSEC
+
+/* ---- From the beginning to the end ---- */
+
+size_t misbehaving_size(const struct new_client *new_client)
+{
+    const struct misbehaviour_params *params = new_client->config->misbehaviour;
+    bool misbehaves = new_client->progress ? new_client->progress->misbehaves
+                                           : params && misbehaviour_befalls(params, new_client->number);
+    return misbehaves ? sizeof(struct misbehaviour) : 0;
+}
+
+void misbehaving_init(struct connection *c, uint64_t number)
+{
+    c->misbehaves = true;
+    misbehaviour_init(connection_misbehaviour(c), c->config->misbehaviour, number, c->accepted_usec,
+                      c->config->unsent_limit);
+}
+
+void misbehaving_clear(struct connection *c)
+{
+    if (c->misbehaves)
+        misbehaviour_clear(connection_misbehaviour(c));
+}
+
+static void save_buffer(const struct misbehaviour_buffer *buffer, const uint8_t **bytes, size_t *length)
+{
+    *bytes = buffer ? buffer->bytes + buffer->start : NULL;
+    *length = buffer ? buffer->end - buffer->start : 0;
+}
+
+void misbehaving_save(const struct connection *c, struct progress *progress)
+{
+    progress->misbehaves = c->misbehaves;
+    if (!c->misbehaves)
+        return;
+    progress->misbehaviour = *connection_misbehaviour(c);
+    save_buffer(progress->misbehaviour.held, &progress->held, &progress->held_length);
+    save_buffer(progress->misbehaviour.again, &progress->again, &progress->again_length);
+}
+
+bool misbehaving_restore(struct connection *c, const struct progress *progress)
+{
+    if (!c->misbehaves)
+        return true;
+    *connection_misbehaviour(c) = progress->misbehaviour;
+    return misbehaviour_restore(connection_misbehaviour(c), c->config->misbehaviour, c->config->unsent_limit,
+                                progress->held, progress->held_length, progress->again,
+                                progress->again_length);
+}
+
+/* ---- From the client to the service ---- */
+
+bool misbehaving_note_events(struct connection *c, uint32_t events)
+{
+    if (events & (EPOLLERR | EPOLLHUP) && !(c->source.interest & (EPOLLIN | EPOLLOUT))) {
+        int error = 0;
+        socklen_t length = sizeof error;
+        getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &length);
+        connection_fail(c, error ? error : EPIPE);
+        return false;
+    }
+    if (events & EPOLLRDHUP && connection_arrived(c) == 0)
+        c->client_closed = true;
+    return true;
+}
+
+/* ---- From the service to the client ---- */
+
+bool misbehaving_take(struct connection *c, const uint8_t *bytes, size_t length)
+{
+    bool is_taken = misbehaviour_put(connection_misbehaviour(c), clock_monotonic_usec(), bytes, length);
+    if (!is_taken)
+        connection_close(c, REASON_ERROR, ENOMEM);
+    return is_taken;
+}
+
+/* As its listener is set. Returns whether the connection is still there. May be called again. */
+static bool end(struct connection *c)
+{
+    struct misbehaviour *m = connection_misbehaviour(c);
+    uint64_t now = c->worker->loop.now;
+    c->reason = REASON_FAULT;
+    free(c->unsent);
+    c->unsent = NULL;
+    if (misbehaviour_resets(m)) {
+        /* What the client is still to have would be lost with it. */
+        bool waits = m->ended_by == MISBEHAVIOUR_LIMIT && connection_unacknowledged(c) > 0 &&
+                     now - c->active_usec < c->config->write_timeout_usec;
+        if (waits)
+            m->wake = now + ACKNOWLEDGE_USEC;
+        else
+            connection_reset(c, REASON_FAULT);
+        return waits;
+    }
+    if (misbehaviour_hangs(m)) {
+        c->lingering = true;
+        c->active_usec = event_loop_stamp(&c->worker->loop);
+    }
+    return true;
+}
+
+bool misbehaving_send_due(struct connection *c)
+{
+    struct misbehaviour *m = connection_misbehaviour(c);
+    if (c->reason != REASON_NONE && !misbehaviour_finish(m, clock_monotonic_usec())) {
+        connection_close(c, REASON_ERROR, ENOMEM);
+        return false;
+    }
+    for (unsigned pieces = 0; pieces < MOST_PIECES; pieces++) {
+        struct misbehaviour_step step = misbehaviour_next(m, clock_monotonic_usec(), !c->unsent);
+        if (step.kind != MISBEHAVIOUR_SEND)
+            break;
+        if (!connection_send(c, step.bytes, step.length))
+            return false;
+    }
+    return m->ended_by == MISBEHAVIOUR_NONE || end(c);
+}
+
+bool misbehaving_holds_back(const struct connection *c)
+{
+    const struct misbehaviour *m = connection_misbehaviour(c);
+    return misbehaviour_holds(m) || misbehaviour_resets(m);
+}
+
+void misbehaving_hurry(struct connection *c)
+{
+    struct misbehaviour *m = connection_misbehaviour(c);
+    if (!c->misbehaves)
+        return;
+    if (misbehaviour_hangs(m)) /* it has not been sent our FIN yet */
+        c->lingering = false;
+    if (misbehaviour_is_deaf(m) && !c->lingering)
+        c->due = 0;
+    misbehaviour_hurry(m);
+}
+
+const char *misbehaving_fault(const struct connection *c)
+{
+    return c->misbehaves ? misbehaviour_fault_name(connection_misbehaviour(c)) : NULL;
+}
+
+/* ---- What it waits for ---- */
+
+uint32_t misbehaving_events(const struct connection *c, uint32_t interest)
+{
+    if (c->lingering) /* after the client's FIN it is there that somebody hangs */
+        return c->client_closed ? 0 : interest;
+    if (!c->unsent && connection_misbehaviour(c)->is_ready)
+        interest |= EPOLLOUT;
+    /* A probe is seen to leave, also while nothing is read. */
+    if (interest == 0 && c->bytes_in == 0 && !c->client_closed && connection_arrived(c) == 0)
+        interest = EPOLLRDHUP;
+    return interest;
+}

@@ -1,0 +1,136 @@
+/* What connection.c asks of a listener's faults, at the few places where they matter. It knows neither the
+ * faults nor how they end a connection, and serve/misbehaviour.h, which does, knows no sockets.
+ *
+ *   connection.c -> misbehaving_*() -> misbehaviour_*()
+ *
+ * The answers for a connection that behaves stand here, inline: they cost it the test of a bit and no call.
+ * Everything runs on the worker's thread. A function that returns whether the connection is still there may
+ * have closed and freed it. */
+#pragma once
+
+#include "serve/connection.h"
+#include "serve/misbehaviour.h"
+
+#include <sys/socket.h>
+
+/* What stands between its service and its socket. Of a connection that misbehaves. */
+static inline struct misbehaviour *connection_misbehaviour(const struct connection *c)
+{
+    return (struct misbehaviour *)(c + 1);
+}
+
+/* ---- From the beginning to the end ---- */
+
+/* How much memory a connection needs for its faults, in bytes; 0: it behaves. */
+size_t misbehaving_size(const struct new_client *new_client);
+
+/* Of a connection with so much memory. `number`: of new_client. */
+void misbehaving_init(struct connection *connection, uint64_t number);
+
+/* Frees what is held. */
+void misbehaving_clear(struct connection *connection);
+
+/* Writes down how far it has come; the bytes stay the connection's. */
+void misbehaving_save(const struct connection *connection, struct progress *progress);
+
+/* The other way. Returns false when memory is short. */
+bool misbehaving_restore(struct connection *connection, const struct progress *progress);
+
+/* ---- From the client to the service ---- */
+
+/* How many of at most `size` bytes may be read now; 0: none. */
+static inline size_t misbehaving_may_read(const struct connection *c, size_t size)
+{
+    size_t room = c->misbehaves ? misbehaviour_may_read(connection_misbehaviour(c)) : size;
+    return room < size ? room : size;
+}
+
+bool misbehaving_note_events(struct connection *connection, uint32_t events);
+
+/* Before every turn: what its events say of a client that nothing is read from. Returns whether the
+ * connection is still there. */
+static inline bool misbehaving_look(struct connection *c, uint32_t events)
+{
+    return !c->misbehaves || misbehaving_note_events(c, events);
+}
+
+/* ---- From the service to the client ---- */
+
+/* It never says anything. */
+static inline bool misbehaving_is_mute(const struct connection *c)
+{
+    return c->misbehaves && misbehaviour_is_mute(connection_misbehaviour(c));
+}
+
+/* How many of at most `size` bytes the service may make up now; 0: none. */
+static inline size_t misbehaving_may_produce(const struct connection *c, size_t size)
+{
+    size_t room = c->misbehaves ? misbehaviour_may_speak(connection_misbehaviour(c)) : size;
+    return room < size ? room : size;
+}
+
+bool misbehaving_take(struct connection *connection, const uint8_t *bytes, size_t length);
+
+/* Says what the service has made, now or later. Returns whether the connection is still there. */
+static inline bool misbehaving_say(struct connection *c, const uint8_t *bytes, size_t length)
+{
+    return c->misbehaves ? misbehaving_take(c, bytes, length) : connection_send(c, bytes, length);
+}
+
+/* Flags of send(2). MSG_EOR: the kernel does not join pieces that are meant to be apart. */
+static inline int misbehaving_send_flags(const struct connection *c)
+{
+    return c->misbehaves ? MSG_EOR : 0;
+}
+
+bool misbehaving_send_due(struct connection *connection);
+
+/* After every turn: says what is due, and ends the connection where a fault does. Returns whether it
+ * is still there. */
+static inline bool misbehaving_go_on(struct connection *c)
+{
+    return !c->misbehaves || c->lingering || misbehaving_send_due(c);
+}
+
+bool misbehaving_holds_back(const struct connection *connection);
+
+/* Something is still to be said, or the end to come, when its time has come. */
+static inline bool misbehaving_holds(const struct connection *c)
+{
+    return c->misbehaves && misbehaving_holds_back(c);
+}
+
+/* The daemon stops: nothing waits any more. */
+void misbehaving_hurry(struct connection *connection);
+
+/* The setting that has ended it; NULL: none has. */
+const char *misbehaving_fault(const struct connection *connection);
+
+/* ---- What it waits for ---- */
+
+/* It has ended and lingers until its client leaves, or is idle for too long. */
+static inline bool misbehaving_stays(const struct connection *c)
+{
+    return c->misbehaves && misbehaviour_stays(connection_misbehaviour(c));
+}
+
+/* When the timer is to fire that would at `deadline`; both in usec. */
+static inline uint64_t misbehaving_wake(const struct connection *c, uint64_t deadline)
+{
+    return c->misbehaves && connection_misbehaviour(c)->wake < deadline ? connection_misbehaviour(c)->wake
+                                                                        : deadline;
+}
+
+/* The timer has fired for that. */
+static inline bool misbehaving_is_due(const struct connection *c, uint64_t now)
+{
+    return c->misbehaves && connection_misbehaviour(c)->wake <= now;
+}
+
+uint32_t misbehaving_events(const struct connection *connection, uint32_t interest);
+
+/* The interest of epoll(7) in place of that of a connection that behaves. */
+static inline uint32_t misbehaving_interest(const struct connection *c, uint32_t interest)
+{
+    return c->misbehaves ? misbehaving_events(c, interest) : interest;
+}
