@@ -241,6 +241,9 @@ static bool is_possible(const struct saved_state *state, const struct saved_conn
          !misbehaviour_is_possible(config->misbehaviour, &progress->misbehaviour, progress->held,
                                    progress->held_length, progress->again_length)))
         return false;
+    bool is_ended_by_fault = progress->misbehaves && progress->misbehaviour.ended_by != MISBEHAVIOUR_NONE;
+    if (is_ended_by_fault != (progress->reason == REASON_FAULT))
+        return false;
     return service_state_is_possible(config->service, &config->params, &progress->state) &&
            connection->client.accepted_usec <= now && progress->active_usec <= now &&
            (!progress->lingering || (progress->reason != REASON_NONE && progress->unsent_length == 0));

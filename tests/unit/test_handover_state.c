@@ -616,7 +616,19 @@ static void has_ended_and_holds(void)
     connections[0].progress.misbehaviour.is_done = true;
 }
 
+static void is_ended_by_no_fault(void)
+{
+    connections[1].progress.reason = REASON_FAULT;
+}
+
+static void is_ended_by_a_fault_for_another_reason(void)
+{
+    connections[0].progress.misbehaviour.ended_by = MISBEHAVIOUR_LIMIT;
+}
+
 static void (*const impossible[])(void) = {
+    is_ended_by_no_fault,
+    is_ended_by_a_fault_for_another_reason,
     misbehaves_on_purpose_of_nobody,
     holds_less_than_it_says,
     repeats_more_than_a_piece,
