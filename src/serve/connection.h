@@ -60,7 +60,7 @@ struct connection {
     struct address client;
     union {
         uint32_t due;            /* draining: bytes that had arrived and are still to be answered */
-        uint32_t unacknowledged; /* LINGERING: bytes that the client had yet to take, at the last look */
+        uint32_t unacknowledged; /* after the last byte: what the client had yet to take, at the last look */
     };
     uint8_t reason;         /* enum reason; REASON_NONE: SERVING */
     uint8_t timeout;        /* enum timeout: what the timer was armed for */

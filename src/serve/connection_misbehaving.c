@@ -89,24 +89,33 @@ bool misbehaving_take(struct connection *c, const uint8_t *bytes, size_t length)
     return is_taken;
 }
 
+/* Whether a client that is to be reset has the time that others have to take the last bytes: they would be
+ * lost with the connection. */
+static bool has_time_for_the_rest(struct connection *c)
+{
+    uint64_t timeout = c->config->write_timeout_usec;
+    uint32_t left = connection_unacknowledged(c);
+    if (connection_misbehaviour(c)->ended_by != MISBEHAVIOUR_LIMIT || left == 0)
+        return false;
+    if (left < c->unacknowledged) /* it takes some */
+        c->active_usec = event_loop_stamp(&c->worker->loop);
+    c->unacknowledged = left;
+    return timeout == USEC_NEVER || c->worker->loop.now < c->active_usec + timeout;
+}
+
 /* As its listener is set. Returns whether the connection is still there. May be called again. */
 static bool end(struct connection *c)
 {
     struct misbehaviour *m = connection_misbehaviour(c);
-    uint64_t now = c->worker->loop.now;
     c->reason = REASON_FAULT;
     free(c->unsent);
     c->unsent = NULL;
-    if (misbehaviour_resets(m)) {
-        /* What the client is still to have would be lost with it. */
-        bool waits = m->ended_by == MISBEHAVIOUR_LIMIT && connection_unacknowledged(c) > 0 &&
-                     now - c->active_usec < c->config->write_timeout_usec;
-        if (waits)
-            m->wake = now + ACKNOWLEDGE_USEC;
-        else
-            connection_reset(c, REASON_FAULT);
-        return waits;
+    if (misbehaviour_resets(m) && !has_time_for_the_rest(c)) {
+        connection_reset(c, REASON_FAULT);
+        return false;
     }
+    if (misbehaviour_resets(m))
+        m->wake = c->worker->loop.now + ACKNOWLEDGE_USEC;
     if (misbehaviour_hangs(m)) {
         c->lingering = true;
         c->active_usec = event_loop_stamp(&c->worker->loop);
@@ -121,6 +130,7 @@ bool misbehaving_send_due(struct connection *c)
         connection_close(c, REASON_ERROR, ENOMEM);
         return false;
     }
+    bool was_started = m->is_started;
     for (unsigned pieces = 0; pieces < MOST_PIECES; pieces++) {
         struct misbehaviour_step step = misbehaviour_next(m, clock_monotonic_usec(), !c->unsent);
         if (step.kind != MISBEHAVIOUR_SEND)
@@ -128,6 +138,8 @@ bool misbehaving_send_due(struct connection *c)
         if (!connection_send(c, step.bytes, step.length))
             return false;
     }
+    if (!was_started && m->is_started) /* only now can the client be idle */
+        c->active_usec = event_loop_stamp(&c->worker->loop);
     return m->ended_by == MISBEHAVIOUR_NONE || end(c);
 }
 
@@ -158,9 +170,11 @@ const char *misbehaving_fault(const struct connection *c)
 
 uint32_t misbehaving_events(const struct connection *c, uint32_t interest)
 {
-    if (c->lingering) /* after the client's FIN it is there that somebody hangs */
-        return c->client_closed ? 0 : interest;
-    if (!c->unsent && connection_misbehaviour(c)->is_ready)
+    const struct misbehaviour *m = connection_misbehaviour(c);
+    /* After the client's FIN it is there that somebody hangs, and who is deaf reads nothing to the last. */
+    if (c->lingering && (c->client_closed || (misbehaviour_is_deaf(m) && misbehaviour_stays(m))))
+        interest = 0;
+    if (!c->lingering && !c->unsent && m->is_ready)
         interest |= EPOLLOUT;
     /* A probe is seen to leave, also while nothing is read. */
     if (interest == 0 && c->bytes_in == 0 && !c->client_closed && connection_arrived(c) == 0)

@@ -86,6 +86,23 @@ TEST(no_timeout_while_an_answer_is_held)
     close(client);
 }
 
+/* Who is not served yet is not idle. */
+TEST(accept_delay_beyond_the_idle_timeout)
+{
+    faults.accept_delay = DELAY;
+    config.idle_timeout_usec = USEC_PER_SEC;
+    int client = serve(&config);
+    for (int i = 0; i < 99; i++)
+        turn_after(USEC_PER_SEC);
+    turn_after(USEC_PER_SEC + USEC_PER_SEC / 2);
+    turn();
+    ck_assert_uint_eq(closed(), 0);
+    send_text(client, "hello");
+    turn_and_expect(client, "hello");
+    WAIT_FOR((turn_after(USEC_PER_SEC), closed_as(REASON_IDLE_TIMEOUT) == 1));
+    close(client);
+}
+
 static const struct {
     enum misbehaviour_end end;
     int error;    /* what the client reads; 0: the end */
@@ -206,10 +223,14 @@ TEST(idle_timeout_of_what_hangs)
     close(client);
 }
 
-/* A client that does not take the last bytes before the RST has the time that others have. */
-TEST(reset_waits_for_the_client)
+static const uint64_t steps[] = {0, 10000};
+
+/* A client that does not take the last bytes before the RST has the time that others have, also in a worker
+ * that is slow. */
+TEST_EACH(reset_waits_for_the_client, steps)
 {
     static char bytes[1 << 16];
+    clock_move_at_each_look(*c);
     config.service = service_find("chargen");
     config.write_timeout_usec = 10 * USEC_PER_SEC;
     faults.limit = 8 << 20;
@@ -227,10 +248,31 @@ TEST(reset_waits_for_the_client)
     ck_assert_uint_eq(closed_as(REASON_FAULT), 1);
     close(client);
 
-    client = serve_small(&config, 4096);
+    faults.limit = 1 << 20;
+    client = serve(&config);
     for (int i = 0; i < 100 && closed() == 1; i++)
         turn_after(USEC_PER_SEC);
-    ck_assert_uint_eq(closed(), 2);
+    ck_assert_uint_eq(closed_as(REASON_FAULT), 2);
+    close(client);
+}
+
+/* However long it takes for them, while it takes some. */
+TEST(reset_waits_for_a_slow_client)
+{
+    static char bytes[1 << 16];
+    config.service = service_find("chargen");
+    config.write_timeout_usec = 10 * USEC_PER_SEC;
+    faults.limit = 8 << 20;
+    faults.end = MISBEHAVIOUR_RESET;
+    int client = serve(&config);
+    size_t have = 0;
+    for (ssize_t r = 1; r > 0; have += r > 0 ? (size_t)r : 0) {
+        turn_after(2 * USEC_PER_SEC);
+        r = recv(client, bytes, sizeof bytes, 0);
+    }
+    ck_assert_uint_eq(have, faults.limit);
+    ck_assert_int_eq(errno, ECONNRESET);
+    TURN_UNTIL_CLOSED(REASON_FAULT, 1);
     close(client);
 }
 
@@ -253,6 +295,38 @@ TEST(deaf)
     turn_and_drain();
     turn_and_expect_end(client);
     leave(client, REASON_DRAINED, 1);
+}
+
+/* It has ended, and still reads nothing. */
+static const enum misbehaviour_end ends_that_stay[] = {MISBEHAVIOUR_HALF_CLOSE, MISBEHAVIOUR_HANG};
+
+TEST_EACH(deaf_to_the_last, ends_that_stay)
+{
+    faults.deaf = true;
+    faults.after = DELAY;
+    faults.end = *c;
+    config.idle_timeout_usec = 2 * DELAY;
+    int client = serve(&config);
+    send_and_arrive(client, "hello");
+    turn_after(DELAY + USEC_PER_SEC);
+    turn();
+    ck_assert_uint_eq(counter_read(&rig.worker.counters.bytes_in), 0);
+    ck_assert_uint_eq(closed(), 0);
+    close_hard(client);
+    TURN_UNTIL_CLOSED(REASON_FAULT, 1);
+
+    client = serve(&config);
+    turn_after(DELAY + USEC_PER_SEC);
+    turn();
+    ck_assert_uint_eq(closed(), 1);
+    leave(client, REASON_FAULT, 2);
+
+    client = serve(&config);
+    send_and_arrive(client, "hello");
+    turn_after(DELAY + USEC_PER_SEC);
+    turn_and_drain();
+    turn_and_expect_end(client);
+    leave(client, REASON_FAULT, 3);
 }
 
 TEST(silent)
@@ -313,6 +387,19 @@ TEST_EACH(memory_is_short, shortages)
     turn();
     fault_disarm();
     ck_assert_uint_eq(closed_as(REASON_ERROR), 1);
+    close(client);
+}
+
+/* What is to be repeated at the end finds no room. */
+TEST(memory_is_short_at_the_end)
+{
+    faults.repeat = 1;
+    int client = serve(&config);
+    send_text(client, "hello");
+    turn_and_expect(client, "hello");
+    turn();
+    shutdown(client, SHUT_WR);
+    WAIT_FOR((fault_rules("malloc:ENOMEM:1"), turn(), fault_disarm(), closed_as(REASON_ERROR) == 1));
     close(client);
 }
 
@@ -377,6 +464,23 @@ TEST_EACH(another_process_goes_on_after_the_end, ends)
     turn_and_expect(client, "hel");
     hand_over();
     expect_end_of(client, c->end);
+}
+
+/* Before the RST, which is to come when the client has all. */
+TEST(another_process_resets)
+{
+    static char bytes[1 << 20];
+    faults.limit = sizeof bytes;
+    faults.end = MISBEHAVIOUR_RESET;
+    config.service = service_find("chargen");
+    int client = serve_small(&config, 4096);
+    for (int i = 0; i < 5; i++)
+        turn_after(USEC_PER_MSEC);
+    hand_over();
+    ck_assert_uint_eq(turn_and_receive(client, bytes, sizeof bytes), sizeof bytes);
+    WAIT_FOR((turn_after(USEC_PER_MSEC), closed_as(REASON_FAULT) == 1));
+    ck_assert_int_eq(turn_until_end(client), ECONNRESET);
+    close(client);
 }
 
 TEST(log_names_the_fault)
