@@ -306,6 +306,26 @@ class Faults(daemons.TestCase):
             time.sleep(0.3)
             assert_rests(self, daemon)
 
+    def test_ends_at_a_path(self):
+        """A Unix socket has no RST: who is to be reset sees an end."""
+        for end in ("close", "reset", "half_close", "hang"):
+            rows = f"{listener()}, {listener(path='DIR/socket', limit=5, end=end)}"
+            with self.subTest(end=end), daemons.Daemon(rows, LOG + "idle_timeout = 0;") as daemon:
+                peer = daemon.connect_path()
+                peer.sendall(MESSAGE)
+                self.assertEqual(harness.receive_exactly(peer, 5), MESSAGE[:5])
+                if end == "hang":
+                    self.assertTrue(harness.is_silent(peer, 2.5))
+                else:
+                    self.assertEqual(peer.recv(1), b"")
+                if end == "half_close":
+                    time.sleep(2.5)
+                if end in ("hang", "half_close"):
+                    peer.sendall(MESSAGE)
+                    self.assertEqual(daemon.count_log("closed: fault"), 0)
+                peer.close()
+                daemon.wait_log("closed: fault: limit, echo")
+
     def test_no_timeout_of_what_is_held(self):
         with daemons.Daemon(listener(delay=1.0), LOG + "idle_timeout = 0.1; write_timeout = 0.1;") as daemon:
             harness.ping(daemon.connect(), MESSAGE)
