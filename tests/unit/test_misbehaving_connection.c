@@ -403,8 +403,8 @@ TEST(memory_is_short_at_the_end)
     close(client);
 }
 
-/* As a restart does it: the descriptor goes on, and what is held with it. */
-static void hand_over(void)
+/* As a restart does it: the descriptor goes on, and what is held with it. `rules` are of faults meanwhile. */
+static void hand_over_under(const char *rules)
 {
     struct new_client client;
     struct progress progress;
@@ -419,7 +419,14 @@ static void hand_over(void)
     rig.opened++;
     connection_close(c, REASON_NOT_RESUMED, 0);
     rig.server = client.fd;
+    fault_rules(rules);
     connection_open(&rig.worker, &client);
+    fault_disarm();
+}
+
+static void hand_over(void)
+{
+    hand_over_under("");
 }
 
 TEST(another_process_goes_on)
@@ -450,6 +457,23 @@ TEST(another_process_goes_on)
     turn_and_expect(client, " and");
     turn_and_expect_end(client);
     leave(client, REASON_FAULT, 1);
+}
+
+/* For the connection, for what is held, and for what is to be repeated. */
+static const char *const shortages_of_another_process[] = {"malloc:ENOMEM:1", "malloc:ENOMEM:2",
+                                                           "malloc:ENOMEM:3"};
+
+TEST_EACH(another_process_is_short_of_memory, shortages_of_another_process)
+{
+    faults.delay = DELAY;
+    faults.repeat = 1;
+    int client = serve(&config);
+    send_and_arrive(client, "hello");
+    turn();
+    hand_over_under(*c);
+    ck_assert_uint_eq(closed_as(REASON_ERROR), 1);
+    expect_end(client);
+    close(client);
 }
 
 TEST_EACH(another_process_goes_on_after_the_end, ends)

@@ -228,6 +228,52 @@ TEST(rate_does_not_save_up_while_nothing_is_said)
     misbehaviour_clear(&m);
 }
 
+/* As in a time namespace, or soon after the machine has started. */
+TEST(clock_may_be_near_zero)
+{
+    struct misbehaviour_params params = none;
+    struct misbehaviour m;
+    struct heard heard = {0};
+    params.delay = params.jitter = USEC_PER_SEC;
+    params.rate = 1000;
+    misbehaviour_init(&m, &params, 1, 0, ROOM);
+    put(&m, 0, stream, 1000);
+    uint64_t now = hear_all(&m, 0, 0, &heard);
+    expect(&heard, stream, 1000);
+    ck_assert(now > 940000 && now < 3 * USEC_PER_SEC);
+    misbehaviour_clear(&m);
+}
+
+/* All at their most: nothing is due before its time, or never. */
+TEST(settings_at_their_most)
+{
+    static const uint64_t hour = 3600 * USEC_PER_SEC;
+    struct misbehaviour_params params = none;
+    struct misbehaviour m;
+    struct heard heard = {0};
+    params.delay = params.jitter = params.slice_delay = params.accept_delay = hour;
+    params.slice = 65536;
+    params.rate = params.limit = UINT64_C(1) << 40;
+    params.after = 365 * 24 * hour;
+    misbehaviour_init(&m, &params, 1, START, 16777216);
+    hear(&m, START + hour - 1, &heard);
+    ck_assert(m.wake == START + hour && misbehaviour_may_read(&m) == 0);
+    hear(&m, START + hour, &heard);
+    ck_assert_uint_ge(misbehaviour_may_read(&m), 16777216 - 100);
+    put(&m, START + hour, stream, STREAM);
+    put(&m, START + hour + 1, stream, STREAM);
+    hear(&m, START + hour + 1, &heard);
+    while (heard.length < 2 * STREAM) {
+        ck_assert(m.wake > START && m.wake <= START + 5 * hour);
+        hear(&m, m.wake, &heard);
+    }
+    ck_assert_uint_eq(heard.pieces, 2);
+    ck_assert_uint_eq(m.wake, START + params.after);
+    hear(&m, m.wake, &heard);
+    ck_assert_int_eq(heard.end, ENDED);
+    misbehaviour_clear(&m);
+}
+
 TEST(slices_are_so_long_and_so_far_apart)
 {
     struct misbehaviour_params params = none;
