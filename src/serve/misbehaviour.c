@@ -286,7 +286,7 @@ static size_t room_left(const struct misbehaviour *m)
 
 size_t misbehaviour_may_read(const struct misbehaviour *m)
 {
-    if (m->params->deaf || !m->is_started || m->is_done)
+    if (m->params->deaf || !m->is_started || m->is_finished || m->is_done)
         return 0;
     return m->params->silent ? SIZE_MAX : room_left(m);
 }

@@ -345,6 +345,15 @@ TEST(silent)
     leave(client, REASON_END_WORD, 1);
 }
 
+/* The worker would sleep now. */
+static void expect_rest(void)
+{
+    struct epoll_event ready[8];
+    int count = epoll_wait(rig.worker.loop.epoll_fd, ready, COUNT_OF(ready), 0);
+    ck_assert_int_le(count, 1);
+    ck_assert(count <= 0 || ready[0].data.ptr == &rig.worker.loop.wake_source);
+}
+
 static const char *const services_that_speak[] = {"chargen", "daytime", "time"};
 
 TEST_EACH(silent_services_that_speak_do_not_turn_for_nothing, services_that_speak)
@@ -353,11 +362,27 @@ TEST_EACH(silent_services_that_speak_do_not_turn_for_nothing, services_that_spea
     faults.silent = true;
     int client = serve(&config);
     turn_and_expect_nothing(client);
-    struct epoll_event ready[8];
-    int count = epoll_wait(rig.worker.loop.epoll_fd, ready, COUNT_OF(ready), 0);
-    ck_assert_int_le(count, 1);
-    ck_assert(count <= 0 || ready[0].data.ptr == &rig.worker.loop.wake_source);
+    expect_rest();
     leave(client, REASON_CLIENT_CLOSED, 1);
+}
+
+/* The end is held, and what the client says meanwhile is not for the service. */
+TEST(what_comes_before_an_end_that_is_held)
+{
+    config.service = service_find("daytime");
+    faults.delay = DELAY;
+    int client = serve(&config);
+    send_and_arrive(client, "hello");
+    turn_and_expect_nothing(client);
+    expect_rest();
+    shutdown(client, SHUT_WR);
+    turn_and_expect_nothing(client);
+    expect_rest();
+    turn_after(DELAY + TIMER_TICK_USEC);
+    char text[100];
+    ck_assert_uint_gt(turn_and_receive(client, text, sizeof text), 20);
+    TURN_UNTIL_CLOSED(REASON_SERVED, 1);
+    close(client);
 }
 
 TEST(pieces_take_turns)
