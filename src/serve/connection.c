@@ -433,8 +433,8 @@ static void settle(struct connection *c)
     if (c->reason != REASON_NONE && !c->lingering && !is_saying(c) && !half_close(c))
         return;
 
-    /* The timer moves when another timeout counts. Bytes that move only move active_usec, and the timer finds
-     * out when it fires. */
+    /* The timer moves when another timeout counts, or a fault may have another time. Bytes that move only
+     * move active_usec, and the timer finds out when it fires. */
     if (timeout_of(c) != c->timeout || c->misbehaves)
         arm_timer(c);
     int r = event_loop_change(loop_of(c), &c->source, interest_of(c));

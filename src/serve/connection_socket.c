@@ -41,7 +41,7 @@ bool connection_left_unread(const struct connection *c)
 }
 
 /* What its kernel has acknowledged is taken, and so is what may still be on its way to it: it may have closed
- * its sending side alone. */
+ * its sending side alone. One that misbehaves may have left unread what the client has sent. */
 bool connection_is_probe(const struct connection *c, enum reason reason)
 {
     if (c->bytes_in > 0 || (c->misbehaves && connection_arrived(c) > 0) ||
