@@ -20,14 +20,15 @@
  * wait for it only microseconds. */
 #define PRODUCE_SIZE 65536
 
+/* So many pieces of one connection are sent in one turn, before others have theirs. */
+#define MOST_PIECES 64
+
 /* From here on two splices cost less than two copies. */
 #define BULK_SIZE 8192
 
 /* While the kernel holds bytes for a client, so often is worth a system call: what it took since counts no
  * later than this. */
 #define LOOK_USEC (2 * USEC_PER_SEC)
-
-#define NOT_LOOKED (-1)
 
 static struct event_loop *loop_of(const struct connection *c)
 {
@@ -114,16 +115,17 @@ void connection_close(struct connection *c, enum reason reason, int error)
     free_connection(c);
 }
 
-void connection_reset(struct connection *c, enum reason reason)
+/* With a RST: what the kernel still holds for the client is gone (socket(7), SO_LINGER). */
+static void close_with_reset(struct connection *c, enum reason reason)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->source.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     connection_close(c, reason, 0);
 }
 
-/* The connection is lost, and the question is only what to call it. ETIMEDOUT comes of TCP_USER_TIMEOUT when
- * bytes were left unread, and else of the keepalive. */
-void connection_fail(struct connection *c, int error)
+/* recv(2) or send(2) has failed: the connection is lost, and the question is only what to call it. ETIMEDOUT
+ * comes of TCP_USER_TIMEOUT when bytes were left unread, and else of the keepalive. */
+static void fail(struct connection *c, int error)
 {
     if (c->lingering || c->reason == REASON_FAULT) /* it has ended; how the client leaves changes nothing */
         connection_close(c, c->reason, 0);
@@ -151,24 +153,12 @@ static ssize_t send_some(struct connection *c, const uint8_t *bytes, size_t leng
     if (sent < 0) {
         if (errno == EAGAIN)
             return 0;
-        connection_fail(c, errno);
+        fail(c, errno);
         return -1;
     }
     note_sent(c, (size_t)sent);
     trace(c, false, bytes, (size_t)sent);
     return sent;
-}
-
-struct unsent *unsent_new(const uint8_t *bytes, size_t length)
-{
-    struct unsent *unsent = malloc(sizeof *unsent + length);
-    if (!unsent)
-        return NULL;
-    unsent->start = 0;
-    unsent->end = length;
-    unsent->taken = NOT_LOOKED; /* most are sent before anybody looks */
-    memcpy(unsent->bytes, bytes, length);
-    return unsent;
 }
 
 /* Returns false when memory is short and the connection is gone. */
@@ -181,7 +171,9 @@ static bool keep_unsent(struct connection *c, const uint8_t *bytes, size_t lengt
     return false;
 }
 
-bool connection_send(struct connection *c, const uint8_t *bytes, size_t length)
+/* Keeps what the kernel does not take; nothing is unsent yet. Returns whether the connection is still there.
+ */
+static bool send_or_keep(struct connection *c, const uint8_t *bytes, size_t length)
 {
     ssize_t sent = send_some(c, bytes, length);
     if (sent < 0)
@@ -214,6 +206,17 @@ static uint8_t *scratch(struct connection *c, size_t size)
     return bytes;
 }
 
+/* Of the service, now or when its time comes. Returns whether the connection is still there. */
+static bool say(struct connection *c, const uint8_t *bytes, size_t length)
+{
+    if (!c->misbehaves)
+        return send_or_keep(c, bytes, length);
+    bool is_taken = misbehaving_take(c, bytes, length);
+    if (!is_taken)
+        connection_close(c, REASON_ERROR, ENOMEM);
+    return is_taken;
+}
+
 static bool produce(struct connection *c)
 {
     size_t size = c->config->unsent_limit < PRODUCE_SIZE ? c->config->unsent_limit : PRODUCE_SIZE;
@@ -223,7 +226,7 @@ static bool produce(struct connection *c)
         return false;
     size_t length =
         service_produce(c->config->service, &c->config->params, &c->state, time(NULL), bytes, size);
-    return length == 0 || misbehaving_say(c, bytes, length);
+    return length == 0 || say(c, bytes, length);
 }
 
 /* Bytes of the client are in the scratch buffer. */
@@ -235,7 +238,7 @@ static void note_read(struct connection *c, size_t length)
     trace(c, true, c->worker->scratch, length);
 }
 
-/* Like connection_send, with the bytes of the worker's pipe, and the scratch buffer for what is kept. */
+/* Like send_or_keep, with the bytes of the worker's pipe, and the scratch buffer for what is kept. */
 static bool send_spliced(struct connection *c, uint8_t *bytes, size_t length)
 {
     struct splice_pipe *splice_pipe = &c->worker->splice_pipe;
@@ -245,7 +248,7 @@ static bool send_spliced(struct connection *c, uint8_t *bytes, size_t length)
     if (sent > 0)
         note_sent(c, (size_t)sent);
     if (sent < 0 || r < 0) {
-        connection_fail(c, sent < 0 ? (int)-sent : -r);
+        fail(c, sent < 0 ? (int)-sent : -r);
         return false;
     }
     return rest == 0 || keep_unsent(c, bytes, rest);
@@ -273,7 +276,7 @@ static ssize_t receive(const struct connection *c, uint8_t *bytes, size_t size, 
 static bool answer(struct connection *c, uint8_t *bytes, size_t length)
 {
     size_t size = service_answer(c->config->service, &c->config->params, &c->state, bytes, length);
-    return size == 0 || misbehaving_say(c, bytes, size);
+    return size == 0 || say(c, bytes, size);
 }
 
 static bool read_and_answer(struct connection *c)
@@ -290,7 +293,7 @@ static bool read_and_answer(struct connection *c)
     if (length == -EAGAIN)
         return true;
     if (length < 0) {
-        connection_fail(c, (int)-length);
+        fail(c, (int)-length);
         return false;
     }
     if (length == 0) {
@@ -313,7 +316,7 @@ static void read_and_forget(struct connection *c)
     } else if (length == 0) {
         connection_close(c, c->reason, 0);
     } else if (errno != EAGAIN) {
-        connection_fail(c, errno);
+        fail(c, errno);
     }
 }
 
@@ -407,8 +410,8 @@ static void note_what_was_taken(struct connection *c)
         c->unacknowledged = left;
     } else if (c->unsent) {
         int64_t taken = (int64_t)c->bytes_out - connection_unacknowledged(c);
-        is_alive =
-            c->unsent->taken == NOT_LOOKED ? deadline_of(c) <= loop_of(c)->now : taken > c->unsent->taken;
+        is_alive = c->unsent->taken == UNSENT_NOT_LOOKED ? deadline_of(c) <= loop_of(c)->now
+                                                         : taken > c->unsent->taken;
         c->unsent->taken = taken;
     }
     if (is_alive)
@@ -423,12 +426,35 @@ static uint32_t interest_of(const struct connection *c)
     return misbehaving_interest(c, interest);
 }
 
+/* What is held back and whose time has come. Returns whether the connection is still there. */
+static bool send_due(struct connection *c)
+{
+    for (unsigned pieces = 0; pieces < MOST_PIECES; pieces++) {
+        struct span piece;
+        switch (misbehaving_next(c, loop_of(c), &piece)) {
+        case MISBEHAVING_WAIT:
+            return true;
+        case MISBEHAVING_SEND:
+            if (!send_or_keep(c, piece.bytes, piece.length))
+                return false;
+            break;
+        case MISBEHAVING_RESET:
+            close_with_reset(c, REASON_FAULT);
+            return false;
+        case MISBEHAVING_NO_MEMORY:
+            connection_close(c, REASON_ERROR, ENOMEM);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* After every turn: ends what is complete, and asks the loop for what the connection waits for now. */
 static void settle(struct connection *c)
 {
     if (c->reason == REASON_NONE)
         c->reason = (uint8_t)completed(c);
-    if (!misbehaving_go_on(c))
+    if (c->misbehaves && !c->lingering && !send_due(c))
         return;
     if (c->reason != REASON_NONE && !c->lingering && !is_saying(c) && !half_close(c))
         return;
@@ -449,8 +475,11 @@ static void turn(struct connection *c, uint32_t events)
         read_and_forget(c);
         return;
     }
-    if (!misbehaving_look(c, events))
+    int error = misbehaving_look(c, events);
+    if (error != 0) {
+        fail(c, error);
         return;
+    }
     if (c->unsent && !send_unsent(c))
         return;
     if (c->reason == REASON_NONE) {
@@ -488,7 +517,7 @@ static void on_timer(struct timer *timer)
         connection_close(c, c->reason, 0);
     } else if (waits_to_send(c)) {
         /* The client does not take our bytes, and the kernel would hold them for minutes. */
-        connection_reset(c, REASON_WRITE_TIMEOUT);
+        close_with_reset(c, REASON_WRITE_TIMEOUT);
     } else {
         c->reason = REASON_IDLE_TIMEOUT;
         settle(c);

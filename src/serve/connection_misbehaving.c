@@ -3,13 +3,9 @@
 #include "base/clock.h"
 #include "serve/progress.h"
 #include "serve/service_config.h"
-#include "serve/worker.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-/* So many pieces of one connection are sent in one turn, before others have theirs. */
-#define MOST_PIECES 64
 
 /* Between two looks whether the client has taken all, before it is reset. */
 #define ACKNOWLEDGE_USEC USEC_PER_MSEC
@@ -65,82 +61,73 @@ bool misbehaving_restore(struct connection *c, const struct progress *progress)
 
 /* ---- From the client to the service ---- */
 
-bool misbehaving_note_events(struct connection *c, uint32_t events)
+int misbehaving_note_events(struct connection *c, uint32_t events)
 {
     if (events & (EPOLLERR | EPOLLHUP) && !(c->source.interest & (EPOLLIN | EPOLLOUT))) {
         int error = 0;
         socklen_t length = sizeof error;
         getsockopt(c->source.fd, SOL_SOCKET, SO_ERROR, &error, &length);
-        connection_fail(c, error ? error : EPIPE);
-        return false;
+        return error ? error : EPIPE;
     }
     if (events & EPOLLRDHUP && connection_arrived(c) == 0)
         c->client_closed = true;
-    return true;
+    return 0;
 }
 
 /* ---- From the service to the client ---- */
 
 bool misbehaving_take(struct connection *c, const uint8_t *bytes, size_t length)
 {
-    bool is_taken = misbehaviour_put(connection_misbehaviour(c), clock_monotonic_usec(), bytes, length);
-    if (!is_taken)
-        connection_close(c, REASON_ERROR, ENOMEM);
-    return is_taken;
+    return misbehaviour_put(connection_misbehaviour(c), clock_monotonic_usec(), bytes, length);
 }
 
 /* Whether a client that is to be reset has the time that others have to take the last bytes: they would be
  * lost with the connection. */
-static bool has_time_for_the_rest(struct connection *c)
+static bool has_time_for_the_rest(struct connection *c, const struct event_loop *loop)
 {
     uint64_t timeout = c->config->write_timeout_usec;
     uint32_t left = connection_unacknowledged(c);
     if (connection_misbehaviour(c)->ended_by != MISBEHAVIOUR_LIMIT || left == 0)
         return false;
     if (left < c->unacknowledged) /* it takes some */
-        c->active_usec = event_loop_stamp(&c->worker->loop);
+        c->active_usec = event_loop_stamp(loop);
     c->unacknowledged = left;
-    return timeout == USEC_NEVER || c->worker->loop.now < c->active_usec + timeout;
+    return timeout == USEC_NEVER || loop->now < c->active_usec + timeout;
 }
 
-/* As its listener is set. Returns whether the connection is still there. May be called again. */
-static bool end(struct connection *c)
+/* As its listener is set. May be called again. */
+static enum misbehaving_step end(struct connection *c, const struct event_loop *loop)
 {
     struct misbehaviour *m = connection_misbehaviour(c);
     c->reason = REASON_FAULT;
     free(c->unsent);
     c->unsent = NULL;
-    if (misbehaviour_resets(m) && !has_time_for_the_rest(c)) {
-        connection_reset(c, REASON_FAULT);
-        return false;
-    }
+    if (misbehaviour_resets(m) && !has_time_for_the_rest(c, loop))
+        return MISBEHAVING_RESET;
     if (misbehaviour_resets(m))
-        m->wake = c->worker->loop.now + ACKNOWLEDGE_USEC;
+        m->wake = loop->now + ACKNOWLEDGE_USEC;
     if (misbehaviour_hangs(m)) {
         c->lingering = true;
-        c->active_usec = event_loop_stamp(&c->worker->loop);
+        c->active_usec = event_loop_stamp(loop);
     }
-    return true;
+    return MISBEHAVING_WAIT;
 }
 
-bool misbehaving_send_due(struct connection *c)
+enum misbehaving_step misbehaving_next(struct connection *c, const struct event_loop *loop,
+                                       struct span *piece)
 {
     struct misbehaviour *m = connection_misbehaviour(c);
-    if (c->reason != REASON_NONE && !misbehaviour_finish(m, clock_monotonic_usec())) {
-        connection_close(c, REASON_ERROR, ENOMEM);
-        return false;
-    }
     bool was_started = m->is_started;
-    for (unsigned pieces = 0; pieces < MOST_PIECES; pieces++) {
-        struct misbehaviour_step step = misbehaviour_next(m, clock_monotonic_usec(), !c->unsent);
-        if (step.kind != MISBEHAVIOUR_SEND)
-            break;
-        if (!connection_send(c, step.bytes, step.length))
-            return false;
-    }
+    uint64_t now = clock_monotonic_usec();
+    if (c->reason != REASON_NONE && !misbehaviour_finish(m, now))
+        return MISBEHAVING_NO_MEMORY;
+    struct misbehaviour_step step = misbehaviour_next(m, now, !c->unsent);
     if (!was_started && m->is_started) /* only now can the client be idle */
-        c->active_usec = event_loop_stamp(&c->worker->loop);
-    return m->ended_by == MISBEHAVIOUR_NONE || end(c);
+        c->active_usec = event_loop_stamp(loop);
+    if (step.kind != MISBEHAVIOUR_SEND)
+        return m->ended_by == MISBEHAVIOUR_NONE ? MISBEHAVING_WAIT : end(c, loop);
+    *piece = (struct span){.bytes = step.bytes, .length = step.length};
+    return MISBEHAVING_SEND;
 }
 
 bool misbehaving_holds_back(const struct connection *c)

@@ -8,10 +8,13 @@
  * have closed and freed it. */
 #pragma once
 
-#include "serve/connection.h"
+#include "base/span.h"
+#include "serve/connection_state.h"
 #include "serve/misbehaviour.h"
 
 #include <sys/socket.h>
+
+struct progress;
 
 /* What stands between its service and its socket. Of a connection that misbehaves. */
 static inline struct misbehaviour *connection_misbehaviour(const struct connection *c)
@@ -45,13 +48,13 @@ static inline size_t misbehaving_may_read(const struct connection *c, size_t siz
     return room < size ? room : size;
 }
 
-bool misbehaving_note_events(struct connection *connection, uint32_t events);
+int misbehaving_note_events(struct connection *connection, uint32_t events);
 
-/* Before every turn: what its events say of a client that nothing is read from. Returns whether the
- * connection is still there. */
-static inline bool misbehaving_look(struct connection *c, uint32_t events)
+/* Before every turn: what its events say of a client that nothing is read from. Returns 0, or the errno,
+ * positive, of a connection that is lost. */
+static inline int misbehaving_look(struct connection *c, uint32_t events)
 {
-    return !c->misbehaves || misbehaving_note_events(c, events);
+    return c->misbehaves ? misbehaving_note_events(c, events) : 0;
 }
 
 /* ---- From the service to the client ---- */
@@ -69,13 +72,9 @@ static inline size_t misbehaving_may_produce(const struct connection *c, size_t 
     return room < size ? room : size;
 }
 
+/* Of a connection that misbehaves: what the service has made, in at most as many bytes as it may produce.
+ * Returns false when memory is short. */
 bool misbehaving_take(struct connection *connection, const uint8_t *bytes, size_t length);
-
-/* Says what the service has made, now or later. Returns whether the connection is still there. */
-static inline bool misbehaving_say(struct connection *c, const uint8_t *bytes, size_t length)
-{
-    return c->misbehaves ? misbehaving_take(c, bytes, length) : connection_send(c, bytes, length);
-}
 
 /* Flags of send(2). MSG_EOR: the kernel does not join pieces that are meant to be apart. */
 static inline int misbehaving_send_flags(const struct connection *c)
@@ -83,14 +82,17 @@ static inline int misbehaving_send_flags(const struct connection *c)
     return c->misbehaves ? MSG_EOR : 0;
 }
 
-bool misbehaving_send_due(struct connection *connection);
+/* What is to be done with a connection that misbehaves. */
+enum misbehaving_step {
+    MISBEHAVING_WAIT,      /* nothing, until misbehaving_is_due or something happens */
+    MISBEHAVING_SEND,      /* *piece goes to the client, and then comes the next step */
+    MISBEHAVING_RESET,     /* it ends with a RST */
+    MISBEHAVING_NO_MEMORY, /* it cannot go on */
+};
 
-/* After every turn: says what is due, and ends the connection where a fault does. Returns whether it
- * is still there. */
-static inline bool misbehaving_go_on(struct connection *c)
-{
-    return !c->misbehaves || c->lingering || misbehaving_send_due(c);
-}
+/* After every turn, but for one that lingers. *piece is valid until the next call. */
+enum misbehaving_step misbehaving_next(struct connection *connection, const struct event_loop *loop,
+                                       struct span *piece);
 
 bool misbehaving_holds_back(const struct connection *connection);
 

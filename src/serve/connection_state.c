@@ -1,15 +1,28 @@
-/* What the kernel knows of a connection's socket. */
-#include "serve/connection.h"
+#include "serve/connection_state.h"
 
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 /* tcpi_state of a connection that is lost: TCP_CLOSE of <netinet/tcp.h>, which does not go with
  * <linux/tcp.h>. */
 #define STATE_CLOSE 7
+
+struct unsent *unsent_new(const uint8_t *bytes, size_t length)
+{
+    struct unsent *unsent = malloc(sizeof *unsent + length);
+    if (!unsent)
+        return NULL;
+    unsent->start = 0;
+    unsent->end = length;
+    unsent->taken = UNSENT_NOT_LOOKED; /* most are sent before anybody looks */
+    memcpy(unsent->bytes, bytes, length);
+    return unsent;
+}
 
 /* Of a TCP connection, also of one that is lost (tcp(7), TCP_INFO). Returns false for a Unix socket. */
 static bool get_tcp_info(const struct connection *c, struct tcp_info *info)
