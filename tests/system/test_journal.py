@@ -40,6 +40,7 @@ KINDS = {
     "trace": "38599c3ca93b4217978aed13ce7db314",
     "lost": "8e24615adac94fb9ada0d798708c7853",
     "held_back": "8318817a9a1845f18d1a10f3871d6eab",
+    "misbehaving": "dfcef1712ad049d49a3e27da5ae19c6e",
     "diverted": "67df34521d4549a99c3d66fc20e8ac98",
 }
 
@@ -103,6 +104,16 @@ class Journal(machine.TestCase):
         with self.machine.connect(7):
             self.machine.systemctl("restart", "tcpechod")
         self.assert_explained(self.wait_kind("handover", 2), "tcpechod hands over to a new process, or has taken over")
+
+    def test_misbehaviour_has_its_seed_and_its_end(self):
+        self.start(more_listeners=', { address = "127.0.0.1"; port = 8001; lose = 0.1; seed = 7; limit = 3; }')
+        entry = self.wait_kind("misbehaving", listener="127.0.0.1:8001", seed=7)
+        self.assertEqual(entry["PRIORITY"], "5")
+        self.assert_explained(entry, "A listener of tcpechod misbehaves on purpose")
+        with self.machine.connect(8001) as client:
+            client.sendall(bytes(1000))
+            self.assertEqual(harness.receive_all(client), bytes(3))
+        self.assert_fields(self.wait_kind("closed"), reason="fault", fault="limit", bytes_out=3)
 
     def test_connected_and_trace_follow_one_connection(self):
         self.start('log = { level = "debug"; };\n', ', { address = "127.0.0.1"; port = 8001; trace = true; }')
