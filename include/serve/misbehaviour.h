@@ -34,6 +34,7 @@ struct misbehaviour_params {
     uint64_t slice;         /* bytes of a piece */
     uint64_t slice_delay;   /* usec between pieces */
     uint64_t accept_delay;  /* usec until anything is read or said */
+    uint64_t close_delay;   /* usec that the end is held, after all has been said */
     uint64_t limit;         /* bytes to the client, then the end */
     uint64_t after;         /* usec since the accept, then the end; USEC_NEVER: never */
     enum misbehaviour_end end;

@@ -22,7 +22,7 @@ struct progress {
     uint32_t due;          /* of a draining one, in bytes */
     const uint8_t *unsent; /* made for the client, and not taken by the kernel */
     size_t unsent_length;
-    int64_t taken; /* of `unsent`: see struct unsent in serve/connection_state.h */
+    int64_t taken;                    /* of `unsent`: see struct unsent in serve/connection_state.h */
     bool misbehaves;                  /* the rest is of those that do */
     struct misbehaviour misbehaviour; /* its numbers; its buffers are: */
     const uint8_t *held, *again;

@@ -97,6 +97,7 @@ static void code_faults(struct codec *codec, struct misbehaviour_params *faults)
     CODE(codec, faults->slice);
     CODE(codec, faults->slice_delay);
     CODE(codec, faults->accept_delay);
+    CODE(codec, faults->close_delay);
     CODE(codec, faults->limit);
     CODE(codec, faults->after);
     CODE(codec, faults->end);

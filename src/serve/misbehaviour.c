@@ -262,6 +262,7 @@ bool misbehaviour_finish(struct misbehaviour *m, uint64_t now)
         repeat(m);
         end_record(m, record);
     }
+    m->last_due += m->params->close_delay;
     m->is_finished = true;
     return true;
 }
@@ -444,8 +445,8 @@ const char *misbehaviour_fault_name(const struct misbehaviour *m)
 bool misbehaviour_is_any(const struct misbehaviour_params *params)
 {
     return params->delay > 0 || params->rate > 0 || params->slice > 0 || params->accept_delay > 0 ||
-           params->limit > 0 || params->after != USEC_NEVER || params->silent || params->deaf ||
-           params->corrupt > 0 || params->lose > 0 || params->repeat > 0;
+           params->close_delay > 0 || params->limit > 0 || params->after != USEC_NEVER || params->silent ||
+           params->deaf || params->corrupt > 0 || params->lose > 0 || params->repeat > 0;
 }
 
 bool misbehaviour_is_random(const struct misbehaviour_params *params)
@@ -457,10 +458,10 @@ bool misbehaviour_is_random(const struct misbehaviour_params *params)
 bool misbehaviour_is_equal(const struct misbehaviour_params *a, const struct misbehaviour_params *b)
 {
     return a->delay == b->delay && a->jitter == b->jitter && a->rate == b->rate && a->slice == b->slice &&
-           a->slice_delay == b->slice_delay && a->accept_delay == b->accept_delay && a->limit == b->limit &&
-           a->after == b->after && a->end == b->end && a->silent == b->silent && a->deaf == b->deaf &&
-           a->corrupt == b->corrupt && a->lose == b->lose && a->repeat == b->repeat &&
-           a->toxicity == b->toxicity && a->seed == b->seed;
+           a->slice_delay == b->slice_delay && a->accept_delay == b->accept_delay &&
+           a->close_delay == b->close_delay && a->limit == b->limit && a->after == b->after &&
+           a->end == b->end && a->silent == b->silent && a->deaf == b->deaf && a->corrupt == b->corrupt &&
+           a->lose == b->lose && a->repeat == b->repeat && a->toxicity == b->toxicity && a->seed == b->seed;
 }
 
 bool misbehaviour_befalls(const struct misbehaviour_params *params, uint64_t number)

@@ -96,6 +96,8 @@ const struct setting_row setting_table[] = {
      .meaning = "The time between such pieces."},
     {FAULT(accept_delay), .type = &setting_duration, .maximum = HOUR,
      .meaning = "How long after the accept nothing is read or said."},
+    {FAULT(close_delay), .type = &setting_duration, .maximum = HOUR,
+     .meaning = "How long our end is held after the last byte."},
     {FAULT_OF_ANSWERS(limit), .type = &setting_size, .maximum = TIB,
      .meaning = "After so many bytes to the client it ends; 0: no limit."},
     {FAULT(after), .type = &setting_duration, .minimum = USEC_PER_MSEC, .maximum = YEAR, .zero = "never", .fallback = "0",

@@ -36,6 +36,7 @@ static struct misbehaviour_params make_faults(struct span *input)
     faults.slice = kinds & 4 ? 1 + fuzz_number(input, 300) : 0;
     faults.slice_delay = faults.slice > 0 ? fuzz_number(input, 1000) : 0;
     faults.accept_delay = kinds & 8 ? fuzz_number(input, 100000) : 0;
+    faults.close_delay = kinds & 8 ? fuzz_number(input, 100000) : 0;
     faults.limit = kinds & 16 ? 1 + fuzz_number(input, 1500) : 0;
     return faults;
 }

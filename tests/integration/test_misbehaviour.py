@@ -121,6 +121,15 @@ class OnTheWire(harness.TestCase):
         asked = next(segment for segment in self.wire.said_to(daemon.port) if segment.flags & FIN)
         self.assertGreaterEqual(self.wire.wait_flag(daemon.port, FIN).when - asked.when, 0.2)
 
+    def test_close_is_delayed(self):
+        daemon = self.serve(close_delay=0.2)
+        peer = daemon.connect()
+        harness.ping(peer, MESSAGE)
+        peer.shutdown(socket.SHUT_WR)
+        self.assertEqual(harness.receive_all(peer), b"")
+        asked = next(segment for segment in self.wire.said_to(daemon.port) if segment.flags & FIN)
+        self.assertGreaterEqual(self.wire.wait_flag(daemon.port, FIN).when - asked.when, 0.2)
+
     def test_slices_are_segments(self):
         daemon = self.serve(slice=4)
         peer = daemon.connect()

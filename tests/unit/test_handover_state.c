@@ -41,6 +41,7 @@ static const struct misbehaviour_params faults = {
     .slice = 7,
     .slice_delay = 102,
     .accept_delay = 103,
+    .close_delay = 104,
     .limit = 104,
     .after = USEC_NEVER,
     .end = MISBEHAVIOUR_HANG,

@@ -251,7 +251,7 @@ TEST(settings_at_their_most)
     struct misbehaviour_params params = none;
     struct misbehaviour m;
     struct heard heard = {0};
-    params.delay = params.jitter = params.slice_delay = params.accept_delay = hour;
+    params.delay = params.jitter = params.slice_delay = params.accept_delay = params.close_delay = hour;
     params.slice = 65536;
     params.rate = params.limit = UINT64_C(1) << 40;
     params.after = 365 * 24 * hour;
@@ -313,6 +313,27 @@ TEST(nothing_happens_during_the_accept_delay)
     ck_assert_uint_eq(m.wake, START + USEC_PER_SEC);
     hear(&m, m.wake, &heard);
     ck_assert(misbehaviour_may_read(&m) > 0 && misbehaviour_may_speak(&m) > 0 && !misbehaviour_holds(&m));
+}
+
+TEST(end_is_held_after_the_last_byte)
+{
+    struct misbehaviour_params params = none;
+    struct misbehaviour m;
+    struct heard heard = {0};
+    params.delay = 1000;
+    params.close_delay = USEC_PER_SEC;
+    begin(&m, &params, 1);
+    ck_assert(misbehaviour_put(&m, START, (const uint8_t *)"abc", 3));
+    ck_assert(misbehaviour_finish(&m, START));
+    hear(&m, START + 1000, &heard);
+    expect(&heard, "abc", 3);
+    ck_assert(misbehaviour_holds(&m));
+    ck_assert_uint_eq(m.wake, START + 1000 + USEC_PER_SEC);
+    hear(&m, m.wake - 1, &heard);
+    ck_assert(misbehaviour_holds(&m));
+    hear(&m, m.wake, &heard);
+    ck_assert_int_eq(heard.end, DONE);
+    misbehaviour_clear(&m);
 }
 
 TEST(limit_is_exact)
