@@ -231,6 +231,33 @@ TEST(lingering_ends)
     close(client);
 }
 
+/* It has the whole answer in the kernel's hands, and its write timeout starts again with each byte that it
+ * takes. From the last one on it is like any other. */
+TEST(lingering_of_a_slow_reader)
+{
+    enum { LENGTH = 60000 }; /* one turn's */
+    static char text[LENGTH + 1], got[LENGTH];
+    memset(text, 't', LENGTH);
+    struct service_config config = terms_with("reply", NULL, text, NULL);
+    config.write_timeout_usec = 10 * USEC_PER_SEC;
+    int client = serve_small(&config, 4096);
+    set_socket_option(rig.server, SOL_SOCKET, SO_SNDBUF, 4 * LENGTH);
+    send_and_arrive(client, "x", 1);
+    ck_assert_uint_eq(turn_under("send:count"), 1);
+    ck_assert_uint_eq(bytes_out(), LENGTH);
+    for (size_t have = 0; have < LENGTH;) {
+        turn_after(4 * USEC_PER_SEC);
+        ck_assert_uint_eq(closed(), 0);
+        have += turn_and_receive(client, got, have + LENGTH / 8 > LENGTH ? LENGTH - have : LENGTH / 8);
+    }
+    turn_and_expect_end(client);
+    send_text(client, "late"); /* and not reset */
+    turn_after(3 * USEC_PER_SEC);
+    turn_after(3 * USEC_PER_SEC);
+    ck_assert_uint_eq(closed_as(REASON_SERVED), 1);
+    close(client);
+}
+
 TEST(discard_answers_nothing)
 {
     struct service_config config = terms_with("discard", "g", NULL, NULL);
