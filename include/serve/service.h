@@ -40,9 +40,9 @@ struct service {
     bool is_verbatim;       /* the answer is what the client sent, if no end word is looked for */
     bool speaks_when_asked; /* produce() only once the client has sent something */
 
-    /* Turns `length` (> 0) bytes of the client into the answer, in place: it is never longer than they.
-     * Returns how many of them to send back, and may set state->done. NULL: what the client sends is thrown
-     * away. */
+    /* Turns `length` (> 0) bytes of the client, one read, into the answer, in place: it is never longer than
+     * they. Returns how many of them to send back, and may set state->done. NULL: what the client sends is
+     * thrown away. */
     size_t (*answer)(const struct service_params *params, struct service_state *state, uint8_t *bytes,
                      size_t length);
 

@@ -49,6 +49,7 @@ static void start_draining(struct worker *worker)
     note_drained(worker);
 }
 
+/* Somebody has called event_loop_wake; not at each turn. */
 static void on_wake(struct event_loop *loop)
 {
     struct worker *worker = CONTAINER_OF(loop, struct worker, loop);

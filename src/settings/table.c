@@ -126,8 +126,8 @@ const struct setting_row setting_table[] = {
                 "may use."},
     {GLOBAL(queue_depth), .type = &setting_integer, .minimum = 1, .maximum = 65536, .fallback = "1024",
      .needs_restart = true, .unit = "connections",
-     .meaning = "Accepted connections that no worker has taken yet. What happens when there are more says "
-                "overload."},
+     .meaning = "Accepted connections that no worker has taken yet. overload says what happens when there are "
+                "more."},
     {GLOBAL(backlog), .type = &setting_integer, .minimum = 1, .maximum = 65535, .fallback = "4096",
      .unit = "connections",
      .meaning = "Connections that the kernel holds for each listening socket until they are accepted. The "
