@@ -7,7 +7,6 @@
  * takes nothing of it. Main thread. */
 #pragma once
 
-#include "serve/admission.h"
 #include "serve/counters.h"
 #include "serve/listener.h"
 #include "serve/new_client.h"
@@ -20,7 +19,7 @@
 
 /* Goes up with every change of what is written. */
 #ifndef HANDOVER_STATE_VERSION
-#define HANDOVER_STATE_VERSION 2
+#define HANDOVER_STATE_VERSION 3
 #endif
 
 struct saved_listener {
@@ -31,7 +30,7 @@ struct saved_listener {
     uint64_t device, inode; /* of its path, when that is our own */
     uint64_t config;        /* its index */
     uint64_t number;        /* of the connection that was admitted last */
-    struct admission_rules rules;
+    uint64_t id;
 };
 
 enum saved_kind {
@@ -51,6 +50,7 @@ struct saved_connection {
 struct saved_state {
     enum saved_kind kind;
     uint64_t last_id, accepted;
+    uint64_t last_listener_id;
     uint64_t refused[REASON_COUNT], waits[REASON_COUNT];
     struct totals totals;
     uint64_t lost_messages;

@@ -74,8 +74,7 @@ void acceptor_resume(struct acceptor *acceptor);
 /* Takes in a client whom a process before has admitted: counted with its source, given to a worker, never
  * refused. Waits for room in the queue. Consumes what `client` owns; its network is not set yet. Counts as
  * accepted there and not here. */
-void acceptor_take_over(struct acceptor *acceptor, const struct admission_rules *rules,
-                        struct new_client *client);
+void acceptor_take_over(struct acceptor *acceptor, struct new_client *client);
 
 /* Another process goes on with the listening sockets: they are closed here, as if passed. */
 void acceptor_leave(struct acceptor *acceptor);

@@ -1,13 +1,16 @@
 /* Who may come in: allow and deny lists, and limits per source. It decides by the client's address alone;
  * whether there is room is the acceptor's question.
  *
- * Main thread. */
+ * Rules and a peer's address are only read. What is counted has a lock of its own, so that a worker may let
+ * in a client whose address it learns later than the acceptor. Any thread, but for the beginning and the
+ * end. */
 #pragma once
 
 #include "base/address.h"
 #include "serve/peer_network_table.h"
 #include "serve/reason.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,6 +26,7 @@ struct admission_rules {
 void admission_rules_clear(struct admission_rules *rules);
 
 struct admission {
+    pthread_mutex_t lock; /* of all that follows */
     struct peer_network_table sources;
     unsigned source_prefix_v4; /* in bits: what is one source */
     unsigned source_prefix_v6; /* but a link-local address is one by itself, with its interface */
@@ -30,6 +34,9 @@ struct admission {
 
 /* Returns 0 or a negative errno with nothing to release. */
 int admission_init(struct admission *admission, unsigned source_prefix_v4, unsigned source_prefix_v6);
+
+/* For who comes from now on. */
+void admission_configure(struct admission *admission, unsigned source_prefix_v4, unsigned source_prefix_v6);
 
 /* No connection may be left. */
 void admission_deinit(struct admission *admission);

@@ -11,7 +11,6 @@
 #include "base/address.h"
 #include "base/event_loop.h"
 #include "base/list.h"
-#include "serve/admission.h"
 #include "serve/service_config.h"
 
 #include <stdbool.h>
@@ -56,11 +55,15 @@ struct listener {
     bool without_v6; /* 0.0.0.0 in place of `any`, on a host that has no IPv6 */
     uint64_t number; /* of the connection that was admitted last; from 1 again when what goes wrong changes */
     struct service_config *config;
-    struct admission_rules rules; /* the lists are the listener's own */
 };
 
 /* Without a socket; for listener_open and listener_adopt. NULL: no memory. */
 struct listener *listener_new(void);
+
+/* The last id that was given, and the same of a process whose listeners this one goes on with: those that are
+ * made from now on have later ones. */
+uint64_t listener_last_id(void);
+void listener_restore_last_id(uint64_t id);
 
 /* Opens, binds and listens; nothing is accepted yet. Returns 0 with *out owned by the caller, or a negative
  * errno: -EADDRINUSE, -EACCES (a port under 1024), -EADDRNOTAVAIL, -EAFNOSUPPORT (no IPv6), -EPFNOSUPPORT
@@ -88,9 +91,8 @@ void listener_share(struct listener *listener, bool shares);
  * Returns 0 or a negative errno. */
 int listener_configure(struct listener *listener, mode_t mode, const struct socket_settings *settings);
 
-/* Takes over the configuration and the rules' lists. */
-void listener_set_config(struct listener *listener, struct service_config *config,
-                         struct admission_rules *rules);
+/* Takes over the reference. */
+void listener_set_config(struct listener *listener, struct service_config *config);
 
 /* Whether its socket can serve this endpoint; the mode of a path can be changed and does not matter. A
  * listener whose path was taken away or is somebody else's by now is not there any more, unless its socket

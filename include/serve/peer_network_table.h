@@ -1,9 +1,9 @@
 /* How many connections each source holds: a source is a network of clients, by the prefix length that the
  * caller gives.
  *
- * The main thread looks up, adds and frees; a worker only counts an entry down, with peer_network_release,
- * when a connection closes. An entry at zero belongs to the main thread alone, which uses it again or frees
- * it. */
+ * Whoever holds the lock of serve/admission.h looks up, adds and frees; any thread counts an entry down, with
+ * peer_network_release, when a connection closes. An entry at zero belongs to the holder of the lock, who
+ * uses it again or frees it. */
 #pragma once
 
 #include "base/address.h"
@@ -26,7 +26,7 @@ struct peer_network_table {
     uint64_t secret; /* keeps clients from choosing addresses that share a bucket */
 };
 
-/* Returns 0 or a negative errno. Main thread, like all but peer_network_release. */
+/* Returns 0 or a negative errno. */
 int peer_network_table_init(struct peer_network_table *table);
 
 /* Frees every entry: no connection may refer to one any more. */

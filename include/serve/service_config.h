@@ -5,6 +5,7 @@
  * one and each connection, in the queue or at its worker, another. */
 #pragma once
 
+#include "serve/admission.h"
 #include "serve/misbehaviour.h"
 #include "serve/service.h"
 
@@ -18,6 +19,7 @@ struct service_config {
     const struct service *service;
     struct service_params params;                   /* the texts are this structure's own */
     const struct misbehaviour_params *misbehaviour; /* likewise its own; NULL: it behaves */
+    struct admission_rules rules;                   /* the lists are its own, too */
     bool trace;
     bool can_splice;             /* nobody has to look at the bytes; service_config_new sets it */
     uint64_t idle_timeout_usec;  /* USEC_NEVER: none */

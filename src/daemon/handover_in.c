@@ -24,8 +24,6 @@ static const struct service_config no_config = {
     .listener = (char *)"-",
 };
 
-static const struct admission_rules no_rules;
-
 static void read_state(struct handover_in *in, int fd)
 {
     if (!in->has_state)
@@ -53,8 +51,7 @@ int handover_in_find(struct handover_in *in, struct passed_sockets *passed)
         else if (strcmp(item->name, HANDOVER_LISTENER) == 0)
             in->taken.listeners++;
     }
-    in->listener_ids = calloc(in->state.listener_count + 1, sizeof *in->listener_ids);
-    return in->listener_ids ? 0 : -ENOMEM;
+    return 0;
 }
 
 void handover_in_clear(struct handover_in *in)
@@ -63,7 +60,6 @@ void handover_in_clear(struct handover_in *in)
     for (size_t i = 0; i < in->queue_count; i++)
         fd_close(&in->queue_ends[i]);
     free(in->queue_ends);
-    free(in->listener_ids);
     *in = (struct handover_in){0};
 }
 
@@ -80,8 +76,8 @@ static void restore_totals(const struct saved_state *state, struct acceptor *acc
     log_restore_lost(state->lost_messages);
 }
 
-static int restore_listener(struct handover_in *in, struct acceptor *acceptor, struct saved_listener *saved,
-                            struct passed_socket *item, uint64_t *id)
+static int restore_listener(struct handover_in *in, struct acceptor *acceptor,
+                            const struct saved_listener *saved, struct passed_socket *item)
 {
     bool is_own = strcmp(item->name, HANDOVER_LISTENER) == 0;
     struct listener *listener;
@@ -89,6 +85,7 @@ static int restore_listener(struct handover_in *in, struct acceptor *acceptor, s
     if (r < 0)
         return r;
     item->fd = -1;
+    listener->id = saved->id;
     listener->listen_address.port = saved->port;
     listener->listen_address.any = saved->any;
     listener->without_v6 = saved->without_v6;
@@ -97,16 +94,13 @@ static int restore_listener(struct handover_in *in, struct acceptor *acceptor, s
         listener->inode.st_dev = saved->device;
         listener->inode.st_ino = saved->inode;
     }
-    if (saved->rules.scope != 0)
-        saved->rules.scope = listener->id;
-    listener_set_config(listener, service_config_ref(in->state.configs[saved->config]), &saved->rules);
+    listener_set_config(listener, service_config_ref(in->state.configs[saved->config]));
     listener->number = saved->number;
     r = acceptor_add(acceptor, listener);
     if (r < 0) {
         listener_close(listener);
         return r;
     }
-    *id = listener->id;
     in->taken.listeners += !is_own; /* the others are counted */
     return 0;
 }
@@ -126,45 +120,39 @@ int handover_in_restore(struct handover_in *in, struct acceptor *acceptor, struc
     struct saved_state *state = &in->state;
     if (state->kind == SAVED_HANDOVER)
         restore_totals(state, acceptor, pool);
+    listener_restore_last_id(state->last_listener_id);
     /* In the order in which they were: it says which is which where several have port 0. */
     for (size_t i = 0; i < state->listener_count; i++) {
         struct passed_socket *item = find_passed(in->passed, state->listeners[i].cookie);
         if (!item)
             continue;
-        int r = restore_listener(in, acceptor, &state->listeners[i], item, &in->listener_ids[i]);
+        int r = restore_listener(in, acceptor, &state->listeners[i], item);
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-/* What becomes of the connections of one configuration. */
-struct course {
-    const struct admission_rules *rules;
-    bool ends; /* its listener is gone */
-};
-
 /* Where a connection that came goes. */
 struct destination {
     struct handover_in *in;
     struct acceptor *acceptor;
-    struct course *courses;           /* for each configuration */
+    bool *ends;                       /* for each configuration: its listener is gone */
     struct service_config *no_record; /* under which connections without one are closed */
 };
 
 static void resume(struct destination *to, int fd, struct saved_connection *saved)
 {
-    const struct course *course = &to->courses[saved->config];
     struct new_client client = saved->client;
     client.progress = progress_copy(&saved->progress);
     if (!client.progress) {
         close(fd);
         return;
     }
-    client.progress->ends = course->ends || to->in->taken.is_short;
+    client.progress->ends = to->ends[saved->config] || to->in->taken.is_short;
     client.fd = fd;
     client.config = service_config_ref(to->in->state.configs[saved->config]);
-    acceptor_take_over(to->acceptor, course->rules, &client);
+    acceptor_take_over(to->acceptor, &client);
     to->in->taken.resumed++;
 }
 
@@ -189,7 +177,7 @@ static void close_cleanly(struct destination *to, int fd)
     (void)getpeername(fd, (struct sockaddr *)&sockaddr, &length); /* gone already: it stays without one */
     address_from_sockaddr((const struct sockaddr *)&sockaddr, &client.client);
     to->acceptor->accepted++;
-    acceptor_take_over(to->acceptor, &no_rules, &client);
+    acceptor_take_over(to->acceptor, &client);
 }
 
 static void take_one(struct destination *to, int fd)
@@ -233,31 +221,28 @@ static void take_all(struct destination *to, int end, uint64_t room, uint64_t de
         daemon_log_system_error(NULL, "cannot take connections over", -count);
 }
 
-static const struct listener *find_by_id(const struct acceptor *acceptor, uint64_t id)
+static bool is_there(const struct acceptor *acceptor, uint64_t id)
 {
     LIST_FOR_EACH(link, &acceptor->listeners)
     {
-        const struct listener *listener = CONTAINER_OF(link, struct listener, link);
-        if (listener->id == id)
-            return listener;
+        if (CONTAINER_OF(link, struct listener, link)->id == id)
+            return true;
     }
-    return NULL;
+    return false;
 }
 
 /* A connection whose listener was gone before, after a reload, goes on under its settings. */
-static struct course course_of(const struct handover_in *in, const struct acceptor *acceptor,
-                               const char *name)
+static bool is_gone(const struct handover_in *in, const struct acceptor *acceptor, const char *name)
 {
-    struct course course = {.rules = &no_rules};
+    bool is_gone = false;
     for (size_t i = 0; i < in->state.listener_count; i++) {
         if (strcmp(in->state.listeners[i].name, name) != 0)
             continue;
-        const struct listener *listener = find_by_id(acceptor, in->listener_ids[i]);
-        course = (struct course){.rules = listener ? &listener->rules : &no_rules, .ends = !listener};
-        if (listener)
-            break;
+        if (is_there(acceptor, in->state.listeners[i].id))
+            return false;
+        is_gone = true;
     }
-    return course;
+    return is_gone;
 }
 
 static int prepare(struct destination *to)
@@ -266,11 +251,11 @@ static int prepare(struct destination *to)
     struct service_config none = no_config;
     none.service = service_find("discard");
     to->no_record = service_config_new(&none);
-    to->courses = calloc(state->config_count + 1, sizeof *to->courses);
-    if (!to->no_record || !to->courses)
+    to->ends = calloc(state->config_count + 1, sizeof *to->ends);
+    if (!to->no_record || !to->ends)
         return -ENOMEM;
     for (size_t i = 0; i < state->config_count; i++)
-        to->courses[i] = course_of(to->in, to->acceptor, state->configs[i]->listener);
+        to->ends[i] = is_gone(to->in, to->acceptor, state->configs[i]->listener);
     return 0;
 }
 
@@ -292,7 +277,7 @@ void handover_in_resume(struct handover_in *in, struct acceptor *acceptor, uint6
     if (handover_in_connections(in) > 0)
         in->taken.lost = handover_in_connections(in) - in->taken.resumed;
     service_config_unref(to.no_record);
-    free(to.courses);
+    free(to.ends);
     if (in->has_state || in->taken.listeners > 0 || in->queue_count > 0)
         daemon_log_taken_over(&in->taken);
 }

@@ -20,10 +20,9 @@
 struct handover_in {
     bool has_state; /* one came */
     struct saved_state state;
-    int error;              /* why it could not be read: a positive errno, or 0 */
-    uint64_t *listener_ids; /* for each saved listener, its id here; 0: its socket did not come */
+    int error; /* why it could not be read: a positive errno, or 0 */
     struct passed_sockets *passed;
-    int *queue_ends; /* -1: taken; owned, like listener_ids */
+    int *queue_ends; /* -1: taken; owned */
     size_t queue_count;
     struct taken_over taken;
 };

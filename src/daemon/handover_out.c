@@ -46,14 +46,9 @@ static int save_listener(struct saved_state *state, const struct listener *liste
         .inode = listener->inode.st_ino,
         .config = (uint64_t)config,
         .number = listener->number,
-        .rules = {.per_source = listener->rules.per_source, .scope = listener->rules.scope},
+        .id = listener->id,
     };
-    int r = saved->name ? socket_cookie(listener->source.fd, &saved->cookie) : -ENOMEM;
-    if (r == 0)
-        r = prefix_list_copy(&saved->rules.allow, &listener->rules.allow);
-    if (r == 0)
-        r = prefix_list_copy(&saved->rules.deny, &listener->rules.deny);
-    return r;
+    return saved->name ? socket_cookie(listener->source.fd, &saved->cookie) : -ENOMEM;
 }
 
 static int save_listeners(struct saved_state *state, const struct acceptor *acceptor)
@@ -104,6 +99,7 @@ static int collect(struct handover_out *out, struct collection *collection, cons
     struct saved_state *state = &collection->state;
     state->last_id = acceptor->last_id;
     state->accepted = acceptor->accepted;
+    state->last_listener_id = listener_last_id();
     state->totals = worker_pool_totals(pool);
     state->lost_messages = log_lost();
     for (unsigned reason = 0; reason < REASON_COUNT; reason++) {

@@ -14,7 +14,6 @@ struct plan {
     struct listener *listener; /* NULL: left out, since the host has no IPv6 */
     bool is_new;
     struct service_config *config;
-    struct admission_rules rules;
 };
 
 static struct listen_address listen_address_of(const struct listener_settings *row)
@@ -76,6 +75,13 @@ static struct service_config *make_config(const struct settings *settings,
                 .end_word = row->end_word,
                 .end_word_length = length_of(row->end_word),
             },
+        .rules =
+            {
+                .allow = row->allow,
+                .deny = row->deny,
+                .per_source = row->max_connections_per_source,
+                .scope = row->own_max_connections_per_source ? listener->id : 0,
+            },
         .misbehaviour = misbehaviour_is_any(&misbehaviour) ? &misbehaviour : NULL,
         .trace = row->trace,
         .idle_timeout_usec = row->idle_timeout,
@@ -84,15 +90,6 @@ static struct service_config *make_config(const struct settings *settings,
         .listener = listener->name,
     };
     return service_config_new(&config);
-}
-
-static int make_rules(const struct listener_settings *row, const struct listener *listener,
-                      struct admission_rules *rules)
-{
-    rules->per_source = row->max_connections_per_source;
-    rules->scope = row->own_max_connections_per_source ? listener->id : 0;
-    int r = prefix_list_copy(&rules->allow, &row->allow);
-    return r < 0 ? r : prefix_list_copy(&rules->deny, &row->deny);
 }
 
 static bool is_planned(const struct plan *plans, size_t count, const struct listener *listener)
@@ -197,7 +194,7 @@ static int plan_row(struct acceptor *acceptor, const struct settings *settings, 
         plan->is_new = true;
     }
     plan->config = make_config(settings, row, plan->listener);
-    return plan->config ? make_rules(row, plan->listener, &plan->rules) : -ENOMEM;
+    return plan->config ? 0 : -ENOMEM;
 }
 
 /* Every row that fails is reported, not only the first. */
@@ -241,7 +238,6 @@ static void drop_plans(struct plan *plans, size_t count)
         if (plans[i].is_new)
             listener_close(plans[i].listener);
         service_config_unref(plans[i].config);
-        admission_rules_clear(&plans[i].rules);
     }
     free(plans);
 }
@@ -252,7 +248,7 @@ static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count, 
     for (size_t i = 0; i < count; i++) {
         if (!plans[i].is_new)
             continue;
-        listener_set_config(plans[i].listener, plans[i].config, &plans[i].rules);
+        listener_set_config(plans[i].listener, plans[i].config);
         plans[i].config = NULL;
         int r = acceptor_add(acceptor, plans[i].listener);
         if (r < 0) {
@@ -280,7 +276,7 @@ static void update_kept(struct plan *plan, const struct settings *settings,
     if (strlen(plan->listener->lacks) > told)
         daemon_log_lacking(plan->listener);
     bool is_news = !service_config_misbehaves_alike(plan->listener->config, plan->config);
-    listener_set_config(plan->listener, plan->config, &plan->rules);
+    listener_set_config(plan->listener, plan->config);
     plan->config = NULL;
     if (is_news && plan->listener->config->misbehaviour)
         daemon_log_misbehaving(plan->listener, row);

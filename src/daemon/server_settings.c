@@ -39,8 +39,7 @@ uint64_t server_apply_settings(struct server *server, const struct settings *set
     uint64_t asked = settings->max_connections;
     bool is_bounded = asked > 0 && asked < room;
     server_configure_log(settings);
-    server->admission.source_prefix_v4 = settings->source_prefix_v4;
-    server->admission.source_prefix_v6 = settings->source_prefix_v6;
+    admission_configure(&server->admission, settings->source_prefix_v4, settings->source_prefix_v6);
     worker_pool_busy_poll(&server->pool, settings->busy_poll_usec);
     acceptor_limit(&server->acceptor, settings->overload == OVERLOAD_REFUSE, is_bounded ? asked : room,
                    is_bounded ? REASON_MAX_CONNECTIONS : REASON_DESCRIPTOR_LIMIT);

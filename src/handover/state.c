@@ -131,6 +131,10 @@ static struct service_config *code_config(struct codec *codec, struct service_co
         code_faults(codec, &faults);
     if (!codec->out)
         c->misbehaviour = misbehaves ? &faults : NULL;
+    code_prefixes(codec, &c->rules.allow);
+    code_prefixes(codec, &c->rules.deny);
+    CODE(codec, c->rules.per_source);
+    CODE(codec, c->rules.scope);
     CODE(codec, c->trace);
     CODE(codec, c->idle_timeout_usec);
     CODE(codec, c->write_timeout_usec);
@@ -149,6 +153,7 @@ static struct service_config *code_config(struct codec *codec, struct service_co
     free((char *)c->params.text);
     free((char *)c->params.greeting);
     free((char *)c->params.end_word);
+    admission_rules_clear(&c->rules);
     free(c->listener);
     return config;
 }
@@ -164,10 +169,7 @@ static void code_listener(struct codec *codec, struct saved_listener *listener, 
     CODE(codec, listener->inode);
     CODE(codec, listener->config);
     CODE(codec, listener->number);
-    code_prefixes(codec, &listener->rules.allow);
-    code_prefixes(codec, &listener->rules.deny);
-    CODE(codec, listener->rules.per_source);
-    CODE(codec, listener->rules.scope);
+    CODE(codec, listener->id);
     if (listener->config >= configs || !listener->name)
         codec_fail(codec, -EBADMSG);
 }
@@ -257,6 +259,7 @@ static void code_state(struct codec *codec, struct saved_state *state)
         codec_fail(codec, -EBADMSG);
     CODE(codec, state->last_id);
     CODE(codec, state->accepted);
+    CODE(codec, state->last_listener_id);
     code_counts(codec, state->refused);
     code_counts(codec, state->waits);
     code_counts(codec, state->totals.closed_by);
@@ -394,10 +397,8 @@ void saved_state_clear(struct saved_state *state)
 {
     for (size_t i = 0; i < state->config_count; i++)
         service_config_unref(state->configs[i]);
-    for (size_t i = 0; i < state->listener_count; i++) {
+    for (size_t i = 0; i < state->listener_count; i++)
         free(state->listeners[i].name);
-        admission_rules_clear(&state->listeners[i].rules);
-    }
     free(state->configs);
     free(state->listeners);
     free(state->connections);

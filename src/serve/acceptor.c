@@ -131,7 +131,7 @@ static void admit_or_refuse(struct acceptor *acceptor, struct listener *listener
                             const struct address *client, int fd, enum reason full)
 {
     struct peer_network *source;
-    enum reason reason = admission_check(acceptor->admission, &listener->rules, client, &source);
+    enum reason reason = admission_check(acceptor->admission, &listener->config->rules, client, &source);
     if (reason == REASON_NONE)
         reason = full;
     if (reason != REASON_NONE) {
@@ -319,10 +319,9 @@ void acceptor_close_retired(struct acceptor *acceptor)
     worker_pool_flush(acceptor->pool);
 }
 
-void acceptor_take_over(struct acceptor *acceptor, const struct admission_rules *rules,
-                        struct new_client *client)
+void acceptor_take_over(struct acceptor *acceptor, struct new_client *client)
 {
-    client->network = admission_count(acceptor->admission, rules, &client->client);
+    client->network = admission_count(acceptor->admission, &client->config->rules, &client->client);
     while (!worker_pool_give(acceptor->pool, client)) {
         worker_pool_flush(acceptor->pool);
         clock_sleep(SHORT_MOMENT_USEC);

@@ -12,12 +12,24 @@ int admission_init(struct admission *admission, unsigned source_prefix_v4, unsig
 {
     *admission =
         (struct admission){.source_prefix_v4 = source_prefix_v4, .source_prefix_v6 = source_prefix_v6};
-    return peer_network_table_init(&admission->sources);
+    int r = peer_network_table_init(&admission->sources);
+    if (r == 0)
+        pthread_mutex_init(&admission->lock, NULL); /* cannot fail with default attributes on Linux */
+    return r;
+}
+
+void admission_configure(struct admission *admission, unsigned source_prefix_v4, unsigned source_prefix_v6)
+{
+    pthread_mutex_lock(&admission->lock);
+    admission->source_prefix_v4 = source_prefix_v4;
+    admission->source_prefix_v6 = source_prefix_v6;
+    pthread_mutex_unlock(&admission->lock);
 }
 
 void admission_deinit(struct admission *admission)
 {
     peer_network_table_deinit(&admission->sources);
+    pthread_mutex_destroy(&admission->lock);
 }
 
 static bool is_welcome(const struct admission_rules *rules, const struct address *client)
@@ -35,13 +47,23 @@ static unsigned source_bits(const struct admission *admission, const struct addr
     return address_is_link_local(client) ? 128 : admission->source_prefix_v6;
 }
 
+/* What peer_network_table_take returns. */
+static int take(struct admission *admission, const struct admission_rules *rules,
+                const struct address *client, uint32_t limit, struct peer_network **source)
+{
+    pthread_mutex_lock(&admission->lock);
+    int r = peer_network_table_take(&admission->sources, client, source_bits(admission, client), rules->scope,
+                                    limit, source);
+    pthread_mutex_unlock(&admission->lock);
+    return r;
+}
+
 struct peer_network *admission_count(struct admission *admission, const struct admission_rules *rules,
                                      const struct address *client)
 {
     struct peer_network *source = NULL;
     if (client->family != AF_UNIX)
-        (void)peer_network_table_take(&admission->sources, client, source_bits(admission, client),
-                                      rules->scope, 0, &source);
+        (void)take(admission, rules, client, 0, &source);
     return source;
 }
 
@@ -54,7 +76,6 @@ enum reason admission_check(struct admission *admission, const struct admission_
     if (!is_welcome(rules, client))
         return REASON_DENIED;
     /* Counted also without a limit, so that a limit that a reload sets knows who is there. */
-    int r = peer_network_table_take(&admission->sources, client, source_bits(admission, client), rules->scope,
-                                    rules->per_source, source);
+    int r = take(admission, rules, client, rules->per_source, source);
     return r == 0 ? REASON_NONE : r == -EUSERS ? REASON_PER_SOURCE : REASON_ERROR;
 }

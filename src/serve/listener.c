@@ -108,9 +108,21 @@ static int open_path(struct listener *listener, int backlog)
                             &listener->inode);
 }
 
+static uint64_t last_id; /* main thread only */
+
+uint64_t listener_last_id(void)
+{
+    return last_id;
+}
+
+void listener_restore_last_id(uint64_t id)
+{
+    if (last_id < id)
+        last_id = id;
+}
+
 struct listener *listener_new(void)
 {
-    static uint64_t last_id; /* main thread only */
     struct listener *listener = calloc(1, sizeof *listener);
     if (!listener)
         return NULL;
@@ -200,16 +212,12 @@ int listener_configure(struct listener *listener, mode_t mode, const struct sock
     return listen(fd, settings->backlog) < 0 ? -errno : 0;
 }
 
-void listener_set_config(struct listener *listener, struct service_config *config,
-                         struct admission_rules *rules)
+void listener_set_config(struct listener *listener, struct service_config *config)
 {
     if (listener->config && !service_config_misbehaves_alike(listener->config, config))
         listener->number = 0;
     service_config_unref(listener->config);
     listener->config = config;
-    admission_rules_clear(&listener->rules);
-    listener->rules = *rules;
-    *rules = (struct admission_rules){0};
 }
 
 bool listener_is_at(const struct listener *listener, const struct listen_address *listen_address)
@@ -319,7 +327,6 @@ void listener_close(struct listener *listener)
         remove_path(listener);
     fd_close(&listener->source.fd);
     service_config_unref(listener->config);
-    admission_rules_clear(&listener->rules);
     free(listener->passed_as);
     free((char *)listener->listen_address.path);
     free(listener);

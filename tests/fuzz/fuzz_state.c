@@ -68,14 +68,18 @@ static void use_connection(const struct saved_state *state, const struct saved_c
     free(progress);
 }
 
-static void use_listener(const struct saved_state *state, const struct saved_listener *listener)
+static void use_rules(const struct admission_rules *rules)
 {
     static const struct address clients[] = {{.family = AF_INET}, {.family = AF_INET6}, {.family = AF_UNIX}};
+    for (size_t i = 0; i < sizeof clients / sizeof clients[0]; i++)
+        FUZZ_CHECK(!prefix_list_contains(&rules->allow, &clients[i]) || rules->allow.count > 0);
+}
+
+static void use_listener(const struct saved_state *state, const struct saved_listener *listener)
+{
     FUZZ_CHECK(listener->name);
     FUZZ_CHECK(listener->config < state->config_count);
-    for (size_t i = 0; i < sizeof clients / sizeof clients[0]; i++)
-        FUZZ_CHECK(!prefix_list_contains(&listener->rules.allow, &clients[i]) ||
-                   listener->rules.allow.count > 0);
+    use_rules(&state->configs[listener->config]->rules);
 }
 
 /* It can be handed on. */

@@ -24,13 +24,14 @@ static void on_room(struct event_loop *loop)
 
 static void set_rules(struct listener *of, const char *service, uint32_t per_source, const char *deny)
 {
-    struct admission_rules rules = {.per_source = per_source};
     struct service_config config = config_for(service);
+    struct prefix denied;
+    config.rules.per_source = per_source;
     if (deny) {
-        rules.deny = (struct prefix_list){malloc(sizeof(struct prefix)), 1};
-        ck_assert_int_eq(prefix_parse(deny, rules.deny.items), 0);
+        ck_assert_int_eq(prefix_parse(deny, &denied), 0);
+        config.rules.deny = (struct prefix_list){&denied, 1};
     }
-    listener_set_config(of, service_config_new(&config), &rules);
+    listener_set_config(of, service_config_new(&config));
 }
 
 static struct listener *add_listener(const char *service)
@@ -557,10 +558,11 @@ TEST(passed_socket_keeps_its_backlog)
 }
 
 /* Whom a process before has admitted; returns the client's end. */
-static int take_over(const char *service, const struct admission_rules *rules)
+static int take_over(const char *service)
 {
     struct service_config config = config_for(service);
     int client, server;
+    config.rules.per_source = 1;
     tcp_pair(0, &client, &server);
     struct new_client new_client = {
         .fd = server,
@@ -569,24 +571,23 @@ static int take_over(const char *service, const struct admission_rules *rules)
         .id = 7,
         .accepted_usec = clock_monotonic_usec(),
     };
-    acceptor_take_over(&acceptor, rules, &new_client);
+    acceptor_take_over(&acceptor, &new_client);
     return client;
 }
 
 /* Never refused, and counted with its source. */
 TEST(takes_over)
 {
-    const struct admission_rules rules = {.per_source = 1};
     start(2);
     acceptor_limit(&acceptor, true, 3, REASON_MAX_CONNECTIONS);
     set_rules(listener, "echo", 1, NULL);
-    int first = take_over("echo", &rules);
-    int second = take_over("echo", &rules);
+    int first = take_over("echo");
+    int second = take_over("echo");
     ck_assert_uint_eq(acceptor.accepted, 0);
     ck_assert_uint_eq(worker_pool_connections(&pool), 2);
     start_workers();
-    int third = take_over("echo", &rules); /* once there is room in the queue */
-    int fourth = take_over("echo", &rules);
+    int third = take_over("echo"); /* once there is room in the queue */
+    int fourth = take_over("echo");
     ck_assert_uint_eq(worker_pool_connections(&pool), 4);
     worker_pool_flush(&pool);
     expect_echo(first);

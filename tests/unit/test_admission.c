@@ -3,6 +3,8 @@
 #include "common.h"
 #include "faults.h"
 
+#include <pthread.h>
+
 static struct admission admission;
 
 static struct address address(const char *text)
@@ -203,4 +205,45 @@ TEST(short_memory)
     fault_disarm();
     ck_assert_int_eq(reason, REASON_ERROR);
     ck_assert_ptr_null(source);
+}
+
+/* Workers and the acceptor let clients of the same few sources in, all at once. */
+enum { THREADS = 4, ROUNDS = 20000, SOURCES = 200, LIMIT = 2 };
+
+static _Atomic int inside[SOURCES];
+
+static void *come_and_go(void *argument)
+{
+    const struct admission_rules rules = {.per_source = LIMIT};
+    unsigned seed = (unsigned)(uintptr_t)argument;
+    for (int i = 0; i < ROUNDS; i++) {
+        struct peer_network *source;
+        struct address client = address("10.0.0.0");
+        unsigned which = (seed = seed * 1103515245 + 12345) / 65536 % SOURCES;
+        client.ip[3] = (uint8_t)which;
+        if (i % 1000 == 0)
+            admission_configure(&admission, 32, 48);
+        if (admission_check(&admission, &rules, &client, &source) != REASON_NONE)
+            continue;
+        ck_assert_int_le(++inside[which], LIMIT);
+        inside[which]--;
+        peer_network_release(source);
+    }
+    return NULL;
+}
+
+TEST(several_threads)
+{
+    pthread_t threads[THREADS];
+    const struct admission_rules one = {.per_source = 1};
+    start(32, 64);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, come_and_go, (void *)(i + 1)), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    for (unsigned i = 0; i < SOURCES; i++) {
+        char client[32];
+        snprintf(client, sizeof client, "10.0.0.%u", i);
+        expect(&one, client, REASON_NONE); /* nobody is left */
+    }
 }

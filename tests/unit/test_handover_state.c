@@ -64,6 +64,7 @@ static void make_configs(void)
         .service = service_find("echo"),
         .params = {.greeting = "hello\n", .greeting_length = 6, .end_word = "end", .end_word_length = 3},
         .misbehaviour = &faults,
+        .rules = {.allow = {allowed, 2}, .deny = {denied, 1}, .per_source = UINT32_MAX, .scope = 3},
         .trace = true,
         .idle_timeout_usec = 11,
         .write_timeout_usec = USEC_NEVER,
@@ -140,11 +141,11 @@ static void make_connections(void)
 
 static void make_example(void)
 {
-    make_configs();
-    make_connections();
     ck_assert_int_eq(prefix_parse("10.0.0.0/8", &allowed[0]), 0);
     ck_assert_int_eq(prefix_parse("2001:db8::/128", &allowed[1]), 0);
     ck_assert_int_eq(prefix_parse("10.6.6.6", &denied[0]), 0);
+    make_configs();
+    make_connections();
     listeners[0] = (struct saved_listener){
         .name = (char *)"*:7",
         .any = true,
@@ -152,7 +153,7 @@ static void make_example(void)
         .cookie = 5,
         .number = 9,
         .port = 65535,
-        .rules = {.allow = {allowed, 2}, .deny = {denied, 1}, .per_source = UINT32_MAX, .scope = 3},
+        .id = 3,
     };
     listeners[1] = (struct saved_listener){
         .name = (char *)"/run/echo", .cookie = 6, .device = 66, .inode = UINT64_MAX, .config = 1};
@@ -160,6 +161,7 @@ static void make_example(void)
         .kind = SAVED_HANDOVER,
         .last_id = 44,
         .accepted = 45,
+        .last_listener_id = 48,
         .totals = {.bytes_in = 46, .bytes_out = 47},
         .configs = configs,
         .config_count = COUNT_OF(configs),
@@ -250,26 +252,6 @@ static void expect_read(int fd, int r)
 
 /* ---- what is written is read ---- */
 
-static void expect_config(const struct service_config *config, const struct service_config *wanted)
-{
-    ck_assert_ptr_ne(config, wanted);
-    ck_assert_ptr_eq(config->service, wanted->service);
-    ck_assert_pstr_eq(config->params.text, wanted->params.text);
-    ck_assert_pstr_eq(config->params.greeting, wanted->params.greeting);
-    ck_assert_pstr_eq(config->params.end_word, wanted->params.end_word);
-    ck_assert_uint_eq(config->params.text_length, wanted->params.text_length);
-    ck_assert_uint_eq(config->params.greeting_length, wanted->params.greeting_length);
-    ck_assert_uint_eq(config->params.end_word_length, wanted->params.end_word_length);
-    ck_assert_int_eq(config->trace, wanted->trace);
-    ck_assert_uint_eq(config->idle_timeout_usec, wanted->idle_timeout_usec);
-    ck_assert_uint_eq(config->write_timeout_usec, wanted->write_timeout_usec);
-    ck_assert_uint_eq(config->unsent_limit, wanted->unsent_limit);
-    ck_assert_int_eq(config->can_splice, wanted->can_splice);
-    ck_assert_str_eq(config->listener, wanted->listener);
-    ck_assert(service_config_misbehaves_alike(config, wanted));
-    ck_assert(!config->misbehaviour || config->misbehaviour->is_drawn == wanted->misbehaviour->is_drawn);
-}
-
 static void expect_address(const struct address *one, const struct address *wanted)
 {
     ck_assert(address_equal_ip(one, wanted));
@@ -285,6 +267,30 @@ static void expect_prefixes(const struct prefix_list *list, const struct prefix_
     }
 }
 
+static void expect_config(const struct service_config *config, const struct service_config *wanted)
+{
+    ck_assert_ptr_ne(config, wanted);
+    ck_assert_ptr_eq(config->service, wanted->service);
+    ck_assert_pstr_eq(config->params.text, wanted->params.text);
+    ck_assert_pstr_eq(config->params.greeting, wanted->params.greeting);
+    ck_assert_pstr_eq(config->params.end_word, wanted->params.end_word);
+    ck_assert_uint_eq(config->params.text_length, wanted->params.text_length);
+    ck_assert_uint_eq(config->params.greeting_length, wanted->params.greeting_length);
+    ck_assert_uint_eq(config->params.end_word_length, wanted->params.end_word_length);
+    expect_prefixes(&config->rules.allow, &wanted->rules.allow);
+    expect_prefixes(&config->rules.deny, &wanted->rules.deny);
+    ck_assert_uint_eq(config->rules.per_source, wanted->rules.per_source);
+    ck_assert_uint_eq(config->rules.scope, wanted->rules.scope);
+    ck_assert_int_eq(config->trace, wanted->trace);
+    ck_assert_uint_eq(config->idle_timeout_usec, wanted->idle_timeout_usec);
+    ck_assert_uint_eq(config->write_timeout_usec, wanted->write_timeout_usec);
+    ck_assert_uint_eq(config->unsent_limit, wanted->unsent_limit);
+    ck_assert_int_eq(config->can_splice, wanted->can_splice);
+    ck_assert_str_eq(config->listener, wanted->listener);
+    ck_assert(service_config_misbehaves_alike(config, wanted));
+    ck_assert(!config->misbehaviour || config->misbehaviour->is_drawn == wanted->misbehaviour->is_drawn);
+}
+
 static void expect_listener(const struct saved_listener *listener, const struct saved_listener *wanted)
 {
     ck_assert_uint_eq(listener->cookie, wanted->cookie);
@@ -295,10 +301,7 @@ static void expect_listener(const struct saved_listener *listener, const struct 
     ck_assert_uint_eq(listener->inode, wanted->inode);
     ck_assert_uint_eq(listener->config, wanted->config);
     ck_assert_uint_eq(listener->number, wanted->number);
-    expect_prefixes(&listener->rules.allow, &wanted->rules.allow);
-    expect_prefixes(&listener->rules.deny, &wanted->rules.deny);
-    ck_assert_uint_eq(listener->rules.per_source, wanted->rules.per_source);
-    ck_assert_uint_eq(listener->rules.scope, wanted->rules.scope);
+    ck_assert_uint_eq(listener->id, wanted->id);
 }
 
 static void expect_service_state(const struct service_state *one, const struct service_state *wanted)
@@ -380,6 +383,7 @@ static void expect_same(void)
     ck_assert_uint_eq(got.config_count, state.config_count);
     for (size_t i = 0; i < state.config_count; i++)
         expect_config(got.configs[i], state.configs[i]);
+    ck_assert_uint_eq(got.last_listener_id, state.last_listener_id);
     ck_assert_uint_eq(got.listener_count, state.listener_count);
     for (size_t i = 0; i < state.listener_count; i++)
         expect_listener(&got.listeners[i], &state.listeners[i]);
@@ -664,12 +668,12 @@ static void unknown_kind(void)
 
 static void prefix_longer_than_its_address(void)
 {
-    denied[0].length = 33;
+    configs[0]->rules.deny.items[0].length = 33;
 }
 
 static void prefix_longer_than_any(void)
 {
-    allowed[1].length = 129;
+    configs[0]->rules.allow.items[1].length = 129;
 }
 
 static void (*const not_written[])(void) = {listener_without_config, unknown_kind,

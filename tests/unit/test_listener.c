@@ -483,26 +483,16 @@ TEST_EACH(configured_again, options)
     listener_close(listener);
 }
 
-TEST(owns_terms_and_rules)
+TEST(owns_its_config)
 {
     char name[] = "somewhere";
     const struct service_config from = {.service = service_find("echo"), .listener = name};
     struct listener *listener = open_or_fail(at("127.0.0.1", 0));
     struct service_config *first = service_config_new(&from), *second = service_config_new(&from);
-    struct admission_rules rules = {.per_source = 5, .scope = 3};
-    rules.allow = (struct prefix_list){malloc(sizeof(struct prefix)), 1};
-    rules.deny = (struct prefix_list){malloc(sizeof(struct prefix)), 1};
-    listener_set_config(listener, service_config_ref(first), &rules);
+    listener_set_config(listener, service_config_ref(first));
     ck_assert_ptr_eq(listener->config, first);
-    ck_assert_uint_eq(listener->rules.per_source, 5);
-    ck_assert_uint_eq(listener->rules.allow.count, 1);
-    ck_assert_ptr_null(rules.allow.items); /* taken over */
-    ck_assert_ptr_null(rules.deny.items);
-
-    struct admission_rules none = {0};
-    listener_set_config(listener, service_config_ref(second), &none);
+    listener_set_config(listener, service_config_ref(second));
     ck_assert_uint_eq(atomic_load(&first->references), 1);
-    ck_assert_uint_eq(listener->rules.deny.count, 0);
     listener_close(listener);
     ck_assert_uint_eq(atomic_load(&second->references), 1);
     service_config_unref(first);
@@ -570,4 +560,16 @@ TEST_EACH(stopped_handshakes, loopbacks)
     ck_assert_int_eq(listener_accept(listener, &fd, &client), -EAGAIN);
     close(late);
     listener_close(listener);
+}
+
+TEST(ids_go_on_after_those_of_another_process)
+{
+    struct listener *first = listener_new();
+    listener_restore_last_id(first->id + 10);
+    listener_restore_last_id(first->id + 5); /* none is given twice */
+    struct listener *second = listener_new();
+    ck_assert_uint_eq(second->id, first->id + 11);
+    ck_assert_uint_eq(listener_last_id(), second->id);
+    listener_close(first);
+    listener_close(second);
 }

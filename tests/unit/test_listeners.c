@@ -136,7 +136,8 @@ TEST(rules_of_a_row)
     one->own_max_connections_per_source = true;
     row("echo@127.0.0.1:0")->max_connections_per_source = 9;
     ck_assert_int_eq(apply(), 0);
-    const struct admission_rules *own = &open_listener(0)->rules, *shared = &open_listener(1)->rules;
+    const struct admission_rules *own = &open_listener(0)->config->rules;
+    const struct admission_rules *shared = &open_listener(1)->config->rules;
     ck_assert_uint_eq(own->per_source, 7);
     ck_assert_uint_eq(own->scope, open_listener(0)->id);
     ck_assert_uint_eq(own->deny.count, 1);

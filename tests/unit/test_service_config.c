@@ -8,6 +8,8 @@
 
 static char text[] = "te\0xt", greeting[] = "hello\n", end_word[] = "end", listener[] = "127.0.0.1:7";
 
+static struct prefix allowed[2], denied[1];
+
 static struct service_config example(void)
 {
     return (struct service_config){
@@ -19,6 +21,7 @@ static struct service_config example(void)
                    .greeting_length = 6,
                    .end_word = end_word,
                    .end_word_length = 3},
+        .rules = {.allow = {allowed, 2}, .deny = {denied, 1}, .per_source = 5, .scope = 3},
         .trace = true,
         .idle_timeout_usec = 11,
         .write_timeout_usec = 22,
@@ -49,6 +52,13 @@ TEST(copies_everything)
     ck_assert_str_eq(config->params.end_word, "end");
     ck_assert_uint_eq(config->params.end_word_length, 3);
     ck_assert_str_eq(config->listener, "127.0.0.1:7");
+    ck_assert_ptr_ne(config->rules.allow.items, allowed);
+    ck_assert_ptr_ne(config->rules.deny.items, denied);
+    ck_assert_uint_eq(config->rules.allow.count, 2);
+    ck_assert_uint_eq(config->rules.deny.count, 1);
+    ck_assert_mem_eq(config->rules.allow.items, allowed, sizeof allowed);
+    ck_assert_uint_eq(config->rules.per_source, 5);
+    ck_assert_uint_eq(config->rules.scope, 3);
     service_config_unref(config);
 }
 
@@ -79,7 +89,7 @@ TEST(lives_until_the_last_reference)
 
 TEST(short_memory_leaves_nothing)
 {
-    static const char *const calls[] = {"malloc", "strdup"};
+    static const char *const calls[] = {"malloc", "strdup", "calloc"};
     const struct service_config from = example();
     unsigned failed = 0;
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
