@@ -19,7 +19,7 @@
 
 /* Goes up with every change of what is written. */
 #ifndef HANDOVER_STATE_VERSION
-#define HANDOVER_STATE_VERSION 3
+#define HANDOVER_STATE_VERSION 4
 #endif
 
 struct saved_listener {
@@ -40,10 +40,20 @@ enum saved_kind {
     SAVED_KINDS,
 };
 
+/* Of struct proxied. */
+struct saved_proxied {
+    bool is_there;
+    struct address proxy;
+    bool is_relayed;
+    const uint8_t *header; /* borrowed, like the bytes of the progress */
+    size_t header_length;
+};
+
 struct saved_connection {
     uint64_t cookie;
     uint64_t config;          /* its index */
     struct new_client client; /* its numbers; what it would own is not set */
+    struct saved_proxied proxied;
     struct progress progress; /* its bytes are borrowed: of the connection, or of what was read */
 };
 

@@ -7,6 +7,7 @@
 
 struct peer_network;
 struct progress;
+struct proxied;
 struct service_config;
 
 struct new_client {
@@ -14,6 +15,7 @@ struct new_client {
     struct service_config *config; /* one reference, owned likewise */
     struct peer_network *network;  /* one connection counted, owned likewise */
     struct address client;
+    struct proxied *proxied;   /* owned likewise; NULL: it has come by no proxy */
     uint64_t id;               /* unique for the life of the daemon, from 1 */
     uint64_t number;           /* on its listener, in the order of acceptance, from 1 */
     uint64_t accepted_usec;    /* CLOCK_MONOTONIC */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/handover_out.h"
 #include "handover/descriptor_queue.h"
+#include "serve/proxied.h"
 #include "serve/services.h"
 
 #include <errno.h>
@@ -141,11 +142,26 @@ struct destination {
     struct service_config *no_record; /* under which connections without one are closed */
 };
 
+/* Returns false when memory is short. */
+static bool restore_client(const struct saved_connection *saved, struct new_client *client)
+{
+    const struct saved_proxied *proxied = &saved->proxied;
+    struct span header = {proxied->header, proxied->header_length};
+    *client = saved->client;
+    client->progress = progress_copy(&saved->progress);
+    if (proxied->is_there)
+        client->proxied = proxied_new(&proxied->proxy, proxied->is_relayed, header);
+    if (client->progress && (client->proxied || !proxied->is_there))
+        return true;
+    free(client->progress);
+    free(client->proxied);
+    return false;
+}
+
 static void resume(struct destination *to, int fd, struct saved_connection *saved)
 {
-    struct new_client client = saved->client;
-    client.progress = progress_copy(&saved->progress);
-    if (!client.progress) {
+    struct new_client client;
+    if (!restore_client(saved, &client)) {
         close(fd);
         return;
     }

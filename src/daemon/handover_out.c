@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "daemon/daemon_log.h"
+#include "serve/proxied.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -89,6 +90,14 @@ static int save_connection(void *user, const struct new_client *client, const st
         return (int)config;
     struct saved_connection *saved = &collection->state.connections[collection->state.connection_count++];
     *saved = (struct saved_connection){.config = (uint64_t)config, .client = *client, .progress = *progress};
+    if (client->proxied)
+        saved->proxied = (struct saved_proxied){
+            .is_there = true,
+            .proxy = client->proxied->proxy,
+            .is_relayed = client->proxied->is_relayed,
+            .header = client->proxied->header,
+            .header_length = client->proxied->length,
+        };
     r = socket_cookie(client->fd, &saved->cookie);
     return r < 0 ? r : descriptor_queue_put(collection->queue, client->fd);
 }

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/proxy_header.h"
 #include "handover/codec.h"
 #include "serve/services.h"
 
@@ -206,6 +207,16 @@ static void code_misbehaviour(struct codec *codec, struct progress *progress)
     code_borrowed(codec, &progress->again, &progress->again_length);
 }
 
+static void code_proxied(struct codec *codec, struct saved_proxied *proxied)
+{
+    CODE(codec, proxied->is_there);
+    if (!proxied->is_there)
+        return;
+    code_address(codec, &proxied->proxy);
+    CODE(codec, proxied->is_relayed);
+    code_borrowed(codec, &proxied->header, &proxied->header_length);
+}
+
 static void code_connection(struct codec *codec, struct saved_connection *connection)
 {
     struct new_client *client = &connection->client;
@@ -215,6 +226,7 @@ static void code_connection(struct codec *codec, struct saved_connection *connec
     code_address(codec, &client->client);
     CODE(codec, client->id);
     CODE(codec, client->accepted_usec);
+    code_proxied(codec, &connection->proxied);
     CODE(codec, progress->bytes_in);
     CODE(codec, progress->bytes_out);
     CODE(codec, progress->active_usec);
@@ -231,12 +243,20 @@ static void code_connection(struct codec *codec, struct saved_connection *connec
         code_misbehaviour(codec, progress);
 }
 
+static bool is_header(const struct saved_proxied *proxied)
+{
+    struct proxy_header header;
+    struct span bytes = {proxied->header, proxied->header_length};
+    return proxied->header_length == 0 || (proxy_header_parse(bytes, &header) == PROXY_HEADER_COMPLETE &&
+                                           header.length == proxied->header_length);
+}
+
 /* What no process of ours can have written. */
 static bool is_possible(const struct saved_state *state, const struct saved_connection *connection,
                         uint64_t now)
 {
     const struct progress *progress = &connection->progress;
-    if (connection->config >= state->config_count)
+    if (connection->config >= state->config_count || !is_header(&connection->proxied))
         return false;
     const struct service_config *config = state->configs[connection->config];
     if (progress->misbehaves &&

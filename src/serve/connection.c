@@ -5,6 +5,7 @@
 #include "serve/connection_misbehaving.h"
 #include "serve/peer_network_table.h"
 #include "serve/progress.h"
+#include "serve/proxied.h"
 #include "serve/service_config.h"
 #include "serve/worker.h"
 
@@ -107,6 +108,7 @@ void connection_close(struct connection *c, enum reason reason, int error)
     list_remove(&c->link);
     event_loop_remove(loop_of(c), &c->source);
     peer_network_release(c->network);
+    free(c->proxied);
     close(c->source.fd);
     worker_count_closed(c->worker, reason);
     /* Last: who reads it finds the counters and the room as it says. */
@@ -254,11 +256,12 @@ static bool send_spliced(struct connection *c, uint8_t *bytes, size_t length)
     return rest == 0 || keep_unsent(c, bytes, rest);
 }
 
-/* Nobody looks at the bytes, and the socket is TCP's: before Linux 6.5 a local client that is slow to read
- * could hold up the worker in splice(2). */
+/* Nobody looks at the bytes, and the socket is TCP's, whoever a proxy says that the client is: before
+ * Linux 6.5 a local client that is slow to read could hold up the worker in splice(2). */
 static bool may_splice(const struct connection *c)
 {
-    return c->config->can_splice && (c->client.family == AF_INET || c->client.family == AF_INET6);
+    uint16_t family = c->proxied ? c->proxied->proxy.family : c->client.family;
+    return c->config->can_splice && (family == AF_INET || family == AF_INET6);
 }
 
 /* What the client has sent, to the worker's pipe when *spliced is set, else to `bytes`. Returns how many
@@ -536,6 +539,7 @@ static struct connection *new_connection(struct worker *worker, const struct new
         .worker = worker,
         .config = new_client->config,
         .network = new_client->network,
+        .proxied = new_client->proxied,
         .id = new_client->id,
         .accepted_usec = new_client->accepted_usec,
         .active_usec = event_loop_stamp(&worker->loop),

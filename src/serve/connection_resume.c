@@ -12,6 +12,7 @@ void connection_save(const struct connection *c, struct new_client *client, stru
         .fd = c->source.fd,
         .config = c->config,
         .client = c->client,
+        .proxied = c->proxied,
         .id = c->id,
         .accepted_usec = c->accepted_usec,
     };

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+struct proxied;
 struct worker;
 
 #define UNSENT_NOT_LOOKED (-1)
@@ -22,7 +23,7 @@ struct unsent {
     uint8_t bytes[];
 };
 
-/* About 180 bytes: this is what an idle client costs. */
+/* About 190 bytes: this is what an idle client costs. */
 struct connection {
     struct event_source source;
     struct timer timer;
@@ -30,6 +31,7 @@ struct connection {
     struct worker *worker;
     struct service_config *config;
     struct peer_network *network;
+    struct proxied *proxied; /* NULL: its client has come by no proxy */
     uint64_t id;
     uint64_t bytes_in, bytes_out;
     uint64_t accepted_usec;

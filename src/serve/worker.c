@@ -5,6 +5,7 @@
 #include "serve/connection_log.h"
 #include "serve/peer_network_table.h"
 #include "serve/progress.h"
+#include "serve/proxied.h"
 #include "serve/service_config.h"
 
 #include <errno.h>
@@ -190,6 +191,7 @@ void worker_drop(struct worker *worker, const struct new_client *new_client, enu
     }
     peer_network_release(new_client->network);
     free(new_client->progress);
+    free(new_client->proxied);
     close(new_client->fd);
     worker_count_closed(worker, reason);
     connection_log_closed(&facts, reason, error, false);

@@ -2,6 +2,7 @@
  * them, since hardly any input would have the right checksum. What is read must be fit for use. */
 #include "fuzz.h"
 
+#include "base/proxy_header.h"
 #include "handover/state.h"
 
 #include <unistd.h>
@@ -51,6 +52,16 @@ static void say_all(const struct service_config *config, const struct progress *
     misbehaviour_clear(&m);
 }
 
+static void use_proxied(const struct saved_proxied *proxied)
+{
+    struct proxy_header header;
+    struct span bytes = {proxied->header, proxied->header_length};
+    FUZZ_CHECK(bytes.length == 0 || proxied->is_there);
+    if (bytes.length > 0)
+        FUZZ_CHECK(proxy_header_parse(bytes, &header) == PROXY_HEADER_COMPLETE &&
+                   header.length == bytes.length);
+}
+
 static void use_connection(const struct saved_state *state, const struct saved_connection *connection,
                            struct span says)
 {
@@ -59,6 +70,7 @@ static void use_connection(const struct saved_state *state, const struct saved_c
     FUZZ_CHECK(connection->config < state->config_count);
     FUZZ_CHECK(reason_find(reason_name(connection->progress.reason)) == connection->progress.reason);
     FUZZ_CHECK(address_format(&connection->client.client, ADDRESS_FULL, text)[0] != '\0');
+    use_proxied(&connection->proxied);
     struct progress *progress = progress_copy(&connection->progress);
     FUZZ_CHECK(progress);
     FUZZ_CHECK(!progress->lingering || progress->unsent_length == 0);

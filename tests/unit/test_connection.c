@@ -3,17 +3,22 @@
 
 #include "capture.h"
 #include "connection_rig.h"
+#include "serve/proxied.h"
 
 #include <ctype.h>
 
 FIXTURE(rig_start, rig_stop)
 
-static int serve_as(const struct service_config *config, sa_family_t family)
+/* `proxy`: the family of the proxy that it comes by; 0: none. */
+static int serve_as(const struct service_config *config, sa_family_t family, sa_family_t proxy)
 {
     int client;
+    const struct address from = {.family = proxy};
     tcp_pair(0, &client, &rig.server);
     struct new_client new_client = accepted_for(config, rig.server);
     new_client.client.family = family;
+    if (proxy != 0)
+        new_client.proxied = proxied_new(&from, true, (struct span){NULL, 0});
     connection_open(&rig.worker, &new_client);
     return client;
 }
@@ -396,11 +401,11 @@ static size_t exchange_block(int client)
 }
 
 /* Returns a client whose next block is to pass through, if its bytes may. */
-static int serve_bulk(const struct service_config *config, sa_family_t family)
+static int serve_bulk(const struct service_config *config, sa_family_t family, sa_family_t proxy)
 {
     for (size_t i = 0; i < sizeof block; i++)
         block[i] = (uint8_t)('A' + i * 31 % 26);
-    int client = serve_as(config, family);
+    int client = serve_as(config, family, proxy);
     ck_assert_uint_eq(exchange_block(client), sizeof block);
     return client;
 }
@@ -408,7 +413,7 @@ static int serve_bulk(const struct service_config *config, sa_family_t family)
 TEST(bulk_passes_through)
 {
     struct service_config config = config_for("echo");
-    int client = serve_bulk(&config, AF_INET);
+    int client = serve_bulk(&config, AF_INET, 0);
     fault_rules("splice:count");
     size_t have = exchange_block(client);
     ck_assert_uint_ge(fault_disarm(), 2);
@@ -424,22 +429,31 @@ TEST(bulk_passes_through)
     close(client);
 }
 
+TEST(bulk_of_a_local_client_by_a_distant_proxy)
+{
+    struct service_config config = config_for("echo");
+    int client = serve_bulk(&config, AF_UNIX, AF_INET6);
+    fault_rules("splice:count");
+    size_t have = exchange_block(client);
+    ck_assert_uint_ge(fault_disarm(), 2);
+    ck_assert_uint_eq(have, sizeof block);
+    close(client);
+}
+
 static const struct {
     const char *service, *end_word;
     bool trace;
-    sa_family_t family;
+    sa_family_t family, proxy;
 } looked_at[] = {
-    {"upper", NULL, false, AF_INET},
-    {"echo", "end", false, AF_INET},
-    {"echo", NULL, true, AF_INET},
-    {"echo", NULL, false, AF_UNIX},
+    {"upper", NULL, false, AF_INET}, {"echo", "end", false, AF_INET},         {"echo", NULL, true, AF_INET},
+    {"echo", NULL, false, AF_UNIX},  {"echo", NULL, false, AF_INET, AF_UNIX}, /* the socket is what matters */
 };
 
 TEST_EACH(bulk_that_somebody_looks_at, looked_at)
 {
     struct service_config config = terms_with(c->service, NULL, NULL, c->end_word);
     config.trace = c->trace;
-    int client = serve_bulk(&config, c->family);
+    int client = serve_bulk(&config, c->family, c->proxy);
     fault_rules("splice:count");
     size_t have = exchange_block(client);
     ck_assert_uint_eq(fault_disarm(), 0);
@@ -455,7 +469,7 @@ static const char *const copied[] = {
 TEST_EACH(bulk_that_has_to_be_copied, copied)
 {
     struct service_config config = config_for("echo");
-    int client = serve_bulk(&config, AF_INET);
+    int client = serve_bulk(&config, AF_INET, 0);
     fault_rules(*c);
     size_t have = exchange_block(client);
     ck_assert_uint_ge(fault_disarm(), 1);
@@ -480,8 +494,8 @@ static const struct {
 TEST_EACH(bulk_that_fails, bulk_failures)
 {
     struct service_config config = config_for("echo");
-    int other = serve_bulk(&config, AF_INET);
-    int client = serve_bulk(&config, AF_INET);
+    int other = serve_bulk(&config, AF_INET, 0);
+    int client = serve_bulk(&config, AF_INET, 0);
     send_and_arrive(client, block, sizeof block);
     turn_under(c->rules);
     ck_assert_uint_eq(closed_as(c->reason), 1);
@@ -613,7 +627,7 @@ TEST_EACH(drained, drains)
 TEST(drain_in_bulk)
 {
     struct service_config config = config_for("echo");
-    int client = serve_bulk(&config, AF_INET);
+    int client = serve_bulk(&config, AF_INET, 0);
     static uint8_t got[10000];
     send_and_arrive(client, block, sizeof got);
     turn_and_drain();

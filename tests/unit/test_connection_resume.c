@@ -1,6 +1,7 @@
 /* A connection that goes on at another worker, as its client sees it: as if nothing had happened. */
 #include "serve/connection.h"
 #include "serve/progress.h"
+#include "serve/proxied.h"
 
 #include "capture.h"
 #include "connection_rig.h"
@@ -19,6 +20,11 @@ static int carry(void *user, const struct new_client *client, const struct progr
     to->fd = fcntl(client->fd, F_DUPFD_CLOEXEC, 0);
     to->config = service_config_ref(client->config);
     to->progress = progress_copy(progress);
+    if (client->proxied) {
+        const struct proxied *from = client->proxied;
+        to->proxied = proxied_new(&from->proxy, from->is_relayed, (struct span){from->header, from->length});
+        ck_assert_ptr_nonnull(to->proxied);
+    }
     ck_assert(to->fd >= 0 && to->progress);
     rig.server = to->fd;
     return 0;
@@ -422,6 +428,32 @@ TEST(log_tells_of_one_connection)
               "connection 1 from 192.0.2.1:4711 closed: client_closed, echo on test, worker 1, 10 bytes "
               "in, 10 out, 60.");
     ck_assert_ptr_null(strchr(strchr(text, '\n') + 1, '\n'));
+}
+
+/* What a proxy has said of it is known to the last process. */
+TEST(proxied)
+{
+    static const struct address proxy = {.family = AF_UNIX};
+    static const uint8_t header[] = "a header";
+    struct service_config config = config_for("echo");
+    int client;
+    tcp_pair(0, &client, &rig.server);
+    struct new_client new_client = accepted_for(&config, rig.server);
+    new_client.proxied = proxied_new(&proxy, true, (struct span){header, sizeof header});
+    ck_assert_ptr_nonnull(new_client.proxied);
+    connection_open(&rig.worker, &new_client);
+    for (int i = 0; i < 2; i++)
+        restart();
+    leave();
+    const struct proxied *there = carried[0].proxied;
+    ck_assert_ptr_nonnull(there);
+    ck_assert_int_eq(there->proxy.family, AF_UNIX);
+    ck_assert(there->is_relayed);
+    ck_assert_uint_eq(there->length, sizeof header);
+    ck_assert_mem_eq(there->header, header, sizeof header);
+    go_on();
+    close(client);
+    TURN_UNTIL_CLOSED(REASON_CLIENT_CLOSED, 1);
 }
 
 /* ---- what ends it ---- */

@@ -58,6 +58,8 @@ static const struct misbehaviour_params faults = {
 /* The rest of an answer, and another that is due at 105. */
 static const uint8_t held[] = "ab\x69\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0z";
 
+static const char proxy_header[] = "PROXY TCP4 192.0.2.1 192.0.2.2 4711 7\r\n";
+
 static void make_configs(void)
 {
     const struct service_config echo = {
@@ -89,6 +91,11 @@ static void make_connections(void)
     connections[0] = (struct saved_connection){
         .cookie = 900,
         .client = {.client = address("192.0.2.1"), .id = 41, .accepted_usec = 1000},
+        .proxied = {.is_there = true,
+                    .proxy = address("10.0.0.2"),
+                    .is_relayed = true,
+                    .header = (const uint8_t *)proxy_header,
+                    .header_length = sizeof proxy_header - 1},
         .progress = {.bytes_in = 10,
                      .bytes_out = 6,
                      .active_usec = 2000,
@@ -117,6 +124,7 @@ static void make_connections(void)
         .cookie = 17,
         .config = 1,
         .client = {.client = {.family = AF_UNIX}, .id = 42, .accepted_usec = 1500},
+        .proxied = {.is_there = true, .proxy = {.family = AF_UNIX}},
         .progress = {.bytes_out = 9,
                      .active_usec = 1500,
                      .state = {.produced = 9, .done = true},
@@ -357,6 +365,16 @@ static void expect_progress(const struct progress *one, const struct progress *w
     }
 }
 
+static void expect_proxied(const struct saved_proxied *proxied, const struct saved_proxied *wanted)
+{
+    ck_assert_int_eq(proxied->is_there, wanted->is_there);
+    expect_address(&proxied->proxy, &wanted->proxy);
+    ck_assert_int_eq(proxied->is_relayed, wanted->is_relayed);
+    ck_assert_uint_eq(proxied->header_length, wanted->header_length);
+    if (wanted->header_length > 0)
+        ck_assert_mem_eq(proxied->header, wanted->header, wanted->header_length);
+}
+
 static void expect_connection(const struct saved_connection *wanted)
 {
     const struct saved_connection *connection = saved_state_connection(&got, wanted->cookie);
@@ -369,6 +387,8 @@ static void expect_connection(const struct saved_connection *wanted)
     ck_assert_ptr_null(connection->client.config);
     ck_assert_ptr_null(connection->client.network);
     ck_assert_ptr_null(connection->client.progress);
+    ck_assert_ptr_null(connection->client.proxied);
+    expect_proxied(&connection->proxied, &wanted->proxied);
     expect_progress(&connection->progress, &wanted->progress);
 }
 
@@ -631,7 +651,19 @@ static void is_ended_by_a_fault_for_another_reason(void)
     connections[0].progress.misbehaviour.ended_by = MISBEHAVIOUR_LIMIT;
 }
 
+static void half_a_header(void)
+{
+    connections[0].proxied.header_length--;
+}
+
+static void more_than_a_header(void)
+{
+    connections[0].proxied.header_length++; /* its NUL */
+}
+
 static void (*const impossible[])(void) = {
+    half_a_header,
+    more_than_a_header,
     is_ended_by_no_fault,
     is_ended_by_a_fault_for_another_reason,
     misbehaves_on_purpose_of_nobody,
