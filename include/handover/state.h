@@ -19,7 +19,7 @@
 
 /* Goes up with every change of what is written. */
 #ifndef HANDOVER_STATE_VERSION
-#define HANDOVER_STATE_VERSION 4
+#define HANDOVER_STATE_VERSION 5
 #endif
 
 struct saved_listener {

@@ -46,6 +46,10 @@ void admission_deinit(struct admission *admission);
 struct peer_network *admission_count(struct admission *admission, const struct admission_rules *rules,
                                      const struct address *client);
 
+/* Whether a peer may send a PROXY protocol header, where only those in the list may; empty: everyone. One
+ * without an address may: who can reach a path is for its mode to say. */
+bool admission_may_proxy(const struct prefix_list *from, const struct address *peer);
+
 /* Returns REASON_NONE, with *source set to what the connection must peer_network_release when it closes (NULL
  * for clients without an address, who are always let in), or REASON_DENIED or REASON_PER_SOURCE; or
  * REASON_ERROR when memory is short. */

@@ -13,6 +13,7 @@
 struct connection_facts {
     uint64_t id;
     struct address client;
+    const struct address *proxy; /* that has brought it; NULL: none has */
     const char *listener;
     const char *service;
     unsigned worker;
@@ -32,9 +33,9 @@ void connection_log_connected(const struct connection_facts *facts);
 void connection_log_closed(const struct connection_facts *facts, enum reason reason, int error,
                            bool is_probe);
 
-/* A client that was accepted and closed at once. At notice, whatever log.connections says. */
-void connection_log_refused(const struct address *client, const char *listener, const char *service,
-                            enum reason reason);
+/* A client that was accepted and not let in; of the facts its addresses, the listener and the service count.
+ * `why` says more than the reason; NULL: nothing does. At notice, whatever log.connections says. */
+void connection_log_refused(const struct connection_facts *facts, enum reason reason, const char *why);
 
 /* The first of a stretch of time in which new clients wait in the backlog (overload = "wait"). At notice. */
 void connection_log_waiting(enum reason reason, uint64_t connections, size_t queued);

@@ -17,6 +17,7 @@ struct progress {
     enum reason reason;    /* why it ends; REASON_NONE: it goes on */
     bool client_closed;    /* the client's FIN has been read */
     bool ends;             /* it is to answer what has arrived by now, and end */
+    bool header_due;       /* its proxy has yet to say who it is: `unsent` is what has come of the header */
     bool draining;         /* it answers `due` more bytes, and ends */
     bool lingering;        /* our FIN is sent */
     uint32_t due;          /* of a draining one, in bytes */

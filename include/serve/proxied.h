@@ -16,5 +16,11 @@ struct proxied {
     uint8_t header[];
 };
 
+/* Who has brought a client that is not the proxy itself; NULL: nobody. */
+static inline const struct address *proxied_by(const struct proxied *proxied)
+{
+    return proxied && proxied->is_relayed ? &proxied->proxy : NULL;
+}
+
 /* One piece of memory for free(3); it copies the header, which may be empty. NULL: memory is short. */
 struct proxied *proxied_new(const struct address *proxy, bool is_relayed, struct span header);

@@ -2,6 +2,8 @@
  * counters. */
 #pragma once
 
+#include <stdbool.h>
+
 enum reason {
     REASON_NONE, /* it goes on */
 
@@ -22,9 +24,16 @@ enum reason {
     REASON_DENIED,
     REASON_DESCRIPTOR_LIMIT,
     REASON_DRAINING,
+    REASON_BAD_PROXY_HEADER,
 
     REASON_COUNT,
 };
+
+/* It keeps a client out, who was never served. */
+static inline bool reason_refuses(enum reason reason)
+{
+    return reason >= REASON_QUEUE_FULL;
+}
 
 /* "client_closed" and so on. */
 const char *reason_name(enum reason reason);

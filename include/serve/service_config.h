@@ -20,6 +20,11 @@ struct service_config {
     struct service_params params;                   /* the texts are this structure's own */
     const struct misbehaviour_params *misbehaviour; /* likewise its own; NULL: it behaves */
     struct admission_rules rules;                   /* the lists are its own, too */
+    struct {
+        bool protocol;           /* each connection begins with a header of the PROXY protocol, */
+        uint64_t timeout_usec;   /* which has come by then, */
+        struct prefix_list from; /* and only these may send one; empty: everybody. Its own, too */
+    } proxy;
     bool trace;
     bool can_splice;             /* nobody has to look at the bytes; service_config_new sets it */
     uint64_t idle_timeout_usec;  /* USEC_NEVER: none */

@@ -27,6 +27,7 @@ enum worker_command {
     WORKER_STOPS,  /* stops turning, with its connections intact, and ends its thread */
 };
 
+struct admission;
 struct new_client;
 struct progress;
 
@@ -37,6 +38,8 @@ struct worker {
     unsigned index; /* its queue, from 0 */
     struct conn_queue *queue;
     struct capacity_signal *capacity;
+    struct admission *admission;
+    struct list arrivals; /* serve/proxy_arrival.h */
     struct list connections;
     uint8_t *scratch; /* every read lands here, and every answer is made here */
     size_t scratch_size;
@@ -50,10 +53,10 @@ struct worker {
     _Atomic pid_t tid; /* for a person with a debugger; 0 before the start */
 };
 
-/* Returns 0 or a negative errno with nothing to release. The queue and the capacity signal must outlive the
- * worker. Main thread, like the rest but worker_scratch. */
+/* Returns 0 or a negative errno with nothing to release. What it is given must outlive the worker. Main
+ * thread, like the rest but worker_scratch. */
 int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
-                struct capacity_signal *capacity);
+                struct capacity_signal *capacity, struct admission *admission);
 
 /* Starts the thread, and waits until it turns; again after worker_join, with the connections that it has.
  * Returns 0 or a negative errno (EAGAIN, pthread_create(3)). */
@@ -80,5 +83,10 @@ uint8_t *worker_scratch(struct worker *worker, size_t size);
  * the descriptor's close. */
 void worker_count_closed(struct worker *worker, enum reason reason);
 
-/* Closes a client that never became a connection, and counts and logs it. Consumes what `new_client` owns. */
+/* Closes a client that never became a connection, and counts and logs it: who has left by itself is a probe.
+ * Consumes what `new_client` owns. */
 void worker_drop(struct worker *worker, const struct new_client *new_client, enum reason reason, int error);
+
+/* The same for one that is not let in. `why` says more than the reason; NULL: nothing does. */
+void worker_refuse(struct worker *worker, const struct new_client *new_client, enum reason reason,
+                   const char *why);

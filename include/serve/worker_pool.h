@@ -21,9 +21,9 @@ struct worker_pool {
     bool *waiting;      /* for each worker, whether clients wait that it was not woken for */
 };
 
-/* Returns 0, or a negative errno with nothing to release. The capacity signal must outlive the pool. */
+/* Returns 0, or a negative errno with nothing to release. The last two must outlive the pool. */
 int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_depth,
-                     struct capacity_signal *capacity);
+                     struct capacity_signal *capacity, struct admission *admission);
 
 /* Starts the threads; all their loops are ready. Returns 0 or a negative errno (EAGAIN). Call
  * worker_pool_stop in either case. */

@@ -344,6 +344,17 @@ void daemon_log_stopped(uint64_t cut)
         REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopped: every connection was finished");
 }
 
+/* The workers refuse as well, once a proxy has said who a client is. Takes theirs out of what they closed. */
+static void split_refused(const struct acceptor *acceptor, uint64_t closed_by[REASON_COUNT],
+                          uint64_t refused[REASON_COUNT])
+{
+    for (unsigned i = 0; i < REASON_COUNT; i++) {
+        bool is_refused = reason_refuses((enum reason)i);
+        refused[i] = acceptor->refused[i] + (is_refused ? closed_by[i] : 0);
+        closed_by[i] = is_refused ? 0 : closed_by[i];
+    }
+}
+
 /* "17 NAME (denied 3, per_source 14)": the sum, and those reasons that are not zero. */
 static void append_sum(struct text *text, const char *name, const uint64_t counts[REASON_COUNT])
 {
@@ -372,21 +383,26 @@ static void append_now(struct text *text, const struct worker_pool *pool)
 void format_status(const struct acceptor *acceptor, const struct worker_pool *pool, char *out, size_t size)
 {
     struct text text = {.out = out, .size = size};
+    struct totals totals = worker_pool_totals(pool);
+    uint64_t refused[REASON_COUNT];
+    split_refused(acceptor, totals.closed_by, refused);
     append_now(&text, pool);
     append(&text, ", %" PRIu64 " accepted", acceptor->accepted);
-    append_sum(&text, "refused", acceptor->refused);
+    append_sum(&text, "refused", refused);
     append_sum(&text, "waits", acceptor->waits);
 }
 
 void daemon_log_counters(const struct acceptor *acceptor, const struct worker_pool *pool)
 {
-    const struct totals totals = worker_pool_totals(pool);
+    struct totals totals = worker_pool_totals(pool);
+    uint64_t refused[REASON_COUNT];
     char line[1024];
     struct text text = {.out = line, .size = sizeof line};
+    split_refused(acceptor, totals.closed_by, refused);
     append_now(&text, pool);
     append(&text, ", %" PRIu64 " accepted", acceptor->accepted);
     append_sum(&text, "closed", totals.closed_by);
-    append_sum(&text, "refused", acceptor->refused);
+    append_sum(&text, "refused", refused);
     append_sum(&text, "waits", acceptor->waits);
     uint64_t lost = log_lost();
     append(&text, ", %" PRIu64 " byte%s in, %" PRIu64 " out, %" PRIu64 " message%s lost", totals.bytes_in,

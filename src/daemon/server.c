@@ -67,7 +67,7 @@ static int serve(struct server *server)
         return r;
     server->step = "cannot make the workers";
     r = worker_pool_init(&server->pool, settings->workers > 0 ? settings->workers : cpu_count(),
-                         settings->queue_depth, &server->capacity);
+                         settings->queue_depth, &server->capacity, &server->admission);
     if (r < 0)
         goto no_pool;
     server->step = "cannot open /dev/null";

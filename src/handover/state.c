@@ -136,6 +136,9 @@ static struct service_config *code_config(struct codec *codec, struct service_co
     code_prefixes(codec, &c->rules.deny);
     CODE(codec, c->rules.per_source);
     CODE(codec, c->rules.scope);
+    CODE(codec, c->proxy.protocol);
+    CODE(codec, c->proxy.timeout_usec);
+    code_prefixes(codec, &c->proxy.from);
     CODE(codec, c->trace);
     CODE(codec, c->idle_timeout_usec);
     CODE(codec, c->write_timeout_usec);
@@ -155,6 +158,7 @@ static struct service_config *code_config(struct codec *codec, struct service_co
     free((char *)c->params.greeting);
     free((char *)c->params.end_word);
     admission_rules_clear(&c->rules);
+    prefix_list_clear(&c->proxy.from);
     free(c->listener);
     return config;
 }
@@ -225,6 +229,7 @@ static void code_connection(struct codec *codec, struct saved_connection *connec
     CODE(codec, connection->config);
     code_address(codec, &client->client);
     CODE(codec, client->id);
+    CODE(codec, client->number);
     CODE(codec, client->accepted_usec);
     code_proxied(codec, &connection->proxied);
     CODE(codec, progress->bytes_in);
@@ -233,6 +238,7 @@ static void code_connection(struct codec *codec, struct saved_connection *connec
     code_service_state(codec, &progress->state);
     progress->reason = code_reason(codec, progress->reason);
     CODE(codec, progress->client_closed);
+    CODE(codec, progress->header_due);
     CODE(codec, progress->draining);
     CODE(codec, progress->lingering);
     CODE(codec, progress->due);
@@ -259,6 +265,9 @@ static bool is_possible(const struct saved_state *state, const struct saved_conn
     if (connection->config >= state->config_count || !is_header(&connection->proxied))
         return false;
     const struct service_config *config = state->configs[connection->config];
+    if (progress->header_due && (!config->proxy.protocol || connection->proxied.is_there ||
+                                 progress->unsent_length >= PROXY_HEADER_V2_MAX))
+        return false;
     if (progress->misbehaves &&
         (!config->misbehaviour ||
          !misbehaviour_is_possible(config->misbehaviour, &progress->misbehaviour, progress->held,

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "serve/connection_log.h"
+#include "serve/proxied.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -121,9 +122,22 @@ void acceptor_resume(struct acceptor *acceptor)
 static void refuse(struct acceptor *acceptor, const struct listener *listener, const struct address *client,
                    int fd, enum reason reason)
 {
+    const struct connection_facts facts = {
+        .client = *client, .listener = listener->name, .service = listener->config->service->name};
     acceptor->refused[reason]++;
-    connection_log_refused(client, listener->name, listener->config->service->name, reason);
+    connection_log_refused(&facts, reason, NULL);
     close(fd);
+}
+
+/* Where a proxy has yet to say who the client is, the peer is asked only whether it may. */
+static enum reason check(struct acceptor *acceptor, const struct listener *listener,
+                         const struct address *peer, struct peer_network **source)
+{
+    const struct service_config *config = listener->config;
+    *source = NULL;
+    if (!config->proxy.protocol)
+        return admission_check(acceptor->admission, &config->rules, peer, source);
+    return admission_may_proxy(&config->proxy.from, peer) ? REASON_NONE : REASON_DENIED;
 }
 
 /* `full` is what fullness() said just before. Consumes the descriptor always. */
@@ -131,7 +145,7 @@ static void admit_or_refuse(struct acceptor *acceptor, struct listener *listener
                             const struct address *client, int fd, enum reason full)
 {
     struct peer_network *source;
-    enum reason reason = admission_check(acceptor->admission, &listener->config->rules, client, &source);
+    enum reason reason = check(acceptor, listener, client, &source);
     if (reason == REASON_NONE)
         reason = full;
     if (reason != REASON_NONE) {
@@ -321,7 +335,9 @@ void acceptor_close_retired(struct acceptor *acceptor)
 
 void acceptor_take_over(struct acceptor *acceptor, struct new_client *client)
 {
-    client->network = admission_count(acceptor->admission, &client->config->rules, &client->client);
+    /* A proxy itself counts nowhere. */
+    if (!client->config->proxy.protocol || proxied_by(client->proxied))
+        client->network = admission_count(acceptor->admission, &client->config->rules, &client->client);
     while (!worker_pool_give(acceptor->pool, client)) {
         worker_pool_flush(acceptor->pool);
         clock_sleep(SHORT_MOMENT_USEC);

@@ -67,6 +67,11 @@ struct peer_network *admission_count(struct admission *admission, const struct a
     return source;
 }
 
+bool admission_may_proxy(const struct prefix_list *from, const struct address *peer)
+{
+    return peer->family == AF_UNIX || from->count == 0 || prefix_list_contains(from, peer);
+}
+
 enum reason admission_check(struct admission *admission, const struct admission_rules *rules,
                             const struct address *client, struct peer_network **source)
 {

@@ -74,6 +74,7 @@ static struct connection_facts facts_of(const struct connection *c)
     return (struct connection_facts){
         .id = c->id,
         .client = c->client,
+        .proxy = proxied_by(c->proxied),
         .listener = c->config->listener,
         .service = c->config->service->name,
         .worker = c->worker->index + 1,
@@ -108,11 +109,11 @@ void connection_close(struct connection *c, enum reason reason, int error)
     list_remove(&c->link);
     event_loop_remove(loop_of(c), &c->source);
     peer_network_release(c->network);
-    free(c->proxied);
     close(c->source.fd);
     worker_count_closed(c->worker, reason);
     /* Last: who reads it finds the counters and the room as it says. */
     connection_log_closed(&facts, reason, error, probe);
+    free(c->proxied);
     service_config_unref(c->config);
     free_connection(c);
 }

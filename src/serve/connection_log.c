@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #define TRACE_BYTES 64
@@ -27,17 +28,43 @@ void connection_log_configure(bool connections, enum address_detail detail)
     atomic_store(&address_detail, (int)detail);
 }
 
-/* What every message about a connection carries; `client` is the text of the address. */
-#define CONNECTION_FIELDS(facts, client)                                                                     \
-    LOG_NUMBER("TCPECHOD_CONNECTION", (facts)->id), LOG_TEXT("TCPECHOD_CLIENT", (client)),                   \
+/* The texts of a client's addresses. */
+struct who {
+    char client[ADDRESS_TEXT_SIZE];
+    char proxy[ADDRESS_TEXT_SIZE];
+    char both[2 * ADDRESS_TEXT_SIZE + sizeof " via "]; /* as messages name it */
+};
+
+/* What every message about a connection carries. */
+#define CONNECTION_FIELDS(facts, who)                                                                        \
+    LOG_NUMBER("TCPECHOD_CONNECTION", (facts)->id), LOG_TEXT("TCPECHOD_CLIENT", (who).client),               \
         LOG_TEXT("TCPECHOD_LISTENER", (facts)->listener), LOG_TEXT("TCPECHOD_SERVICE", (facts)->service),    \
         LOG_NUMBER("TCPECHOD_WORKER", (facts)->worker)
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
-static const char *client_text(const struct address *client, char out[static ADDRESS_TEXT_SIZE])
+static struct who who_of(const struct connection_facts *facts)
 {
-    return address_format(client, (enum address_detail)atomic_load(&address_detail), out);
+    struct who who = {0};
+    enum address_detail detail = (enum address_detail)atomic_load(&address_detail);
+    address_format(&facts->client, detail, who.client);
+    if (facts->proxy)
+        address_format(facts->proxy, detail, who.proxy);
+    snprintf(who.both, sizeof who.both, "%s%s%s", who.client, facts->proxy ? " via " : "", who.proxy);
+    return who;
+}
+
+/* Those that not every such message has; a text that is NULL is left out. */
+static void add(struct log_field *fields, size_t *count, const char *name, const char *text)
+{
+    if (text)
+        fields[(*count)++] = LOG_TEXT(name, text);
+}
+
+static void add_proxy(struct log_field *fields, size_t *count, const struct connection_facts *facts,
+                      const struct who *who)
+{
+    add(fields, count, "TCPECHOD_PROXY", facts->proxy ? who->proxy : NULL);
 }
 
 static bool connections_enabled(enum log_level level)
@@ -49,11 +76,12 @@ void connection_log_connected(const struct connection_facts *facts)
 {
     if (!connections_enabled(LOG_LEVEL_DEBUG))
         return;
-    char client[ADDRESS_TEXT_SIZE];
-    client_text(&facts->client, client);
-    const struct log_field fields[] = {CONNECTION_FIELDS(facts, client)};
-    log_event(&kind_connected, LOG_LEVEL_DEBUG, fields, COUNT(fields),
-              "connection %" PRIu64 " from %s: %s on %s, worker %u", facts->id, client, facts->service,
+    const struct who who = who_of(facts);
+    struct log_field fields[] = {CONNECTION_FIELDS(facts, who), {0}};
+    size_t count = COUNT(fields) - 1;
+    add_proxy(fields, &count, facts, &who);
+    log_event(&kind_connected, LOG_LEVEL_DEBUG, fields, count,
+              "connection %" PRIu64 " from %s: %s on %s, worker %u", facts->id, who.both, facts->service,
               facts->listener, facts->worker);
 }
 
@@ -62,39 +90,44 @@ void connection_log_closed(const struct connection_facts *facts, enum reason rea
     enum log_level level = is_probe ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
     if (!connections_enabled(level))
         return;
-    char client[ADDRESS_TEXT_SIZE];
-    client_text(&facts->client, client);
-    const struct log_field fields[] = {
-        CONNECTION_FIELDS(facts, client),
+    const struct who who = who_of(facts);
+    struct log_field fields[] = {
+        CONNECTION_FIELDS(facts, who),
         LOG_NUMBER("TCPECHOD_BYTES_IN", facts->bytes_in),
         LOG_NUMBER("TCPECHOD_BYTES_OUT", facts->bytes_out),
         LOG_NUMBER("TCPECHOD_DURATION_USEC", facts->duration_usec),
         LOG_TEXT("TCPECHOD_REASON", reason_name(reason)),
-        LOG_TEXT("TCPECHOD_FAULT", facts->fault),
+        {0},
+        {0},
     };
+    size_t count = COUNT(fields) - 2;
+    add_proxy(fields, &count, facts, &who);
+    add(fields, &count, "TCPECHOD_FAULT", facts->fault);
     const char *more = error ? strerrordesc_np(error) : facts->fault;
-    log_event(&kind_closed, level, fields, COUNT(fields) - !facts->fault,
+    log_event(&kind_closed, level, fields, count,
               "connection %" PRIu64 " from %s closed: %s%s%s, %s on %s, worker %u, %" PRIu64
               " bytes in, %" PRIu64 " out, %" PRIu64 ".%06" PRIu64 " s",
-              facts->id, client, reason_name(reason), more ? ": " : "", more ? more : "", facts->service,
+              facts->id, who.both, reason_name(reason), more ? ": " : "", more ? more : "", facts->service,
               facts->listener, facts->worker, facts->bytes_in, facts->bytes_out,
               facts->duration_usec / USEC_PER_SEC, facts->duration_usec % USEC_PER_SEC);
 }
 
-void connection_log_refused(const struct address *client_address, const char *listener, const char *service,
-                            enum reason reason)
+void connection_log_refused(const struct connection_facts *facts, enum reason reason, const char *why)
 {
     if (!log_enabled(LOG_LEVEL_NOTICE))
         return;
-    char client[ADDRESS_TEXT_SIZE];
-    const struct log_field fields[] = {
-        LOG_TEXT("TCPECHOD_CLIENT", client_text(client_address, client)),
-        LOG_TEXT("TCPECHOD_LISTENER", listener),
-        LOG_TEXT("TCPECHOD_SERVICE", service),
+    const struct who who = who_of(facts);
+    struct log_field fields[] = {
+        LOG_TEXT("TCPECHOD_CLIENT", who.client),
+        LOG_TEXT("TCPECHOD_LISTENER", facts->listener),
+        LOG_TEXT("TCPECHOD_SERVICE", facts->service),
         LOG_TEXT("TCPECHOD_REASON", reason_name(reason)),
+        {0},
     };
-    log_event(&kind_refused, LOG_LEVEL_NOTICE, fields, COUNT(fields), "client %s refused on %s: %s", client,
-              listener, reason_name(reason));
+    size_t count = COUNT(fields) - 1;
+    add_proxy(fields, &count, facts, &who);
+    log_event(&kind_refused, LOG_LEVEL_NOTICE, fields, count, "client %s refused on %s: %s%s%s", who.both,
+              facts->listener, reason_name(reason), why ? ": " : "", why ? why : "");
 }
 
 void connection_log_waiting(enum reason reason, uint64_t connections, size_t queued)
@@ -119,11 +152,12 @@ void connection_log_trace(const struct connection_facts *facts, bool is_read, co
 {
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
-    char client[ADDRESS_TEXT_SIZE];
     char excerpt[4 * TRACE_BYTES + 4];
-    client_text(&facts->client, client);
-    const struct log_field fields[] = {CONNECTION_FIELDS(facts, client)};
-    log_event(&kind_trace, LOG_LEVEL_INFO, fields, COUNT(fields),
-              "connection %" PRIu64 " from %s %s %zu bytes: \"%s\"", facts->id, client,
+    const struct who who = who_of(facts);
+    struct log_field fields[] = {CONNECTION_FIELDS(facts, who), {0}};
+    size_t count = COUNT(fields) - 1;
+    add_proxy(fields, &count, facts, &who);
+    log_event(&kind_trace, LOG_LEVEL_INFO, fields, count,
+              "connection %" PRIu64 " from %s %s %zu bytes: \"%s\"", facts->id, who.both,
               is_read ? "sent" : "was sent", length, escape_excerpt(bytes, length, TRACE_BYTES, excerpt));
 }

@@ -32,6 +32,7 @@ static void service_config_free(struct service_config *config)
     free((char *)config->params.end_word);
     free((struct misbehaviour_params *)config->misbehaviour);
     admission_rules_clear(&config->rules);
+    prefix_list_clear(&config->proxy.from);
     free(config->listener);
     free(config);
 }
@@ -47,11 +48,12 @@ struct service_config *service_config_new(const struct service_config *from)
         from->service->is_verbatim && !from->trace && !from->params.end_word && !from->misbehaviour;
     config->misbehaviour = NULL;
     config->params.text = config->params.greeting = config->params.end_word = NULL;
-    config->rules.allow = config->rules.deny = (struct prefix_list){0};
+    config->rules.allow = config->rules.deny = config->proxy.from = (struct prefix_list){0};
     config->listener = strdup(from->listener);
     if (!config->listener || !copy_misbehaviour(config, from->misbehaviour) ||
         prefix_list_copy(&config->rules.allow, &from->rules.allow) < 0 ||
         prefix_list_copy(&config->rules.deny, &from->rules.deny) < 0 ||
+        prefix_list_copy(&config->proxy.from, &from->proxy.from) < 0 ||
         !copy_text(&config->params.text, from->params.text, from->params.text_length) ||
         !copy_text(&config->params.greeting, from->params.greeting, from->params.greeting_length) ||
         !copy_text(&config->params.end_word, from->params.end_word, from->params.end_word_length)) {

@@ -6,6 +6,7 @@
 #include "serve/peer_network_table.h"
 #include "serve/progress.h"
 #include "serve/proxied.h"
+#include "serve/proxy_arrival.h"
 #include "serve/service_config.h"
 
 #include <errno.h>
@@ -19,6 +20,15 @@
 
 #define TAKE_BATCH 64
 
+static void open_client(struct worker *worker, const struct new_client *client)
+{
+    bool header_due = client->progress ? client->progress->header_due : client->config->proxy.protocol;
+    if (header_due)
+        proxy_arrival_open(worker, client);
+    else
+        connection_open(worker, client);
+}
+
 static void take_clients(struct worker *worker)
 {
     struct new_client batch[TAKE_BATCH];
@@ -28,13 +38,13 @@ static void take_clients(struct worker *worker)
         if (taken > 0)
             capacity_signal_announce(worker->capacity);
         for (size_t i = 0; i < taken; i++)
-            connection_open(worker, &batch[i]);
+            open_client(worker, &batch[i]);
     } while (taken == TAKE_BATCH);
 }
 
 static void note_drained(struct worker *worker)
 {
-    if (!worker->draining || !list_is_empty(&worker->connections))
+    if (!worker->draining || !list_is_empty(&worker->connections) || !list_is_empty(&worker->arrivals))
         return;
     atomic_store(&worker->drained, true);
     event_loop_wake(worker->capacity->loop);
@@ -46,6 +56,10 @@ static void start_draining(struct worker *worker)
     LIST_FOR_EACH(link, &worker->connections)
     {
         connection_drain(CONTAINER_OF(link, struct connection, link));
+    }
+    LIST_FOR_EACH(link, &worker->arrivals)
+    {
+        proxy_arrival_drain(CONTAINER_OF(link, struct proxy_arrival, link));
     }
     note_drained(worker);
 }
@@ -65,9 +79,10 @@ static void on_wake(struct event_loop *loop)
 }
 
 int worker_init(struct worker *worker, unsigned index, struct conn_queue *queue,
-                struct capacity_signal *capacity)
+                struct capacity_signal *capacity, struct admission *admission)
 {
-    *worker = (struct worker){.index = index, .queue = queue, .capacity = capacity};
+    *worker = (struct worker){.index = index, .queue = queue, .capacity = capacity, .admission = admission};
+    list_init(&worker->arrivals);
     list_init(&worker->connections);
     worker->scratch = malloc(FIRST_SCRATCH_SIZE);
     if (!worker->scratch)
@@ -137,6 +152,15 @@ int worker_save(struct worker *worker, void *user,
         if (r < 0)
             return r;
     }
+    LIST_FOR_EACH(link, &worker->arrivals)
+    {
+        struct new_client client;
+        struct progress progress;
+        proxy_arrival_save(CONTAINER_OF(link, struct proxy_arrival, link), &client, &progress);
+        int r = save(user, &client, &progress);
+        if (r < 0)
+            return r;
+    }
     return 0;
 }
 
@@ -145,6 +169,10 @@ void worker_deinit(struct worker *worker)
     LIST_FOR_EACH(link, &worker->connections)
     {
         connection_close(CONTAINER_OF(link, struct connection, link), REASON_DRAINED, 0);
+    }
+    LIST_FOR_EACH(link, &worker->arrivals)
+    {
+        proxy_arrival_close(CONTAINER_OF(link, struct proxy_arrival, link));
     }
     struct new_client left;
     while (conn_queue_take(worker->queue, worker->index, &left, 1) == 1)
@@ -175,25 +203,53 @@ void worker_count_closed(struct worker *worker, enum reason reason)
     note_drained(worker);
 }
 
-void worker_drop(struct worker *worker, const struct new_client *new_client, enum reason reason, int error)
+static struct connection_facts facts_of(const struct worker *worker, const struct new_client *client)
 {
     struct connection_facts facts = {
-        .id = new_client->id,
-        .client = new_client->client,
-        .listener = new_client->config->listener,
-        .service = new_client->config->service->name,
+        .id = client->id,
+        .client = client->client,
+        .proxy = proxied_by(client->proxied),
+        .listener = client->config->listener,
+        .service = client->config->service->name,
         .worker = worker->index + 1,
-        .duration_usec = clock_monotonic_usec() - new_client->accepted_usec,
+        .duration_usec = clock_monotonic_usec() - client->accepted_usec,
     };
-    if (new_client->progress) {
-        facts.bytes_in = new_client->progress->bytes_in;
-        facts.bytes_out = new_client->progress->bytes_out;
+    if (client->progress) {
+        facts.bytes_in = client->progress->bytes_in;
+        facts.bytes_out = client->progress->bytes_out;
     }
-    peer_network_release(new_client->network);
-    free(new_client->progress);
-    free(new_client->proxied);
-    close(new_client->fd);
+    return facts;
+}
+
+static void close_client(struct worker *worker, const struct new_client *client, enum reason reason)
+{
+    peer_network_release(client->network);
+    close(client->fd);
     worker_count_closed(worker, reason);
-    connection_log_closed(&facts, reason, error, false);
-    service_config_unref(new_client->config);
+}
+
+/* Once the log has told of it. */
+static void clear_client(const struct new_client *client)
+{
+    free(client->progress);
+    free(client->proxied);
+    service_config_unref(client->config);
+}
+
+void worker_drop(struct worker *worker, const struct new_client *new_client, enum reason reason, int error)
+{
+    const struct connection_facts facts = facts_of(worker, new_client);
+    bool is_probe = reason == REASON_CLIENT_CLOSED || reason == REASON_RESET;
+    close_client(worker, new_client, reason);
+    connection_log_closed(&facts, reason, error, is_probe);
+    clear_client(new_client);
+}
+
+void worker_refuse(struct worker *worker, const struct new_client *new_client, enum reason reason,
+                   const char *why)
+{
+    const struct connection_facts facts = facts_of(worker, new_client);
+    close_client(worker, new_client, reason);
+    connection_log_refused(&facts, reason, why);
+    clear_client(new_client);
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_depth,
-                     struct capacity_signal *capacity)
+                     struct capacity_signal *capacity, struct admission *admission)
 {
     *pool = (struct worker_pool){
         .workers = calloc(workers, sizeof *pool->workers),
@@ -15,7 +15,7 @@ int worker_pool_init(struct worker_pool *pool, unsigned workers, size_t queue_de
     if (pool->workers && pool->assigned && pool->waiting)
         r = conn_queue_new(queue_depth, workers, &pool->queue);
     while (r == 0 && pool->count < workers) {
-        r = worker_init(&pool->workers[pool->count], pool->count, pool->queue, capacity);
+        r = worker_init(&pool->workers[pool->count], pool->count, pool->queue, capacity, admission);
         if (r == 0)
             pool->count++;
     }

@@ -29,8 +29,8 @@ CLIENT_BELOW = {
 }
 MODES = {"client/talk", "client/ping", "client/bench", "client/watch"}
 CLIENT_BELOW |= {mode: set(CLIENT_BELOW) for mode in MODES}
-# A connection is its worker's, and tells it when it closes.
-CIRCLES = {frozenset({"serve/connection", "serve/worker"})}
+# A connection is its worker's, and tells it when it closes; so is a client that waits to become one.
+CIRCLES = {frozenset({"serve/connection", "serve/proxy_arrival", "serve/worker"})}
 
 
 # In quotes, or with a folder of ours in front.

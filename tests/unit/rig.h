@@ -18,6 +18,7 @@ struct rig {
     unsigned main_wakes;
     struct capacity_signal capacity;
     struct conn_queue *queue;
+    struct admission admission;
     struct worker worker;
     struct peer_network source; /* every connection counts here */
     unsigned opened;
@@ -51,7 +52,8 @@ static inline void rig_start(void)
 {
     rig_start_main(on_main_wake);
     ck_assert_int_eq(conn_queue_new(256, 1, &rig.queue), 0);
-    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity), 0);
+    ck_assert_int_eq(admission_init(&rig.admission, 32, 64), 0);
+    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity, &rig.admission), 0);
 }
 
 static inline uint64_t closed_as(enum reason reason)
@@ -71,6 +73,7 @@ static inline void rig_stop(void)
     ck_assert_uint_eq(closed(), rig.opened);
     ck_assert_uint_eq(atomic_load(&rig.source.connections), 0);
     conn_queue_free(rig.queue);
+    admission_deinit(&rig.admission);
     event_loop_deinit(&rig.main_loop);
 }
 

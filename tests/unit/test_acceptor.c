@@ -49,7 +49,7 @@ static struct listener *add_listener(const char *service)
 static void start(size_t queue_depth)
 {
     rig_start_main(on_room);
-    ck_assert_int_eq(worker_pool_init(&pool, 2, queue_depth, &rig.capacity), 0);
+    ck_assert_int_eq(worker_pool_init(&pool, 2, queue_depth, &rig.capacity, &admission), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
     ck_assert_int_eq(event_set_init(&set, &rig.main_loop), 0);
     ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &rig.capacity), 0);

@@ -59,7 +59,7 @@ TEST(addresses_are_shown_as_configured)
     capture(LOG_LEVEL_DEBUG);
     connection_log_configure(true, ADDRESS_PREFIX);
     connection_log_connected(&some);
-    connection_log_refused(&some.client, some.listener, some.service, REASON_DENIED);
+    connection_log_refused(&some, REASON_DENIED, NULL);
     connection_log_trace(&some, true, "x", 1);
     connection_log_closed(&some, REASON_RESET, 0, false);
     const char *text = written();
@@ -69,7 +69,7 @@ TEST(addresses_are_shown_as_configured)
     capture(LOG_LEVEL_DEBUG);
     connection_log_configure(true, ADDRESS_NONE);
     connection_log_connected(&some);
-    connection_log_refused(&some.client, some.listener, some.service, REASON_DENIED);
+    connection_log_refused(&some, REASON_DENIED, NULL);
     connection_log_trace(&some, true, "x", 1);
     connection_log_closed(&some, REASON_RESET, 0, false);
     text = written();
@@ -86,8 +86,7 @@ TEST(connections_can_be_left_out)
     connection_log_closed(&some, REASON_RESET, 0, false);
     ck_assert_str_eq(written(), "");
     capture(LOG_LEVEL_DEBUG);
-    connection_log_refused(&some.client, some.listener, some.service,
-                           REASON_DENIED); /* no connection: shown all the same */
+    connection_log_refused(&some, REASON_DENIED, NULL); /* no connection: shown all the same */
     expect_in(written(), "denied");
 }
 
@@ -95,19 +94,49 @@ TEST(refused_waiting_failed)
 {
     const struct connection_facts some = facts();
     capture(LOG_LEVEL_NOTICE);
-    connection_log_refused(&some.client, "[::1]:7", "echo", REASON_PER_SOURCE);
+    connection_log_refused(&some, REASON_PER_SOURCE, NULL);
     connection_log_waiting(REASON_QUEUE_FULL, 77, 5);
     connection_log_accept_failed("*:7", ENOBUFS);
     const char *text = written();
-    expect_in(text, "192.0.2.77:4711 refused on [::1]:7: per_source");
+    expect_in(text, "192.0.2.77:4711 refused on 127.0.0.1:7: per_source\n");
     expect_in(text, "queue_full");
     expect_in(text, "77 connections");
     expect_in(text, "5 of them queued");
     expect_in(text, "cannot accept on *:7: No buffer space available");
     capture(LOG_LEVEL_WARNING);
-    connection_log_refused(&some.client, "[::1]:7", "echo", REASON_PER_SOURCE);
+    connection_log_refused(&some, REASON_PER_SOURCE, NULL);
     connection_log_waiting(REASON_QUEUE_FULL, 77, 5);
     ck_assert_str_eq(written(), "");
+}
+
+/* Both addresses are shown, and hidden, alike. */
+TEST(proxied_clients)
+{
+    const struct address proxy = {.family = AF_INET, .port = 4123, .ip = {10, 0, 0, 2}};
+    struct connection_facts some = facts();
+    some.proxy = &proxy;
+    capture(LOG_LEVEL_DEBUG);
+    connection_log_connected(&some);
+    connection_log_trace(&some, true, "x", 1);
+    connection_log_closed(&some, REASON_RESET, 0, false);
+    connection_log_refused(&some, REASON_DENIED, NULL);
+    connection_log_refused(&some, REASON_BAD_PROXY_HEADER, "a bad source port");
+    const char *text = written();
+    expect_in(text, "connection 42 from 192.0.2.77:4711 via 10.0.0.2:4123: echo on ");
+    expect_in(text, "connection 42 from 192.0.2.77:4711 via 10.0.0.2:4123 sent 1 bytes");
+    expect_in(text, "connection 42 from 192.0.2.77:4711 via 10.0.0.2:4123 closed: reset, ");
+    expect_in(text, "client 192.0.2.77:4711 via 10.0.0.2:4123 refused on 127.0.0.1:7: denied\n");
+    expect_in(text, "refused on 127.0.0.1:7: bad_proxy_header: a bad source port\n");
+
+    capture(LOG_LEVEL_DEBUG);
+    connection_log_configure(true, ADDRESS_PREFIX);
+    connection_log_closed(&some, REASON_RESET, 0, false);
+    text = written();
+    expect_in(text, "from 192.0.2.0/24 via 10.0.0.0/24 closed");
+    capture(LOG_LEVEL_DEBUG);
+    connection_log_configure(true, ADDRESS_NONE);
+    connection_log_refused(&some, REASON_DENIED, NULL);
+    expect_in(written(), "client - via - refused");
 }
 
 TEST(trace_is_escaped_and_short)

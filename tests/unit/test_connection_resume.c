@@ -41,7 +41,7 @@ static void leave(void)
 /* Another worker goes on with it. */
 static void go_on(void)
 {
-    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity), 0);
+    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity, &rig.admission), 0);
     rig.opened = 0;
     for (size_t i = 0; i < carried_count; i++) {
         struct new_client *client = &carried[i];
@@ -512,7 +512,7 @@ TEST_EACH(failing_calls, shortages)
     send_and_arrive(client, "hello", 5);
     turn_under("send:short=2:1");
     leave();
-    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity), 0);
+    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity, &rig.admission), 0);
     unsigned before = open_descriptors();
     rig.opened = 1;
     carried[0].network = &rig.source;

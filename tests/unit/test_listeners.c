@@ -20,7 +20,7 @@ static void setup(void)
 {
     start_loop();
     capacity = (struct capacity_signal){.loop = &loop};
-    ck_assert_int_eq(worker_pool_init(&pool, 1, 8, &capacity), 0);
+    ck_assert_int_eq(worker_pool_init(&pool, 1, 8, &capacity, &admission), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
     ck_assert_int_eq(event_set_init(&set, &loop), 0);
     ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &capacity), 0);

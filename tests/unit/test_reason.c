@@ -20,6 +20,7 @@ static const char *const documented[REASON_COUNT] = {
     [REASON_DENIED] = "denied",
     [REASON_DESCRIPTOR_LIMIT] = "descriptor_limit",
     [REASON_DRAINING] = "draining",
+    [REASON_BAD_PROXY_HEADER] = "bad_proxy_header",
 };
 
 TEST_EACH(names_are_the_documented_ones, documented)

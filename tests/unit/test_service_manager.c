@@ -28,7 +28,7 @@ static void setup(void)
     manager_open();
     ck_assert_int_eq(event_loop_init(&loop, on_wake), 0);
     ck_assert_int_eq(admission_init(&admission, 32, 64), 0);
-    ck_assert_int_eq(worker_pool_init(&pool, 1, 16, &capacity), 0);
+    ck_assert_int_eq(worker_pool_init(&pool, 1, 16, &capacity, &admission), 0);
     ck_assert_int_eq(event_set_init(&set, &loop), 0);
     ck_assert_int_eq(acceptor_init(&acceptor, &set, &pool, &admission, &capacity), 0);
 }

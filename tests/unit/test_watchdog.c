@@ -19,7 +19,7 @@ static void setup(void)
 {
     manager_open();
     start_loop();
-    ck_assert_int_eq(worker_pool_init(&pool, 2, 16, &capacity), 0);
+    ck_assert_int_eq(worker_pool_init(&pool, 2, 16, &capacity, NULL), 0);
     ck_assert_int_eq(worker_pool_start(&pool), 0);
 }
 

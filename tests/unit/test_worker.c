@@ -256,7 +256,7 @@ TEST_EACH(failed_init_leaves_nothing, init_rules)
     struct worker other;
     unsigned before = open_descriptors();
     fault_rules(*c);
-    int r = worker_init(&other, 1, rig.queue, &rig.capacity);
+    int r = worker_init(&other, 1, rig.queue, &rig.capacity, &rig.admission);
     fault_disarm();
     ck_assert_int_eq(r, -ENOMEM);
     ck_assert_uint_eq(open_descriptors(), before);
@@ -274,7 +274,7 @@ TEST(deinit_closes_everybody)
     close(open);
     close(queued);
     close(queued_too);
-    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity), 0);
+    ck_assert_int_eq(worker_init(&rig.worker, 0, rig.queue, &rig.capacity, &rig.admission), 0);
     rig.opened = 0;
 }
 

@@ -7,7 +7,7 @@ static struct worker_pool pool;
 static void start(unsigned workers, size_t depth)
 {
     rig_start_main(on_main_wake);
-    ck_assert_int_eq(worker_pool_init(&pool, workers, depth, &rig.capacity), 0);
+    ck_assert_int_eq(worker_pool_init(&pool, workers, depth, &rig.capacity, &rig.admission), 0);
 }
 
 static void stop(void)
@@ -309,7 +309,7 @@ TEST_EACH(failed_init_leaves_nothing, init_calls)
     unsigned long nth = 0, hits;
     do {
         fault_arm(c->call, ENOMEM, ++nth);
-        int r = worker_pool_init(&other, 3, 16, &rig.capacity);
+        int r = worker_pool_init(&other, 3, 16, &rig.capacity, &rig.admission);
         hits = fault_disarm();
         ck_assert_int_eq(r, hits > 0 ? -ENOMEM : 0);
         if (hits > 0)
