@@ -18,6 +18,7 @@ enum setting_scope {
 enum setting_place {
     PLACE_ANY,
     PLACE_ADDRESS,
+    PLACE_CLIENT_ADDRESS, /* also with a path, where a proxy says who its clients are */
     PLACE_PATH,
 };
 

@@ -31,7 +31,10 @@ struct listener_settings {
     uint64_t idle_timeout; /* usec, or USEC_NEVER */
     struct prefix_list allow;
     struct prefix_list deny;
-    unsigned max_connections_per_source;     /* 0: no limit */
+    unsigned max_connections_per_source; /* 0: no limit */
+    bool proxy_protocol;
+    uint64_t proxy_timeout; /* usec */
+    struct prefix_list proxy_from;
     struct misbehaviour_params misbehaviour; /* its seed is 0: to be drawn */
     bool own_idle_timeout, own_allow, own_deny, own_max_connections_per_source; /* set here, not inherited */
 };

@@ -21,6 +21,7 @@ static const struct log_kind kind_settings = {"5bc74c30c1844a8e9ddd8a4af76c7db9"
 #define LISTENING_MESSAGE_ID "c042810a8f504d11af1f96ec0be804d6"
 static const struct log_kind kind_listening = {LISTENING_MESSAGE_ID, .by_clients = false};
 static const struct log_kind kind_picked_port = {LISTENING_MESSAGE_ID, .always = true};
+static const struct log_kind kind_trusting = {"66ab4fb0387647148a540b8cd624ae23", .by_clients = false};
 #define MISBEHAVING_MESSAGE_ID "dfcef1712ad049d49a3e27da5ae19c6e"
 static const struct log_kind kind_misbehaving = {MISBEHAVING_MESSAGE_ID, .by_clients = false};
 static const struct log_kind kind_drawn_seed = {MISBEHAVING_MESSAGE_ID, .always = true};
@@ -96,6 +97,13 @@ void daemon_log_lacking(const struct listener *listener)
 {
     REPORT(kind_listening, LOG_LEVEL_NOTICE, "%s goes on without %s, which this kind of socket does not have",
            listener->name, listener->lacks);
+}
+
+void daemon_log_trusting(const struct listener *listener)
+{
+    REPORT(kind_trusting, LOG_LEVEL_WARNING,
+           "%s has proxy_protocol without proxy_from: whoever can connect may pretend to be any client",
+           listener->name);
 }
 
 void daemon_log_misbehaving(const struct listener *listener, const struct listener_settings *settings)

@@ -22,6 +22,9 @@ void daemon_log_listening(const struct listener *listener, bool is_picked);
 /* At notice: the options in `lacks` that it goes on without. */
 void daemon_log_lacking(const struct listener *listener);
 
+/* At warning: it takes a client's address from whoever connects. */
+void daemon_log_trusting(const struct listener *listener);
+
 /* At notice: what it does on purpose; whatever the level when some of that is left to chance and nobody has
  * set the seed. */
 void daemon_log_misbehaving(const struct listener *listener, const struct listener_settings *settings);

@@ -82,6 +82,12 @@ static struct service_config *make_config(const struct settings *settings,
                 .per_source = row->max_connections_per_source,
                 .scope = row->own_max_connections_per_source ? listener->id : 0,
             },
+        .proxy =
+            {
+                .protocol = row->proxy_protocol,
+                .timeout_usec = row->proxy_timeout,
+                .from = row->proxy_from,
+            },
         .misbehaviour = misbehaviour_is_any(&misbehaviour) ? &misbehaviour : NULL,
         .trace = row->trace,
         .idle_timeout_usec = row->idle_timeout,
@@ -265,6 +271,14 @@ static int add_new(struct acceptor *acceptor, struct plan *plans, size_t count, 
     return 0;
 }
 
+/* Whoever can connect may say that it is somebody else. */
+static bool trusts_everyone(const struct listener *listener, const struct service_config *config)
+{
+    const struct listen_address *own = &listener->listen_address;
+    return config->proxy.protocol && config->proxy.from.count == 0 && !own->path &&
+           (own->any || !address_is_loopback(&own->at));
+}
+
 static void update_kept(struct plan *plan, const struct settings *settings,
                         const struct listener_settings *row)
 {
@@ -276,6 +290,9 @@ static void update_kept(struct plan *plan, const struct settings *settings,
     if (strlen(plan->listener->lacks) > told)
         daemon_log_lacking(plan->listener);
     bool is_news = !service_config_misbehaves_alike(plan->listener->config, plan->config);
+    if (trusts_everyone(plan->listener, plan->config) &&
+        !trusts_everyone(plan->listener, plan->listener->config))
+        daemon_log_trusting(plan->listener);
     listener_set_config(plan->listener, plan->config);
     plan->config = NULL;
     if (is_news && plan->listener->config->misbehaviour)
@@ -306,6 +323,8 @@ static void commit(struct acceptor *acceptor, const struct settings *settings, s
                 daemon_log_lacking(listener);
             if (listener->config->misbehaviour)
                 daemon_log_misbehaving(listener, &settings->listeners[i]);
+            if (trusts_everyone(listener, listener->config))
+                daemon_log_trusting(listener);
         } else {
             update_kept(&plans[i], settings, &settings->listeners[i]);
         }

@@ -66,12 +66,13 @@ static void check_uses(const struct reading *r)
 {
     const struct service *service = r->listener->service;
     bool address = is_given(r, "address"), path = is_given(r, "path");
+    bool may_have_proxy = r->listener->proxy_protocol || is_refused(r, "proxy_protocol");
     for (const struct setting_row *row = setting_table; row->name; row++) {
         if (row->scope != SCOPE_LISTENER || !is_given(r, row->name) || strcmp(row->name, "port") == 0)
             continue;
         if (row->place == PLACE_PATH && address && !path)
             report(r, row->name, "\"%s\" has no use without a path", row->name);
-        if (row->place == PLACE_ADDRESS && path && !address)
+        if (row->place == PLACE_CLIENT_ADDRESS && path && !address && !may_have_proxy)
             report(r, row->name, "\"%s\" has no use with a path, whose clients have no address", row->name);
         if (row->service_offset > 0 && !is_refused(r, "service") &&
             !*(const bool *)((const char *)service + row->service_offset))
@@ -79,6 +80,15 @@ static void check_uses(const struct reading *r)
     }
     if (service->takes_text && !is_given(r, "text"))
         report(r, "service", "service = \"%s\": needs a \"text\" to send", service->name);
+}
+
+static void check_proxy(const struct reading *r)
+{
+    static const char *const names[] = {"proxy_timeout", "proxy_from"};
+    bool may_have_proxy = r->listener->proxy_protocol || is_refused(r, "proxy_protocol");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (!may_have_proxy && is_given(r, names[i]))
+            report(r, names[i], "\"%s\" without \"proxy_protocol\"", names[i]);
 }
 
 /* Something else than its default. */
@@ -160,6 +170,7 @@ bool listener_read(struct settings_file *file, const config_setting_t *group, co
     r.refused = read_group(file, group, SCOPE_LISTENER, where, &listener);
     check_place(&r);
     check_uses(&r);
+    check_proxy(&r);
     check_faults(&r);
     if (!resolve(&r))
         return false;

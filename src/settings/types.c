@@ -448,6 +448,8 @@ static bool read_networks(const struct setting_value *value, void *field)
                                    &list.items[list.count]);
     if (list.count < (size_t)length)
         return false;
+    if (length == 0) /* no bytes differ from a list that is not set */
+        prefix_list_clear(&list);
     prefix_list_clear(field);
     *(struct prefix_list *)field = list;
     list = (struct prefix_list){0};

@@ -392,7 +392,8 @@ class CommandLine(Files):
     # Whose values are text, also where the quotes are left out.
     TEXTS = ("address", "path", "mode", "service", "text", "greeting", "end_word", "end")
     # What goes with no other.
-    NEEDS = {"jitter": "delay=3600", "slice_delay": "slice=1", "seed": "silent=true"}
+    NEEDS = {"jitter": "delay=3600", "slice_delay": "slice=1", "seed": "silent=true",
+             "proxy_timeout": "proxy_protocol=true", "proxy_from": "proxy_protocol=true"}
 
     def test_options_of_specs_are_those_of_the_file(self):
         """Each name that there is, with each of these values: the same dump, or the same message."""

@@ -602,6 +602,32 @@ TEST(takes_over)
     ck_assert_uint_eq(acceptor.accepted, 0);
 }
 
+/* The peer is a proxy, and its address no client's. */
+TEST(proxies)
+{
+    struct service_config config = config_for("echo");
+    struct prefix deny, from;
+    start(8);
+    ck_assert_int_eq(prefix_parse("127.0.0.0/8", &deny), 0);
+    ck_assert_int_eq(prefix_parse("10.0.0.0/8", &from), 0);
+    config.rules = (struct admission_rules){.deny = {&deny, 1}, .per_source = 1};
+    config.proxy.protocol = true;
+    config.proxy.timeout_usec = 60 * USEC_PER_SEC;
+    listener_set_config(listener, service_config_new(&config));
+    start_workers();
+    int first = connect_to(port), second = connect_to(port);
+    MAIN_UNTIL(acceptor.accepted == 2);
+    send_text(first, "PROXY UNKNOWN\r\n");
+    send_text(second, "PROXY TCP4 192.0.2.1 127.0.0.1 1 7\r\n");
+    expect_echo(first);
+    expect_echo(second);
+    config.proxy.from = (struct prefix_list){&from, 1};
+    listener_set_config(listener, service_config_new(&config));
+    int stranger = connect_to(port);
+    MAIN_UNTIL(acceptor.refused[REASON_DENIED] == 1);
+    expect_refused(stranger);
+}
+
 /* Whoever waits in the backlog is for the process that goes on. */
 TEST(left_listeners_keep_their_backlogs)
 {

@@ -189,6 +189,21 @@ TEST(local_clients_have_no_address)
     }
 }
 
+TEST(who_may_be_a_proxy)
+{
+    struct prefix networks[2];
+    const struct prefix_list none = {0}, some = {networks, 2};
+    const struct address local = {.family = AF_UNIX};
+    const struct address in = address("10.0.0.2"), in6 = address("2001:db8::2"), out = address("11.0.0.2");
+    ck_assert_int_eq(prefix_parse("10.0.0.0/24", &networks[0]), 0);
+    ck_assert_int_eq(prefix_parse("2001:db8::/64", &networks[1]), 0);
+    start(32, 64);
+    ck_assert(admission_may_proxy(&none, &out) && admission_may_proxy(&none, &local));
+    ck_assert(admission_may_proxy(&some, &in) && admission_may_proxy(&some, &in6));
+    ck_assert(!admission_may_proxy(&some, &out));
+    ck_assert(admission_may_proxy(&some, &local));
+}
+
 TEST(short_memory)
 {
     const struct admission_rules rules = {0};

@@ -1,6 +1,7 @@
 #include "handover/state.h"
 
 #include "base/clock.h"
+#include "base/proxy_header.h"
 #include "common.h"
 #include "faults.h"
 #include "serve/end_word.h"
@@ -67,6 +68,7 @@ static void make_configs(void)
         .params = {.greeting = "hello\n", .greeting_length = 6, .end_word = "end", .end_word_length = 3},
         .misbehaviour = &faults,
         .rules = {.allow = {allowed, 2}, .deny = {denied, 1}, .per_source = UINT32_MAX, .scope = 3},
+        .proxy = {.protocol = true, .timeout_usec = 12, .from = {denied, 1}},
         .trace = true,
         .idle_timeout_usec = 11,
         .write_timeout_usec = USEC_NEVER,
@@ -144,7 +146,11 @@ static void make_connections(void)
                      .unsent = (const uint8_t *)"\0\xff",
                      .unsent_length = 2},
     };
-    connections[3] = (struct saved_connection){.cookie = 18};
+    connections[3] = (struct saved_connection){
+        .cookie = 18,
+        .client = {.client = address("10.0.0.2"), .number = 9},
+        .progress = {.header_due = true, .unsent = (const uint8_t *)"PROXY", .unsent_length = 5},
+    };
 }
 
 static void make_example(void)
@@ -289,6 +295,9 @@ static void expect_config(const struct service_config *config, const struct serv
     expect_prefixes(&config->rules.deny, &wanted->rules.deny);
     ck_assert_uint_eq(config->rules.per_source, wanted->rules.per_source);
     ck_assert_uint_eq(config->rules.scope, wanted->rules.scope);
+    ck_assert_int_eq(config->proxy.protocol, wanted->proxy.protocol);
+    ck_assert_uint_eq(config->proxy.timeout_usec, wanted->proxy.timeout_usec);
+    expect_prefixes(&config->proxy.from, &wanted->proxy.from);
     ck_assert_int_eq(config->trace, wanted->trace);
     ck_assert_uint_eq(config->idle_timeout_usec, wanted->idle_timeout_usec);
     ck_assert_uint_eq(config->write_timeout_usec, wanted->write_timeout_usec);
@@ -349,6 +358,7 @@ static void expect_progress(const struct progress *one, const struct progress *w
     expect_service_state(&one->state, &wanted->state);
     ck_assert_int_eq(one->reason, wanted->reason);
     ck_assert_int_eq(one->client_closed, wanted->client_closed);
+    ck_assert_int_eq(one->header_due, wanted->header_due);
     ck_assert_int_eq(one->draining, wanted->draining);
     ck_assert_int_eq(one->lingering, wanted->lingering);
     ck_assert_uint_eq(one->due, wanted->due);
@@ -383,6 +393,7 @@ static void expect_connection(const struct saved_connection *wanted)
     ck_assert_uint_eq(connection->config, wanted->config);
     expect_address(&connection->client.client, &wanted->client.client);
     ck_assert_uint_eq(connection->client.id, wanted->client.id);
+    ck_assert_uint_eq(connection->client.number, wanted->client.number);
     ck_assert_uint_eq(connection->client.accepted_usec, wanted->client.accepted_usec);
     ck_assert_ptr_null(connection->client.config);
     ck_assert_ptr_null(connection->client.network);
@@ -661,7 +672,27 @@ static void more_than_a_header(void)
     connections[0].proxied.header_length++; /* its NUL */
 }
 
+static void header_that_is_not_due(void)
+{
+    connections[3].config = 1;
+}
+
+static void header_that_is_whole(void)
+{
+    static const uint8_t header[PROXY_HEADER_V2_MAX];
+    connections[3].progress.unsent = header;
+    connections[3].progress.unsent_length = sizeof header;
+}
+
+static void header_that_has_come(void)
+{
+    connections[3].proxied.is_there = true;
+}
+
 static void (*const impossible[])(void) = {
+    header_that_is_not_due,
+    header_that_is_whole,
+    header_that_has_come,
     half_a_header,
     more_than_a_header,
     is_ended_by_no_fault,

@@ -149,6 +149,54 @@ TEST(rules_of_a_row)
     ck_assert_uint_eq(shared->deny.count, 0);
 }
 
+TEST(proxies_of_a_row)
+{
+    struct prefix *from = malloc(sizeof *from);
+    ck_assert_int_eq(prefix_parse("10.0.0.0/8", from), 0);
+    struct listener_settings *one = row("echo@127.0.0.1:0");
+    one->proxy_protocol = true;
+    one->proxy_timeout = 5;
+    one->proxy_from = (struct prefix_list){from, 1};
+    row("echo@127.0.0.1:0");
+    ck_assert_int_eq(apply(), 0);
+    const struct service_config *first = open_listener(0)->config, *second = open_listener(1)->config;
+    ck_assert(first->proxy.protocol && !second->proxy.protocol);
+    ck_assert_uint_eq(first->proxy.timeout_usec, 5);
+    ck_assert_uint_eq(first->proxy.from.count, 1);
+    ck_assert_ptr_ne(first->proxy.from.items, from);
+    ck_assert_uint_eq(second->proxy.from.count, 0);
+}
+
+static const struct {
+    const char *spec;
+    bool warns;
+} trusting[] = {
+    {"*:0,proxy_protocol=true", true},
+    {"0.0.0.0:0,proxy_protocol=true", true},
+    {"0.0.0.0:0,proxy_protocol=true,proxy_from=[\"10.0.0.0/8\"]", false},
+    {"0.0.0.0:0", false},
+    {"127.0.0.1:0,proxy_protocol=true", false},
+};
+
+TEST_EACH(trust_in_everyone_is_told, trusting)
+{
+    row(c->spec);
+    ck_assert_int_eq(apply(), 0);
+    ck_assert(was_logged("proxy_protocol without proxy_from") == c->warns);
+}
+
+TEST(trust_in_everyone_is_told_once)
+{
+    row("0.0.0.0:0");
+    ck_assert_int_eq(apply(), 0);
+    for (int i = 0; i < 3; i++) {
+        forget_rows();
+        row("0.0.0.0:0,proxy_protocol=true");
+        ck_assert_int_eq(apply(), 0);
+        ck_assert(was_logged("proxy_protocol without proxy_from") == (i == 0));
+    }
+}
+
 TEST(reload_keeps_opens_and_closes)
 {
     row("echo@127.0.0.1:0");

@@ -22,6 +22,7 @@ static struct service_config example(void)
                    .end_word = end_word,
                    .end_word_length = 3},
         .rules = {.allow = {allowed, 2}, .deny = {denied, 1}, .per_source = 5, .scope = 3},
+        .proxy = {.protocol = true, .timeout_usec = 44, .from = {denied, 1}},
         .trace = true,
         .idle_timeout_usec = 11,
         .write_timeout_usec = 22,
@@ -59,6 +60,10 @@ TEST(copies_everything)
     ck_assert_mem_eq(config->rules.allow.items, allowed, sizeof allowed);
     ck_assert_uint_eq(config->rules.per_source, 5);
     ck_assert_uint_eq(config->rules.scope, 3);
+    ck_assert(config->proxy.protocol);
+    ck_assert_uint_eq(config->proxy.timeout_usec, 44);
+    ck_assert_uint_eq(config->proxy.from.count, 1);
+    ck_assert_ptr_ne(config->proxy.from.items, denied);
     service_config_unref(config);
 }
 
