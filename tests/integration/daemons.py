@@ -201,7 +201,8 @@ QUIET = 'log = { level = "notice"; };'
 
 # "connection 7 from 127.0.0.1:40000 closed: reset, echo on 127.0.0.1:7007, worker 1, 5 bytes in, 4 out, 0.000123 s"
 CLOSED = re.compile(
-    r"^\S+Z (?P<level>\w+): connection (?P<id>\d+) from (?P<client>\S+) closed: (?P<reason>\w+)(?:: (?P<error>[^,]+))?, "
+    r"^\S+Z (?P<level>\w+): connection (?P<id>\d+) from (?P<client>\S+)(?: via (?P<proxy>\S+))? closed: "
+    r"(?P<reason>\w+)(?:: (?P<error>[^,]+))?, "
     r"(?P<service>\w+) on (?P<listener>\S+), worker (?P<worker>\d+), (?P<bytes_in>\d+) bytes in, (?P<bytes_out>\d+) out, "
     r"(?P<seconds>\d+\.\d{6}) s$", re.MULTILINE)
 COUNTERS = r"counters: (\d+ connections?\b.*)$"
