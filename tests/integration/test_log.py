@@ -462,6 +462,29 @@ class Journal(daemons.TestCase):
             # Nothing went to stderr: it is there twice otherwise.
             self.assertEqual(daemon.log(), "")
 
+    def test_the_proxy_of_every_event(self):
+        """Beside the client that it has brought, and nowhere else."""
+        with journald(f"{listener(proxy_protocol=True, trace=True)}, {listener(port='PORT1')}", JOURNAL) as (daemon, journal):
+            with daemon.connect() as client:
+                proxy = "127.0.0.1:{}".format(client.getsockname()[1])
+                harness.ping(client, b"PROXY TCP4 203.0.113.7 192.0.2.2 50312 7\r\nx", b"x")
+            with daemon.connect() as stranger:
+                stranger.sendall(b"hello, no header")
+                self.assertTrue(harness.is_refused(stranger))
+            daemon.exchange(b"x", 1)
+            journal.wait(MESSAGE="^connection 1 .*closed")
+            events = journal.all(TCPECHOD_CONNECTION=r"\A1\Z")
+            self.assertEqual(len(events), 4, "opened, read, written, closed")
+            for event in events:
+                self.check_common(event)
+                self.assertEqual((event["TCPECHOD_CLIENT"], event["TCPECHOD_PROXY"]), ("203.0.113.7:50312", proxy))
+                self.assertIn(f"from 203.0.113.7:50312 via {proxy}", event["MESSAGE"])
+            refused = journal.wait(TCPECHOD_REASON="bad_proxy_header")
+            self.assertTrue(refused["MESSAGE"].endswith(": bad_proxy_header: no PROXY protocol header"), refused)
+            direct = journal.wait(TCPECHOD_LISTENER=f":{int(daemon.ports[1])}", TCPECHOD_REASON="client_closed")
+            for event in (refused, direct):
+                self.assertNotIn("TCPECHOD_PROXY", event)
+
     def test_each_kind_of_event_has_its_id(self):
         with journald(LISTENERS) as (daemon, journal):
             daemon.exchange(b"x")
