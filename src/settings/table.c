@@ -85,8 +85,10 @@ const struct setting_row setting_table[] = {
      .meaning = "Overrides the max_connections_per_source below for this listener, which then counts the "
                 "connections that it accepts from now on by itself; with a path only under proxy_protocol."},
     {LISTENER(proxy_protocol), .type = &setting_boolean,
-     .meaning = "Each connection begins with a PROXY protocol header, version 1 or 2, which says who the client is."},
-    {LISTENER(proxy_timeout), .type = &setting_duration, .minimum = USEC_PER_MSEC, .maximum = HOUR, .fallback = "3",
+     .meaning = "Each connection begins with a PROXY protocol header, version 1 or 2, which says who the client "
+                "is."},
+    {LISTENER(proxy_timeout), .type = &setting_duration, .minimum = USEC_PER_MSEC, .maximum = HOUR,
+     .fallback = "3",
      .meaning = "How long the whole header may take; 3 seconds unless set."},
     {LISTENER(proxy_from), .type = &setting_networks,
      .meaning = "The networks of the proxies, from where alone clients come; an empty list trusts everyone."},
