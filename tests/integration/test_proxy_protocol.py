@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """proxy_protocol: clients are who a header says, however it comes; whatever is no header is refused, and costs nothing."""
 
+import random
 import signal
 import socket
 import struct
@@ -9,6 +10,7 @@ import time
 import daemons
 import harness
 import test_handover
+import traffic
 from daemons import DEBUG, LOG, config_text, listener
 from harness import is_refused, is_silent, ping, receive_exactly
 from test_handover import wait_arrived
@@ -111,7 +113,7 @@ MALFORMED = [
     (v2(command=0x22), "neither LOCAL nor PROXY"), (v2(family=0x41, addresses=inet()), "an unknown address family"),
     (v2(family=0x13, addresses=inet()), "an unknown transport protocol"),
     (v2(length=11), "a header that is too short for its addresses"), (v2(length=0), "a header that is too short for its addr"),
-    (v2(family=TCP6, addresses=inet()), "a header that is too short for"), (v2(family=UNIX, addresses=inet6()), "a header that is"),
+    (v2(family=TCP6, addresses=inet()), "a header that is too short for"), (v2(family=UNIX, addresses=inet6()), "a header that"),
     (v2(tlvs=b"\x02"), TLV), (v2(tlvs=b"\x02\0\x02x"), TLV), (v2(tlvs=tlv(NOOP, b"x") + b"\x04\xff\xff"), TLV),
     (v2(tlvs=tlv(SSL, b"\1\0\0\0")), TLS), (v2(tlvs=ssl(b"\x21\0\x09TLSv1.3")), TLS),
     (v2(tlvs=tlv(UNIQUE_ID, bytes(129))), "a unique id of more than 128 bytes"),
@@ -435,6 +437,27 @@ class Admission(TestCase):
 
 class Carried:
     """A hand-over."""
+
+    def test_traffic(self):
+        """By proxies that are slow to say who it is, and by others."""
+        chance = random.Random(14)
+
+        def connect():
+            client, header = daemon.connect(), chance.choice(HEADERS)[0]
+            cut = chance.randrange(len(header))
+            client.sendall(header[:cut])
+            time.sleep(chance.choice((0, 0, 0.003)))
+            client.sendall(header[cut:])
+            return client
+
+        with self.daemon(behind_proxy(), LOG) as daemon:
+            with traffic.Traffic(connect, newcomers=4) as clients:
+                for _ in range(harness.scale(8, 3)):
+                    clients.pass_by(10)
+                    self.restart(daemon)
+                clients.pass_by()
+            self.assertEqual(daemon.count_log("(warning|error): |refused on"), 0, daemon.log()[-3000:])
+            self.assertEqual(daemon.count_log(r"closed: (drained|error|not_resumed|reset|\w+_timeout)"), 0)
 
     def test_half_a_header(self):
         """Of each length, over two restarts; and who they are then is known to the third."""
