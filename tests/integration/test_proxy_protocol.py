@@ -287,7 +287,7 @@ class Refused(TestCase):
             self.assert_at_rest(daemon, descriptors)
 
     def test_frozen_daemon_drops_nobody(self):
-        with daemons.Daemon(behind_proxy(proxy_timeout=0.3), LOG) as daemon:
+        with daemons.Daemon(behind_proxy(proxy_timeout=2.0), LOG) as daemon:
             clients = daemon.connect_many(20)
             for client in clients[:10]:
                 client.sendall(V1[:9])
@@ -296,7 +296,7 @@ class Refused(TestCase):
                     client.sendall(V1[9:] + b"x")
                 for client in clients[10:]:
                     client.sendall(V1 + b"x")
-                time.sleep(1)
+                time.sleep(2.5)
             for client in clients:
                 self.assertEqual(receive_exactly(client, 1), b"x")
 
@@ -421,7 +421,7 @@ class Admission(TestCase):
 
     def test_reload(self):
         """What is due was said by the settings at the accept."""
-        with daemons.Daemon(behind_proxy(), LOG) as daemon:
+        with daemons.Daemon(behind_proxy(proxy_timeout=3600.0), LOG) as daemon:
             before = daemon.connect()
             before.sendall(V1[:9])
             wait_arrived(before)
@@ -495,7 +495,7 @@ class Carried:
 
     def test_sources_count_on(self):
         """Whom a header names, and not the proxies."""
-        with self.daemon(behind_proxy(max_connections_per_source=2), LOG) as daemon:
+        with self.daemon(behind_proxy(max_connections_per_source=2, proxy_timeout=3600.0), LOG) as daemon:
             clients = daemon.connect_many(8)
             for client in clients[:2]:
                 ping(client, V1 + b"x", b"x")
