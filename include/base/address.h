@@ -55,6 +55,9 @@ socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_sto
 const char *address_format(const struct address *address, enum address_detail detail,
                            char out[static ADDRESS_TEXT_SIZE]);
 
+/* The address alone: "192.0.2.1", "2001:db8::1", "fe80::1%eth0". AF_INET and AF_INET6 only. Returns `out`. */
+const char *address_format_ip(const struct address *address, char out[static ADDRESS_TEXT_SIZE]);
+
 /* Family, bytes and scope; the port does not count. */
 bool address_equal_ip(const struct address *a, const struct address *b);
 bool address_is_any(const struct address *address);       /* 0.0.0.0 or :: */

@@ -24,6 +24,9 @@ void json_close(struct json *json, char bracket);                 /* '}' or ']' 
 void json_text(struct json *json, const char *key, const char *text);
 void json_bytes(struct json *json, const char *key, struct span text); /* a NUL among them is escaped too */
 
+/* Whether json_bytes writes all of it as it is, with no U+FFFD in its place. */
+bool json_is_exact(struct span text);
+
 void json_bool(struct json *json, const char *key, bool value);
 void json_null(struct json *json, const char *key);
 

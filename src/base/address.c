@@ -144,11 +144,18 @@ static void format_scope(uint32_t scope, char out[static IF_NAMESIZE + 1])
         snprintf(out + 1, IF_NAMESIZE, "%u", scope);
 }
 
+const char *address_format_ip(const struct address *address, char out[static ADDRESS_TEXT_SIZE])
+{
+    char scope[IF_NAMESIZE + 1];
+    format_ip(address, out);
+    format_scope(address->scope, scope);
+    return strcat(out, scope);
+}
+
 const char *address_format(const struct address *address, enum address_detail detail,
                            char out[static ADDRESS_TEXT_SIZE])
 {
-    char ip[INET6_ADDRSTRLEN];
-    char scope[IF_NAMESIZE + 1];
+    char ip[ADDRESS_TEXT_SIZE];
     if (detail == ADDRESS_NONE)
         return strcpy(out, "-");
     if (family_bits(address) == 0)
@@ -161,10 +168,8 @@ const char *address_format(const struct address *address, enum address_detail de
         return prefix_format(&network, out);
     }
 
-    format_ip(address, ip);
-    format_scope(address->scope, scope);
-    snprintf(out, ADDRESS_TEXT_SIZE, address->family == AF_INET ? "%s%s:%u" : "[%s%s]:%u", ip, scope,
-             address->port);
+    address_format_ip(address, ip);
+    snprintf(out, ADDRESS_TEXT_SIZE, address->family == AF_INET ? "%s:%u" : "[%s]:%u", ip, address->port);
     return out;
 }
 

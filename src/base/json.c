@@ -32,6 +32,17 @@ static void put_string(FILE *out, struct span text)
     fputc('"', out);
 }
 
+bool json_is_exact(struct span text)
+{
+    while (text.length > 0) {
+        size_t length = text.bytes[0] >= 0x80 ? character_length(text) : 1;
+        if (length == 0)
+            return false;
+        text = span_from(text, length);
+    }
+    return true;
+}
+
 static struct span span_of(const char *text)
 {
     return (struct span){(const uint8_t *)text, strlen(text)};

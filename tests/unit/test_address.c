@@ -46,6 +46,11 @@ TEST_EACH(parses_and_formats, shown)
     expect_shown(&address, ADDRESS_FULL, c->full);
     expect_shown(&address, ADDRESS_PREFIX, c->prefix);
     expect_shown(&address, ADDRESS_NONE, "-");
+
+    char ip[ADDRESS_TEXT_SIZE], with_port[2 * ADDRESS_TEXT_SIZE];
+    ck_assert_ptr_eq(address_format_ip(&address, ip), ip);
+    snprintf(with_port, sizeof with_port, strchr(ip, ':') ? "[%s]:7" : "%s:7", ip);
+    ck_assert_str_eq(with_port, c->full);
 }
 
 static const char *const no_addresses[] = {

@@ -84,6 +84,25 @@ TEST(bytes_of_strangers)
     expect("\"a\\u0000\xe2\x82\xac\\ufffd\\ufffd\"\"\"");
 }
 
+static const struct {
+    struct span text;
+    bool is_exact;
+} exact[] = {
+    {{NULL, 0}, true},
+    {{(const uint8_t *)"\"\\\n\0\x7f \xc3\xa9 \xf0\x9f\x98\x80", 13}, true},
+    {{(const uint8_t *)"a\xff", 2}, false},
+    {{(const uint8_t *)"\xe2\x82\xac", 2}, false}, /* no look beyond the end */
+    {{(const uint8_t *)"\xc2\x9b", 2}, false},     /* a C1 control character */
+};
+
+TEST_EACH(exact_is_what_has_no_replacement, exact)
+{
+    ck_assert(json_is_exact(c->text) == c->is_exact);
+    json_bytes(&json, NULL, c->text);
+    ck_assert_int_eq(fclose(json.out), 0);
+    ck_assert(!strstr(text, "\\ufffd") == c->is_exact);
+}
+
 TEST(one_line)
 {
     json.one_line = true;
