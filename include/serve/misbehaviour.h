@@ -130,7 +130,8 @@ size_t misbehaviour_may_read(const struct misbehaviour *m);
 /* How many bytes the service may make up now; 0: none. */
 size_t misbehaviour_may_speak(const struct misbehaviour *m);
 
-/* Takes what the service has made of at most so many bytes. Returns false when memory is short. */
+/* Takes what the service has made of at most so many bytes, or in one piece that cannot be smaller: what is
+ * held is then more than the room by as much. Returns false when memory is short. */
 bool misbehaviour_put(struct misbehaviour *m, uint64_t now, const uint8_t *bytes, size_t length);
 
 /* Nothing follows. May be called again. Returns false when memory is short. */

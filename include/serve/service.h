@@ -2,6 +2,7 @@
  *
  *   client's bytes -> answer() changes them in place into the answer -> client
  *   nothing        -> produce() makes bytes up                       -> client
+ *                     describe() makes them of the connection itself -> client
  *
  * Called on the connection's worker thread. */
 #pragma once
@@ -10,6 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+
+/* Every buffer given to produce() holds at least this much, so that a short answer is made in one piece. */
+#define SERVICE_MIN_OUTPUT 64
+
+#define SERVICE_DESCRIPTION_SIZE 16384
 
 /* What a listener sets for its service; constant while a connection refers to it. */
 struct service_params {
@@ -32,6 +38,8 @@ struct service_state {
     bool end_word_came : 1; /* why it is done: the client sent the end word */
 };
 
+struct connection_view; /* serve/connection_view.h */
+
 struct service {
     const char *name;
     const char *summary; /* one line for people */
@@ -50,19 +58,31 @@ struct service {
      * state->done with the last. `now` is the time of day. NULL: the service says nothing of its own. */
     size_t (*produce)(const struct service_params *params, struct service_state *state, time_t now,
                       uint8_t *out, size_t size);
-};
 
-/* Every buffer given to produce() holds at least this much, so that a short answer is made in one piece. */
-#define SERVICE_MIN_OUTPUT 64
+    /* In place of produce(), what is said of the connection: all of it at once, at most
+     * SERVICE_DESCRIPTION_SIZE bytes. Returns how many; 0: memory is short. */
+    size_t (*describe)(const struct connection_view *view, uint8_t out[static SERVICE_DESCRIPTION_SIZE]);
+};
 
 /* Whether a connection of this service can have come so far; for a state that another process has written
  * down. */
 bool service_state_is_possible(const struct service *service, const struct service_params *params,
                                const struct service_state *state);
 
-/* True while service_produce would make bytes. */
+/* It says something, unasked or when it is asked. */
+bool service_speaks(const struct service *service);
+
+/* True while service_produce, or service_describe in its place, would make bytes. */
 bool service_has_output(const struct service *service, const struct service_params *params,
                         const struct service_state *state);
+
+/* Whether it is service_describe()'s turn. Ask while service_has_output(). */
+bool service_describes(const struct service *service, const struct service_params *params,
+                       const struct service_state *state);
+
+/* Same contract as describe(). */
+size_t service_describe(const struct service *service, struct service_state *state,
+                        const struct connection_view *view, uint8_t out[static SERVICE_DESCRIPTION_SIZE]);
 
 /* The greeting first, then the service's own bytes. Call while service_has_output(). Same contract as
  * produce(). */

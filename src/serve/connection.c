@@ -220,8 +220,23 @@ static bool say(struct connection *c, const uint8_t *bytes, size_t length)
     return is_taken;
 }
 
+/* In one piece, however small unsent_limit is: a line that is made later would describe another moment. */
+static bool describe(struct connection *c)
+{
+    uint8_t *bytes = scratch(c, SERVICE_DESCRIPTION_SIZE);
+    if (!bytes)
+        return false;
+    size_t length = connection_describe(c, bytes);
+    if (length > 0)
+        return say(c, bytes, length);
+    connection_close(c, REASON_ERROR, ENOMEM);
+    return false;
+}
+
 static bool produce(struct connection *c)
 {
+    if (service_describes(c->config->service, &c->config->params, &c->state))
+        return describe(c);
     size_t size = c->config->unsent_limit < PRODUCE_SIZE ? c->config->unsent_limit : PRODUCE_SIZE;
     size = misbehaving_may_produce(c, size);
     uint8_t *bytes = scratch(c, size);

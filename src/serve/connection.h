@@ -46,3 +46,6 @@ int connection_restore(struct connection *connection, const struct progress *pro
 
 /* Closes and frees. `error` is a positive errno or 0, for the log. */
 void connection_close(struct connection *connection, enum reason reason, int error);
+
+/* Makes what its service says of it (service_describe). Same contract. */
+size_t connection_describe(struct connection *connection, uint8_t out[static SERVICE_DESCRIPTION_SIZE]);

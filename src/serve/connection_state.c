@@ -24,8 +24,7 @@ struct unsent *unsent_new(const uint8_t *bytes, size_t length)
     return unsent;
 }
 
-/* Of a TCP connection, also of one that is lost (tcp(7), TCP_INFO). Returns false for a Unix socket. */
-static bool get_tcp_info(const struct connection *c, struct tcp_info *info)
+bool connection_tcp_info(const struct connection *c, struct tcp_info *info)
 {
     socklen_t length = sizeof *info;
     *info = (struct tcp_info){0};
@@ -50,7 +49,7 @@ uint32_t connection_unacknowledged(const struct connection *c)
 bool connection_left_unread(const struct connection *c)
 {
     struct tcp_info info;
-    return get_tcp_info(c, &info) && info.tcpi_bytes_acked < c->bytes_out;
+    return connection_tcp_info(c, &info) && info.tcpi_bytes_acked < c->bytes_out;
 }
 
 /* What its kernel has acknowledged is taken, and so is what may still be on its way to it: it may have closed
@@ -61,6 +60,7 @@ bool connection_is_probe(const struct connection *c, enum reason reason)
         (reason != REASON_CLIENT_CLOSED && reason != REASON_RESET && reason != REASON_SERVED))
         return false;
     struct tcp_info info;
-    return c->bytes_out <= c->state.greeted || (get_tcp_info(c, &info) && info.tcpi_state == STATE_CLOSE &&
-                                                info.tcpi_bytes_acked <= c->state.greeted);
+    return c->bytes_out <= c->state.greeted ||
+           (connection_tcp_info(c, &info) && info.tcpi_state == STATE_CLOSE &&
+            info.tcpi_bytes_acked <= c->state.greeted);
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 struct proxied;
+struct tcp_info;
 struct worker;
 
 #define UNSENT_NOT_LOOKED (-1)
@@ -54,6 +55,9 @@ struct connection {
 
 /* Copies. NULL: memory is short. */
 struct unsent *unsent_new(const uint8_t *bytes, size_t length);
+
+/* tcp(7), TCP_INFO, also of a connection that is lost. Returns false for a Unix socket. */
+bool connection_tcp_info(const struct connection *connection, struct tcp_info *out);
 
 /* Bytes of the client that are still to be read. 0 when the kernel does not say. */
 uint32_t connection_arrived(const struct connection *connection);

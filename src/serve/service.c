@@ -17,12 +17,33 @@ bool service_state_is_possible(const struct service *service, const struct servi
            (state->line == END_WORD_NO_MATCH || state->line <= params->end_word_length + 1);
 }
 
+bool service_speaks(const struct service *service)
+{
+    return service->answer || service->produce || service->describe;
+}
+
 bool service_has_output(const struct service *service, const struct service_params *params,
                         const struct service_state *state)
 {
     if (is_greeting(params, state))
         return true;
-    return service->produce && !state->done && (!service->speaks_when_asked || state->asked);
+    return (service->produce || service->describe) && !state->done &&
+           (!service->speaks_when_asked || state->asked);
+}
+
+bool service_describes(const struct service *service, const struct service_params *params,
+                       const struct service_state *state)
+{
+    return service->describe && !is_greeting(params, state);
+}
+
+size_t service_describe(const struct service *service, struct service_state *state,
+                        const struct connection_view *view, uint8_t out[static SERVICE_DESCRIPTION_SIZE])
+{
+    size_t length = service->describe(view, out);
+    state->produced += length;
+    state->done = true;
+    return length;
 }
 
 size_t service_produce(const struct service *service, const struct service_params *params,

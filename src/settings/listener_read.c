@@ -114,7 +114,7 @@ static void check_faults_of_answers(const struct reading *r)
 {
     const struct service *service = r->listener->service;
     bool is_mute = r->listener->misbehaviour.silent;
-    bool has_none = !service->answer && !service->produce && !r->listener->greeting;
+    bool has_none = !service_speaks(service) && !r->listener->greeting;
     for (const struct setting_row *row = setting_table; row->name; row++) {
         if (!row->is_fault || !is_set(r, row))
             continue;

@@ -2,6 +2,8 @@
  * size. */
 #include "fuzz.h"
 
+#include "base/escape.h"
+#include "serve/connection_view.h"
 #include "serve/end_word.h"
 #include "serve/service.h"
 #include "serve/services.h"
@@ -32,10 +34,82 @@ static size_t find_end(struct span stream, const char *word, size_t word_length)
     return stream.length;
 }
 
+/* One JSON object on a line of its own, as far as its braces, quotes and characters tell. */
+static void check_line(const char *line, size_t length)
+{
+    unsigned depth = 0;
+    bool is_text = false;
+    FUZZ_CHECK(length > 2 && line[0] == '{' && line[length - 2] == '}' && line[length - 1] == '\n');
+    for (size_t at = 0, character; at < length - 1; at += character) {
+        character = line[at] & 0x80 ? utf8_length(line + at) : 1;
+        FUZZ_CHECK(character > 0 && (line[at] & 0x80 || (line[at] >= ' ' && line[at] < 0x7f)));
+        if (is_text && line[at] == '\\')
+            character = 2;
+        else if (line[at] == '"')
+            is_text = !is_text;
+        else if (!is_text && line[at] == '{')
+            depth++;
+        else if (!is_text && line[at] == '}')
+            FUZZ_CHECK(--depth > 0 || at == length - 2);
+    }
+    FUZZ_CHECK(depth == 0 && !is_text);
+}
+
+/* Of a client that the input names, after its header if it has one. */
+static void describe(const struct service *service, struct service_state *state, struct span input)
+{
+    char listener[108] = "", host[65] = "";
+    const struct tcp_view tcp = {.rtt_usec = fuzz_byte(&input), .congestion_control = "cubic"};
+    const struct ucred credentials = {.uid = fuzz_byte(&input)};
+    struct span text = fuzz_bytes(&input, fuzz_number(&input, sizeof listener - 1));
+    struct proxy_header header;
+    if (text.length > 0)
+        memcpy(listener, text.bytes, text.length);
+    memcpy(host, listener, sizeof host - 1);
+    bool is_unix = fuzz_byte(&input) & 1;
+    struct proxy_endpoint end = {.address = {.family = AF_INET6, .port = 7}, .path = {NULL, 0}};
+    if (is_unix)
+        end = (struct proxy_endpoint){.address = {.family = AF_UNIX}, .path = text};
+    bool has_header = proxy_header_parse(input, &header) == PROXY_HEADER_COMPLETE;
+    if (!has_header) /* any bytes in any of its texts */
+        header = (struct proxy_header){
+            .is_relayed = true,
+            .source = end,
+            .alpn = input,
+            .authority = span_from(input, input.length / 2),
+            .unique_id = span_first(input, 128),
+            .has_tls = true,
+            .tls_client = fuzz_byte(&input),
+            .tls_version = text,
+            .tls_common_name = text,
+        };
+    const struct connection_view view = {
+        .listener = listener,
+        .service = service->name,
+        .host = host,
+        .peer = end,
+        .server = end,
+        .credentials = is_unix ? &credentials : NULL,
+        .tcp = is_unix ? NULL : &tcp,
+        .header = &header,
+    };
+    char *out = malloc(SERVICE_DESCRIPTION_SIZE + 1);
+    FUZZ_CHECK(out);
+    size_t made = service_describe(service, state, &view, (uint8_t *)out);
+    FUZZ_CHECK(made <= SERVICE_DESCRIPTION_SIZE && state->done);
+    out[made] = '\0'; /* utf8_length needs it */
+    check_line(out, made);
+    free(out);
+}
+
 static void produce(const struct service *service, const struct service_params *params,
-                    struct service_state *state)
+                    struct service_state *state, struct span input)
 {
     for (unsigned i = 0; i < 4 && service_has_output(service, params, state); i++) {
+        if (service_describes(service, params, state)) {
+            describe(service, state, input);
+            break;
+        }
         uint8_t *out = malloc(SERVICE_MIN_OUTPUT);
         FUZZ_CHECK(out);
         size_t made = service_produce(service, params, state, 1000000, out, SERVICE_MIN_OUTPUT);
@@ -75,7 +149,7 @@ static void answer(const struct service *service, const struct service_params *p
             check_byte(service, part.bytes[i], copy[i]);
         answered += back;
         free(copy);
-        produce(service, params, &state);
+        produce(service, params, &state, *input);
     }
     if (service->takes_end_word)
         FUZZ_CHECK(answered == wanted);

@@ -81,7 +81,8 @@ GOOD = {
         '{ address = "127.0.0.1"; port = %d; service = "%s"; %s }' % (port, name, extra)
         for port, (name, extra) in enumerate([
             ("echo", 'end_word = "bye";'), ("upper", 'trace = false;'), ("discard", ""), ("chargen", 'greeting = "x";'),
-            ("daytime", ""), ("time", ""), ("greet", 'text = "hi";'), ("reply", 'text = "ok";')], 1)) + ");",
+            ("daytime", ""), ("time", ""), ("greet", 'text = "hi";'), ("reply", 'text = "ok";'),
+            ("whoami", 'greeting = "x"; trace = true; corrupt = 0.5;')], 1)) + ");",
     "extremes": """
         workers = 1024; queue_depth = 65536; backlog = 65535; max_connections = 1000000; overload = "refuse";
         max_connections_per_source = 1000000; source_prefix_v4 = 1; source_prefix_v6 = 128; idle_timeout = 31536000;
@@ -360,7 +361,7 @@ class CommandLine(Files):
                               ("-1", 'port = "-1": must be 0 to 65535, a number without quotes')):
             self.assert_usage(["-l", f"127.0.0.1:{port}"], f"--listen 127.0.0.1:{port}: {problem}")
         services = ", ".join(f'"{name}"' for name in
-                             ("echo", "upper", "discard", "chargen", "daytime", "time", "greet", "reply"))
+                             ("echo", "upper", "discard", "chargen", "daytime", "time", "greet", "reply", "whoami"))
         for name, problem in (("", ""), ("ehco", '; did you mean "echo"?'), ("ECHO", '; did you mean "echo"?')):
             self.assert_usage(["-l", f"{name}@127.0.0.1:7"],
                               f'--listen {name}@127.0.0.1:7: service = "{name}": must be one of {services}{problem}')

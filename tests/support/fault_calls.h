@@ -25,6 +25,7 @@
     X(fdopen)                                                                                                \
     X(fflush)                                                                                                \
     X(fgets)                                                                                                 \
+    X(fmemopen)                                                                                              \
     X(fopen)                                                                                                 \
     X(fork)                                                                                                  \
     X(fstat)                                                                                                 \

@@ -219,6 +219,7 @@ int __wrap___asprintf_chk(char **out, int flag, const char *format, ...)
 
 WRAP(FILE *, open_memstream, (char **bytes, size_t *size), (bytes, size), FAIL_NULL)
 WRAP(FILE *, fdopen, (int fd, const char *mode), (fd, mode), FAIL_NULL)
+WRAP(FILE *, fmemopen, (void *bytes, size_t size, const char *mode), (bytes, size, mode), FAIL_NULL)
 WRAP(int, fflush, (FILE * stream), (stream), FAIL_ERRNO)
 WRAP(int, chmod, (const char *path, mode_t mode), (path, mode), FAIL_ERRNO)
 WRAP(int, fchmod, (int fd, mode_t mode), (fd, mode), FAIL_ERRNO)

@@ -195,6 +195,20 @@ TEST(reply_before_and_after_the_question)
     expect_lingering(client, REASON_SERVED);
 }
 
+/* It is made by one process, and sent by many. */
+TEST(description_half_sent)
+{
+    char bytes[1024] = "";
+    struct service_config config = terms_with("whoami", "hello\n", NULL, NULL);
+    config.unsent_limit = SERVICE_MIN_OUTPUT;
+    int client = serve(&config);
+    size_t length = receive_with_restarts(client, "send:short=20", bytes, sizeof bytes - 1);
+    ck_assert_msg(strncmp(bytes, "hello\n{\"id\": 1, ", 16) == 0 && strcmp(bytes + length - 3, "}}\n") == 0,
+                  "%s", bytes);
+    restart();
+    expect_lingering(client, REASON_SERVED);
+}
+
 TEST(greeting_half_sent)
 {
     static char greeting[1001], bytes[1002];

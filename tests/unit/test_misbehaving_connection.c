@@ -354,7 +354,7 @@ static void expect_rest(void)
     ck_assert(count <= 0 || ready[0].data.ptr == &rig.worker.loop.wake_source);
 }
 
-static const char *const services_that_speak[] = {"chargen", "daytime", "time"};
+static const char *const services_that_speak[] = {"chargen", "daytime", "time", "whoami"};
 
 TEST_EACH(silent_services_that_speak_do_not_turn_for_nothing, services_that_speak)
 {

@@ -1,11 +1,12 @@
 #include "serve/services.h"
 
 #include "common.h"
+#include "serve/connection_view.h"
 #include "serve/end_word.h"
 
 /* For tables of rows; elsewhere they are found by their names. */
 extern const struct service service_echo, service_upper, service_discard, service_chargen, service_daytime,
-    service_time, service_greet, service_reply;
+    service_time, service_greet, service_reply, service_whoami;
 
 #define NOON 1795262400 /* some time of day */
 
@@ -16,6 +17,9 @@ static uint8_t out[65536];
 
 static size_t produce(const struct service *service, size_t size)
 {
+    static const struct connection_view view = {.listener = "", .service = "", .host = ""};
+    if (service_describes(service, &params, &state))
+        return service_describe(service, &state, &view, out);
     return service_produce(service, &params, &state, NOON, out, size);
 }
 
@@ -43,12 +47,17 @@ static size_t produce_all(const struct service *service, size_t size)
 
 static const struct {
     const char *name;
-    bool answers, produces, takes_text, takes_end_word, speaks_when_asked;
+    bool answers, produces, describes, takes_text, takes_end_word, speaks_when_asked;
 } expected[] = {
-    {"echo", true, false, false, true, false},      {"upper", true, false, false, true, false},
-    {"discard", false, false, false, false, false}, {"chargen", false, true, false, false, false},
-    {"daytime", false, true, false, false, false},  {"time", false, true, false, false, false},
-    {"greet", false, true, true, false, false},     {"reply", false, true, true, false, true},
+    {"echo", true, false, false, false, true, false},
+    {"upper", true, false, false, false, true, false},
+    {"discard", false, false, false, false, false, false},
+    {"chargen", false, true, false, false, false, false},
+    {"daytime", false, true, false, false, false, false},
+    {"time", false, true, false, false, false, false},
+    {"greet", false, true, false, true, false, false},
+    {"reply", false, true, false, true, false, true},
+    {"whoami", false, false, true, false, false, false},
 };
 
 TEST_EACH(table_is_whole, expected)
@@ -60,6 +69,8 @@ TEST_EACH(table_is_whole, expected)
     ck_assert(service->summary && service->summary[0] && !strchr(service->summary, '\n'));
     ck_assert(!!service->answer == c->answers);
     ck_assert(!!service->produce == c->produces);
+    ck_assert(!!service->describe == c->describes);
+    ck_assert(service_speaks(service) == (c->answers || c->produces || c->describes));
     ck_assert(service->takes_text == c->takes_text);
     ck_assert(service->takes_end_word == c->takes_end_word);
     ck_assert(service->speaks_when_asked == c->speaks_when_asked);
@@ -117,7 +128,8 @@ TEST_EACH(end_word_ends_the_answer, answers)
 }
 
 static const struct service *const silent[] = {&service_discard, &service_chargen, &service_daytime,
-                                               &service_time,    &service_greet,   &service_reply};
+                                               &service_time,    &service_greet,   &service_reply,
+                                               &service_whoami};
 
 TEST_EACH(silent_services_answer_nothing, silent)
 {
@@ -284,13 +296,20 @@ TEST_EACH(greeting_comes_first_in_pieces, expected)
     size_t length = 0;
     while (state.greeted < sizeof greeting) {
         ck_assert(has_output(service));
+        ck_assert(!service_describes(service, &params, &state));
         length += service_produce(service, &params, &state, NOON, out + length, 64);
     }
     ck_assert_uint_eq(length, sizeof greeting); /* nothing else in a piece with it */
     ck_assert_mem_eq(out, greeting, sizeof greeting);
     ck_assert_uint_eq(state.produced, 0);
     ck_assert(!state.done);
-    ck_assert(has_output(service) == (c->produces && !c->speaks_when_asked));
+    ck_assert(has_output(service) == ((c->produces || c->describes) && !c->speaks_when_asked));
+    if (c->describes) {
+        ck_assert(service_describes(service, &params, &state));
+        length = produce(service, sizeof out);
+        ck_assert_uint_eq(state.produced, length);
+        ck_assert(length > 0 && state.done && !has_output(service));
+    }
 }
 
 /* As another process may have written it down. */

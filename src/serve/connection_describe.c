@@ -1,0 +1,80 @@
+/* Gathers what is to be known of a connection, for a service that describes it. */
+#include "serve/connection.h"
+
+#include "base/clock.h"
+#include "serve/connection_view.h"
+#include "serve/service_config.h"
+#include "serve/worker.h"
+
+#include <limits.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+union socket_name {
+    struct sockaddr any;
+    struct sockaddr_storage room;
+    struct sockaddr_un path;
+};
+
+/* Of a name that getsockname(2) or getpeername(2) filled in; the path stays a part of it. */
+static struct proxy_endpoint endpoint_of(const union socket_name *name, socklen_t length)
+{
+    struct proxy_endpoint endpoint = {0};
+    address_from_sockaddr(&name->any, &endpoint.address);
+    if (endpoint.address.family != AF_UNIX || length <= offsetof(struct sockaddr_un, sun_path))
+        return endpoint;
+    size_t room = length - offsetof(struct sockaddr_un, sun_path);
+    endpoint.path.bytes = (const uint8_t *)name->path.sun_path;
+    /* An abstract name has its length, and a path a NUL at its end (unix(7)). */
+    endpoint.path.length = name->path.sun_path[0] ? strnlen(name->path.sun_path, room) : room;
+    return endpoint;
+}
+
+static bool get_tcp(const struct connection *c, struct tcp_view *out)
+{
+    struct tcp_info info;
+    if (!connection_tcp_info(c, &info))
+        return false;
+    *out = (struct tcp_view){
+        .rtt_usec = info.tcpi_rtt, .rttvar_usec = info.tcpi_rttvar, .mss = info.tcpi_snd_mss};
+    socklen_t length = sizeof out->congestion_control - 1;
+    getsockopt(c->source.fd, IPPROTO_TCP, TCP_CONGESTION, out->congestion_control, &length);
+    return true;
+}
+
+size_t connection_describe(struct connection *c, uint8_t out[static SERVICE_DESCRIPTION_SIZE])
+{
+    union socket_name server = {0}, peer = {0};
+    socklen_t server_length = sizeof server, peer_length = sizeof peer, credentials_length;
+    char host[HOST_NAME_MAX + 1] = "";
+    struct ucred credentials;
+    struct tcp_view tcp;
+    getsockname(c->source.fd, &server.any, &server_length);
+    gethostname(host, sizeof host);
+
+    struct connection_view view = {
+        .id = c->id,
+        .accepted_usec = clock_usec(CLOCK_REALTIME) - (clock_monotonic_usec() - c->accepted_usec),
+        .listener = c->config->listener,
+        .service = c->config->service->name,
+        .host = host,
+        .worker = c->worker->index + 1,
+        .peer = {.address = c->client},
+        .server = endpoint_of(&server, server_length),
+    };
+    if (view.server.address.family == AF_UNIX) {
+        credentials_length = sizeof credentials;
+        if (getpeername(c->source.fd, &peer.any, &peer_length) == 0)
+            view.peer = endpoint_of(&peer, peer_length);
+        if (getsockopt(c->source.fd, SOL_SOCKET, SO_PEERCRED, &credentials, &credentials_length) == 0)
+            view.credentials = &credentials;
+    } else if (get_tcp(c, &tcp)) {
+        view.tcp = &tcp;
+    }
+    return service_describe(c->config->service, &c->state, &view, out);
+}
