@@ -82,7 +82,7 @@ class Listeners(daemons.TestCase):
 
     def test_each_service_into_each_other(self):
         services = ['"echo"', '"upper"', '"discard"', '"chargen"', '"daytime"', '"time"', '"greet"; text = "hi"',
-                    '"reply"; text = "hi"', '"echo"; greeting = "hello"']
+                    '"reply"; text = "hi"', '"whoami"', '"echo"; greeting = "hello"']
         with daemons.Daemon(config=file(f"{ECHO}, {UPPER}")) as daemon, Traffic(lambda: daemon.connect(0)) as traffic:
             for service in services:
                 self.reload(daemon, file(f"{ECHO}, {UPPER}".replace('"upper"', service)))
