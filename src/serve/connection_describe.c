@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "serve/connection_view.h"
+#include "serve/proxied.h"
 #include "serve/service_config.h"
 #include "serve/worker.h"
 
@@ -47,34 +48,56 @@ static bool get_tcp(const struct connection *c, struct tcp_view *out)
     return true;
 }
 
-size_t connection_describe(struct connection *c, uint8_t out[static SERVICE_DESCRIPTION_SIZE])
-{
-    union socket_name server = {0}, peer = {0};
-    socklen_t server_length = sizeof server, peer_length = sizeof peer, credentials_length;
-    char host[HOST_NAME_MAX + 1] = "";
+/* What a view points to. */
+struct looked {
+    union socket_name server, peer;
     struct ucred credentials;
     struct tcp_view tcp;
-    getsockname(c->source.fd, &server.any, &server_length);
-    gethostname(host, sizeof host);
+    struct proxy_header header;
+    char host[HOST_NAME_MAX + 1];
+};
 
+static void look_at_socket(const struct connection *c, struct looked *looked, struct connection_view *view)
+{
+    int fd = c->source.fd;
+    socklen_t length = sizeof looked->server;
+    view->peer.address = c->proxied ? c->proxied->proxy : c->client;
+    if (getsockname(fd, &looked->server.any, &length) == 0)
+        view->server = endpoint_of(&looked->server, length);
+    if (view->server.address.family != AF_UNIX) {
+        view->tcp = get_tcp(c, &looked->tcp) ? &looked->tcp : NULL;
+        return;
+    }
+    length = sizeof looked->peer;
+    if (getpeername(fd, &looked->peer.any, &length) == 0)
+        view->peer = endpoint_of(&looked->peer, length);
+    length = sizeof looked->credentials;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &looked->credentials, &length) == 0)
+        view->credentials = &looked->credentials;
+}
+
+static void look_at_proxy(const struct connection *c, struct looked *looked, struct connection_view *view)
+{
+    if (!c->proxied)
+        return;
+    struct span bytes = {c->proxied->header, c->proxied->length};
+    if (proxy_header_parse(bytes, &looked->header) == PROXY_HEADER_COMPLETE)
+        view->header = &looked->header;
+}
+
+size_t connection_describe(struct connection *c, uint8_t out[static SERVICE_DESCRIPTION_SIZE])
+{
+    struct looked looked = {0};
     struct connection_view view = {
         .id = c->id,
         .accepted_usec = clock_usec(CLOCK_REALTIME) - (clock_monotonic_usec() - c->accepted_usec),
         .listener = c->config->listener,
         .service = c->config->service->name,
-        .host = host,
+        .host = looked.host,
         .worker = c->worker->index + 1,
-        .peer = {.address = c->client},
-        .server = endpoint_of(&server, server_length),
     };
-    if (view.server.address.family == AF_UNIX) {
-        credentials_length = sizeof credentials;
-        if (getpeername(c->source.fd, &peer.any, &peer_length) == 0)
-            view.peer = endpoint_of(&peer, peer_length);
-        if (getsockopt(c->source.fd, SOL_SOCKET, SO_PEERCRED, &credentials, &credentials_length) == 0)
-            view.credentials = &credentials;
-    } else if (get_tcp(c, &tcp)) {
-        view.tcp = &tcp;
-    }
+    gethostname(looked.host, sizeof looked.host);
+    look_at_socket(c, &looked, &view);
+    look_at_proxy(c, &looked, &view);
     return service_describe(c->config->service, &c->state, &view, out);
 }

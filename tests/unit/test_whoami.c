@@ -4,6 +4,7 @@
 
 #include "connection_rig.h"
 #include "serve/progress.h"
+#include "serve/proxied.h"
 
 #include <netinet/tcp.h>
 #include <stddef.h>
@@ -15,10 +16,11 @@ FIXTURE(rig_start, rig_stop)
 
 /* A string may hold NULs. */
 #define SPAN(text) {(const uint8_t *)(text), sizeof(text) - 1}
-#define V4(a, b, c, d, number)                                                                               \
+#define V4_ADDRESS(a, b, c, d, number)                                                                       \
     {                                                                                                        \
-        .address = {.family = AF_INET, .port = (number), .ip = {a, b, c, d} }                                \
+        .family = AF_INET, .port = (number), .ip = { a, b, c, d }                                            \
     }
+#define V4(a, b, c, d, number) {.address = V4_ADDRESS(a, b, c, d, number)}
 #define V6(last, number)                                                                                     \
     {                                                                                                        \
         .address = {.family = AF_INET6, .port = (number), .ip = {0x20, 1, 0xd, 0xb8, [15] = (last)} }        \
@@ -380,8 +382,8 @@ static void bind_abstract(int fd, const char *text)
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, length), 0);
 }
 
-/* From a client with a name or without one. Returns its end of the connection. */
-static int serve_unix(const struct service_config *config, const char *client_name)
+/* The worker's end is rig.server. Returns that of a client, with a name or without one. */
+static int open_unix(const char *client_name)
 {
     struct sockaddr_un name;
     socklen_t length = abstract_name(&name, "server");
@@ -395,9 +397,6 @@ static int serve_unix(const struct service_config *config, const char *client_na
     rig.server = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     ck_assert_int_ge(rig.server, 0);
     close(listening);
-    struct new_client new_client = accepted_for(config, rig.server);
-    new_client.client = (struct address){.family = AF_UNIX};
-    connection_open(&rig.worker, &new_client);
     return client;
 }
 
@@ -416,8 +415,11 @@ TEST_EACH(says_who_is_at_a_unix_socket, unix_clients)
 {
     struct service_config config = config_for("whoami");
     char wanted[256];
+    int client = open_unix(c->name);
+    struct new_client new_client = accepted_for(&config, rig.server);
+    new_client.client = (struct address){.family = AF_UNIX};
     fault_rules(c->rules);
-    int client = serve_unix(&config, c->name);
+    connection_open(&rig.worker, &new_client);
     fault_disarm();
     const char *said = turn_and_hear(client);
     snprintf(wanted, sizeof wanted, c->shown, getuid(), getgid(), getpid(), getpid());
@@ -428,6 +430,69 @@ TEST_EACH(says_who_is_at_a_unix_socket, unix_clients)
     ck_assert_ptr_null(strstr(said, "\"tcp\""));
     close(client);
     TURN_UNTIL_CLOSED(REASON_SERVED, 1);
+}
+
+#define V2 "\r\n\r\n\0\r\nQUIT\n"
+#define IPV4 "\xcb\0\x71\7\xc6\x33\x64\1\x0f\xa0\1\xbb" /* from 203.0.113.7:4000 to 198.51.100.1:443 */
+
+static const struct {
+    struct span header;
+    const char *client, *proxy; /* what is shown of them; NULL: the peer */
+} proxied[] = {
+    {SPAN("PROXY TCP4 203.0.113.7 198.51.100.1 4000 443\r\n"), "\"address\": \"203.0.113.7\", \"port\": 4000",
+     "\"version\": 1, \"command\": \"proxy\", \"destination\": {\"address\": \"198.51.100.1\", \"port\": "
+     "443}"},
+    {SPAN(V2 "\x21\x11\0\x19" IPV4 "\2\0\1x\5\0\6\0\1\2\3\4\xff"),
+     "\"address\": \"203.0.113.7\", \"port\": 4000",
+     "\"version\": 2, \"command\": \"proxy\", \"destination\": {\"address\": \"198.51.100.1\", \"port\": "
+     "443}, "
+     "\"authority\": \"x\", \"unique_id_hex\": \"0001020304ff\""},
+    {SPAN(V2 "\x20\0\0\0"), NULL, "\"version\": 2, \"command\": \"local\""},
+    {SPAN("PROXY UNKNOWN\r\n"), NULL, "\"version\": 1, \"command\": \"unknown\""},
+};
+
+static void expect_proxied(const __typeof__(proxied[0]) *c, int client, const char *peer)
+{
+    char wanted[512];
+    const char *said = turn_and_hear(client);
+    snprintf(wanted, sizeof wanted, "{\"id\": 1, \"client\": {%s}, ", c->client ? c->client : peer);
+    ck_assert_msg(strncmp(said, wanted, strlen(wanted)) == 0, "%s in place of %s", said, wanted);
+    snprintf(wanted, sizeof wanted, ", \"proxy\": {%s, %s}, \"listener\"", peer, c->proxy);
+    expect_part(said, wanted);
+    close(client);
+    TURN_UNTIL_CLOSED(REASON_SERVED, 1);
+}
+
+TEST_EACH(says_what_a_proxy_has_said, proxied)
+{
+    static const struct address proxy = V4_ADDRESS(192, 0, 2, 9, 99);
+    struct service_config config = config_for("whoami");
+    int client;
+    tcp_pair(0, &client, &rig.server);
+    struct new_client new_client = accepted_for(&config, rig.server);
+    new_client.proxied = proxied_new(&proxy, c->client, c->header);
+    if (c->client)
+        new_client.client = (struct address)V4_ADDRESS(203, 0, 113, 7, 4000);
+    else
+        new_client.client = proxy;
+    connection_open(&rig.worker, &new_client);
+    expect_proxied(c, client, "\"address\": \"192.0.2.9\", \"port\": 99");
+}
+
+/* The credentials are the proxy's, whatever its client's family. */
+TEST_EACH(says_what_a_proxy_at_a_unix_socket_has_said, proxied)
+{
+    char peer[128];
+    struct service_config config = config_for("whoami");
+    int client = open_unix("proxy");
+    struct new_client new_client = accepted_for(&config, rig.server);
+    new_client.proxied = proxied_new(&(struct address){.family = AF_UNIX}, c->client, c->header);
+    new_client.client =
+        c->client ? (struct address)V4_ADDRESS(203, 0, 113, 7, 4000) : (struct address){.family = AF_UNIX};
+    connection_open(&rig.worker, &new_client);
+    snprintf(peer, sizeof peer, "\"abstract\": \"proxy-%d\", \"uid\": %u, \"gid\": %u, \"pid\": %d", getpid(),
+             getuid(), getgid(), getpid());
+    expect_proxied(c, client, peer);
 }
 
 /* Whatever the kernel does not say is left out. */
