@@ -56,18 +56,28 @@ static void leave(struct proxy_arrival *a, int error)
         drop(a, error == ECONNRESET ? REASON_RESET : REASON_ERROR, error == ECONNRESET ? 0 : error);
 }
 
+/* What the connection keeps of the header: nothing of a proxy that speaks for itself, unless its service
+ * shows that. Returns false when memory is short. */
+static bool note_proxy(struct proxy_arrival *a, const struct proxy_header *header)
+{
+    bool is_shown = a->client.config->service->describe;
+    struct span shown = {a->bytes, is_shown ? header->length : 0};
+    if (!header->is_relayed && !is_shown)
+        return true;
+    a->client.proxied = proxied_new(&a->client.client, header->is_relayed, shown);
+    return a->client.proxied;
+}
+
 /* The client is who the header says, or the proxy itself, which needs no admission beyond its own. */
 static void let_in(struct proxy_arrival *a, const struct proxy_header *header)
 {
     struct worker *worker = a->worker;
     struct new_client *client = &a->client;
-    enum reason reason = REASON_NONE;
-    if (header->is_relayed) {
-        client->proxied = proxied_new(&client->client, true, (struct span){NULL, 0});
+    enum reason reason = note_proxy(a, header) ? REASON_NONE : REASON_ERROR;
+    if (reason == REASON_NONE && header->is_relayed) {
         client->client = header->source.address;
-        reason = !client->proxied ? REASON_ERROR
-                                  : admission_check(worker->admission, &client->config->rules,
-                                                    &client->client, &client->network);
+        reason =
+            admission_check(worker->admission, &client->config->rules, &client->client, &client->network);
     }
     if (reason == REASON_NONE) {
         const struct new_client known = take_client(a);

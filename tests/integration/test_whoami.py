@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -321,6 +322,90 @@ class Restarted(TestCase):
                 self.assertEqual(said["id"], 1)
                 client.close()
                 self.assertEqual(daemon.wait_closed()[0]["reason"], "served")
+
+
+# ---- by a proxy ----
+
+
+def tlv(kind, value):
+    return struct.pack(">BH", kind, len(value)) + value
+
+
+def header(kind, addresses, *extensions, command=0x21):
+    """Of version 2."""
+    rest = addresses + b"".join(extensions)
+    return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack(">BBH", command, kind, len(rest)) + rest
+
+
+IPV4 = bytes((203, 0, 113, 7, 198, 51, 100, 1)) + struct.pack(">HH", 4000, 443)
+IPV6 = socket.inet_pton(socket.AF_INET6, "2001:db8::7") + socket.inet_pton(socket.AF_INET6, "2001:db8::1") + IPV4[8:]
+PATHS = b"/run/client".ljust(108, b"\0") + b"\0server".ljust(108, b"\0")
+PROXIED = ", ".join((listener("whoami", proxy_protocol=True), listener("whoami", path="DIR/socket", proxy_protocol=True)))
+
+# What a proxy sends, and what is said of the client, or None for the proxy itself, and of the proxy.
+HEADERS = (
+    (b"PROXY TCP4 203.0.113.7 198.51.100.1 4000 443\r\n", {"address": "203.0.113.7", "port": 4000},
+     {"version": 1, "command": "proxy", "destination": {"address": "198.51.100.1", "port": 443}}),
+    (header(0x21, IPV6), {"address": "2001:db8::7", "port": 4000},
+     {"version": 2, "command": "proxy", "destination": {"address": "2001:db8::1", "port": 443}}),
+    (header(0x31, PATHS), {"path": "/run/client"},
+     {"version": 2, "command": "proxy", "destination": {"abstract": "server"}}),
+    (header(0x31, bytes(216)), {}, {"version": 2, "command": "proxy", "destination": {}}),
+    (header(0, b"", command=0x20), None, {"version": 2, "command": "local"}),
+    (b"PROXY UNKNOWN\r\n", None, {"version": 1, "command": "unknown"}),
+    (header(0x11, IPV4, tlv(1, b"h2"), tlv(2, b"example.com"), tlv(4, b"ignored"), tlv(5, b"\0\1\xff"),
+            tlv(0x20, b"\7\0\0\0\0" + tlv(0x21, b"TLSv1.3") + tlv(0x22, "J\u00f6rg".encode()))),
+     {"address": "203.0.113.7", "port": 4000},
+     {"version": 2, "command": "proxy", "destination": {"address": "198.51.100.1", "port": 443}, "alpn": "h2",
+      "authority": "example.com", "unique_id_hex": "0001ff",
+      "tls": {"version": "TLSv1.3", "name": "J\u00f6rg", "certificate": True, "verified": True}}),
+    # Any bytes, in any length: they are shown as text, cut, and the line stays one.
+    (header(0x11, IPV4, tlv(1, bytes(range(128))), tlv(2, b"\x1b]0;owned\a\"}\n\xff" + 65000 * b"x"), tlv(5, b'"}')),
+     {"address": "203.0.113.7", "port": 4000},
+     {"version": 2, "command": "proxy", "destination": {"address": "198.51.100.1", "port": 443},
+      "alpn": bytes(range(128)).decode(), "authority": "\x1b]0;owned\a\"}\n\ufffd" + 241 * "x",
+      "authority_bytes": 65014, "unique_id": '"}'}),
+)
+
+
+class Proxied(TestCase):
+    def check_proxied(self, client, line, wanted, proxy):
+        said = parse(line)
+        itself = {**place(client.getsockname()), **self.credentials(client)}
+        self.assertEqual(said["client"], itself if wanted is None else wanted)
+        self.assertEqual(said["proxy"], {**itself, **proxy})
+        self.assertEqual(said["server"], place(client.getpeername()))
+        self.assertEqual("tcp" in said, client.family != socket.AF_UNIX)
+
+    def test_every_header(self):
+        with daemons.Daemon(PROXIED) as daemon:
+            for sent, wanted, proxy in HEADERS:
+                for connect in (daemon.connect, daemon.connect_path):
+                    with self.subTest(header=sent[:50], how=connect.__name__), connect() as client:
+                        client.sendall(sent + b"and data")
+                        self.check_proxied(client, receive_all(client), wanted, proxy)
+
+    def test_over_a_restart(self):
+        """The header is handed over with the connection that has yet to show it."""
+        with daemons.Daemon(listener("whoami", greeting=GREETING, proxy_protocol=True),
+                            LOG + "unsent_limit = 1024;") as daemon:
+            clients = [self.connect_small(daemon) for _ in HEADERS]
+            for client, (sent, *_) in zip(clients, HEADERS):
+                client.sendall(sent)
+                receive_exactly(client, 1000)
+            for _ in range(2):
+                ready = len(daemon.notify.values("READY"))
+                daemon.send_signal(signal.SIGUSR2)
+                daemon.wait_ready(ready + 1)
+            for client, (_, wanted, proxy) in zip(clients, HEADERS):
+                harness.assert_same(receive_exactly(client, len(GREETING) - 1000), GREETING[1000:])
+                self.check_proxied(client, receive_all(client), wanted, proxy)
+
+    def test_header_where_none_is_due(self):
+        """It is data, which is thrown away."""
+        with daemons.Daemon(PLACES) as daemon, daemon.connect() as client:
+            client.sendall(HEADERS[0][0])
+            self.assertNotIn("proxy", self.check(client, receive_all(client)))
 
 
 # ---- of a listener that misbehaves ----

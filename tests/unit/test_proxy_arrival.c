@@ -465,6 +465,22 @@ TEST_EACH(failing_calls, shortages)
     ck_assert(is_alone("203.0.113.7"));
 }
 
+/* The arrival, what is kept of its header, the connection. */
+TEST_TIMES(short_memory_for_a_header_that_is_shown, 3)
+{
+    struct service_config config = terms("whoami");
+    unsigned descriptors = open_descriptors();
+    int client;
+    const struct new_client new_client = accept_of(&config, &client);
+    send_and_arrive(client, LOCAL, sizeof LOCAL - 1);
+    fault_arm("malloc", ENOMEM, (unsigned)variant + 1);
+    proxy_arrival_open(&rig.worker, &new_client);
+    ck_assert_uint_eq(fault_disarm(), 1);
+    ck_assert_uint_eq(closed_as(REASON_ERROR), 1);
+    close(client);
+    ck_assert_uint_eq(open_descriptors(), descriptors);
+}
+
 TEST(short_memory_after_a_restart)
 {
     struct service_config config = terms("echo");
