@@ -93,10 +93,9 @@ size_t connection_describe(struct connection *c, uint8_t out[static SERVICE_DESC
         .accepted_usec = clock_usec(CLOCK_REALTIME) - (clock_monotonic_usec() - c->accepted_usec),
         .listener = c->config->listener,
         .service = c->config->service->name,
-        .host = looked.host,
+        .host = gethostname(looked.host, sizeof looked.host) == 0 ? looked.host : NULL,
         .worker = c->worker->index + 1,
     };
-    gethostname(looked.host, sizeof looked.host);
     look_at_socket(c, &looked, &view);
     look_at_proxy(c, &looked, &view);
     return service_describe(c->config->service, &c->state, &view, out);

@@ -18,7 +18,8 @@ struct tcp_view {
 struct connection_view {
     uint64_t id;
     uint64_t accepted_usec; /* CLOCK_REALTIME */
-    const char *listener, *service, *host;
+    const char *listener, *service;
+    const char *host;                   /* NULL: the system does not say */
     unsigned worker;                    /* from 1 */
     struct proxy_endpoint peer, server; /* of the socket; a proxy has its own client behind it */
     const struct ucred *credentials;    /* of the peer of a Unix socket, when it connected; NULL: TCP */

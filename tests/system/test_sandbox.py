@@ -69,7 +69,7 @@ class Filter(machine.TestCase):
     address families, and what else systemd filters for it."""
 
     # Together these make every call that the others make, as trace-calls tells. The long ones first.
-    TESTS = ("faults", "settings", "reload", "manager")
+    TESTS = ("faults", "settings", "reload", "manager", "whoami")
 
     def setUp(self):
         super().setUp()

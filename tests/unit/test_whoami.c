@@ -76,13 +76,17 @@ TEST(of_tcp)
     ck_assert_str_eq(line(), BEGIN "\"client\": {" PEER "}, " SERVER ABOUT TCP "}\n");
 }
 
-TEST(of_tcp_without_a_measured_round_trip)
+TEST(of_tcp_without_what_is_not_known)
 {
     struct tcp_view unmeasured = tcp;
     unmeasured.rtt_usec = 0;
+    unmeasured.congestion_control[0] = '\0';
+    view.host = NULL;
     view.tcp = &unmeasured;
-    ck_assert_str_eq(line(), BEGIN "\"client\": {" PEER "}, " SERVER ABOUT
-                                   ", \"tcp\": {\"mss_bytes\": 1448, \"congestion_control\": \"cubic\"}}\n");
+    ck_assert_str_eq(line(), BEGIN
+                     "\"client\": {" PEER "}, " SERVER
+                     "\"listener\": \"*:7021\", \"service\": \"whoami\", \"worker\": 2, "
+                     "\"accepted\": \"2026-11-28T07:08:19.633833Z\", \"tcp\": {\"mss_bytes\": 1448}}\n");
 }
 
 static const struct {

@@ -172,7 +172,8 @@ static size_t describe(const struct connection_view *view, uint8_t out[static SE
     json_text(&json, "listener", view->listener);
     json_text(&json, "service", view->service);
     json_count(&json, "worker", view->worker);
-    json_text(&json, "host", view->host);
+    if (view->host)
+        json_text(&json, "host", view->host);
     put_time(&json, "accepted", view->accepted_usec);
     put_tcp(&json, view->tcp);
     json_close(&json, '}');
