@@ -11,7 +11,7 @@ import daemons
 import harness
 import test_handover
 import traffic
-from daemons import DEBUG, LOG, config_text, listener
+from daemons import DEBUG, LOG, QUIET, config_text, listener
 from harness import is_refused, is_silent, ping, receive_exactly
 from test_handover import wait_arrived
 
@@ -285,6 +285,28 @@ class Refused(TestCase):
             for client in daemon.clients:
                 client.close()
             self.assert_at_rest(daemon, descriptors)
+
+    def test_memory(self):
+        """It is what has come, and not what a length promises, that costs."""
+        harness.needs_unsanitized("memory")
+        harness.raise_nofile(4096)
+        header = v2(tlvs=tlv(NOOP, bytes(65535 - 12 - 3)))
+        with daemons.Daemon(behind_proxy(proxy_timeout=3600.0), QUIET, nofile=4096) as daemon:
+            descriptors, before = daemon.descriptors(), daemon.rss()
+            clients = daemon.connect_many(1000)
+            for client in clients:
+                client.sendall(header[:16])
+                wait_arrived(client)
+            self.assertLess(daemon.rss() - before, 1000 * 1024)
+            for client in clients[:100]:
+                client.sendall(header[16:-1])
+                wait_arrived(client)
+            self.assertLess(daemon.rss() - before, 1000 * 1024 + 100 * 2 * len(header))
+            for client in clients[:10]:
+                ping(client, header[-1:] + b"x", b"x")
+            for client in clients:
+                client.close()
+            harness.wait_until(lambda: daemon.descriptors() == descriptors, "nobody to be left")
 
     def test_frozen_daemon_drops_nobody(self):
         with daemons.Daemon(behind_proxy(proxy_timeout=2.0), LOG) as daemon:
