@@ -116,7 +116,7 @@ TEST(byte_by_byte)
     struct service_config config = terms("upper");
     int client = arrive(&config, "");
     for (size_t i = 0; i < sizeof WITH_TLV - 1; i++) {
-        send_and_arrive(client, WITH_TLV + i, 1);
+        send_and_arrive(client, &WITH_TLV[i], 1);
         turn();
     }
     expect_nothing_yet(client);
@@ -151,7 +151,7 @@ TEST(greeting_after_the_header)
     int client = arrive(&config, "PROXY");
     turn();
     expect_nothing_yet(client);
-    send_text(client, V1 + 5);
+    send_text(client, &V1[5]);
     turn_and_expect(client, "hello\n");
     leave_as(client, REASON_SERVED, 1);
 }
@@ -196,7 +196,7 @@ TEST_EACH(frozen_drops_nobody, shares)
     struct service_config config = terms("echo");
     int client = arrive_with(&config, V1, *c);
     turn();
-    send_text(client, V1 + *c);
+    send_text(client, &V1[*c]);
     send_text(client, "data");
     turn_after(10 * TIMEOUT_USEC);
     turn_and_expect(client, "data");
@@ -420,7 +420,7 @@ TEST(listener_gone)
     turn_and_take();
     expect_closed(client, REASON_DRAINED, 1);
     client = arrive(&config, "PROXY");
-    send_text(client, V1 + 5);
+    send_text(client, &V1[5]);
     send_text(client, "data");
     restart(true);
     turn_and_take();
