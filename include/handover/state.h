@@ -11,6 +11,7 @@
 #include "serve/listener.h"
 #include "serve/new_client.h"
 #include "serve/progress.h"
+#include "serve/proxied.h"
 #include "serve/service_config.h"
 
 #include <stdbool.h>
@@ -44,7 +45,7 @@ enum saved_kind {
 struct saved_proxied {
     bool is_there;
     struct address proxy;
-    bool is_relayed;
+    enum proxied_kind kind;
     const uint8_t *header; /* borrowed, like the bytes of the progress */
     size_t header_length;
 };

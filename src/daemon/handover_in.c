@@ -150,7 +150,7 @@ static bool restore_client(const struct saved_connection *saved, struct new_clie
     *client = saved->client;
     client->progress = progress_copy(&saved->progress);
     if (proxied->is_there)
-        client->proxied = proxied_new(&proxied->proxy, proxied->is_relayed, header);
+        client->proxied = proxied_new(&proxied->proxy, proxied->kind, header);
     if (client->progress && (client->proxied || !proxied->is_there))
         return true;
     free(client->progress);

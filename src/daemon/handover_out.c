@@ -94,7 +94,7 @@ static int save_connection(void *user, const struct new_client *client, const st
         saved->proxied = (struct saved_proxied){
             .is_there = true,
             .proxy = client->proxied->proxy,
-            .is_relayed = client->proxied->is_relayed,
+            .kind = client->proxied->kind,
             .header = client->proxied->header,
             .header_length = client->proxied->length,
         };

@@ -217,7 +217,9 @@ static void code_proxied(struct codec *codec, struct saved_proxied *proxied)
     if (!proxied->is_there)
         return;
     code_address(codec, &proxied->proxy);
-    CODE(codec, proxied->is_relayed);
+    CODE(codec, proxied->kind);
+    if (proxied->kind >= PROXIED_KINDS)
+        codec_fail(codec, -EBADMSG);
     code_borrowed(codec, &proxied->header, &proxied->header_length);
 }
 

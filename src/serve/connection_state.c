@@ -1,5 +1,7 @@
 #include "serve/connection_state.h"
 
+#include "serve/proxied.h"
+
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -59,6 +61,8 @@ bool connection_is_probe(const struct connection *c, enum reason reason)
     if (c->bytes_in > 0 || (c->misbehaves && connection_arrived(c) > 0) ||
         (reason != REASON_CLIENT_CLOSED && reason != REASON_RESET && reason != REASON_SERVED))
         return false;
+    if (proxied_is_check(c->proxied)) /* it may look at what the service says */
+        return true;
     struct tcp_info info;
     return c->bytes_out <= c->state.greeted ||
            (connection_tcp_info(c, &info) && info.tcpi_state == STATE_CLOSE &&

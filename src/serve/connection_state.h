@@ -69,5 +69,6 @@ uint32_t connection_unacknowledged(const struct connection *connection);
 /* Whether the client has yet to acknowledge bytes that the kernel took; false for a Unix socket. */
 bool connection_left_unread(const struct connection *connection);
 
-/* Whether a client that leaves for this reason has neither sent a byte nor taken one of the service's own. */
+/* Whether a client that leaves for this reason has neither sent a byte nor taken one of the service's own, or
+ * is a proxy with a health check. */
 bool connection_is_probe(const struct connection *connection, enum reason reason);

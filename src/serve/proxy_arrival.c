@@ -56,15 +56,23 @@ static void leave(struct proxy_arrival *a, int error)
         drop(a, error == ECONNRESET ? REASON_RESET : REASON_ERROR, error == ECONNRESET ? 0 : error);
 }
 
-/* What the connection keeps of the header: nothing of a proxy that speaks for itself, unless its service
- * shows that. Returns false when memory is short. */
+static enum proxied_kind kind_of(const struct proxy_header *header)
+{
+    if (header->is_relayed)
+        return PROXIED_CLIENT;
+    return header->is_local ? PROXIED_CHECK : PROXIED_UNKNOWN;
+}
+
+/* What the connection keeps of the header: nothing of one that says nothing, unless its service shows that.
+ * Returns false when memory is short. */
 static bool note_proxy(struct proxy_arrival *a, const struct proxy_header *header)
 {
     bool is_shown = a->client.config->service->describe;
     struct span shown = {a->bytes, is_shown ? header->length : 0};
-    if (!header->is_relayed && !is_shown)
+    enum proxied_kind kind = kind_of(header);
+    if (kind == PROXIED_UNKNOWN && !is_shown)
         return true;
-    a->client.proxied = proxied_new(&a->client.client, header->is_relayed, shown);
+    a->client.proxied = proxied_new(&a->client.client, kind, shown);
     return a->client.proxied;
 }
 

@@ -356,6 +356,18 @@ class Probes(TestCase):
             self.assertEqual(daemon.count_log("refused on"), 0)
             self.assert_at_rest(daemon, descriptors)
 
+    def test_health_checks_that_look_at_an_answer(self):
+        listeners = f"{behind_proxy()}, {behind_proxy('daytime', port='PORT1')}"
+        with daemons.Daemon(listeners, DEBUG) as daemon:
+            for header in (v2(LOCAL, UNSPEC), b"PROXY UNKNOWN\r\n"):
+                with daemon.connect() as client:
+                    ping(client, header + b"x", b"x")
+                with daemon.connect(1) as client:
+                    client.sendall(header)
+                    self.assertTrue(harness.receive_all(client))
+            # Who sends something may be a client at the proxy's Unix socket, and with UNKNOWN anybody.
+            self.assertEqual([closed["level"] for closed in daemon.wait_closed(4)], ["info", "debug", "info", "info"])
+
     def test_no_list_and_no_limit_keeps_the_proxy_out(self):
         listeners = behind_proxy(deny=["127.0.0.0/8"], max_connections_per_source=1)
         with daemons.Daemon(listeners, LOG) as daemon:

@@ -18,7 +18,7 @@ static int serve_as(const struct service_config *config, sa_family_t family, sa_
     struct new_client new_client = accepted_for(config, rig.server);
     new_client.client.family = family;
     if (proxy != 0)
-        new_client.proxied = proxied_new(&from, true, (struct span){NULL, 0});
+        new_client.proxied = proxied_new(&from, PROXIED_CLIENT, (struct span){NULL, 0});
     connection_open(&rig.worker, &new_client);
     return client;
 }

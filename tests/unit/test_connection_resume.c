@@ -22,7 +22,7 @@ static int carry(void *user, const struct new_client *client, const struct progr
     to->progress = progress_copy(progress);
     if (client->proxied) {
         const struct proxied *from = client->proxied;
-        to->proxied = proxied_new(&from->proxy, from->is_relayed, (struct span){from->header, from->length});
+        to->proxied = proxied_new(&from->proxy, from->kind, (struct span){from->header, from->length});
         ck_assert_ptr_nonnull(to->proxied);
     }
     ck_assert(to->fd >= 0 && to->progress);
@@ -453,7 +453,7 @@ TEST(proxied)
     int client;
     tcp_pair(0, &client, &rig.server);
     struct new_client new_client = accepted_for(&config, rig.server);
-    new_client.proxied = proxied_new(&proxy, true, (struct span){header, sizeof header});
+    new_client.proxied = proxied_new(&proxy, PROXIED_CLIENT, (struct span){header, sizeof header});
     ck_assert_ptr_nonnull(new_client.proxied);
     connection_open(&rig.worker, &new_client);
     for (int i = 0; i < 2; i++)
@@ -462,7 +462,7 @@ TEST(proxied)
     const struct proxied *there = carried[0].proxied;
     ck_assert_ptr_nonnull(there);
     ck_assert_int_eq(there->proxy.family, AF_UNIX);
-    ck_assert(there->is_relayed);
+    ck_assert_int_eq(there->kind, PROXIED_CLIENT);
     ck_assert_uint_eq(there->length, sizeof header);
     ck_assert_mem_eq(there->header, header, sizeof header);
     go_on();

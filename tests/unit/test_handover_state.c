@@ -95,7 +95,7 @@ static void make_connections(void)
         .client = {.client = address("192.0.2.1"), .id = 41, .accepted_usec = 1000},
         .proxied = {.is_there = true,
                     .proxy = address("10.0.0.2"),
-                    .is_relayed = true,
+                    .kind = PROXIED_CLIENT,
                     .header = (const uint8_t *)proxy_header,
                     .header_length = sizeof proxy_header - 1},
         .progress = {.bytes_in = 10,
@@ -379,7 +379,7 @@ static void expect_proxied(const struct saved_proxied *proxied, const struct sav
 {
     ck_assert_int_eq(proxied->is_there, wanted->is_there);
     expect_address(&proxied->proxy, &wanted->proxy);
-    ck_assert_int_eq(proxied->is_relayed, wanted->is_relayed);
+    ck_assert_int_eq(proxied->kind, wanted->kind);
     ck_assert_uint_eq(proxied->header_length, wanted->header_length);
     if (wanted->header_length > 0)
         ck_assert_mem_eq(proxied->header, wanted->header, wanted->header_length);

@@ -474,7 +474,7 @@ TEST_EACH(says_what_a_proxy_has_said, proxied)
     int client;
     tcp_pair(0, &client, &rig.server);
     struct new_client new_client = accepted_for(&config, rig.server);
-    new_client.proxied = proxied_new(&proxy, c->client, c->header);
+    new_client.proxied = proxied_new(&proxy, c->client ? PROXIED_CLIENT : PROXIED_CHECK, c->header);
     if (c->client)
         new_client.client = (struct address)V4_ADDRESS(203, 0, 113, 7, 4000);
     else
@@ -490,7 +490,8 @@ TEST_EACH(says_what_a_proxy_at_a_unix_socket_has_said, proxied)
     struct service_config config = config_for("whoami");
     int client = open_unix("proxy");
     struct new_client new_client = accepted_for(&config, rig.server);
-    new_client.proxied = proxied_new(&(struct address){.family = AF_UNIX}, c->client, c->header);
+    new_client.proxied = proxied_new(&(struct address){.family = AF_UNIX},
+                                     c->client ? PROXIED_CLIENT : PROXIED_CHECK, c->header);
     new_client.client =
         c->client ? (struct address)V4_ADDRESS(203, 0, 113, 7, 4000) : (struct address){.family = AF_UNIX};
     connection_open(&rig.worker, &new_client);
