@@ -3,6 +3,7 @@
 the real one, and what admits and limits clients looks at it."""
 
 import contextlib
+import json
 import os
 import re
 import socket
@@ -24,8 +25,11 @@ NGINX_STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
 HAPROXY = """
 global
     stats socket DIR/haproxy.ctl
+    log stdout format raw local0
 defaults
     mode tcp
+    log global
+    log-format "%ci:%cp %ID"
     unique-id-format %ci:%cp_%Ts_%rt
     timeout connect 10s
     timeout client 60s
@@ -98,9 +102,23 @@ def make_certificate(daemon):
         cert.write(public.read())
 
 
+def listens():
+    """At both addresses."""
+    return daemons.sockets("-Hltn").count(f":{FRONT} ") >= 2
+
+
+def ask_haproxy(daemon, question):
+    """None: it does not answer yet."""
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        with harness.connect_path(daemon.path("haproxy.ctl")) as control:
+            control.sendall(f"{question}\n".encode())
+            return harness.receive_all(control).decode()
+    return None
+
+
 @contextlib.contextmanager
-def running(daemon, command, config):
-    """A proxy with this configuration, whose file's name ends the command, from when it accepts at FRONT to the end."""
+def running(daemon, command, config, is_ready):
+    """A proxy with this configuration, whose file's name ends the command, from when it is ready to the end."""
     path = daemon.path("proxy.conf")
     with open(path, "w", encoding="ascii") as file:
         file.write(daemon.fill_in(config))
@@ -108,7 +126,7 @@ def running(daemon, command, config):
         process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--", *command, path], stdin=subprocess.DEVNULL,
                                    stdout=log, stderr=log, cwd=daemon.directory)
         try:
-            harness.wait_until(lambda: process.poll() is not None or f":{FRONT} " in daemons.sockets("-Hltn"), "the proxy")
+            harness.wait_until(lambda: process.poll() is not None or is_ready(), "the proxy")
             if process.poll() is not None:
                 log.seek(0)
                 raise AssertionError(f"{command[0]} ended with {process.returncode}:\n{log.read()}")
@@ -124,7 +142,8 @@ def haproxy(daemon, options, server=None, tls=False):
         make_certificate(daemon)
         certificate = f"bind 127.0.0.1:{TLS_FRONT} ssl crt DIR/cert alpn h2,http/1.1"
     return running(daemon, [harness.needs("haproxy"), "-db", "-f"],
-                   HAPROXY.format(front=FRONT, options=options, server=server or f"127.0.0.1:{daemon.port}", tls=certificate))
+                   HAPROXY.format(front=FRONT, options=options, server=server or f"127.0.0.1:{daemon.port}", tls=certificate),
+                   lambda: ask_haproxy(daemon, "show info"))
 
 
 def nginx(daemon, server=None):
@@ -132,13 +151,13 @@ def nginx(daemon, server=None):
     if not os.path.exists(NGINX_STREAM):
         raise unittest.SkipTest("libnginx-mod-stream is not installed")
     return running(daemon, [program, "-p", daemon.directory, "-e", "stderr", "-c"],
-                   NGINX.format(module=NGINX_STREAM, front=FRONT, server=server or f"127.0.0.1:{daemon.port}"))
+                   NGINX.format(module=NGINX_STREAM, front=FRONT, server=server or f"127.0.0.1:{daemon.port}"), listens)
 
 
 def stunnel(daemon):
     program = harness.needs("stunnel")
     make_certificate(daemon)
-    return running(daemon, [program], STUNNEL.format(front=FRONT, server=f"127.0.0.1:{daemon.port}"))
+    return running(daemon, [program], STUNNEL.format(front=FRONT, server=f"127.0.0.1:{daemon.port}"), listens)
 
 
 def connect(daemon, source=HERE, port=FRONT):
@@ -221,6 +240,63 @@ class Named(daemons.TestCase):
                 self.assert_named(daemon, connect_tls(daemon, source))
 
 
+class Shown(daemons.TestCase):
+    """As whoami has them."""
+
+    TLVS = "send-proxy-v2 proxy-v2-options unique-id,authority,ssl,cert-cn,crc32c"
+
+    def read(self, daemon, name):
+        with open(daemon.path(name), encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def whoami(self, client):
+        with client:
+            return json.loads(harness.receive_all(client))
+
+    def assert_shown(self, said, client, command="proxy"):
+        """By the client's own account."""
+        self.assertEqual((said["client"]["address"], said["client"]["port"]), client)
+        self.assertEqual((said["proxy"]["address"], said["proxy"]["command"]), ("127.0.0.1", command))
+
+    def test_each(self):
+        for name, proxy in (("send-proxy", lambda daemon: haproxy(daemon, "send-proxy")),
+                            ("TLVs", lambda daemon: haproxy(daemon, self.TLVS)), ("nginx", nginx)):
+            with self.subTest(proxy=name), network(), daemons.Daemon(behind_proxy(service="whoami"), LOG) as daemon:
+                with proxy(daemon):
+                    for source in (HERE, THERE, HERE6, THERE6):
+                        client = connect(daemon, source)
+                        me = client.getsockname()[:2]
+                        self.assert_shown(self.whoami(client), me)
+
+    def test_stunnel(self):
+        with network(), daemons.Daemon(behind_proxy(service="whoami"), LOG) as daemon, stunnel(daemon):
+            for source in (HERE, HERE6):
+                client = connect_tls(daemon, source)
+                me = client.getsockname()[:2]
+                self.assert_shown(self.whoami(client), me)
+
+    def test_what_haproxy_says(self):
+        """Of TLS and of itself, in the same words as in its log."""
+        with network(), daemons.Daemon(behind_proxy(service="whoami"), LOG) as daemon, haproxy(daemon, self.TLVS, tls=True):
+            client = connect_tls(daemon, port=TLS_FRONT)
+            me = client.getsockname()
+            said = self.whoami(client)
+            self.assert_shown(said, me)
+            proxy = said["proxy"]
+            self.assertEqual((proxy["version"], proxy["authority"], proxy["checksum"]), (2, "front.example", True))
+            self.assertEqual((proxy["alpn"], proxy["tls"]["version"]), ("http/1.1", "TLSv1.3"))
+            self.assertEqual((proxy["destination"]["address"], proxy["destination"]["port"]), ("127.0.0.1", TLS_FRONT))
+            told = f"{me[0]}:{me[1]} {proxy['unique_id']}\n"
+            harness.wait_until(lambda: told in self.read(daemon, "proxy.log"), f"{told} in HAProxy's log")
+
+    def test_health_check(self):
+        """The proxy asks for itself."""
+        checks = "send-proxy-v2 check inter 50ms check-send-proxy"
+        with network(), daemons.Daemon(behind_proxy(service="whoami", trace=True), DEBUG) as daemon, haproxy(daemon, checks):
+            said = daemon.wait_log(r'was sent \d+ bytes: "(.*)"$').group(1)
+            self.assertRegex(said, r"client\W+address\W+127\.0\.0\.1\W")
+
+
 class Admitted(daemons.TestCase):
     """By their own addresses, not by the proxy's."""
 
@@ -275,9 +351,7 @@ class Checked(daemons.TestCase):
 
     def state(self, daemon):
         """What HAProxy makes of them."""
-        with harness.connect_path(daemon.path("haproxy.ctl")) as control:
-            control.sendall(b"show stat\n")
-            rows = [line.split(",") for line in harness.receive_all(control).decode().splitlines()]
+        rows = [line.split(",") for line in ask_haproxy(daemon, "show stat").splitlines()]
         return next(row[17] for row in rows if row[:2] == ["front", "one"])
 
     def test_checks(self):
