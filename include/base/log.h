@@ -21,6 +21,7 @@
 struct log_settings {
     enum log_level level;
     enum log_target target;
+    enum log_format format;
     unsigned rate; /* messages by clients in a second; 0: no bound. What is held back is counted and logged */
 };
 
@@ -36,8 +37,8 @@ static inline bool log_enabled(enum log_level level)
     return (int)level <= atomic_load_explicit(&log_max_level_, memory_order_relaxed);
 }
 
-/* Level, target and rate from now on, for queued messages the target too. Main thread; may be called before
- * log_start and again on reload. Without it: info, auto, no bound. */
+/* All of them from now on, for queued messages the target and the format too. Main thread; may be called
+ * before log_start and again on reload. Without it: info, auto, text, no bound. */
 void log_configure(const struct log_settings *settings);
 
 /* Starts the writer thread, all signals but the log's own blocked. Main thread. Returns 0, -EBUSY when a

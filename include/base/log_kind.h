@@ -21,6 +21,12 @@ enum log_target {
     LOG_TARGET_STDERR,
 };
 
+/* Of the messages on stderr. */
+enum log_format {
+    LOG_FORMAT_TEXT, /* for people: the time, the level and the message; fields are left out */
+    LOG_FORMAT_JSON, /* for collectors: one object a line, with all fields */
+};
+
 /* Where the messages are to go, and whether somebody who looks at stderr sees them: they go there, stderr is
  * journald's, or there is no journald now. Main thread. */
 bool log_goes_to_journal(void);
@@ -38,7 +44,7 @@ struct log_kind {
 #define LOG_HELD_BACK_MESSAGE_ID "8318817a9a1845f18d1a10f3871d6eab" /* TCPECHOD_HELD_BACK=N */
 #define LOG_DIVERTED_MESSAGE_ID "67df34521d4549a99c3d66fc20e8ac98"  /* TCPECHOD_DIVERTED=N */
 
-/* A structured field of journald's; text sinks leave fields out, since the message says the same. */
+/* A structured field, of journald's and of JSON; text leaves fields out, since the message says the same. */
 struct log_field {
     const char *name; /* "TCPECHOD_REASON" */
     const char *text; /* or NULL: the number counts */

@@ -70,6 +70,7 @@ struct settings {
     bool log_connections;
     unsigned log_rate;
     enum address_detail log_addresses;
+    enum log_format log_format;
 
     bool is_quiet; /* a port that the kernel has picked is logged as any other */
 

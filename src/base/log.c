@@ -264,7 +264,7 @@ uint64_t log_lost(void)
 
 void log_configure(const struct log_settings *settings)
 {
-    log_sink_choose(settings->target);
+    log_sink_choose(settings->target, settings->format);
     close_window(true); /* what the old rate held back is the old rate's */
     atomic_store(&rate, settings->rate);
     atomic_store(&log_max_level_, settings->level);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/datagram.h"
 #include "base/escape.h"
+#include "base/json.h"
 #include "base/plural.h"
 
 #include <assert.h>
@@ -29,6 +30,14 @@
 #define LINE_PREFIX_MAX 64
 static_assert(LINE_PREFIX_MAX + LOG_MESSAGE_MAX * ESCAPED_MAX + 1 <= LINE_MAX_BYTES,
               "a line holds any message");
+
+/* A line of JSON is as long at most. What its message takes of that leaves room for the fields; and while it
+ * is written the buffer has room for everything, escaped. */
+#define JSON_ESCAPED_MAX 6 /* \u00NN */
+#define JSON_MESSAGE_MAX 3072
+#define JSON_NAME_SIZE 64
+#define JSON_BUFFER_SIZE (512 + JSON_ESCAPED_MAX * LOG_DATA_SIZE)
+#define TIME_SIZE 64
 static_assert(sizeof "MESSAGE=" + LOG_MESSAGE_MAX + 512 <= LOG_DATA_SIZE, "the fields have their room");
 static_assert(LOG_DATA_SIZE <= UINT16_MAX, "struct log_record's used");
 
@@ -41,6 +50,7 @@ enum sink {
 };
 static _Atomic int chosen = SINK_UNKNOWN;
 static atomic_bool stderr_is_stream; /* journald's, when the sink was chosen */
+static _Atomic int chosen_format = LOG_FORMAT_TEXT;
 
 static const char *const level_names[] = {
     [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning", [LOG_LEVEL_NOTICE] = "notice",
@@ -61,6 +71,8 @@ static void add_field(struct log_record *record, const struct log_field *field)
     if (length < 0 || (size_t)length >= room)
         return; /* half a value would be a wrong one */
     record->used = (uint16_t)(record->used + length + 1);
+    if (!field->text)
+        record->numbers = (uint16_t)(record->numbers | 1U << record->field_count);
     record->field_count++;
 }
 
@@ -73,7 +85,7 @@ void log_record_set(struct log_record *record, const struct log_kind *kind, enum
     record->lost_before = 0;
     record->message_id = kind ? kind->message_id : NULL;
     record->level = level;
-    record->field_count = 0;
+    record->field_count = record->numbers = 0;
 
     strcpy(record->data, key);
     int wanted = vsnprintf(text, LOG_MESSAGE_MAX + 1, format, arguments);
@@ -113,7 +125,7 @@ static bool stderr_is_journal(void)
     return strcmp(own, stream) == 0;
 }
 
-void log_sink_choose(enum log_target target)
+void log_sink_choose(enum log_target target, enum log_format format)
 {
     bool stream = stderr_is_journal();
     int sink = stream ? SINK_STDERR_STREAM : SINK_STDERR;
@@ -121,12 +133,13 @@ void log_sink_choose(enum log_target target)
         sink = SINK_JOURNAL;
     atomic_store(&chosen, sink);
     atomic_store(&stderr_is_stream, stream);
+    atomic_store(&chosen_format, (int)format);
 }
 
 static int current_sink(void)
 {
     if (atomic_load(&chosen) == SINK_UNKNOWN)
-        log_sink_choose(LOG_TARGET_AUTO);
+        log_sink_choose(LOG_TARGET_AUTO, LOG_FORMAT_TEXT);
     return atomic_load(&chosen);
 }
 
@@ -179,28 +192,28 @@ static int write_journal(const struct log_record *record, const atomic_bool *giv
 
 /* ---- stderr ---- */
 
-static char *put_prefix(char *out, const struct log_record *record, int sink)
+/* UTC, so that lines of several machines sort and no clock change makes an hour come twice (RFC 3339). */
+static void format_time(const struct log_record *record, char out[static TIME_SIZE])
 {
     time_t seconds = (time_t)(record->realtime_usec / USEC_PER_SEC);
     struct tm utc;
-    if (sink == SINK_STDERR_STREAM)
-        return out + snprintf(out, LINE_PREFIX_MAX, "<%d>", (int)record->level);
-
-    /* UTC, so that lines of several machines sort and no clock change makes an hour come twice. */
     if (!gmtime_r(&seconds, &utc))
         memset(&utc, 0, sizeof utc); /* a clock beyond the year 2^31 */
-    size_t length = strftime(out, LINE_PREFIX_MAX, "%Y-%m-%dT%H:%M:%S", &utc);
-    return out + length +
-           snprintf(out + length, LINE_PREFIX_MAX - length,
-                    ".%06uZ %s: ", (unsigned)(record->realtime_usec % USEC_PER_SEC),
-                    level_names[record->level]);
+    size_t length = strftime(out, TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(out + length, TIME_SIZE - length, ".%06uZ", (unsigned)(record->realtime_usec % USEC_PER_SEC));
 }
 
 /* Control characters are escaped: a newline would make two events of one, an escape sequence would run in
  * whatever terminal shows the log. Returns the line's length. */
-static size_t format_line(const struct log_record *record, int sink, char line[static LINE_MAX_BYTES])
+static size_t format_text(const struct log_record *record, int sink, char line[static LINE_MAX_BYTES])
 {
-    char *end = put_prefix(line, record, sink);
+    char time[TIME_SIZE], *end = line;
+    if (sink == SINK_STDERR_STREAM) {
+        end += sprintf(end, "<%d>", (int)record->level);
+    } else {
+        format_time(record, time);
+        end += snprintf(end, LINE_PREFIX_MAX, "%s %s: ", time, level_names[record->level]);
+    }
     for (const char *in = record->data + strlen("MESSAGE="); *in; in++) {
         unsigned char byte = (unsigned char)*in;
         if (byte == '\n')
@@ -214,14 +227,94 @@ static size_t format_line(const struct log_record *record, int sink, char line[s
     return (size_t)(end - line);
 }
 
+/* Takes back what was written since `start` when it has gone beyond `end`. Returns whether it has. */
+static bool take_back(FILE *out, long start, long end)
+{
+    bool is_over = ftell(out) > end;
+    if (is_over)
+        (void)fseek(out, start, SEEK_SET);
+    return is_over;
+}
+
+/* A message of nothing but control characters would be longer than all else may be: it is cut. */
+static void put_message(struct json *json, const struct log_record *record)
+{
+    const char *message = record->data + strlen("MESSAGE=");
+    long start = ftell(json->out);
+    json_text(json, "MESSAGE", message);
+    if (!take_back(json->out, start, start + JSON_MESSAGE_MAX))
+        return;
+    char part[LOG_MESSAGE_MAX + 1];
+    strcpy(part, message);
+    escape_cut_short(part, JSON_MESSAGE_MAX / JSON_ESCAPED_MAX - sizeof ", \"MESSAGE\": \"\"");
+    json_text(json, "MESSAGE", part);
+}
+
+/* `field` is "NAME=value". One that no longer fits is left out. */
+static void put_field(struct json *json, const char *field, bool is_number)
+{
+    const char *value = strchr(field, '=') + 1;
+    char name[JSON_NAME_SIZE];
+    long start = ftell(json->out);
+    snprintf(name, sizeof name, "%.*s", (int)(value - 1 - field), field);
+    if (is_number)
+        json_count(json, name, strtoull(value, NULL, 10));
+    else
+        json_text(json, name, value);
+    (void)take_back(json->out, start, LINE_MAX_BYTES - (long)sizeof "}");
+}
+
+static void put_json(struct json *json, const struct log_record *record)
+{
+    char time[TIME_SIZE];
+    format_time(record, time);
+    json_open(json, NULL, '{');
+    json_text(json, "time", time);
+    json_text(json, "level", level_names[record->level]);
+    json_count(json, "PRIORITY", record->level);
+    put_message(json, record);
+    if (record->message_id)
+        json_text(json, "MESSAGE_ID", record->message_id);
+    const char *field = record->data;
+    for (unsigned i = 0; i < record->field_count; i++) {
+        field += strlen(field) + 1;
+        put_field(json, field, (record->numbers >> i & 1) != 0);
+    }
+    json_close(json, '}');
+    fputc('\n', json->out);
+}
+
+/* Returns the line's length, or a negative errno. */
+static int format_json(const struct log_record *record, int sink, char line[static JSON_BUFFER_SIZE])
+{
+    FILE *out = fmemopen(line, JSON_BUFFER_SIZE, "w");
+    if (!out)
+        return -errno;
+    struct json json = {.out = out, .one_line = true};
+    if (sink == SINK_STDERR_STREAM)
+        fprintf(out, "<%d>", (int)record->level);
+    put_json(&json, record);
+    long length = ftell(out);
+    return fclose(out) < 0 ? -errno : (int)length;
+}
+
+/* Returns the line's length, or a negative errno. */
+static int format_line(const struct log_record *record, int sink, char line[static JSON_BUFFER_SIZE])
+{
+    return atomic_load(&chosen_format) == LOG_FORMAT_JSON ? format_json(record, sink, line)
+                                                          : (int)format_text(record, sink, line);
+}
+
 static int write_stderr(const struct log_record *record, int sink, const atomic_bool *give_up)
 {
-    char line[LINE_MAX_BYTES];
-    size_t length = format_line(record, sink, line);
-    for (size_t done = 0; done < length;) {
-        ssize_t n = write(STDERR_FILENO, line + done, length - done);
+    char line[JSON_BUFFER_SIZE];
+    int length = format_line(record, sink, line);
+    if (length < 0)
+        return length;
+    for (int done = 0; done < length;) {
+        ssize_t n = write(STDERR_FILENO, line + done, (size_t)(length - done));
         if (n >= 0) {
-            done += (size_t)n;
+            done += (int)n;
             continue;
         }
         if (errno == EAGAIN) {

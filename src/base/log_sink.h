@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 
 #define LOG_MESSAGE_MAX 767 /* bytes; longer ones end in "..." */
-#define LOG_FIELDS_MAX 16
+#define LOG_FIELDS_MAX 16 /* as many as struct log_record's numbers has bits */
 #define LOG_DATA_SIZE 1344 /* leaves the fields of a connection's end room next to the longest message */
 
 struct log_record {
@@ -20,6 +20,7 @@ struct log_record {
     enum log_level level;
     uint16_t used; /* bytes of data */
     uint16_t field_count;
+    uint16_t numbers; /* the bit 1 << i: the field i is a number */
     char data[LOG_DATA_SIZE];
 };
 
@@ -38,9 +39,9 @@ static inline size_t log_record_size(const struct log_record *record)
     return offsetof(struct log_record, data) + record->used;
 }
 
-/* From now on messages go there. LOG_TARGET_AUTO looks at stderr and $JOURNAL_STREAM now. Main thread, also
- * while another writes. */
-void log_sink_choose(enum log_target target);
+/* From now on messages go there, and on stderr have this form. LOG_TARGET_AUTO looks at stderr and
+ * $JOURNAL_STREAM now. Main thread, also while another writes. */
+void log_sink_choose(enum log_target target, enum log_format format);
 
 /* Waits at most `timeout_msec` until a message can be written without blocking, for a caller that must not
  * block. True also when writing will fail at once. Another process that writes to the same sink can make it

@@ -18,6 +18,7 @@ void server_configure_log(const struct settings *settings)
     const struct log_settings log = {
         .level = settings->log_level,
         .target = settings->log_target,
+        .format = settings->log_format,
         .rate = settings->log_rate,
     };
     log_configure(&log);

@@ -9,7 +9,7 @@ struct settings;
 
 #define SERVER_NO_ROOM "the descriptor limit leaves none for clients"
 
-/* Level, target and what is shown of clients. */
+/* What is logged, where to, in which form, and what is shown of clients. */
 void server_configure_log(const struct settings *settings);
 
 /* All that a reload may change, but for the listeners, which are those of the settings already. Returns how

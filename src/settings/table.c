@@ -38,6 +38,8 @@ static const struct setting_choice level_choices[] = {
     {"info", LOG_LEVEL_INFO},   {"debug", LOG_LEVEL_DEBUG},     {NULL, 0}};
 static const struct setting_choice target_choices[] = {
     {"auto", LOG_TARGET_AUTO}, {"journal", LOG_TARGET_JOURNAL}, {"stderr", LOG_TARGET_STDERR}, {NULL, 0}};
+static const struct setting_choice format_choices[] = {
+    {"text", LOG_FORMAT_TEXT}, {"json", LOG_FORMAT_JSON}, {NULL, 0}};
 static const struct setting_choice detail_choices[] = {
     {"full", ADDRESS_FULL}, {"prefix", ADDRESS_PREFIX}, {"none", ADDRESS_NONE}, {NULL, 0}};
 
@@ -195,6 +197,9 @@ const struct setting_row setting_table[] = {
                 "logged. 0: no bound."},
     {LOG(addresses), .type = &setting_choice, .choices = detail_choices, .fallback = "\"full\"",
      .meaning = "How much of a client's address is shown: all of it, its network only, or nothing."},
+    {LOG(format), .type = &setting_choice, .choices = format_choices, .fallback = "\"text\"",
+     .meaning = "Of messages on stderr: \"text\" for people, or \"json\", one object a line with every field of the "
+                "journal's."},
     {0},
 };
 /* clang-format on */

@@ -3,6 +3,7 @@ anything or keeps the daemon from its stop."""
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import signal
@@ -190,6 +191,86 @@ class Text(daemons.TestCase):
             daemon.stop()
             for line in pipe.read_all().splitlines():
                 self.assertRegex(line, rb"\A<[3-7]>\S")
+
+
+class Json(daemons.TestCase):
+    """log.format = "json": one object a line, with the journal's fields."""
+
+    JSON = 'log = { level = "debug"; rate = 0; format = "json"; };'
+    NUMBERS = {"PRIORITY", "TCPECHOD_CONNECTION", "TCPECHOD_WORKER", "TCPECHOD_BYTES_IN", "TCPECHOD_BYTES_OUT",
+               "TCPECHOD_DURATION_USEC", "TCPECHOD_SEED", "TCPECHOD_LOST", "TCPECHOD_HELD_BACK"}
+    LEVELS = {"error": 3, "warning": 4, "notice": 5, "info": 6, "debug": 7}
+
+    def parse(self, text):
+        """The objects, each with all that every one has."""
+        found = []
+        for line in text.splitlines():
+            event = json.loads(line)
+            self.assertEqual(list(event)[:4], ["time", "level", "PRIORITY", "MESSAGE"])
+            self.assertRegex(event["time"], rf"\A{Text.TIME}\Z")
+            self.assertEqual(event["PRIORITY"], self.LEVELS[event["level"]])
+            self.assertRegex(event["MESSAGE_ID"], r"\A[0-9a-f]{32}\Z")
+            for name, value in event.items():
+                self.assertIs(type(value), int if name in self.NUMBERS else str, name)
+            found.append(event)
+        return found
+
+    def test_the_facts_of_every_end(self):
+        with daemons.Daemon(LISTENERS, Ends.SETTINGS + self.JSON, faults="") as daemon:
+            ends = Ends(daemon)
+            daemon.send_signal(signal.SIGUSR1)
+            ends.stop()
+            events = self.parse(daemon.log())
+        found = {event["TCPECHOD_CONNECTION"]: event for event in events if "TCPECHOD_REASON" in event}
+        self.assertEqual(found.keys(), ends.facts.keys())
+        for number, fact in ends.facts.items():
+            for name, value in fact.items():
+                if value is not None:
+                    self.assertEqual(found[number]["TCPECHOD_" + name.upper()], value, name)
+            self.assertRegex(found[number]["MESSAGE"], rf"\Aconnection {number} from .* closed: {fact['reason']}")
+        self.assertEqual(events[-1]["MESSAGE"], "stopped: every connection was finished")
+
+    def test_hostile_bytes(self):
+        """In what clients say, and in the paths of both ends."""
+        name = 'a"\\\n\x1b[2J'
+        listeners = '{ path = "DIR/a\\"\\\\\\n\\x1b[2J"; trace = true; }'
+        with daemons.Daemon(listeners, self.JSON) as daemon:
+            with daemon.connect_path(name) as client:
+                harness.exchange(client, b'"\n\\\x00\xff}')
+            daemon.wait_log("closed: client_closed")
+            daemon.stop()
+            events = self.parse(daemon.log())
+        sent, = (event for event in events if " unix sent 6 bytes" in event["MESSAGE"])
+        self.assertTrue(sent["MESSAGE"].endswith(r'"\"\n\\\x00\xff}"'), sent)
+        self.assertEqual(sent["TCPECHOD_LISTENER"], daemon.path(name))
+
+    def test_a_reload_changes_it(self):
+        with daemons.Daemon(settings=DEBUG) as daemon:
+            daemon.write_config(daemons.config_text(settings=self.JSON))
+            daemon.send_signal(signal.SIGHUP)
+            daemon.wait_log("\"reloaded ")
+            text, _, rest = daemon.log().partition("{")
+            self.assertRegex(text, r"notice: ready: [^{]*\Z")
+            self.assertEqual(self.parse("{" + rest)[-1]["level"], "notice")
+
+    def test_what_keeps_it_from_starting_is_text(self):
+        """Editors and people read FILE:LINE: message."""
+        with daemons.Daemon(settings=self.JSON + " nonsense = 1;", ready=False) as daemon:
+            self.assertEqual(daemon.wait(), daemons.BAD_SETTINGS)
+            self.assertRegex(daemon.log(), r'\A\S+:\d+: unknown setting "nonsense".*\n\Z')
+
+    def test_a_pipe_that_is_full_costs_lines_and_never_halves_one(self):
+        count = harness.scale(800, 800)
+        with piped(self.JSON) as (daemon, pipe):
+            rounds(daemon, count)
+            daemon.notify.wait("STATUS", f"^0 connections, 0 queued, {count} accepted")
+            pipe.wait(rb'"TCPECHOD_LOST": \d+')
+            daemon.stop()
+            events = self.parse(pipe.read_all().decode())
+        lost = sum(event.get("TCPECHOD_LOST", 0) for event in events)
+        told = sum("TCPECHOD_CONNECTION" in event for event in events)
+        self.assertLessEqual(2 * count, told + lost)
+        self.assertLess(told + lost, 2 * count + 20)
 
 
 # ---- sinks that are stuck ----
@@ -577,6 +658,19 @@ class Journal(daemons.TestCase):
             self.assertGreaterEqual(int(diverted["TCPECHOD_DIVERTED"]), 400)
             journal.wait(MESSAGE="^connection 201 .*closed")
             self.assertEqual((daemon.count_log("connection 201 "), journal.all(TCPECHOD_LOST=".")), (0, []))
+
+    def test_gone_with_json(self):
+        """The journal's fields are its own; what goes to stderr in its place has them, too."""
+        with journald(settings=JOURNAL.replace("log = {", 'log = { format = "json";'), present=False,
+                      reading=False) as (daemon, journal):
+            daemon.exchange(b"x")
+            daemon.wait_log('"TCPECHOD_REASON": "client_closed"')
+            self.assertIn("the journal takes no messages", json.loads(daemon.log().splitlines()[0])["MESSAGE"])
+            journal.open()
+            journal.read()
+            daemon.exchange(b"x")
+            closed = journal.wait(TCPECHOD_CONNECTION="2", TCPECHOD_REASON=".")
+            self.assertRegex(closed["MESSAGE"], "^connection 2 from ")
 
     def test_gone_and_the_start_fails(self):
         """What a person sees is there once, and not once as a message and once more on stderr."""

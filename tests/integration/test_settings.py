@@ -38,7 +38,7 @@ GOOD = {
         allow = [ ]; deny = [ ];
         idle_timeout = 300.0; write_timeout = 60.0; drain_timeout = 10.0; unsent_limit = 262144;
         tcp_keepalive = 60; busy_poll_usec = 0;
-        log = { level = "info"; target = "auto"; connections = true; rate = 200; addresses = "full"; };
+        log = { level = "info"; target = "auto"; connections = true; rate = 200; addresses = "full"; format = "text"; };
     """,
     "escapes": r'''
         listeners = ( { address = "::1"; port = 0; service = "greet"; greeting = "a\tb\r\n\f\"\\\x01\x7f\xFFz";
@@ -87,7 +87,8 @@ GOOD = {
         workers = 1024; queue_depth = 65536; backlog = 65535; max_connections = 1000000; overload = "refuse";
         max_connections_per_source = 1000000; source_prefix_v4 = 1; source_prefix_v6 = 128; idle_timeout = 31536000;
         drain_timeout = 3600; unsent_limit = 16777216; tcp_keepalive = 32767; busy_poll_usec = 1000000;
-        log = { level = "error"; target = "stderr"; connections = false; rate = 1000000; addresses = "none"; };
+        log = { level = "error"; target = "stderr"; connections = false; rate = 1000000; addresses = "none";
+                format = "json"; };
     """,
     "empty group": "log = { };",
     "an @ in text": 'listeners = ( { address = "::1"; port = 1; greeting = "\n@include \\"x\\"\n"; } );\n# @include "y"\n',
@@ -247,7 +248,7 @@ class GoodFiles(Files):
     def test_dump_keeps_what_was_set(self):
         dumped = self.dump("-c", self.write(GOOD["extremes"]))
         for line in ("workers = 1024;", 'overload = "refuse";', "idle_timeout = 31536000.0;", '    level = "error";',
-                     "    connections = false;", '    addresses = "none";', "drain_timeout = 3600.0;"):
+                     "    connections = false;", '    addresses = "none";', '    format = "json";', "drain_timeout = 3600.0;"):
             self.assertIn(line + "\n", dumped)
         for name, lines in (("a third", ("idle_timeout = 0.333333;", "write_timeout = 31535999.999999;")),
                             ("units", ("idle_timeout = 300.0;", "write_timeout = 0.25;", "drain_timeout = 1800.0;",

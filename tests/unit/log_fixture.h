@@ -29,6 +29,13 @@ static inline void configure(enum log_level level, unsigned rate)
     log_configure(&settings);
 }
 
+static inline void configure_json(void)
+{
+    const struct log_settings settings = {
+        .level = LOG_LEVEL_INFO, .target = LOG_TARGET_STDERR, .format = LOG_FORMAT_JSON};
+    log_configure(&settings);
+}
+
 static inline void setup(void)
 {
     int ends[2];

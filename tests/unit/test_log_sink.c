@@ -1,7 +1,8 @@
-/* Lines on stderr, and a stderr that does not take them. */
+/* Lines on stderr, as text and as JSON, and a stderr that does not take them. */
 #include "base/log_sink.h"
 #include "log_fixture.h"
 
+#include <limits.h>
 #include <sys/stat.h>
 
 FIXTURE(setup, teardown)
@@ -168,4 +169,111 @@ TEST(stderr_that_cannot_be_looked_at)
     log_event(&own, LOG_LEVEL_INFO, NULL, 0, "plain");
     ck_assert_ptr_nonnull(strstr(output(), "Z info: plain\n"));
     unsetenv("JOURNAL_STREAM");
+}
+
+/* ---- JSON ---- */
+
+#define KIND ", \"MESSAGE_ID\": \"00000000000000000000000000000001\""
+
+/* The line, after its time. */
+static const char *json_line(void)
+{
+    int matched = 0;
+    output();
+    ck_assert_int_eq(sscanf(text, "{\"time\": \"%*4u-%*2u-%*2uT%*2u:%*2u:%*2u.%*6uZ\", %n", &matched), 0);
+    ck_assert_msg(matched == 40, "%s", text);
+    ck_assert_ptr_eq(strchr(text, '\n'), text + text_length - 1);
+    return text + matched;
+}
+
+TEST(json_has_every_field)
+{
+    const struct log_field fields[] = {
+        LOG_NUMBER("TCPECHOD_CONNECTION", UINT64_MAX),
+        LOG_TEXT("TCPECHOD_CLIENT", "[::1]:7"),
+        LOG_TEXT("TCPECHOD_REASON", "17"),
+        LOG_NUMBER("TCPECHOD_WORKER", 0),
+    };
+    configure_json();
+    log_event(&own, LOG_LEVEL_WARNING, fields, 4, "one %s", "thing");
+    ck_assert_str_eq(json_line(), "\"level\": \"warning\", \"PRIORITY\": 4, \"MESSAGE\": \"one thing\"" KIND
+                                  ", \"TCPECHOD_CONNECTION\": 18446744073709551615"
+                                  ", \"TCPECHOD_CLIENT\": \"[::1]:7\", \"TCPECHOD_REASON\": \"17\""
+                                  ", \"TCPECHOD_WORKER\": 0}\n");
+    text_length = 0;
+    log_event(NULL, LOG_LEVEL_INFO, NULL, 0, "no kind");
+    ck_assert_str_eq(json_line(), "\"level\": \"info\", \"PRIORITY\": 6, \"MESSAGE\": \"no kind\"}\n");
+    text_length = 0;
+    configure(LOG_LEVEL_INFO, 0); /* as a reload does */
+    log_event(&own, LOG_LEVEL_INFO, NULL, 0, "for people");
+    ck_assert_ptr_nonnull(strstr(output(), "Z info: for people\n"));
+}
+
+TEST(json_escapes_hostile_bytes)
+{
+    const struct log_field field = LOG_TEXT("TCPECHOD_LISTENER", "/a\"=\n");
+    configure_json();
+    log_event(NULL, LOG_LEVEL_INFO, &field, 1, "a\nb\"c\\\x1b[2J\x7f\xff Grüße");
+    ck_assert_str_eq(json_line(), "\"level\": \"info\", \"PRIORITY\": 6, \"MESSAGE\": "
+                                  "\"a\\u000ab\\\"c\\\\\\u001b[2J\\u007f\\ufffd Grüße\""
+                                  ", \"TCPECHOD_LISTENER\": \"/a\\\"=\\u000a\"}\n");
+}
+
+/* A pipe takes PIPE_BUF bytes at once, so that no other process's line gets between them. */
+TEST(json_line_is_never_too_long)
+{
+    char longest[LOG_MESSAGE_MAX + 1], path[300], other[100];
+    const struct log_field fields[] = {
+        LOG_TEXT("TCPECHOD_LISTENER", path),
+        LOG_NUMBER("TCPECHOD_WORKER", 3),
+        LOG_TEXT("TCPECHOD_CLIENT", other),
+    };
+    memset(path, '\n', sizeof path);
+    memset(other, 'o', sizeof other);
+    path[sizeof path - 1] = other[sizeof other - 1] = '\0';
+    configure_json();
+
+    /* A message of ordinary bytes stays whole, with all fields. */
+    memset(longest, 'x', sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    log_event(&own, LOG_LEVEL_INFO, fields, 3, "%s", longest);
+    ck_assert_ptr_nonnull(strstr(json_line(), "xxx\"" KIND ", \"TCPECHOD_LISTENER\": \"\\u000a"));
+    ck_assert_uint_le(text_length, PIPE_BUF);
+    ck_assert_ptr_nonnull(strstr(text, "oo\"}\n"));
+
+    /* One of control characters is cut, and of the fields those stay for which there is room. */
+    text_length = 0;
+    memset(longest, '\x01', sizeof longest - 1);
+    log_event(&own, LOG_LEVEL_INFO, fields, 3, "%s", longest);
+    ck_assert_ptr_nonnull(
+        strstr(json_line(), "\\u0001...\"" KIND ", \"TCPECHOD_WORKER\": 3, \"TCPECHOD_CLIENT\": "));
+    ck_assert_uint_le(text_length, PIPE_BUF);
+    ck_assert_uint_ge(lines_with("\\u0001"), 480);
+    ck_assert_uint_eq(lost(), 0);
+}
+
+TEST(json_of_the_journals_stream)
+{
+    char stream[64];
+    struct stat status;
+    ck_assert_int_eq(fstat(STDERR_FILENO, &status), 0);
+    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
+    configure_json();
+    log_event(NULL, LOG_LEVEL_ERROR, NULL, 0, "two");
+    ck_assert_ptr_eq(strstr(output(), "<3>{\"time\": \""), text);
+    unsetenv("JOURNAL_STREAM");
+}
+
+TEST(json_without_memory)
+{
+    configure_json();
+    fault_arm("fmemopen", ENOMEM, 0);
+    log_event(&own, LOG_LEVEL_INFO, NULL, 0, "lost");
+    log_event(&own, LOG_LEVEL_INFO, NULL, 0, "lost as well");
+    fault_disarm();
+    ck_assert_str_eq(output(), "");
+    ck_assert_uint_eq(lost(), 2);
+    log_event(&own, LOG_LEVEL_INFO, NULL, 0, "told");
+    ck_assert_ptr_nonnull(strstr(output(), "\"TCPECHOD_LOST\": 2}\n{\"time\": \""));
 }
