@@ -61,6 +61,7 @@ struct settings {
     uint64_t idle_timeout;  /* usec, or USEC_NEVER */
     uint64_t write_timeout; /* the same */
     uint64_t drain_timeout; /* usec */
+    uint64_t stop_delay;    /* usec */
     unsigned unsent_limit;  /* bytes */
     unsigned tcp_keepalive; /* seconds */
     unsigned busy_poll_usec;

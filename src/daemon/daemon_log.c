@@ -337,6 +337,12 @@ void daemon_log_listeners_stay(struct problems *problems)
                 "the listeners of the process before stay as they were; mend the settings and reload");
 }
 
+void daemon_log_stop_delayed(const char *why, uint64_t delay_usec)
+{
+    REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopping (%s): new clients are accepted for %g s more", why,
+           (double)delay_usec / (double)USEC_PER_SEC);
+}
+
 void daemon_log_stopping(const char *why, uint64_t connections)
 {
     REPORT(kind_stop, LOG_LEVEL_NOTICE, "stopping (%s): %" PRIu64 " connection%s to finish", why, connections,

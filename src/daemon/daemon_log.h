@@ -117,6 +117,7 @@ void daemon_log_given_up(struct problems *problems, uint64_t connections);
 void daemon_log_listeners_stay(struct problems *problems);
 
 /* At notice. */
+void daemon_log_stop_delayed(const char *why, uint64_t delay_usec);
 void daemon_log_stopping(const char *why, uint64_t connections);
 void daemon_log_stopped(uint64_t cut);
 

@@ -26,7 +26,7 @@ static void on_wake(struct event_loop *loop)
 {
     struct server *server = CONTAINER_OF(loop, struct server, loop);
     check_workers(server);
-    if (!server->stopping)
+    if (!server->draining)
         acceptor_resume(&server->acceptor);
     else if (worker_pool_is_drained(&server->pool))
         event_loop_quit(loop);
@@ -59,8 +59,10 @@ static void on_signal(struct signals *signals, const struct signalfd_siginfo *in
     if (number == SIGTERM || number == SIGINT) {
         if (server->stopping)
             event_loop_quit(&server->loop);
+        else if (number == SIGTERM)
+            server_stop_delayed(server);
         else
-            server_stop(server, number == SIGTERM ? "SIGTERM" : "SIGINT", false);
+            server_stop(server, "SIGINT", false);
     } else if (number == SIGUSR1) {
         daemon_log_counters(&server->acceptor, &server->pool);
     } else if (number == SIGUSR2 || number == SIGNAL_LEAVE) {
@@ -111,6 +113,7 @@ no_set:
 
 void server_loop_close(struct server *server)
 {
+    timer_disarm(&server->delay_timer);
     timer_disarm(&server->drain_timer);
     hangup_forget(server->hangup);
     signals_deinit(&server->signals);

@@ -42,9 +42,11 @@ struct server {
     struct fixture *fixture;
     struct port_file port_file;
     struct reload_reply reload_reply;
+    struct timer delay_timer; /* until a stop that was asked for begins to drain */
     struct timer drain_timer;
     uint64_t drain_deadline; /* usec */
-    bool stopping;
+    bool stopping;           /* asked to */
+    bool draining;           /* and no new clients are accepted any more */
     struct problems problems; /* of the start */
     const char *step;         /* of the start: "cannot listen", for when it fails */
     int exit_status;

@@ -68,11 +68,16 @@ static void notify_status(struct service_manager *manager, const char *head, con
     snprintf(manager->last_status, sizeof manager->last_status, "%s", status);
 }
 
-/* The figures, and why the last reload failed. */
+/* The figures, how long a stop still waits, and why the last reload failed. */
 static void format(const struct service_manager *manager, char status[static SERVICE_MANAGER_STATUS_SIZE])
 {
     format_status(manager->acceptor, manager->pool, status, SERVICE_MANAGER_STATUS_SIZE);
     size_t length = strlen(status);
+    uint64_t now = manager->loop->now;
+    if (manager->accepting_until > now)
+        length += (size_t)snprintf(status + length, SERVICE_MANAGER_STATUS_SIZE - length,
+                                   "; stopping: new clients are accepted for %" PRIu64 " s more",
+                                   (manager->accepting_until - now + USEC_PER_SEC - 1) / USEC_PER_SEC);
     if (manager->reload_failure[0] != '\0' &&
         snprintf(status + length, SERVICE_MANAGER_STATUS_SIZE - length, "; not reloaded: %s",
                  manager->reload_failure) >= (int)(SERVICE_MANAGER_STATUS_SIZE - length))
@@ -155,8 +160,9 @@ void service_manager_reloaded(struct service_manager *manager, const char *failu
     notify_ready(manager);
 }
 
-void service_manager_stopping(struct service_manager *manager)
+void service_manager_stopping(struct service_manager *manager, uint64_t accepting_until_usec)
 {
+    manager->accepting_until = accepting_until_usec;
     manager->is_stopping = true;
     manager->ready_is_due = false;
     notify(manager, "STOPPING=1", WAIT_MSEC);

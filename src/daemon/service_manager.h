@@ -33,6 +33,7 @@ struct service_manager {
     char reload_failure[SERVICE_MANAGER_STATUS_SIZE]; /* of the last reload, shown until one succeeds; "" */
     bool ready_is_due; /* READY=1 could not be said and goes with the next status */
     bool is_stopping;
+    uint64_t accepting_until; /* usec; while it is stopping */
 
     struct event_loop *loop;
     const struct acceptor *acceptor;
@@ -60,9 +61,10 @@ void service_manager_detach(struct service_manager *manager);
 void service_manager_reloading(struct service_manager *manager);
 void service_manager_reloaded(struct service_manager *manager, const char *failure);
 
-/* STOPPING=1, and more time as long as the loop turns: drain_timeout may be longer than the manager's
- * patience. */
-void service_manager_stopping(struct service_manager *manager);
+/* STOPPING=1, and more time as long as the loop turns: stop_delay and drain_timeout may be longer than the
+ * manager's patience. Until `accepting_until_usec`, if that is still to come, STATUS= says that new clients
+ * are accepted. */
+void service_manager_stopping(struct service_manager *manager, uint64_t accepting_until_usec);
 
 bool service_manager_is_there(const struct service_manager *manager);
 

@@ -173,6 +173,9 @@ const struct setting_row setting_table[] = {
      .meaning = "A client that leaves the daemon's bytes unread for so long is dropped; 0: never."},
     {GLOBAL(drain_timeout), .type = &setting_duration, .maximum = 3600 * USEC_PER_SEC, .fallback = "10",
      .meaning = "How long a stop waits for the answers under way; 0: not at all."},
+    {GLOBAL(stop_delay), .type = &setting_duration, .maximum = 3600 * USEC_PER_SEC, .fallback = "0",
+     .meaning = "How long new clients are still accepted after SIGTERM, for load balancers that learn late of a stop; "
+                "0: not at all."},
     {GLOBAL(unsent_limit), .type = &setting_integer, .minimum = 1024, .maximum = 16777216, .fallback = "262144",
      .unit = "bytes",
      .meaning = "How much of one connection the daemon holds for a client that does not read; beyond it the "

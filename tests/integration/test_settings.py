@@ -36,7 +36,7 @@ GOOD = {
         workers = 0; queue_depth = 1024; backlog = 4096; max_connections = 0; overload = "wait";
         max_connections_per_source = 0; source_prefix_v4 = 32; source_prefix_v6 = 64;
         allow = [ ]; deny = [ ];
-        idle_timeout = 300.0; write_timeout = 60.0; drain_timeout = 10.0; unsent_limit = 262144;
+        idle_timeout = 300.0; write_timeout = 60.0; drain_timeout = 10.0; stop_delay = 0.0; unsent_limit = 262144;
         tcp_keepalive = 60; busy_poll_usec = 0;
         log = { level = "info"; target = "auto"; connections = true; rate = 200; addresses = "full"; format = "text"; };
     """,
@@ -86,7 +86,7 @@ GOOD = {
     "extremes": """
         workers = 1024; queue_depth = 65536; backlog = 65535; max_connections = 1000000; overload = "refuse";
         max_connections_per_source = 1000000; source_prefix_v4 = 1; source_prefix_v6 = 128; idle_timeout = 31536000;
-        drain_timeout = 3600; unsent_limit = 16777216; tcp_keepalive = 32767; busy_poll_usec = 1000000;
+        drain_timeout = 3600; stop_delay = 3600; unsent_limit = 16777216; tcp_keepalive = 32767; busy_poll_usec = 1000000;
         log = { level = "error"; target = "stderr"; connections = false; rate = 1000000; addresses = "none";
                 format = "json"; };
     """,
@@ -248,7 +248,8 @@ class GoodFiles(Files):
     def test_dump_keeps_what_was_set(self):
         dumped = self.dump("-c", self.write(GOOD["extremes"]))
         for line in ("workers = 1024;", 'overload = "refuse";', "idle_timeout = 31536000.0;", '    level = "error";',
-                     "    connections = false;", '    addresses = "none";', '    format = "json";', "drain_timeout = 3600.0;"):
+                     "    connections = false;", '    addresses = "none";', '    format = "json";', "drain_timeout = 3600.0;",
+                     "stop_delay = 3600.0;"):
             self.assertIn(line + "\n", dumped)
         for name, lines in (("a third", ("idle_timeout = 0.333333;", "write_timeout = 31535999.999999;")),
                             ("units", ("idle_timeout = 300.0;", "write_timeout = 0.25;", "drain_timeout = 1800.0;",

@@ -5,6 +5,7 @@ import contextlib
 import select
 import signal
 import socket
+import tempfile
 import threading
 
 import daemons
@@ -12,6 +13,8 @@ import harness
 import traffic
 from daemons import ECHO, LOG, QUIET, listener
 from traffic import STREAM
+
+HANDED_OVER = 75
 
 # Longer than any test may take: what ends before it ends for another reason.
 LONG = "drain_timeout = 600.0; write_timeout = 600.0;"
@@ -304,6 +307,90 @@ class InTime(TestCase):
             daemon.wait_log("counters: ")
             daemon.wait_log("reloaded")
             clients.pass_by()
+
+
+class Delay(TestCase):
+    """stop_delay: a stop by SIGTERM that goes on serving for a while, for load balancers that learn late."""
+
+    NEVER = "stop_delay = 600.0; " + LOG  # over before the test is
+
+    def begin(self, daemon):
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait_log(r"stopping \(SIGTERM\): new clients are accepted for \S+ s more")
+
+    def test_serves_on_and_then_stops(self):
+        with daemons.Daemon(settings="stop_delay = 2.5; " + LOG) as daemon, daemon.connect() as early:
+            harness.ping(early)
+            self.begin(daemon)
+            daemon.notify.wait("STOPPING", "1")
+            with daemon.connect() as late:
+                harness.ping(late)
+                daemon.notify.wait("STATUS", r"; stopping: new clients are accepted for [12] s more$")
+                self.assertEqual(daemon.exchange(b"x"), b"x")
+                daemon.wait_log(r"stopping \(SIGTERM\): 2 connections to finish")
+                for client in (early, late):
+                    self.assertEqual(client.recv(1), b"")
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual(daemon.notify.values("STOPPING"), ["1"])
+            self.assertEqual(daemon.count_log("new clients are accepted for 2.5 s more"), 1)
+            (begun, _), = daemon.notify.sent("STOPPING")
+            self.assertGreaterEqual(daemon.notify.messages[-1][0] - begun, 1.5)
+
+    def test_who_waits_for_room_gets_it(self):
+        with daemons.Daemon(settings="max_connections = 1; " + self.NEVER) as daemon:
+            with daemon.connect() as first, daemon.connect() as second:
+                harness.ping(first)
+                self.begin(daemon)
+                first.close()
+                harness.ping(second)
+            daemon.stop()
+
+    def test_the_second_signal(self):
+        for second in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(second=second), daemons.Daemon(settings=self.NEVER) as daemon, daemon.connect() as client:
+                harness.ping(client)
+                self.begin(daemon)
+                daemon.stop(second)
+                daemon.wait_log("stopped: 1 connection did not finish in time")
+
+    def test_nothing_else_waits(self):
+        """Neither Ctrl-C, nor a restart, nor the end of a command."""
+        with daemons.Daemon(settings=self.NEVER) as daemon:
+            daemon.stop(signal.SIGINT)
+        with daemons.Daemon(settings=self.NEVER) as daemon:
+            daemon.stop(signal.SIGRTMIN + 1, status=HANDED_OVER)
+            self.assertEqual(daemon.count_log("new clients are accepted"), 0)
+        with daemons.Daemon(settings=self.NEVER) as daemon, daemon.connect() as client:
+            daemon.send_signal(signal.SIGUSR2)
+            daemon.wait_ready(2)
+            harness.ping(client)
+            daemon.stop(signal.SIGINT)
+        settings = daemons.config_text(settings=self.NEVER)
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write(settings.replace("PORT", "0"))
+            file.flush()
+            result = daemons.run_daemon("-c", file.name, "--", "sh", "-c", 'kill -TERM $PPID; exec sleep 60')
+            self.assertEqual(result.returncode, 128 + signal.SIGTERM, result.stderr)
+
+    def test_a_reload_changes_it_and_comes_too_late_during_it(self):
+        with daemons.Daemon(settings=self.NEVER) as daemon:
+            self.reload(daemon, daemons.config_text(settings="stop_delay = 0.3; " + LOG))
+            daemon.stop()
+            self.assertEqual(daemon.count_log("new clients are accepted for 0.3 s more"), 1)
+        with daemons.Daemon(settings=self.NEVER) as daemon:
+            self.begin(daemon)
+            daemon.send_signal(signal.SIGHUP)
+            daemon.send_signal(signal.SIGUSR2)
+            daemon.counters()
+            self.assertEqual(daemon.exchange(b"x"), b"x")
+            self.assertEqual(daemon.count_log("reloaded|handing over"), 0)
+            daemon.stop()
+
+    def test_the_manager_gives_it_the_time(self):
+        with daemons.Daemon(settings="stop_delay = 3.2; drain_timeout = 0; " + LOG) as daemon:
+            self.begin(daemon)
+            self.assertEqual(daemon.wait(), 0)
+            self.assertGreaterEqual(len(daemon.notify.values("EXTEND_TIMEOUT_USEC")), 3)
 
 
 class Leaks(TestCase):

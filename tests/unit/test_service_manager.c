@@ -60,7 +60,7 @@ TEST(says_each_state)
 {
     become_ready();
     expect("READY=1\nSTATUS=" IDLE);
-    service_manager_stopping(&manager);
+    service_manager_stopping(&manager, 0);
     expect("STOPPING=1");
     expect("EXTEND_TIMEOUT_USEC=10000000");
     ck_assert(service_manager_alive(&manager));
@@ -98,6 +98,21 @@ TEST(figures_are_kept_current)
         clock_sleep(10 * USEC_PER_MSEC);
     }
     ck_assert(!is_readable(manager_fd));
+}
+
+TEST(says_how_long_a_stop_waits)
+{
+    become_ready();
+    expect("READY=1\nSTATUS=" IDLE);
+    service_manager_stopping(&manager, clock_monotonic_usec() + 2500 * USEC_PER_MSEC);
+    expect("STOPPING=1");
+    expect("EXTEND_TIMEOUT_USEC=10000000");
+    wait_told();
+    expect("STATUS=" IDLE "; stopping: new clients are accepted for 2 s more");
+    expect("EXTEND_TIMEOUT_USEC=10000000");
+    clock_move(2 * USEC_PER_SEC);
+    wait_told();
+    expect("STATUS=" IDLE);
 }
 
 TEST(failed_reload_shows_until_one_succeeds)
@@ -139,7 +154,7 @@ TEST(stop_asks_for_time_again_and_again)
 {
     become_ready();
     expect("READY=1\nSTATUS=" IDLE);
-    service_manager_stopping(&manager);
+    service_manager_stopping(&manager, 0);
     expect("STOPPING=1");
     for (int i = 0; i < 3; i++) {
         wait_told();
@@ -156,7 +171,7 @@ TEST(without_a_manager)
     service_manager_ready(&none, &loop, &acceptor, &pool);
     ck_assert(!timer_is_armed(&none.timer));
     ck_assert(service_manager_alive(&none));
-    service_manager_stopping(&none);
+    service_manager_stopping(&none, 0);
     service_manager_failed(&none, 1, "gone");
     service_manager_deinit(&none);
     ck_assert_str_eq(written(), "");
@@ -218,7 +233,7 @@ TEST(busy_manager_is_not_told_ready_after_the_end)
 {
     fill_queue(&manager_name, manager_length);
     become_ready();
-    service_manager_stopping(&manager);
+    service_manager_stopping(&manager, 0);
     ck_assert_uint_eq(empty_queue(manager_fd), 0);
     wait_told();
     expect("STATUS=" IDLE);
