@@ -129,10 +129,11 @@ class ServiceUnit(harness.TestCase):
                           [name.removesuffix(".in") for name in os.listdir(os.path.join(SYSTEMD, "examples"))])
 
     def test_drop_ins_are_copied_from_where_they_are(self):
+        drop_ins = [name.removesuffix(".in") for name in os.listdir(os.path.join(SYSTEMD, "examples"))]
         with open(os.path.join(os.path.dirname(harness.TCPECHOD), "meson-info", "intro-installed.json"), encoding="utf-8") as file:
             installed = {source: target for source, target in json.load(file).items()
-                         if re.search(r"/examples/[^/]+\.conf$", target)}
-        self.assertEqual(len(installed), len(os.listdir(os.path.join(SYSTEMD, "examples"))))
+                         if target.endswith(tuple(f"/examples/{name}" for name in drop_ins))}
+        self.assertEqual(len(installed), len(drop_ins))
         for source, target in installed.items():
             self.assertIn(f"#     cp {target} /etc/systemd/system/tcpechod.service.d/\n", read(source))
             self.assertNotIn("@", read(source))
