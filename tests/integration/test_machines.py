@@ -6,6 +6,7 @@ import contextlib
 import csv
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -173,6 +174,19 @@ class Machines(daemons.TestCase):
 
     def test_all_serve(self):
         self.assertEqual(self.served(30), {"one": 10, "two": 10, "three": 10})
+
+    def test_each_knows_the_client(self):
+        with self.connect() as one:
+            harness.exchange(one, b"hello")
+            address, port = one.getsockname()
+        said = re.compile(rf"connection \d+ from {re.escape(address)}:{port} via {re.escape(BALANCER)}:\d+ closed: client_closed")
+        harness.wait_until(lambda: [name for name in NAMES if said.search(self.daemons[name].log())], "the client in a log")
+
+    def test_nobody_goes_past_it(self):
+        for port in (7007, 7090):
+            with socket.create_connection(("192.0.2.11", port), harness.patience()) as one:
+                self.assertTrue(harness.is_refused(one))
+        self.daemons["one"].wait_log(r"client 192\.0\.2\.100:\d+ refused on \*:\d+: denied", 2)
 
     def test_weight_and_drain_are_said_by_each_machine(self):
         with self.connect() as early:
