@@ -120,6 +120,9 @@ class Closed(harness.TestCase):
         self.assertIn("notice: stopping (its terminal was closed): ", log)
         self.assertIn("notice: stopped: every connection was finished", log)
 
+    def test_stop_delay_is_not_for_it(self):
+        self.assert_stops('echo "stop_delay = 600.0;" >$PID.conf; echo $$ >$PID; exec DAEMON -c $PID.conf 2>$LOG')
+
     def test_under_a_shell(self):
         self.assert_stops("sh -c 'echo $$ >$PID; exec DAEMON'; true")
 
