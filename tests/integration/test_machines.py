@@ -230,8 +230,8 @@ class Machines(daemons.TestCase):
         print(f"# longest gaps: {gaps}")
         if not harness.sanitized():
             self.assertLess(min(gaps), 0.1)
-        for name in NAMES:
-            self.assertEqual(self.balancer.show_stat()[name]["chkdown"], "0", "it was never taken for down")
+            for name in NAMES:
+                self.assertEqual(self.balancer.show_stat()[name]["chkdown"], "0", "it was never taken for down")
 
     def test_each_is_stopped_and_started_by_way_of_a_drain(self):
         """Clients that come and go do not notice: when HAProxy sends no more of them, and the last has left, it stops."""
