@@ -1,17 +1,40 @@
 #include "client/options.h"
 
 #include "base/streams.h"
-#include "client/net/target.h"
+
+#include <string.h>
+
+#define WIDTH 79U /* of a terminal of 80 columns */
+#define HELP_COLUMN 30U
+
+/* From column `column` on, where the cursor is, in words. */
+static void print_wrapped(const char *text, unsigned column, FILE *out)
+{
+    unsigned at = column;
+    while (*text != '\0') {
+        unsigned length = (unsigned)strcspn(text, " ");
+        if (at > column && at + 1 + length > WIDTH) {
+            fprintf(out, "\n%*s", (int)column, "");
+            at = column;
+        }
+        at += (unsigned)fprintf(out, "%s%.*s", at > column ? " " : "", (int)length, text);
+        text += length;
+        text += strspn(text, " ");
+    }
+    fputc('\n', out);
+}
 
 static void print_option(const struct option_row *row, FILE *out)
 {
     char letter[8] = "    ";
-    char left[64];
     if (row->letter)
         snprintf(letter, sizeof letter, "-%c, ", row->letter);
-    snprintf(left, sizeof left, "%s--%s%s%s", letter, row->name, row->argument ? " " : "",
-             row->argument ? row->argument : "");
-    fprintf(out, "  %-31s %s\n", left, row->help);
+    int length = fprintf(out, "  %s--%s%s%s", letter, row->name, row->argument ? " " : "",
+                         row->argument ? row->argument : "");
+    if (length + 2 > (int)HELP_COLUMN)
+        length = -fprintf(out, "\n") + 1;
+    fprintf(out, "%*s", (int)HELP_COLUMN - length, "");
+    print_wrapped(row->help, HELP_COLUMN, out);
 }
 
 static bool is_of_one_mode(const struct option_row *row)
@@ -21,10 +44,8 @@ static bool is_of_one_mode(const struct option_row *row)
 
 static void print_mode(enum client_mode mode, FILE *out)
 {
-    fprintf(out, "%s\n    %s\n", mode_table[mode].synopsis, mode_table[mode].help);
-    for (const struct option_row *row = option_table; row->name; row++)
-        if (row->modes == MODE_BIT(mode))
-            print_option(row, out);
+    fprintf(out, "%s\n    ", mode_table[mode].synopsis);
+    print_wrapped(mode_table[mode].help, 4, out);
 }
 
 /* "For talk, --listen:" */
@@ -45,11 +66,11 @@ static void print_heading(unsigned modes, FILE *out)
 }
 
 /* Options that several modes have, each once. */
-static void print_shared(unsigned modes, FILE *out)
+static void print_shared(FILE *out)
 {
     unsigned last = 0;
     for (const struct option_row *row = option_table; row->name; row++) {
-        if ((row->modes & modes) == 0 || is_of_one_mode(row))
+        if (is_of_one_mode(row))
             continue;
         if (row->modes != last)
             print_heading(row->modes, out);
@@ -58,21 +79,31 @@ static void print_shared(unsigned modes, FILE *out)
     }
 }
 
+static void print_options_of(unsigned modes, enum client_mode mode, FILE *out)
+{
+    for (const struct option_row *row = option_table; row->name; row++)
+        if (row->modes == modes || (modes == 0 && (row->modes & MODE_BIT(mode)) != 0))
+            print_option(row, out);
+}
+
 int client_options_print_help(const struct client_options *options, FILE *out)
 {
-    unsigned modes = options->mode_given ? MODE_BIT(options->mode) : EVERY_MODE;
     fputs("Usage:\n", out);
-    for (size_t i = 0; i < MODE_COUNT; i++)
-        if ((modes & MODE_BIT(i)) != 0)
-            print_mode((enum client_mode)i, out);
-    print_shared(modes, out);
+    for (enum client_mode mode = 0; mode < MODE_COUNT; mode++) {
+        if (options->mode_given && options->mode != mode)
+            continue;
+        print_mode(mode, out);
+        print_options_of(options->mode_given ? 0 : MODE_BIT(mode), mode, out);
+    }
+    if (!options->mode_given)
+        print_shared(out);
     fputs("\n"
-          "HOST is a name, an IPv4 or IPv6 address, or the path of a Unix socket; PORT a number or the name "
-          "of\n"
-          "a service, " DEFAULT_PORT " unless given. TIME is in seconds, or has a unit: 250ms, 10s, 5m.\n"
-          "Exit status: 0 success, 1 wrong answer, 64 usage, 68 unknown name, 69 refused, 70 unreachable,\n"
-          "71 system error, 74 stdin or stdout failed, 75 timed out, 76 closed early, 77 no permission.\n"
-          "See tcpecho(1).\n",
+          "HOST is a name, an IPv4 or IPv6 address, or the path of a Unix socket. TIME is\n"
+          "in seconds, or has a unit: 250ms, 10s, 5m. N may be 10k, BYTES 64k or 1M.\n"
+          "Exit status: 0 success, 1 wrong answer, 64 usage, 68 unknown name, 69 refused,\n"
+          "70 unreachable, 71 system error, 74 stdin or stdout failed, 75 timed out,\n"
+          "76 closed early, 77 no permission.\n"
+          "See tcpecho(1); tcpecho --ping --help tells of one mode only.\n",
           out);
     return print_finish(out);
 }

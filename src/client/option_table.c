@@ -1,6 +1,7 @@
 #include "client/options.h"
 
 #include "base/clock.h"
+#include "client/net/target.h"
 
 #include <stddef.h>
 
@@ -12,7 +13,7 @@
 #define DIALS (EVERY_MODE & ~MODE_BIT(MODE_CHAT))
 
 const struct option_row option_table[] = {
-    {"listen", 'l', "[ADDRESS:]PORT", MODE_BIT(MODE_CHAT), OPTION_MODE, FIELD(listen), 0, 0, 0,
+    {"listen", 0, "[ADDRESS:]PORT", MODE_BIT(MODE_CHAT), OPTION_MODE, FIELD(listen), 0, 0, 0,
      "wait for one peer at this port of all addresses, or of one"},
     {"verbose", 'v', NULL, TALKS, OPTION_FLAG, FIELD(verbose), 0, 0, 0,
      "say who is connected, and at the end how much went each way"},
@@ -20,7 +21,7 @@ const struct option_row option_table[] = {
      "how long the other side may be silent once stdin has ended (default for ever)"},
     {"no-half-close", 0, NULL, TALKS, OPTION_FLAG, FIELD(no_half_close), 0, 0, 0,
      "keep our side open until the answer is whole: some proxies end all at a half-close"},
-    {"ping", 'p', NULL, MODE_BIT(MODE_PING), OPTION_MODE, 0, 0, 0, 0, "send a message each interval"},
+    {"ping", 0, NULL, MODE_BIT(MODE_PING), OPTION_MODE, 0, 0, 0, 0, "send a message each interval"},
     {"count", 'c', "N", MODE_BIT(MODE_PING), OPTION_COUNT, FIELD(count), 1, UINT32_MAX, 0,
      "how many messages (default no end)"},
     {"interval", 'i', "TIME", MODE_BIT(MODE_PING), OPTION_DURATION, FIELD(interval_usec), USEC_PER_MSEC, HOUR,
@@ -30,26 +31,26 @@ const struct option_row option_table[] = {
     {"wait", 'W', "TIME", MODE_BIT(MODE_PING), OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR,
      2 * USEC_PER_SEC, "how long an answer may take before it counts as lost (default 2 s)"},
     {"quiet", 'q', NULL, MODE_BIT(MODE_PING), OPTION_FLAG, FIELD(quiet), 0, 0, 0, "print the summary only"},
-    {"bench", 'b', NULL, MODE_BIT(MODE_BENCH), OPTION_MODE, 0, 0, 0, 0, "load the server"},
-    {"connections", 'n', "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(connections), 1, 10000000, 10,
+    {"bench", 0, NULL, MODE_BIT(MODE_BENCH), OPTION_MODE, 0, 0, 0, 0, "load the server"},
+    {"connections", 'c', "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(connections), 1, 10000000, 10,
      "how many at once (default 10)"},
     {"size", 's', "BYTES", MODE_BIT(MODE_BENCH), OPTION_SIZE, FIELD(size), 1, UINT64_C(1) << 30, 64,
      "of a message, 1 to 1G (default 64)"},
     {"duration", 'd', "TIME", MODE_BIT(MODE_BENCH), OPTION_DURATION, FIELD(duration_usec), USEC_PER_MSEC,
-     YEAR, USEC_NEVER, "how long (default 10 s, or until --count messages are answered)"},
-    {"count", 'c', "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(count), 1, UINT32_MAX, 0,
+     YEAR, USEC_NEVER, "how long (default 10 s, or until --messages are answered)"},
+    {"messages", 'n', "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(count), 1, UINT32_MAX, 0,
      "how many messages, of all connections together (default no end)"},
-    {"rate", 'r', "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(rate), 1, 100000000, 0,
+    {"rate", 0, "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(rate), 1, 100000000, 0,
      "send N messages a second on a schedule (default: the next when the answer is there)"},
-    {"threads", 'T', "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(threads), 1, 1024, 1,
+    {"threads", 't', "N", MODE_BIT(MODE_BENCH), OPTION_COUNT, FIELD(threads), 1, 1024, 1,
      "that drive the connections (default 1)"},
     {"wait", 'W', "TIME", MODE_BIT(MODE_BENCH), OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR,
      5 * USEC_PER_SEC, "how long the last answers may take (default 5 s)"},
-    {"json", 'j', NULL, MODE_BIT(MODE_BENCH), OPTION_FLAG, FIELD(json), 0, 0, 0, "print the report as JSON"},
-    {"watch", 'w', NULL, MODE_BIT(MODE_WATCH), OPTION_MODE, 0, 0, 0, 0, "look out for outages"},
+    {"json", 0, NULL, MODE_BIT(MODE_BENCH), OPTION_FLAG, FIELD(json), 0, 0, 0, "print the report as JSON"},
+    {"watch", 0, NULL, MODE_BIT(MODE_WATCH), OPTION_MODE, 0, 0, 0, 0, "look out for outages"},
     {"interval", 'i', "TIME", MODE_BIT(MODE_WATCH), OPTION_DURATION, FIELD(interval_usec), USEC_PER_MSEC,
      HOUR, 20 * USEC_PER_MSEC, "between messages, and between new connections (default 20 ms)"},
-    {"gap", 'g', "TIME", MODE_BIT(MODE_WATCH), OPTION_DURATION, FIELD(gap_usec), USEC_PER_MSEC, HOUR,
+    {"gap", 0, "TIME", MODE_BIT(MODE_WATCH), OPTION_DURATION, FIELD(gap_usec), USEC_PER_MSEC, HOUR,
      USEC_PER_SEC, "a longer time without an answer is an outage (default 1 s)"},
     {"size", 's', "BYTES", MODE_BIT(MODE_WATCH), OPTION_SIZE, FIELD(size), 1, 1 << 20, 64,
      "of a message, 1 to 1M (default 64)"},
@@ -57,13 +58,37 @@ const struct option_row option_table[] = {
      YEAR, USEC_NEVER, "how long (default until Ctrl-C)"},
     {"wait", 'W', "TIME", MODE_BIT(MODE_WATCH), OPTION_DURATION, FIELD(wait_usec), USEC_PER_MSEC, HOUR,
      5 * USEC_PER_SEC, "how long a new connection may take to be served (default 5 s)"},
-    {"json", 'j', NULL, MODE_BIT(MODE_WATCH), OPTION_FLAG, FIELD(json), 0, 0, 0, "print the summary as JSON"},
-    {"expect", 'e', "SERVICE", DIALS, OPTION_EXPECT, FIELD(expect), 0, 0, EXPECT_ANYTHING,
+    {"json", 0, NULL, MODE_BIT(MODE_WATCH), OPTION_FLAG, FIELD(json), 0, 0, 0, "print the summary as JSON"},
+    {"port", 'p', "PORT", DIALS, OPTION_PORT, FIELD(port), 0, 0, 0,
+     "a number or the name of a service (default " DEFAULT_PORT ")"},
+    {"expect", 0, "SERVICE", DIALS, OPTION_EXPECT, FIELD(expect), 0, 0, EXPECT_ANYTHING,
      "check every byte of the answer: echo, or upper for capitals"},
-    {"connect-timeout", 't', "TIME", DIALS, OPTION_DURATION, FIELD(connect_timeout_usec), USEC_PER_MSEC, HOUR,
+    {"connect-timeout", 0, "TIME", DIALS, OPTION_DURATION, FIELD(connect_timeout_usec), USEC_PER_MSEC, HOUR,
      10 * USEC_PER_SEC, "how long to try each address of HOST (default 10 s)"},
     {"version", 'V', NULL, EVERY_MODE, OPTION_FLAG, FIELD(version), 0, 0, 0, "print the version and exit"},
     {"help", 'h', NULL, EVERY_MODE, OPTION_FLAG, FIELD(help), 0, 0, 0, "print this and exit"},
+    {0},
+};
+
+const struct option_hint option_hints[] = {
+    {'b', "type --bench"},
+    {'e', "type --expect"},
+    {'g', "type --gap"},
+    {'j', "type --json"},
+    {'l', "type --listen"},
+    {'p', "to ping, type --ping"},
+    {'r', "type --rate"},
+    {'t', "how long to connect is --connect-timeout"},
+    {'T', "type -t, of --bench"},
+    {'w', "to look out for outages, type --watch"},
+    {0},
+};
+
+const struct option_substitute option_substitutes[] = {
+    {"count", MODE_BIT(MODE_BENCH), "messages"},
+    {"messages", MODE_BIT(MODE_PING), "count"},
+    {"rate", MODE_BIT(MODE_PING) | MODE_BIT(MODE_WATCH), "interval"},
+    {"interval", MODE_BIT(MODE_BENCH), "rate"},
     {0},
 };
 

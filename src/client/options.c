@@ -6,14 +6,16 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <netdb.h>
 #include <string.h>
 
 #define OPTIONS_MAX 64 /* rows, and options on one command line */
 #define LONG_ONLY 256  /* getopt's value of an option is its place in the table, added to this */
 
-/* An option as it was given: what it means depends on the mode, which may come after it. */
+/* An option as it was given: which one it is depends on the mode, which may come after it. */
 struct given {
-    const struct option_row *row;
+    const struct option_row *row; /* the first that is called so */
+    bool by_letter;
     const char *text;
 };
 
@@ -24,13 +26,32 @@ struct command_line {
 
 #define usage(...) usage_fail("tcpecho", __VA_ARGS__)
 
-/* The rows of one name are neighbours in meaning: same letter, same need for an argument. */
+/* Rows of one name, and rows of one letter, have the same need for an argument. */
 static const struct option_row *find_row(const char *name, unsigned modes)
 {
     for (const struct option_row *row = option_table; row->name; row++)
         if (strcmp(row->name, name) == 0 && (row->modes & modes) != 0)
             return row;
     return NULL;
+}
+
+static const struct option_row *find_letter(int letter, unsigned modes)
+{
+    for (const struct option_row *row = option_table; row->name; row++)
+        if (row->letter == letter && (row->modes & modes) != 0)
+            return row;
+    return NULL;
+}
+
+/* What else a letter may have been meant for, to follow a message; "" for none. */
+#define HINT_SIZE 96
+static const char *format_hint(int letter, char out[static HINT_SIZE])
+{
+    out[0] = '\0';
+    for (const struct option_hint *hint = option_hints; hint->letter; hint++)
+        if (hint->letter == letter)
+            snprintf(out, HINT_SIZE, "; %s", hint->text);
+    return out;
 }
 
 static void *field_of(struct client_options *options, const struct option_row *row)
@@ -40,7 +61,7 @@ static void *field_of(struct client_options *options, const struct option_row *r
 
 static int set_number(struct client_options *options, const struct option_row *row, const char *text)
 {
-    char low[SIZE_TEXT_SIZE], high[SIZE_TEXT_SIZE];
+    char low[SIZE_TEXT_SIZE], high[SIZE_TEXT_SIZE], hint[HINT_SIZE];
     uint64_t number = 0;
     int r;
     if (row->type == OPTION_COUNT)
@@ -54,8 +75,8 @@ static int set_number(struct client_options *options, const struct option_row *r
         return 0;
     }
     if (row->type == OPTION_COUNT)
-        return usage("--%s %.64s: must be %" PRIu64 " to %" PRIu64 ", as 100, 10k or 1M", row->name, text,
-                     row->minimum, row->maximum);
+        return usage("--%s %.64s: must be %" PRIu64 " to %" PRIu64 ", as 100, 10k or 1M%s", row->name, text,
+                     row->minimum, row->maximum, format_hint(row->letter, hint));
     if (row->type == OPTION_SIZE)
         return usage("--%s %.64s: must be %s to %s, as 512, 64k or 1M", row->name, text,
                      units_format_size(row->minimum, low), units_format_size(row->maximum, high));
@@ -73,6 +94,26 @@ static int set_expectation(struct client_options *options, const struct option_r
     return usage("--%s %.64s: must be echo or upper", row->name, text);
 }
 
+/* getservbyname(3) is not asked for what nothing but digits can be: getaddrinfo(3) would take its lowest
+ * bits.
+ */
+static bool is_port(const char *text)
+{
+    uint64_t number;
+    if (text[strspn(text, "0123456789")] == '\0')
+        return units_parse_count(text, &number) == 0 && number >= 1 && number <= UINT16_MAX;
+    return getservbyname(text, "tcp") != NULL;
+}
+
+static int set_port(struct client_options *options, const struct option_row *row, const char *text)
+{
+    char hint[HINT_SIZE];
+    *(const char **)field_of(options, row) = text;
+    return is_port(text) ? 0
+                         : usage("--%s %.64s: must be 1 to 65535 or the name of a service%s", row->name, text,
+                                 format_hint(row->letter, hint));
+}
+
 static int set_value(struct client_options *options, const struct option_row *row, const char *text)
 {
     switch (row->type) {
@@ -81,6 +122,8 @@ static int set_value(struct client_options *options, const struct option_row *ro
         return 0;
     case OPTION_EXPECT:
         return set_expectation(options, row, text);
+    case OPTION_PORT:
+        return set_port(options, row, text);
     case OPTION_MODE:
         if (row->argument)
             *(const char **)field_of(options, row) = text;
@@ -94,42 +137,38 @@ static void set_fallback(struct client_options *options, const struct option_row
 {
     if (row->type == OPTION_EXPECT)
         *(enum expectation *)field_of(options, row) = (enum expectation)row->fallback;
-    else if (row->type != OPTION_FLAG && row->type != OPTION_MODE)
+    else if (row->type != OPTION_FLAG && row->type != OPTION_MODE && row->type != OPTION_PORT)
         memcpy(field_of(options, row), &row->fallback, sizeof row->fallback);
 }
 
-/* What getopt_long(3) wants to know. Rows of one name count once. */
+/* What getopt_long(3) wants to know. Rows of one name, and of one letter, count once. */
 static void describe(struct option long_options[static OPTIONS_MAX + 1],
                      char letters[static 2 * OPTIONS_MAX + 2])
 {
     size_t count = 0;
     *letters++ = ':'; /* a missing argument is told apart */
     for (const struct option_row *row = option_table; row->name; row++) {
-        if (find_row(row->name, EVERY_MODE) != row)
+        if (find_row(row->name, EVERY_MODE) == row)
+            long_options[count++] = (struct option){
+                .name = row->name,
+                .has_arg = row->argument ? required_argument : no_argument,
+                .val = LONG_ONLY + (int)(row - option_table),
+            };
+        if (!row->letter || find_letter(row->letter, EVERY_MODE) != row)
             continue;
-        long_options[count++] = (struct option){
-            .name = row->name,
-            .has_arg = row->argument ? required_argument : no_argument,
-            .val = row->letter ? row->letter : LONG_ONLY + (int)(row - option_table),
-        };
-        if (row->letter)
-            *letters++ = row->letter;
-        if (row->letter && row->argument)
+        *letters++ = row->letter;
+        if (row->argument)
             *letters++ = ':';
     }
     *letters = '\0';
     long_options[count] = (struct option){0};
 }
 
-/* NULL for what getopt_long(3) returns when it finds a mistake. */
-static const struct option_row *row_of(int option)
+static int refuse_option(char *argv[], int kind, const struct option *options)
 {
-    if (option >= LONG_ONLY)
-        return &option_table[option - LONG_ONLY];
-    for (const struct option_row *row = option_table; row->name; row++)
-        if (row->letter == option)
-            return row;
-    return NULL;
+    char problem[USAGE_PROBLEM_SIZE], hint[HINT_SIZE];
+    usage_problem(argv, kind, options, problem);
+    return usage("%s%s", problem, format_hint(kind == '?' ? optopt : 0, hint));
 }
 
 static int set_mode(struct client_options *options, const struct option_row *row)
@@ -145,25 +184,81 @@ static int set_mode(struct client_options *options, const struct option_row *row
 static int take_option(int option, char *argv[], const struct option *long_options,
                        struct client_options *options, struct command_line *line)
 {
-    const struct option_row *row = row_of(option);
-    char problem[USAGE_PROBLEM_SIZE];
-    if (!row)
-        return usage("%s", usage_problem(argv, option, long_options, problem));
+    bool by_letter = option < LONG_ONLY;
+    if (option == ':' || option == '?')
+        return refuse_option(argv, option, long_options);
+    const struct option_row *row =
+        by_letter ? find_letter(option, EVERY_MODE) : &option_table[option - LONG_ONLY];
     if (line->count == OPTIONS_MAX)
         return usage("more than %d options", OPTIONS_MAX);
-    line->given[line->count++] = (struct given){.row = row, .text = optarg};
+    line->given[line->count++] = (struct given){row, by_letter, optarg};
     /* Help is what was asked for, whatever the values and the operands are. */
     if (row->type == OPTION_FLAG && row->offset == offsetof(struct client_options, help))
         options->help = true;
     return row->type == OPTION_MODE ? set_mode(options, row) : 0;
 }
 
-static int refuse_for_mode(const struct client_options *options, const struct option_row *row)
+#define MODE_TEXT_SIZE 24
+static const char *mode_text(enum client_mode mode, char out[static MODE_TEXT_SIZE])
 {
-    const char *name = mode_table[options->mode].option;
-    if (name)
-        return usage("--%s does not go with --%s", row->name, name);
-    return usage("--%s does not go without one of the modes that have it", row->name);
+    const char *option = mode_table[mode].option;
+    snprintf(out, MODE_TEXT_SIZE, "%s%s", option ? "--" : "a talk", option ? option : "");
+    return out;
+}
+
+/* An option as messages call it: "-c" or "--count". */
+#define SPELLED_SIZE 40
+static const char *spell(const struct given *given, char out[static SPELLED_SIZE])
+{
+    if (given->by_letter)
+        snprintf(out, SPELLED_SIZE, "-%c", given->row->letter);
+    else
+        snprintf(out, SPELLED_SIZE, "--%s", given->row->name);
+    return out;
+}
+
+/* Which option of the mode does the same; NULL: none. */
+static const struct option_row *find_substitute(const struct given *given, unsigned mode)
+{
+    for (const struct option_substitute *item = option_substitutes; item->name; item++) {
+        const struct option_row *row = find_row(item->name, EVERY_MODE);
+        bool is_meant = given->by_letter ? row->letter == given->row->letter : row->name == given->row->name;
+        if (is_meant && (item->modes & mode) != 0)
+            return find_row(item->substitute, mode);
+    }
+    return NULL;
+}
+
+/* "--ping (--count), --bench (--connections)": the modes that have it, and what a letter is there. */
+static void list_modes(const struct given *given, char *out, size_t size)
+{
+    size_t length = 0;
+    char name[MODE_TEXT_SIZE];
+    for (enum client_mode mode = 0; mode < MODE_COUNT && length < size; mode++) {
+        const struct option_row *row = given->by_letter ? find_letter(given->row->letter, MODE_BIT(mode))
+                                                        : find_row(given->row->name, MODE_BIT(mode));
+        if (!row)
+            continue;
+        length += (size_t)snprintf(out + length, size - length, "%s%s", length > 0 ? ", " : "",
+                                   mode_text(mode, name));
+        if (given->by_letter && length < size)
+            length += (size_t)snprintf(out + length, size - length, " (--%s)", row->name);
+    }
+}
+
+static int refuse_for_mode(const struct client_options *options, const struct given *given)
+{
+    char mode[MODE_TEXT_SIZE], option[SPELLED_SIZE], modes[256], hint[HINT_SIZE];
+    const struct option_row *substitute = find_substitute(given, MODE_BIT(options->mode));
+    mode_text(options->mode, mode);
+    spell(given, option);
+    format_hint(given->by_letter ? given->row->letter : 0, hint);
+    if (substitute && substitute->letter)
+        return usage("%s takes no %s; type -%c or --%s", mode, option, substitute->letter, substitute->name);
+    if (substitute)
+        return usage("%s takes no %s; type --%s", mode, option, substitute->name);
+    list_modes(given, modes, sizeof modes);
+    return usage("%s takes no %s; it goes with %s%s", mode, option, modes, hint);
 }
 
 static int apply(struct client_options *options, const struct command_line *line)
@@ -172,10 +267,13 @@ static int apply(struct client_options *options, const struct command_line *line
         if (row->modes & MODE_BIT(options->mode))
             set_fallback(options, row);
     for (size_t i = 0; i < line->count; i++) {
-        const struct option_row *row = find_row(line->given[i].row->name, MODE_BIT(options->mode));
+        const struct given *given = &line->given[i];
+        const struct option_row *row = given->by_letter
+                                           ? find_letter(given->row->letter, MODE_BIT(options->mode))
+                                           : find_row(given->row->name, MODE_BIT(options->mode));
         if (!row)
-            return refuse_for_mode(options, line->given[i].row);
-        int r = set_value(options, row, line->given[i].text);
+            return refuse_for_mode(options, given);
+        int r = set_value(options, row, given->text);
         if (r < 0)
             return r;
     }
@@ -191,8 +289,11 @@ static int take_operands(struct client_options *options, int count, char *words[
         return usage("no HOST to connect to");
     if (count > 2)
         return usage("%.64s: one HOST and one PORT are all", words[2]);
+    if (count > 1 && options->port)
+        return usage("%.64s: the port is %.64s already, by --port", words[1], options->port);
     options->host = words[0];
-    options->port = count > 1 ? words[1] : NULL;
+    if (count > 1)
+        options->port = words[1];
     return 0;
 }
 

@@ -1,7 +1,9 @@
 /* The command line of tcpecho(1). Main thread, before anything else.
  *
  * Each mode is a row of mode_table, each option a row of option_table: what it is called, what may be said,
- * what it means unless said, and where that is kept. Parsing, checking and --help follow from the rows.
+ * what it means unless said, and where that is kept. Parsing, checking, --help and the completions of shells
+ * follow from the rows. A letter is of another option in another mode: each mode has the letters of the
+ * programs that people know for it.
  */
 #pragma once
 
@@ -29,9 +31,8 @@ struct client_options {
     enum client_mode mode;
     bool mode_given;
     bool help, version;
-    const char *host; /* these point into argv */
-    const char *port; /* NULL: the default */
-
+    const char *host;   /* this and all other text points into argv */
+    const char *port;   /* NULL: the default */
     const char *listen; /* of --listen: [ADDRESS:]PORT */
     enum expectation expect;
     bool verbose;
@@ -56,6 +57,7 @@ enum option_type {
     OPTION_SIZE,  /* uint64_t, bytes */
     OPTION_DURATION, /* uint64_t, microseconds */
     OPTION_EXPECT,   /* enum expectation */
+    OPTION_PORT,     /* const char *, the number of a port or a name of services(5) */
 };
 
 struct option_row {
@@ -70,6 +72,19 @@ struct option_row {
     const char *help;
 };
 
+/* What else somebody may have meant by a letter: it was another option's once. */
+struct option_hint {
+    char letter;
+    const char *text;
+};
+
+/* Which option of these modes does what `name` does in others. */
+struct option_substitute {
+    const char *name;
+    unsigned modes;
+    const char *substitute;
+};
+
 #define MODE_BIT(mode) (1U << (mode))
 #define EVERY_MODE (MODE_BIT(MODE_COUNT) - 1)
 
@@ -80,7 +95,9 @@ struct mode_row {
     bool has_host;      /* takes HOST and PORT */
 };
 
-extern const struct option_row option_table[]; /* ended by a row without a name */
+extern const struct option_row option_table[];              /* ended by a row without a name */
+extern const struct option_hint option_hints[];             /* ended by one without a letter */
+extern const struct option_substitute option_substitutes[]; /* ended by one without a name */
 extern const struct mode_row mode_table[MODE_COUNT];
 
 /* Returns 0, or -EINVAL after one line on stderr that says what is wrong and points to --help. */

@@ -35,8 +35,8 @@ class Loads:
         """One run of tcpecho --bench, each byte of the answers checked; with the server's CPU time for a message, without
         that for a connection."""
         port = port or server.port
-        connecting, few = self.checked(server, [self.client, "--bench", "--json", "-n", connections, "-s", size,
-                                                "-c", connections, *more, HOST, port])
+        connecting, few = self.checked(server, [self.client, "--bench", "--json", "--connections", connections, "-s", size,
+                                                "--messages", connections, *more, HOST, port])
         spent, result = self.checked(server, self.bench_command(port, connections, size, *more))
         messages = result["messages"]
         return {"rate": messages / result["elapsed_s"],
@@ -94,7 +94,7 @@ class Loads:
 
     def syscalls(self, server, connections, size, messages):
         """System calls a message, by name."""
-        command = [self.client, "--bench", "--json", "-n", str(connections), "-s", str(size), "-c", str(messages), HOST,
+        command = [self.client, "--bench", "--json", "-c", str(connections), "-s", str(size), "-n", str(messages), HOST,
                    str(server.port)]
         return traced(server, lambda: json.loads(run(command, server))["messages"])
 

@@ -46,7 +46,7 @@ class Load(harness.TestCase):
         cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
 
     def check(self, messages, size, *arguments, **options):
-        result = bench("--json", "-c", messages, "-s", size, *arguments, **options)
+        result = bench("--json", "-n", messages, "-s", size, *arguments, **options)
         self.assertEqual((result.status, result.stderr), (0, ""))
         figures = result.document
         self.assertTrue(figures["clean"])
@@ -61,17 +61,17 @@ class Load(harness.TestCase):
                 self.check(20, size, "127.0.0.1", self.daemon.port)
 
     def test_capitals(self):
-        figures = self.check(500, 1000, "-e", "upper", "127.0.0.1", self.daemon.ports[1])
+        figures = self.check(500, 1000, "--expect", "upper", "127.0.0.1", self.daemon.ports[1])
         self.assertEqual(figures["plan"]["expect"], "upper")
 
     def test_unix_socket(self):
-        figures = self.check(500, 64, "-n", 50, self.daemon.path("echo.sock"))
+        figures = self.check(500, 64, "-c", 50, self.daemon.path("echo.sock"))
         self.assertEqual((figures["server"], figures["connected"]), (self.daemon.path("echo.sock"), 50))
 
     def test_threads(self):
         for connections, threads in ((1, 1), (10, 3), (2, 8)):
             with self.subTest(connections=connections, threads=threads):
-                figures = self.check(1000, 64, "-n", connections, "-T", threads, "127.0.0.1", self.daemon.port)
+                figures = self.check(1000, 64, "-c", connections, "-t", threads, "127.0.0.1", self.daemon.port)
                 self.assertEqual(figures["plan"]["threads"], min(connections, threads))
                 self.assertEqual(figures["connected"], connections)
 
@@ -97,7 +97,7 @@ class Load(harness.TestCase):
 
         with open(os.path.join(harness.ROOT, "man", "tcpecho.1"), encoding="utf-8") as file:
             words = set(file.read().split())
-        for arguments in (("--bench", "-c", 9, "-r", 1000, "-d", 1), ("--watch", "-d", "50ms")):
+        for arguments in (("--bench", "-n", 9, "--rate", 1000, "-d", 1), ("--watch", "-d", "50ms")):
             document = client.run(*arguments, "--json", "127.0.0.1", self.daemon.port).document
             # The page has those of one kind of times for all.
             found = {re.sub("^(connect|late)_(?=count|.*_ns)", "latency_", key) for key in keys(document)}
@@ -116,7 +116,7 @@ class Load(harness.TestCase):
         """Every message of the schedule is sent, none twice, and none after the end."""
         for threads in (1, 2):
             with self.subTest(threads=threads):
-                result = bench("-n", 7, "-T", threads, "-r", 1000, "-d", "0.5", "--json", "127.0.0.1", self.daemon.port)
+                result = bench("-c", 7, "-t", threads, "--rate", 1000, "-d", "0.5", "--json", "127.0.0.1", self.daemon.port)
                 self.assertEqual((result.status, result.stderr), (0, ""))
                 figures = result.document
                 self.assertEqual((figures["messages"], figures["late_count"]), (500, 500))
@@ -132,7 +132,7 @@ class Load(harness.TestCase):
                 time.sleep(0.002)  # a fifth of the distance
 
         with client.Server(serve) as server:
-            result = bench("-n", 1, "-r", 100, "-d", 1, "--json", "127.0.0.1", server.port)
+            result = bench("-c", 1, "--rate", 100, "-d", 1, "--json", "127.0.0.1", server.port)
         self.assertEqual((result.status, sum(pieces)), (0, 100 * 64))
         self.assertGreater(len(pieces), 20)
 
@@ -140,7 +140,7 @@ class Load(harness.TestCase):
         """What it sends late for its own fault is late, and it says so."""
         answered = threading.Event()
         with client.Server(client.echo_and_tell(answered)) as server:
-            with client.Client("--bench", "-n", 1, "-r", 100, "-d", "1.5", "--json", "127.0.0.1", server.port) as load:
+            with client.Client("--bench", "-c", 1, "--rate", 100, "-d", "1.5", "--json", "127.0.0.1", server.port) as load:
                 self.assertTrue(answered.wait(harness.patience()))
                 load.interrupt(signal.SIGSTOP)
                 time.sleep(0.5)
@@ -152,9 +152,9 @@ class Load(harness.TestCase):
 
     def test_more_than_is_possible(self):
         """What the client cannot send by the end is counted and not sent; the run ends, and says whose limit it was."""
-        for arguments in (("-d", "0.2"), ("-c", 20000000), ("-d", "0.2", "-T", 2)):
+        for arguments in (("-d", "0.2"), ("-n", 20000000), ("-d", "0.2", "-t", 2)):
             with self.subTest(arguments=arguments):
-                result = bench("-r", 100000000, "-n", 7, *arguments, "-W", "1h", "--json", "127.0.0.1", self.daemon.port)
+                result = bench("--rate", 100000000, "-c", 7, *arguments, "-W", "1h", "--json", "127.0.0.1", self.daemon.port)
                 figures = result.document
                 self.assertEqual((result.status, result.stderr), (0, ""))
                 self.assertGreater(figures["not_sent"], 0)
@@ -168,8 +168,8 @@ class Load(harness.TestCase):
         """The schedule and --wait end, whether or not there is room for the messages."""
         release = threading.Event()
         with client.Server(lambda connection: release.wait(harness.patience())) as server:
-            for arguments in (("-d", "0.3"), ("-c", 300)):
-                result = bench("-r", 1000, "-s", "1M", "-n", 1, *arguments, "-W", "0.2", "--json", "127.0.0.1", server.port)
+            for arguments in (("-d", "0.3"), ("-n", 300)):
+                result = bench("--rate", 1000, "-s", "1M", "-c", 1, *arguments, "-W", "0.2", "--json", "127.0.0.1", server.port)
                 figures = result.document
                 self.assertEqual((result.status, figures["messages"]), (client.WRONG, 0))
                 self.assertEqual({figures[f"latency_{name}_ns"] for name in ("min", "mean", "p50", "p99_9", "max")}, {None})
@@ -179,29 +179,29 @@ class Load(harness.TestCase):
     def test_many_connections(self):
         """Up to the hard limit of descriptors, whatever the soft one is."""
         wrapper = ("prlimit", f"--nofile=64:{MANY + 64}", "--")
-        figures = self.check(2 * MANY, 64, "-n", MANY, "127.0.0.1", self.daemon.port, wrapper=wrapper)
+        figures = self.check(2 * MANY, 64, "-c", MANY, "127.0.0.1", self.daemon.port, wrapper=wrapper)
         self.assertEqual((figures["connected"], figures["connect_count"]), (MANY, MANY))
 
     def test_every_connection_is_timed(self):
         for count in (1, 3):
-            figures = self.check(9, 64, "-n", count, "-c", 9, "127.0.0.1", self.daemon.port)
+            figures = self.check(9, 64, "-c", count, "-n", 9, "127.0.0.1", self.daemon.port)
             self.assertEqual((figures["connected"], figures["connect_count"]), (count, count))
             self.assertGreater(figures["connect_min_ns"], 0)
 
     def test_too_many_connections(self):
-        result = bench("-n", 1000, "127.0.0.1", self.daemon.port, wrapper=("prlimit", "--nofile=64:100", "--"))
+        result = bench("-c", 1000, "127.0.0.1", self.daemon.port, wrapper=("prlimit", "--nofile=64:100", "--"))
         self.assertEqual((result.status, result.stdout), (client.USAGE, b""))
         self.assertRegex(result.stderr, r"^tcpecho: --connections 1000: the limit of 100 descriptors \(ulimit -Hn\) "
                                         r"is room for \d\d\n$")
 
     def test_more_threads_than_connections(self):
         """Only those that start need descriptors."""
-        figures = self.check(10, 64, "-n", 10, "-T", 1024, "127.0.0.1", self.daemon.port,
+        figures = self.check(10, 64, "-c", 10, "-t", 1024, "127.0.0.1", self.daemon.port,
                              wrapper=("prlimit", "--nofile=1024:1024", "--"))
         self.assertEqual(figures["plan"]["threads"], 10)
 
     def test_report(self):
-        result = bench("-c", 2000, "127.0.0.1", self.daemon.port)
+        result = bench("-n", 2000, "127.0.0.1", self.daemon.port)
         self.assertEqual((result.status, result.stderr), (0, ""))
         text = result.stdout.decode()
         self.assertRegex(text, rf"^127\.0\.0\.1:{self.daemon.port}: 10 connections, messages of 64 bytes, \d+\.\d\d s\n"
@@ -224,13 +224,13 @@ class Load(harness.TestCase):
                 connection.sendall(data)
 
         def busy_client():
-            figures = bench("-d", "0.3", "-r", 100000000, "127.0.0.1", self.daemon.port, "--json").document
+            figures = bench("-d", "0.3", "--rate", 100000000, "127.0.0.1", self.daemon.port, "--json").document
             return figures if figures["client_busiest_thread_percent"] >= 90 else None
 
         # Others may take the CPU from it for a while.
         busy = harness.wait_until(busy_client, "a run in which the client had a CPU for itself")
         with client.Server(slow) as server:
-            idle = bench("-d", "0.3", "-n", 1, "127.0.0.1", server.port, "--json").document
+            idle = bench("-d", "0.3", "-c", 1, "127.0.0.1", server.port, "--json").document
         self.assertTrue(busy["client_limited"])
         self.assertLess(idle["client_busiest_thread_percent"], 50)
         self.assertFalse(idle["client_limited"])
@@ -267,7 +267,7 @@ class Terminal(harness.TestCase):
         for number in (signal.SIGINT, signal.SIGTERM):
             answered = threading.Event()
             with client.Server(client.echo_and_tell(answered)) as server:
-                with client.Client("--bench", "-n", 2, "-d", "1h", "--json", "127.0.0.1", server.port) as load:
+                with client.Client("--bench", "-c", 2, "-d", "1h", "--json", "127.0.0.1", server.port) as load:
                     self.assertTrue(answered.wait(harness.patience()))
                     load.interrupt(number)
                     result = load.finish()
@@ -284,7 +284,7 @@ class Terminal(harness.TestCase):
             client.discard(connection)
 
         with client.Server(never) as server:
-            with client.Client("--bench", "-n", 1, "-d", "1h", "-W", "1h", "127.0.0.1", server.port) as load:
+            with client.Client("--bench", "-c", 1, "-d", "1h", "-W", "1h", "127.0.0.1", server.port) as load:
                 self.assertTrue(answered.wait(harness.patience()))
                 load.interrupt()
                 with self.assertRaises(subprocess.TimeoutExpired):
@@ -321,7 +321,7 @@ class Mistakes(harness.TestCase):
         if service:
             serve = self._capitals(serve)
         with client.Server(serve) as server:
-            result = bench("-n", 1, "-s", MIB // 2, "-c", size // (MIB // 2), *arguments, "127.0.0.1", server.port)
+            result = bench("-c", 1, "-s", MIB // 2, "-n", size // (MIB // 2), *arguments, "127.0.0.1", server.port)
         return result, places[0]
 
     @staticmethod
@@ -351,7 +351,7 @@ class Mistakes(harness.TestCase):
                 self.assertIn(f"tcpecho: wrong answer on connection 0, byte {place}: ", result.stderr)
 
     def test_capitals(self):
-        result, place = self.tamper("changed", "-e", "upper", size=8 * MIB, service=bytes.upper)
+        result, place = self.tamper("changed", "--expect", "upper", size=8 * MIB, service=bytes.upper)
         self.assertEqual(result.status, client.WRONG)
         self.assertIn(f"wrong answer on connection 0, byte {place}: 1 byte changed (0x", result.stderr)
         self.assertIn(", 1 with wrong bytes", result.stdout.decode())
@@ -359,7 +359,7 @@ class Mistakes(harness.TestCase):
     def test_the_other_service(self):
         with daemons.Daemon(LISTENERS) as daemon:
             for port, expect in ((daemon.ports[0], "upper"), (daemon.ports[1], "echo")):
-                result = bench("-n", 3, "-c", 3, "-s", 1000, "-e", expect, "127.0.0.1", port)
+                result = bench("-c", 3, "-n", 3, "-s", 1000, "--expect", expect, "127.0.0.1", port)
                 self.assertEqual(result.status, client.WRONG)
                 self.assertEqual(len(re.findall("right for the other kind of --expect", result.stderr)), 3)
 
@@ -369,7 +369,7 @@ class Mistakes(harness.TestCase):
             connection.sendall(b"and one more thing")
 
         with client.Server(more) as server:
-            result = bench("-n", 1, "-c", 10, "127.0.0.1", server.port)
+            result = bench("-c", 1, "-n", 10, "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
         self.assertIn("connection 0, byte 640: 18 bytes came after the whole answer\n", result.stderr)
 
@@ -381,7 +381,7 @@ class Mistakes(harness.TestCase):
             time.sleep(0.2)
 
         with client.Server(serve) as server:
-            result = bench("-n", 2, "--json", "127.0.0.1", server.port)
+            result = bench("-c", 2, "--json", "127.0.0.1", server.port)
         figures = result.document
         self.assertEqual((result.status, figures["messages"], figures["broken"]), (client.WRONG, 2, 2))
         self.assertGreaterEqual(figures["elapsed_s"], 0.2)
@@ -389,14 +389,14 @@ class Mistakes(harness.TestCase):
 
     def test_server_that_talks_first(self):
         with daemons.Daemon('{ address = "127.0.0.1"; port = PORT; greeting = "hello\\n"; }') as daemon:
-            result = bench("-n", 1, "127.0.0.1", daemon.port)
+            result = bench("-c", 1, "127.0.0.1", daemon.port)
         self.assertEqual(result.status, client.WRONG)
         self.assertRegex(result.stderr, r"on connection 0, byte [01]: 6 bytes (came before anything was sent|that nobody sent)")
 
     def test_only_the_first_are_told(self):
         """A server that does everything wrong does not fill a screen."""
         with client.Server(lambda connection: connection.sendall(connection.recv(64)[::-1])) as server:
-            result = bench("-n", 40, "-c", 40, "--json", "127.0.0.1", server.port)
+            result = bench("-c", 40, "-n", 40, "--json", "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
         figures = result.document
         self.assertEqual((figures["wrong"], len(figures["faults"])), (40, 8))
@@ -412,7 +412,7 @@ class Endings(harness.TestCase):
             connection.sendall(connection.recv(64)[:10])
 
         with client.Server(serve) as server:
-            result = bench("-n", 3, "127.0.0.1", server.port)
+            result = bench("-c", 3, "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
         self.assertIn("tcpecho: 3 connections broke (the first: closed by the server)\n", result.stderr)
         self.assertIn("byte 74: the connection ended, and the last 54 bytes of the answer had not come\n", result.stderr)
@@ -425,13 +425,13 @@ class Endings(harness.TestCase):
             client.reset(connection)
 
         with client.Server(serve) as server:
-            result = bench("-n", 2, "127.0.0.1", server.port)
+            result = bench("-c", 2, "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
         self.assertIn("tcpecho: 2 connections broke (the first: Connection reset by peer)\n", result.stderr)
 
     def test_never_answered(self):
         with client.Server(client.discard) as server:
-            result = bench("-n", 2, "-d", "0.1", "-W", "0.1", "127.0.0.1", server.port)
+            result = bench("-c", 2, "-d", "0.1", "-W", "0.1", "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
         self.assertRegex(result.stderr, r"^tcpecho: 2 messages had no answer: .* 100 ms after the end \(--wait\); .*\n$")
 
@@ -444,14 +444,14 @@ class Endings(harness.TestCase):
             release.wait(harness.patience())
 
         with client.Server(serve) as server:
-            result = bench("-n", 2, "-c", 10, "127.0.0.1", server.port)
+            result = bench("-c", 2, "-n", 10, "127.0.0.1", server.port)
             release.set()
         self.assertEqual((result.status, result.stderr), (0, ""))
         self.assertIn("2 not closed by the server after us", result.stdout.decode())
 
     def test_some_are_refused(self):
         with daemons.Daemon() as daemon:
-            result = bench("-n", 9, "-c", 9, "127.0.0.1", daemon.port, faults="connect:ECONNREFUSED:/3")
+            result = bench("-c", 9, "-n", 9, "127.0.0.1", daemon.port, faults="connect:ECONNREFUSED:/3")
         self.assertEqual(result.status, client.WRONG)
         self.assertIn("tcpecho: 3 of 9 connections could not be made (the first: Connection refused)\n", result.stderr)
 
@@ -464,7 +464,7 @@ class Endings(harness.TestCase):
     def test_daemon_that_stops_under_load(self):
         """It answers what it has read, and nothing of it is wrong."""
         with daemons.Daemon(arguments=("--log-level", "debug")) as daemon:
-            with client.Client("--bench", "-n", 20, "-d", "1h", "--json", "127.0.0.1", daemon.port) as load:
+            with client.Client("--bench", "-c", 20, "-d", "1h", "--json", "127.0.0.1", daemon.port) as load:
                 harness.wait_until(lambda: "connection 20 " in daemon.log(), daemon.log)
                 daemon.process.terminate()
                 result = load.finish()
@@ -478,7 +478,7 @@ class Endings(harness.TestCase):
                            "sigaction:EINVAL", "calloc:ENOMEM", "malloc:ENOMEM", "epoll_wait:EBADF",
                            "epoll_ctl_add@main:ENOSPC:2", "epoll_ctl_add@main:ENOSPC:3"):
                 with self.subTest(faults):
-                    result = bench("-c", 10, "127.0.0.1", daemon.port, faults=faults)
+                    result = bench("-n", 10, "127.0.0.1", daemon.port, faults=faults)
                     self.assertEqual((result.status, result.stdout), (client.SYSTEM_ERROR, b""))
                     self.assertRegex(result.stderr, r"^tcpecho: [Cc]annot .*\n$")
 
@@ -488,7 +488,7 @@ class Broken(harness.TestCase):
 
     def check(self, serve, *arguments):
         with client.Server(serve) as server:
-            result = bench("-r", 1000, "-d", "0.5", *arguments, "--json", "127.0.0.1", server.port)
+            result = bench("--rate", 1000, "-d", "0.5", *arguments, "--json", "127.0.0.1", server.port)
         figures = result.document
         self.assertEqual(result.status, client.WRONG)
         self.assertFalse(figures["clean"])
@@ -497,7 +497,7 @@ class Broken(harness.TestCase):
         return figures
 
     def test_all(self):
-        figures = self.check(lambda connection: connection.sendall(connection.recv(64)), "-n", 4, "-T", 2)
+        figures = self.check(lambda connection: connection.sendall(connection.recv(64)), "-c", 4, "-t", 2)
         self.assertEqual(figures["broken"], 4)
         self.assertLessEqual(figures["messages"], 4)
         self.assertGreaterEqual(figures["unanswered"], 400)
@@ -511,14 +511,14 @@ class Broken(harness.TestCase):
                 client.echo(connection)
             first.set()
 
-        figures = self.check(serve, "-n", 2)
+        figures = self.check(serve, "-c", 2)
         self.assertEqual((figures["broken"], figures["connected"]), (1, 2))
         self.assertEqual(figures["messages"] + figures["not_sent"], 250)
         self.assertEqual(figures["unanswered"], 250)
 
     def test_never_connected(self):
         with daemons.Daemon() as daemon:
-            result = bench("-r", 1000, "-d", "0.5", "-n", 5, "--json", "127.0.0.1", daemon.port,
+            result = bench("--rate", 1000, "-d", "0.5", "-c", 5, "--json", "127.0.0.1", daemon.port,
                            faults="connect:ECONNREFUSED:2")
         figures = result.document
         self.assertEqual((figures["not_connected"], figures["unanswered"]), (1, 100))
@@ -537,20 +537,20 @@ class Stall(harness.TestCase):
                 connection.sendall(data)
 
         with client.Server(serve) as server:
-            result = bench("-n", 1, *arguments, "--json", "127.0.0.1", server.port)
+            result = bench("-c", 1, *arguments, "--json", "127.0.0.1", server.port)
         self.assertEqual((result.status, result.stderr), (0, ""))
         return result.document
 
     def test_on_a_schedule(self):
         """All that was due in that time was late, and p99.9 shows it: on a slow machine all the more."""
-        latency = self.stall("-r", 1000, "-d", 1)
+        latency = self.stall("--rate", 1000, "-d", 1)
         self.assertEqual(latency["latency_count"], 1000)
         self.assertGreaterEqual(latency["latency_p99_9_ns"], 4.5e8)
         self.assertGreaterEqual(latency["latency_p90_ns"], 2.5e8)
 
     def test_one_after_another(self):
         """Without a schedule only the message that was under way is late: hence --rate."""
-        latency = self.stall("-c", 3000)
+        latency = self.stall("-n", 3000)
         self.assertGreaterEqual(latency["latency_max_ns"], 5e8)
         self.assertLess(latency["latency_p99_9_ns"], latency["latency_max_ns"])
 

@@ -157,7 +157,7 @@ class Programs(harness.TestCase):
             self.assertRegex(result.stderr, r"127\.0\.0\.1:\d+ closed the connection before the end: .* reset")
 
     def test_a_peer_that_is_silent(self):
-        with client.Client("-v", "-W", "100ms", "-l", "127.0.0.1:0", stdin=subprocess.DEVNULL) as host:
+        with client.Client("-v", "-W", "100ms", "--listen", "127.0.0.1:0", stdin=subprocess.DEVNULL) as host:
             with socket.create_connection(("127.0.0.1", wait_listening(host))):
                 self.assertEqual(host.wait().status, client.TIMED_OUT)
 
@@ -237,12 +237,12 @@ class Failures(harness.TestCase):
     def test_usage(self):
         for arguments, pattern in (
                 (("--listen",), "--listen needs an argument; see tcpecho --help"),
-                (("-l",), "-l needs an argument; .*"),
+                (("-l", "7777"), "-l: unknown option; type --listen; see tcpecho --help"),
                 (("--listen", "7777", "host"), "host: --listen takes no HOST; .*"),
                 (("--listen", "::1:7777"), r"--listen ::1:7777: an IPv6 address is in brackets and followed by its port, as \[::1\]:7777"),
                 (("--listen", "65536"), r"65536: a port is 0 \(a free one\) to 65535 or the name of a service"),
                 (("--listen", "127.0.0.1:"), '"": a port is .*'),
-                (("--listen", "7777", "--expect", "echo"), "--expect does not go with --listen; .*"),
+                (("--listen", "7777", "--expect", "echo"), "--listen takes no --expect; it goes with a talk, --ping, --bench, --watch; .*"),
                 (("--listen", "7777", "--ping"), "--listen and --ping cannot be had at once; .*"),
         ):
             with self.subTest(arguments=arguments):
@@ -287,7 +287,7 @@ class Failures(harness.TestCase):
     def test_accept_fails(self):
         for rules, status in (("accept4:EMFILE:1", client.SYSTEM_ERROR), ("accept4:ECONNABORTED:1", 0),
                               ("accept4:EPROTO:1-3", 0), ("poll:EINTR:1", 0)):
-            with self.subTest(rules=rules), client.Client("-v", "-l", "127.0.0.1:0", faults=rules) as host:
+            with self.subTest(rules=rules), client.Client("-v", "--listen", "127.0.0.1:0", faults=rules) as host:
                 with socket.create_connection(("127.0.0.1", wait_listening(host))):
                     host.end_input()
                 result = host.finish()

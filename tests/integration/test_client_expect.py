@@ -109,7 +109,7 @@ class Expect(harness.TestCase):
 
         with client.Server(swallow) as server:
             self.file.seek(0)
-            result = client.run("-e", "echo", "-W", "500ms", "127.0.0.1", server.port, stdin=self.file)
+            result = client.run("--expect", "echo", "-W", "500ms", "127.0.0.1", server.port, stdin=self.file)
             done.set()
         self.assertEqual(result.status, client.TIMED_OUT)
         sent = int(re.search(r"has been silent for 500 ms \((\d+) bytes sent, 0 received\)", result.stderr).group(1))

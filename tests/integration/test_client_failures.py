@@ -19,7 +19,7 @@ class Stopped(harness.TestCase):
     def test_connected_while_it_could_not_look(self):
         """The time for connecting passes in the call that connects."""
         with client.Server(client.echo) as server:
-            result = client.run("-t", "200ms", "127.0.0.1", server.port, stdin=b"hello", faults="connect:sleep=300:1")
+            result = client.run("--connect-timeout", "200ms", "127.0.0.1", server.port, stdin=b"hello", faults="connect:sleep=300:1")
         self.assertEqual((result.status, result.stdout, result.stderr), (0, b"hello", ""))
 
 
@@ -98,7 +98,7 @@ class Itself(harness.TestCase):
             yield
 
     def test_is_refused(self):
-        for mode in ((), ("-e", "echo"), ("--ping", "-c", "1"), ("--bench", "-n", "1", "-c", "1"), ("--watch", "-d", "1")):
+        for mode in ((), ("--expect", "echo"), ("--ping", "-c", "1"), ("--bench", "-c", "1", "-n", "1"), ("--watch", "-d", "1")):
             for address in ("127.0.0.1", "::1"):
                 with self.subTest(mode=mode, address=address), self.ports_of_clients(self.PORT, self.PORT):
                     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as proof:
@@ -119,7 +119,7 @@ class Itself(harness.TestCase):
     def test_one_of_a_few_ports(self):
         with self.ports_of_clients(40000, 40007):
             for _ in range(40):
-                result = client.run("-v", "-e", "echo", "127.0.0.1", self.PORT, stdin=b"hi\n")
+                result = client.run("-v", "--expect", "echo", "127.0.0.1", self.PORT, stdin=b"hi\n")
                 self.assertEqual((result.status, result.stdout), (client.REFUSED, b""), result.stderr)
 
     def test_watch_does_not_work_again(self):
@@ -134,7 +134,7 @@ class Itself(harness.TestCase):
                 connection.sendall(data)
 
         with self.ports_of_clients(40000, 40015), client.Server(serve, port=self.PORT) as server:
-            with client.Client("--watch", "-i", "5ms", "-g", "1h", "127.0.0.1", self.PORT) as probe:
+            with client.Client("--watch", "-i", "5ms", "--gap", "1h", "127.0.0.1", self.PORT) as probe:
                 harness.wait_until(lambda: server.threads, "the first connection")
                 gone.set()
                 server.stop()
@@ -161,7 +161,7 @@ class Failures(harness.TestCase):
                 (("", "7"), '"": not the name of a host'),
                 (("/tmp/x", "7"), "/tmp/x: a path has no port"),
                 (("/" + "x" * 120,), "/x+...: the path of a socket has at most 107 bytes"),
-                (("-e", "lower", "a"), "--expect lower: must be echo or upper; .*"),
+                (("--expect", "lower", "a"), "--expect lower: must be echo or upper; .*"),
         ):
             with self.subTest(arguments=arguments):
                 self.check(client.run(*arguments), client.USAGE, pattern)
@@ -188,7 +188,7 @@ class Failures(harness.TestCase):
 
     def test_timed_out(self):
         with client.full_queue() as port:
-            self.check(client.run("-t", "300ms", "127.0.0.1", port), client.TIMED_OUT,
+            self.check(client.run("--connect-timeout", "300ms", "127.0.0.1", port), client.TIMED_OUT,
                        r"cannot connect to .*: Connection timed out\); --connect-timeout allows more time")
 
     def test_full_unix_socket(self):
@@ -199,7 +199,7 @@ class Failures(harness.TestCase):
                 listening.bind(path)
                 listening.listen(0)
                 waiting.connect(path)
-                self.check(client.run("-t", "100ms", path), client.TIMED_OUT, "cannot connect to .*: Connection timed out.*")
+                self.check(client.run("--connect-timeout", "100ms", path), client.TIMED_OUT, "cannot connect to .*: Connection timed out.*")
                 with client.Client(path) as talk:
                     first, _ = listening.accept()
                     second, _ = listening.accept()
@@ -301,7 +301,7 @@ class Failures(harness.TestCase):
                          "recv:EAGAIN:2", "send:EINTR:1", "write:EAGAIN:1-3", "read:EAGAIN:1", "poll:EINTR:2-9",
                          "ioctl:ENOTTY", "open:EMFILE", "fstat:EIO"):
                 with self.subTest(rule=rule):
-                    result = client.run("-e", "echo", "127.0.0.1", server.port, stdin=data, faults=rule)
+                    result = client.run("--expect", "echo", "127.0.0.1", server.port, stdin=data, faults=rule)
                     self.assertEqual((result.status, result.stderr), (0, ""))
                     harness.assert_same(result.stdout, data)
 
@@ -356,7 +356,7 @@ class Reader(harness.TestCase):
     def test_that_has_gone(self):
         """Before there is anything to tell, or soon after: that is no failure, and the end also of what has none."""
         with client.Server(client.echo) as server:
-            for arguments in (*self.MODES, ("--ping", "-i", "10ms"), ("--watch", "-W", "1h", "-g", "1h")):
+            for arguments in (*self.MODES, ("--ping", "-i", "10ms"), ("--watch", "-W", "1h", "--gap", "1h")):
                 with self.subTest(arguments=arguments), client.Client(*arguments, "127.0.0.1", server.port) as process:
                     process.process.stdout.close()
                     result = process.wait()

@@ -156,7 +156,7 @@ class Ends(harness.TestCase):
         """The first wrong byte ends it, however slowly those come that might explain it."""
         for behaviour in (bytes_without_end, forged_headers, one_byte_at_a_time, more_than_is_due):
             with self.subTest(server=behaviour.__name__), server(behaviour) as hostile:
-                result = client.run("-e", "echo", "127.0.0.1", hostile.port, stdin=bytes(range(64)))
+                result = client.run("--expect", "echo", "127.0.0.1", hostile.port, stdin=bytes(range(64)))
                 self.assertEqual(result.status, client.WRONG, result.stderr)
                 self.assertRegex(result.stderr, r"wrong answer from \S+: byte \d+: ")
 
@@ -169,7 +169,7 @@ class Ends(harness.TestCase):
                     connection.sendall(b"\xff")
                     time.sleep(0.1)
         with client.Server(serve) as hostile:
-            result = client.run("-e", "echo", "-W", "5m", "127.0.0.1", hostile.port, stdin=bytes(64))
+            result = client.run("--expect", "echo", "-W", "5m", "127.0.0.1", hostile.port, stdin=bytes(64))
         self.assertEqual(result.status, client.WRONG, result.stderr)
 
 

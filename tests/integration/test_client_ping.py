@@ -100,7 +100,7 @@ class Answers(harness.TestCase):
 
     def test_the_other_service(self):
         for index, expect in ((1, "echo"), (0, "upper")):
-            result = ping("-c", 1, "-s", 16, "-e", expect, "127.0.0.1", self.daemon.ports[index])
+            result = ping("-c", 1, "-s", 16, "--expect", expect, "127.0.0.1", self.daemon.ports[index])
             self.assertEqual(result.status, client.WRONG)
             self.assertRegex(result.lines[1], r"from \S+: seq=1 CORRUPT: byte 0: right for the other kind of --expect \(.*\)")
 

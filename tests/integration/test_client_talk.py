@@ -206,13 +206,13 @@ class HalfClose(harness.TestCase):
     def test_answer_through_a_proxy(self):
         """As long as what was sent, it is waited for before our half-close; on request, however long that takes."""
         proxy = client.closing_proxy(self.daemon.port, 0.05)
-        for arguments in ((), ("-e", "echo")):
+        for arguments in ((), ("--expect", "echo")):
             # A machine that is busy for half a second makes the answer late.
             results = [self.talk(proxy, *arguments) for _ in range(5)]
             whole = [result for result in results if (result.status, result.stdout, result.stderr) == (0, b"hello\n", "")]
             self.assertGreaterEqual(len(whole), 3, results)
         data = harness.pattern(3 * MIB)
-        result = self.talk(client.closing_proxy(self.daemon.port), "-e", "echo", "--no-half-close", stdin=data)
+        result = self.talk(client.closing_proxy(self.daemon.port), "--expect", "echo", "--no-half-close", stdin=data)
         self.assertEqual((result.status, result.stderr), (0, ""))
         harness.assert_same(result.stdout, data)
 
@@ -223,10 +223,10 @@ class HalfClose(harness.TestCase):
         self.assertEqual((result.status, result.stdout), (0, b""))
         self.assertRegex(result.stderr, r"^tcpecho: 127\.0\.0\.1:\d+ has answered nothing and closed at our half-close; if "
                                         rf"an answer is due, {self.ADVICE}$")
-        result = self.talk(proxy, "-e", "echo")
+        result = self.talk(proxy, "--expect", "echo")
         self.assertEqual((result.status, result.stdout), (client.WRONG, b""))
         self.assertTrue(result.stderr.endswith(f"; that was after our half-close: {self.ADVICE}"), result.stderr)
-        for arguments in (("-W", "1500ms"), ("-e", "echo")):
+        for arguments in (("-W", "1500ms"), ("--expect", "echo")):
             with self.subTest(arguments=arguments):
                 result = self.talk(client.closing_proxy(self.daemon.port, 0.7), "--no-half-close", *arguments)
                 self.assertEqual((result.status, result.stdout, result.stderr), (0, b"hello\n", ""))
@@ -234,7 +234,7 @@ class HalfClose(harness.TestCase):
     def test_reader_that_is_slow(self):
         """Then it is not the server who is silent."""
         data = harness.pattern(MIB)
-        for arguments in ((), ("--no-half-close", "-W", "500ms"), ("-e", "echo", "--no-half-close")):
+        for arguments in ((), ("--no-half-close", "-W", "500ms"), ("--expect", "echo", "--no-half-close")):
             with self.subTest(arguments=arguments), client.Server(client.closing_proxy(self.daemon.port)) as server, \
                     tempfile.TemporaryFile() as request:
                 request.write(data)
@@ -286,7 +286,7 @@ class HalfClose(harness.TestCase):
         # Our side stays open for an answer that never comes.
         result = client.run("--no-half-close", "-W", "300ms", "127.0.0.1", self.daemon.ports[1], stdin=b"x")
         client.assert_one_line(self, result, client.TIMED_OUT, r"\S+ has been silent for 300 ms \(1 byte sent, 0 received\)")
-        result = client.run("--no-half-close", "-e", "echo", "-W", "300ms", "127.0.0.1", self.daemon.ports[1], stdin=b"x")
+        result = client.run("--no-half-close", "--expect", "echo", "-W", "300ms", "127.0.0.1", self.daemon.ports[1], stdin=b"x")
         client.assert_one_line(self, result, client.TIMED_OUT, r"\S+ has been silent for 300 ms \(1 byte sent, 0 received\)")
 
     def test_server_that_answers_at_the_end(self):

@@ -20,7 +20,7 @@ LISTENERS = """
 """
 
 # With these a slow machine alone is no outage.
-PATIENT = ("-g", "1h", "-W", "1h", "-t", "1h")
+PATIENT = ("--gap", "1h", "-W", "1h", "--connect-timeout", "1h")
 FAILURES = ("broken", "refused", "timed_out", "wrong")
 
 
@@ -54,7 +54,7 @@ class Healthy(harness.TestCase):
         self.assertGreaterEqual(document["elapsed_s"], 0.3)
 
     def test_capitals(self):
-        self.check("-e", "upper", "127.0.0.1", self.daemon.ports[1])
+        self.check("--expect", "upper", "127.0.0.1", self.daemon.ports[1])
 
     def test_unix_socket(self):
         self.check(self.daemon.path("echo.sock"))
@@ -134,7 +134,7 @@ class Outages(harness.TestCase):
 
     def test_stopped(self):
         with daemons.Daemon(arguments=("--log-level", "debug")) as daemon, \
-                Watched("-g", "300ms", "127.0.0.1", daemon.port) as watched:
+                Watched("--gap", "300ms", "127.0.0.1", daemon.port) as watched:
             self.connections(daemon, 5)
             before = time.time()
             daemon.process.send_signal(signal.SIGSTOP)
@@ -233,7 +233,7 @@ class Outages(harness.TestCase):
     def test_the_other_service(self):
         with daemons.Daemon(LISTENERS) as daemon:
             # A message of 64 bytes may have no letter.
-            result = watch("-d", "0.3", "-s", 1000, "--json", "-e", "upper", "127.0.0.1", daemon.port)
+            result = watch("-d", "0.3", "-s", 1000, "--json", "--expect", "upper", "127.0.0.1", daemon.port)
         self.assertEqual(result.status, client.WRONG)
         document = result.document
         self.assertGreater(document["wrong_bytes"], 0)
@@ -260,7 +260,7 @@ class Outages(harness.TestCase):
     def test_never_answered(self):
         """Every new connection has its time; the gap is open to the end."""
         with client.Server(client.discard) as server:
-            result = watch("-d", "0.5", "-g", "100ms", "-W", "100ms", "--json", "127.0.0.1", server.port)
+            result = watch("-d", "0.5", "--gap", "100ms", "-W", "100ms", "--json", "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
         document = result.document
         self.assertGreater(document["new_connections"]["timed_out"], 0)
@@ -281,7 +281,7 @@ class Outages(harness.TestCase):
         """It is told once when it is longer than allowed, and again when it is over."""
         held, go_on = threading.Event(), threading.Event()
         with client.Server(self.hold(held, go_on)) as server:
-            with client.Client("--watch", "-g", "200ms", "-W", "1h", "127.0.0.1", server.port) as probe:
+            with client.Client("--watch", "--gap", "200ms", "-W", "1h", "127.0.0.1", server.port) as probe:
                 first = probe.process.stdout.readline().decode()
                 time.sleep(0.3)
                 go_on.set()
@@ -294,7 +294,7 @@ class Outages(harness.TestCase):
 
     def test_gap_that_is_open_at_the_end(self):
         with client.Server(client.discard) as server:
-            result = watch("-d", "0.5", "-g", "100ms", "-W", "1h", "127.0.0.1", server.port)
+            result = watch("-d", "0.5", "--gap", "100ms", "-W", "1h", "127.0.0.1", server.port)
         for name in ("steady client", "new connections"):
             self.assertEqual(len(re.findall(rf"  {name}: no answer since ", result.stdout.decode())), 1)
             self.assertEqual(len(re.findall(rf"  {name}: no answer for [\d.]+ m?s, until the end\n", result.stdout.decode())), 1)
@@ -361,7 +361,7 @@ class Outages(harness.TestCase):
         for allowed, status in (("1h", 0), ("100ms", client.WRONG)):
             stalled.clear()
             with client.Server(serve) as server:
-                result = watch("-d", "0.4", "-W", "1h", "-g", allowed, "127.0.0.1", server.port)
+                result = watch("-d", "0.4", "-W", "1h", "--gap", allowed, "127.0.0.1", server.port)
             self.assertEqual(result.status, status)
             self.assertEqual(b"no answer for" in result.stdout, status != 0)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is installed beside the daemon fits it: the journal catalog, the socket unit, the completion for bash."""
+"""What is installed beside the daemon fits it: the journal catalog, the socket unit, the completions of shells."""
 
 import glob
 import json
@@ -193,46 +193,79 @@ class Completion(BashTestCase):
         self.assertEqual(self.complete("--port", ""), [])
 
 
-class ClientCompletion(BashTestCase):
-    file, function, program = "completion-tcpecho.bash", "_tcpecho", client.TCPECHO
+COMPLETIONS = os.path.join(os.path.dirname(client.TCPECHO), "systemd")
+MODES = ("--listen", "--ping", "--bench", "--watch")
 
-    def told(self, *mode):
-        help_text = client.run(*mode, "--help").stdout.decode()
-        return list(dict.fromkeys(re.findall(r"^  -\w, (--[\w-]+)", help_text, re.MULTILINE)))
+
+def options_of_help(*mode):
+    help_text = client.run(*mode, "--help").stdout.decode()
+    return list(dict.fromkeys(re.findall(r"^  (?:-\w,|   ) (--[\w-]+)", help_text, re.MULTILINE)))
+
+
+class ClientCompletion(BashTestCase):
+    file, function, program = os.path.join(COMPLETIONS, "tcpecho"), "_tcpecho", client.TCPECHO
 
     def test_options(self):
-        self.assertEqual(self.complete("-"), self.told())
+        self.assertEqual(set(self.complete("-")), set(options_of_help()))
         self.assertEqual(self.complete("--verb"), ["--verbose"])
 
     def test_options_of_the_mode(self):
-        for mode in ("-p", "--ping"):
-            self.assertEqual(self.complete(mode, "-"), self.told("--ping"))
-            self.assertEqual(self.complete("localhost", mode, "7", "-"), self.told("--ping"))
-        self.assertNotIn("--count", self.complete("--listen", "7777", "-"))
-        self.assertIn("--verbose", self.complete("--listen", "7777", "-"))
+        for mode in MODES:
+            arguments = (mode, "7777") if mode == "--listen" else (mode,)
+            self.assertEqual(self.complete(*arguments, "-"), options_of_help(*arguments))
+        self.assertEqual(self.complete("localhost", "--ping", "7", "-"), options_of_help("--ping"))
 
     def test_clusters(self):
-        for words in (("-pc", "3"), ("-qpc3",), ("-pq",)):
-            self.assertEqual(self.complete(*words, "-"), self.told("--ping"))
-        self.assertEqual(self.complete("-pc", ""), [])
-        self.assertEqual(self.complete("-pe", "u"), ["upper"])
-        self.assertEqual(self.complete("-eupper", "-"), self.told())
+        self.assertEqual(self.complete("--ping", "-qc", ""), [])
+        self.assertEqual(self.complete("--ping", "-qc3", "-"), options_of_help("--ping"))
+        self.assertIn("echo", self.complete("--ping", "-qp", "ech"))
 
     def test_services_to_expect(self):
-        told = re.search(r"must be (\w+) or (\w+)", client.run("-e", "x", "localhost").stderr).groups()
-        self.assertEqual(self.complete("-e", ""), list(told))
+        told = re.search(r"must be (\w+) or (\w+)", client.run("--expect", "x", "localhost").stderr).groups()
+        self.assertEqual(self.complete("--expect", ""), list(told))
         self.assertEqual(self.complete("--expect", "=", "u"), ["upper"])
+        self.assertEqual(self.complete("--expect", "="), list(told))
 
     def test_host_and_port(self):
         # Once for each protocol that has it, which bash shows as one.
         self.assertEqual(set(self.complete("localhost", "ech")), {"echo"})
         self.assertEqual(set(self.complete("-v", "-W", "5", "localhost", "ech")), {"echo"})
+        self.assertEqual(set(self.complete("-p", "ech")), {"echo"})
         self.assertEqual(self.complete(CATALOG[:-2]), [CATALOG])
         self.assertEqual(self.complete("localhost", "7", "ech"), [])
 
     def test_nothing_for_numbers_and_times(self):
-        for option in ("-W", "--wait", "--connect-timeout", "--count", "-l"):
+        for option in ("-W", "--wait", "--connect-timeout", "--count", "--listen"):
             self.assertEqual(self.complete(option, ""), [])
+
+
+class OtherShells(harness.TestCase):
+    def test_fish(self):
+        fish = harness.needs("fish")
+        for arguments in ((), ("--ping",), ("--bench",), ("--watch",)):
+            script = f"source {COMPLETIONS}/tcpecho.fish; complete -C 'tcpecho {' '.join(arguments)} --'"
+            result = subprocess.run([fish, "--no-config", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                    check=True, env={**os.environ, "HOME": "/nonexistent"})
+            offered = {line.partition("\t")[0] for line in result.stdout.splitlines()}
+            wanted = set(options_of_help(*arguments)) | set(MODES)
+            if arguments:
+                # Of a mode: what it has, and no more than the other modes.
+                self.assertEqual(offered - set(MODES), wanted - set(MODES) - set(arguments), result.stderr)
+            else:
+                self.assertLess(offered, wanted)
+                self.assertIn("--no-half-close", offered)
+                self.assertNotIn("--interval", offered)
+
+    def test_zsh(self):
+        """What it is told of each mode, by a function in the place of its own."""
+        zsh = harness.needs("zsh")
+        script = """_arguments() { print -rl -- "$@"; }; words=(tcpecho "${@:2}"); source "$1" """
+        for arguments in ((), ("--listen", "7"), ("--ping",), ("--bench",), ("--watch",)):
+            result = subprocess.run([zsh, "-f", "-c", script, "zsh", os.path.join(COMPLETIONS, "_tcpecho"), *arguments],
+                                    stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+            self.assertEqual(result.stderr, "")
+            offered = re.findall(r"^(?:\([^)]*\))?(--[\w-]+)", result.stdout, re.MULTILINE)
+            self.assert_names(f"the completion for zsh, {arguments}", offered, options_of_help(*arguments))
 
 
 if __name__ == "__main__":

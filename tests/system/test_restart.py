@@ -198,7 +198,7 @@ class Traffic(Restart):
     def test_many_restarts(self):
         self.start()
         others = max(CLIENTS - MIXED, 1)
-        bench = self.client("--bench", "--count=1000000000", f"--connections={others}", f"--rate={5 * others}", "--json",
+        bench = self.client("--bench", "--messages=1000000000", f"--connections={others}", f"--rate={5 * others}", "--json",
                             "--wait=60")
         watch = self.client("--watch", "--json", "--gap=10", "--wait=60")
         with all_kinds(MIXED) as clients:

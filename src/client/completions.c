@@ -1,0 +1,243 @@
+/* Writes the completion of tcpecho(1) for a shell, from its table of options, while it is built:
+ *
+ *     completions bash|zsh|fish >FILE */
+
+#include "base/streams.h"
+#include "client/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool is_in_mode(const struct option_row *row, unsigned modes)
+{
+    return (row->modes & modes) != 0;
+}
+
+/* The first row of its name among those of these modes, of which the completion tells. */
+static bool is_first(const struct option_row *row, unsigned modes)
+{
+    for (const struct option_row *other = option_table; other != row; other++)
+        if (is_in_mode(other, modes) && strcmp(other->name, row->name) == 0)
+            return false;
+    return is_in_mode(row, modes);
+}
+
+/* ---- bash: what each mode has, and a function that looks there ---- */
+
+static const char bash_function[] =
+    "_tcpecho() {\n"
+    "    local current=$2 mode='' wanted='' operands=0 word option argument i\n"
+    "    local -A arguments=()\n"
+    "    COMPREPLY=()\n"
+    "    for word in \"${COMP_WORDS[@]:1}\"; do\n"
+    "        [[ \" ${_tcpecho_modes[*]} \" != *\" $word \"* ]] || mode=$word\n"
+    "    done\n"
+    "    while read -r option argument; do\n"
+    "        arguments[$option]=$argument\n"
+    "    done < <(_tcpecho_options \"$mode\")\n"
+    "    # \"--option=value\" is three words for bash.\n"
+    "    [[ $current != = ]] || current=\n"
+    "    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
+    "        if [[ $word == = ]]; then\n"
+    "            continue\n"
+    "        elif [[ -n $wanted ]]; then\n"
+    "            wanted=\n"
+    "        elif [[ $word == --* ]]; then\n"
+    "            wanted=${arguments[$word]}\n"
+    "        elif [[ $word != -* ]]; then\n"
+    "            ((++operands))\n"
+    "        fi\n"
+    "        # What follows a letter that takes an argument is the argument.\n"
+    "        for ((i = 1; i < ${#word}; i++)); do\n"
+    "            [[ $word == -[!-]* && -n ${arguments[-${word:i:1}]} ]] || continue\n"
+    "            ((i < ${#word} - 1)) || wanted=${arguments[-${word:i:1}]}\n"
+    "            break\n"
+    "        done\n"
+    "    done\n"
+    "    case $wanted in\n"
+    "    SERVICE) mapfile -t COMPREPLY < <(compgen -W 'echo upper' -- \"$current\") ;;\n"
+    "    FILE)\n"
+    "        compopt -o filenames 2>/dev/null\n"
+    "        mapfile -t COMPREPLY < <(compgen -f -- \"$current\")\n"
+    "        ;;\n"
+    "    PORT) mapfile -t COMPREPLY < <(compgen -A service -- \"$current\") ;;\n"
+    "    ?*) ;;\n"
+    "    *)\n"
+    "        if [[ $current == -* ]]; then\n"
+    "            # In the order of the help.\n"
+    "            option=$(_tcpecho_options \"$mode\" | sed -n 's/^\\(--[^ ]*\\).*/\\1/p')\n"
+    "            mapfile -t COMPREPLY < <(compgen -W \"$option\" -- \"$current\")\n"
+    "        elif [[ $current == */* ]]; then\n"
+    "            compopt -o filenames 2>/dev/null\n"
+    "            mapfile -t COMPREPLY < <(compgen -f -- \"$current\")\n"
+    "        elif ((operands == 0)); then\n"
+    "            mapfile -t COMPREPLY < <(compgen -A hostname -- \"$current\")\n"
+    "        elif ((operands == 1)); then\n"
+    "            mapfile -t COMPREPLY < <(compgen -A service -- \"$current\")\n"
+    "        fi\n"
+    "        ;;\n"
+    "    esac\n"
+    "}\n"
+    "complete -F _tcpecho tcpecho\n";
+
+static void print_bash_options(unsigned modes)
+{
+    for (const struct option_row *row = option_table; row->name; row++) {
+        const char *argument = row->argument ? row->argument : "";
+        if (!is_first(row, modes))
+            continue;
+        if (row->letter)
+            printf("-%c %s\n", row->letter, argument);
+        printf("--%s %s\n", row->name, argument);
+    }
+}
+
+static void print_bash(void)
+{
+    fputs("# bash completion for tcpecho(1), made from its table of options.\n\n_tcpecho_modes=(", stdout);
+    for (enum client_mode mode = 0; mode < MODE_COUNT; mode++)
+        if (mode_table[mode].option)
+            printf(" --%s", mode_table[mode].option);
+    fputs(" )\n\n"
+          "# The options of a mode, or of all: each letter and name, and what its argument is called.\n"
+          "_tcpecho_options() {\n"
+          "    case $1 in\n",
+          stdout);
+    for (enum client_mode mode = 0; mode < MODE_COUNT; mode++) {
+        if (!mode_table[mode].option)
+            continue;
+        printf("    --%s) cat <<'END' ;;\n", mode_table[mode].option);
+        print_bash_options(MODE_BIT(mode));
+        fputs("END\n", stdout);
+    }
+    fputs("    *) cat <<'END' ;;\n", stdout);
+    print_bash_options(EVERY_MODE);
+    printf("END\n    esac\n}\n\n%s", bash_function);
+}
+
+/* ---- zsh: _arguments for each mode ---- */
+
+static void print_escaped(const char *text, const char *special)
+{
+    for (; *text; text++) {
+        if (*text == '\'')
+            fputs("'\\'", stdout);
+        else if (strchr(special, *text))
+            putchar('\\');
+        putchar(*text);
+    }
+}
+
+static const char *zsh_action(const char *argument)
+{
+    if (strcmp(argument, "SERVICE") == 0)
+        return "(echo upper)";
+    if (strcmp(argument, "FILE") == 0)
+        return "_files";
+    return strcmp(argument, "PORT") == 0 ? "_ports" : " ";
+}
+
+static void print_zsh_option(const struct option_row *row)
+{
+    if (row->letter)
+        printf(" \\\n        '(-%c --%s)'{-%c%s,--%s%s}'[", row->letter, row->name, row->letter,
+               row->argument ? "+" : "", row->name, row->argument ? "=" : "");
+    else
+        printf(" \\\n        '--%s%s[", row->name, row->argument ? "=" : "");
+    print_escaped(row->help, "[]:\\");
+    putchar(']');
+    if (row->argument) {
+        putchar(':');
+        print_escaped(row->argument, "[]:\\");
+        printf(":%s", zsh_action(row->argument));
+    }
+    putchar('\'');
+}
+
+static void print_zsh(void)
+{
+    fputs("#compdef tcpecho\n# zsh completion for tcpecho(1), made from its table of options.\n\n"
+          "local word mode=''\nfor word in $words; do\n    case $word in\n    ",
+          stdout);
+    for (enum client_mode mode = 0, first = 1; mode < MODE_COUNT; mode++)
+        if (mode_table[mode].option) {
+            printf("%s--%s", first ? "" : "|", mode_table[mode].option);
+            first = 0;
+        }
+    fputs(") mode=$word ;;\n    esac\ndone\ncase $mode in\n", stdout);
+    for (enum client_mode mode = MODE_COUNT; mode-- > 0;) {
+        const struct mode_row *row = &mode_table[mode];
+        unsigned modes = row->option ? MODE_BIT(mode) : EVERY_MODE;
+        printf("%s%s)\n    _arguments -s -S :", row->option ? "--" : "", row->option ? row->option : "*");
+        for (const struct option_row *option = option_table; option->name; option++)
+            if (is_first(option, modes))
+                print_zsh_option(option);
+        if (row->has_host)
+            fputs(" \\\n        '1:host:_hosts' '2:port:_ports'", stdout);
+        fputs("\n    ;;\n", stdout);
+    }
+    fputs("esac\n", stdout);
+}
+
+/* ---- fish: a line an option ---- */
+
+/* "or __fish_contains_opt ping bench": the line is of these modes. */
+static void print_fish_condition(unsigned modes)
+{
+    bool has_talk = (modes & MODE_BIT(MODE_TALK)) != 0;
+    unsigned named = has_talk ? EVERY_MODE & ~modes : modes;
+    if (named == 0)
+        return;
+    printf(" -n '%s__fish_contains_opt", has_talk ? "not " : "");
+    for (enum client_mode mode = 0; mode < MODE_COUNT; mode++)
+        if ((named & MODE_BIT(mode)) != 0 && mode_table[mode].option)
+            printf(" %s", mode_table[mode].option);
+    putchar('\'');
+}
+
+static void print_fish_argument(const char *argument)
+{
+    if (!argument)
+        return;
+    if (strcmp(argument, "FILE") == 0)
+        fputs(" -r -F", stdout);
+    else if (strcmp(argument, "SERVICE") == 0)
+        fputs(" -x -a 'echo upper'", stdout);
+    else
+        fputs(" -x", stdout);
+}
+
+static void print_fish(void)
+{
+    fputs("# fish completion for tcpecho(1), made from its table of options.\n\n"
+          "complete -c tcpecho -f\ncomplete -c tcpecho -a '(__fish_print_hostnames)'\n",
+          stdout);
+    for (const struct option_row *row = option_table; row->name; row++) {
+        fputs("complete -c tcpecho", stdout);
+        if (row->type != OPTION_MODE) /* a mode is what there is to choose */
+            print_fish_condition(row->modes);
+        if (row->letter)
+            printf(" -s %c", row->letter);
+        printf(" -l %s", row->name);
+        print_fish_argument(row->argument);
+        fputs(" -d '", stdout);
+        print_escaped(row->help, "\\");
+        fputs("'\n", stdout);
+    }
+}
+
+int main(int argc, char *argv[])
+{
+    static const struct {
+        const char *name;
+        void (*print)(void);
+    } shells[] = {{"bash", print_bash}, {"zsh", print_zsh}, {"fish", print_fish}};
+
+    for (size_t i = 0; argc == 2 && i < sizeof shells / sizeof shells[0]; i++)
+        if (strcmp(argv[1], shells[i].name) == 0) {
+            shells[i].print();
+            return print_finish(stdout) < 0 ? 1 : 0;
+        }
+    fputs("usage: completions bash|zsh|fish\n", stderr);
+    return 1;
+}
