@@ -88,6 +88,8 @@ static void print_options_of(unsigned modes, enum client_mode mode, FILE *out)
 
 int client_options_print_help(const struct client_options *options, FILE *out)
 {
+    static char buffer[16384];
+    setvbuf(out, buffer, _IOFBF, sizeof buffer); /* one write, whose error is told */
     fputs("Usage:\n", out);
     for (enum client_mode mode = 0; mode < MODE_COUNT; mode++) {
         if (options->mode_given && options->mode != mode)

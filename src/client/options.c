@@ -4,10 +4,13 @@
 #include "base/usage.h"
 #include "client/check/pattern.h"
 
+#include <ctype.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <netdb.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define OPTIONS_MAX 64 /* rows, and options on one command line */
 #define LONG_ONLY 256  /* getopt's value of an option is its place in the table, added to this */
@@ -114,6 +117,37 @@ static int set_port(struct client_options *options, const struct option_row *row
                                  format_hint(row->letter, hint));
 }
 
+/* A code point of RFC 2474, 2597 or 3246: "cs1", "af11", "ef". Returns the byte, or -1. */
+static int parse_code_point(const char *text)
+{
+    size_t length = strlen(text);
+    if (strcmp(text, "ef") == 0)
+        return 46 << 2;
+    if (length == 3 && memcmp(text, "cs", 2) == 0 && text[2] >= '0' && text[2] <= '7')
+        return (text[2] - '0') << 5;
+    if (length == 4 && memcmp(text, "af", 2) == 0 && text[2] >= '1' && text[2] <= '4' && text[3] >= '1' &&
+        text[3] <= '3')
+        return (text[2] - '0') << 5 | (text[3] - '0') << 3;
+    return -1;
+}
+
+static int set_tos(struct client_options *options, const struct option_row *row, const char *text)
+{
+    int point = parse_code_point(text);
+    uint64_t number = point >= 0 ? (uint64_t)point : UINT64_MAX;
+    char *end = NULL;
+    if (strncasecmp(text, "0x", 2) == 0 && isxdigit((unsigned char)text[2]))
+        number = strtoull(text, &end, 16);
+    if (number > row->maximum && units_parse_number(text, row->maximum, &number) < 0)
+        number = UINT64_MAX;
+    if (number > row->maximum || (end && *end != '\0'))
+        return usage("--%s %.64s: must be 0 to 255, 0x0 to 0xff, ef, af11 to af43 or cs0 to cs7", row->name,
+                     text);
+    options->tos = number;
+    options->tos_given = true;
+    return 0;
+}
+
 static int set_value(struct client_options *options, const struct option_row *row, const char *text)
 {
     switch (row->type) {
@@ -124,6 +158,11 @@ static int set_value(struct client_options *options, const struct option_row *ro
         return set_expectation(options, row, text);
     case OPTION_PORT:
         return set_port(options, row, text);
+    case OPTION_TOS:
+        return set_tos(options, row, text);
+    case OPTION_TEXT:
+        *(const char **)field_of(options, row) = text;
+        return 0;
     case OPTION_MODE:
         if (row->argument)
             *(const char **)field_of(options, row) = text;
@@ -137,7 +176,7 @@ static void set_fallback(struct client_options *options, const struct option_row
 {
     if (row->type == OPTION_EXPECT)
         *(enum expectation *)field_of(options, row) = (enum expectation)row->fallback;
-    else if (row->type != OPTION_FLAG && row->type != OPTION_MODE && row->type != OPTION_PORT)
+    else if (row->type == OPTION_COUNT || row->type == OPTION_SIZE || row->type == OPTION_DURATION)
         memcpy(field_of(options, row), &row->fallback, sizeof row->fallback);
 }
 
@@ -280,6 +319,16 @@ static int apply(struct client_options *options, const struct command_line *line
     return 0;
 }
 
+/* What no row alone can say. */
+static int check_together(const struct client_options *options)
+{
+    if (options->ipv4 && options->ipv6)
+        return usage("--ipv4 and --ipv6 cannot be had at once");
+    if (options->source && options->mode != MODE_BENCH && strchr(options->source, ','))
+        return usage("--source %.64s: several addresses are for --bench", options->source);
+    return 0;
+}
+
 static int take_operands(struct client_options *options, int count, char *words[])
 {
     if (!mode_table[options->mode].has_host)
@@ -311,6 +360,8 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
         r = take_option(option, argv, long_options, &options, &line);
     if (r == 0 && !options.help)
         r = apply(&options, &line);
+    if (r == 0 && !options.help)
+        r = check_together(&options);
     if (r == 0 && !options.help && !options.version)
         r = take_operands(&options, argc - optind, argv + optind);
     if (r == 0)

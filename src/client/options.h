@@ -34,6 +34,10 @@ struct client_options {
     const char *host;   /* this and all other text points into argv */
     const char *port;   /* NULL: the default */
     const char *listen; /* of --listen: [ADDRESS:]PORT */
+    const char *source; /* of -I: an interface, or addresses separated by commas */
+    uint64_t tos;       /* with tos_given */
+    bool tos_given;
+    bool ipv4, ipv6;
     enum expectation expect;
     bool verbose;
     uint64_t connect_timeout_usec;
@@ -57,6 +61,8 @@ enum option_type {
     OPTION_SIZE,  /* uint64_t, bytes */
     OPTION_DURATION, /* uint64_t, microseconds */
     OPTION_EXPECT,   /* enum expectation */
+    OPTION_TEXT,     /* const char * */
+    OPTION_TOS,      /* uint64_t and tos_given: 0 to 255, also "0x10", "ef", "af11", "cs1" */
     OPTION_PORT,     /* const char *, the number of a port or a name of services(5) */
 };
 
@@ -103,7 +109,7 @@ extern const struct mode_row mode_table[MODE_COUNT];
 /* Returns 0, or -EINVAL after one line on stderr that says what is wrong and points to --help. */
 int client_options_parse(int argc, char *argv[], struct client_options *out);
 
-/* Of the mode that was given, or of all when none was. Both return 0 or a negative errno (stdout is full
- * or gone). */
+/* Of the mode that was given, or of all when none was. Both are the first that is written there, and
+ * return 0 or a negative errno (stdout is full or gone). */
 int client_options_print_help(const struct client_options *options, FILE *out);
 int client_options_print_version(FILE *out);

@@ -32,8 +32,17 @@ int session_open(struct session *session, const struct client_options *options)
 {
     *session = SESSION_NONE;
     session->options = options;
-    int status = options->listen ? target_resolve_local(options->listen, &session->target)
-                                 : target_resolve(options->host, options->port, &session->target);
+    int family = options->ipv4 ? AF_INET : options->ipv6 ? AF_INET6 : AF_UNSPEC;
+    int status = 0;
+    session->source.tos = options->tos_given ? (int)options->tos : -1;
+    if (options->source)
+        status = source_parse(options->source, &session->source);
+    if (status == 0 && options->listen)
+        status = target_resolve_local(options->listen, family, &session->target);
+    else if (status == 0)
+        status = target_resolve(options->host, options->port, family, &session->target);
+    if (status == 0 && !options->listen)
+        status = target_limit(&session->target, &session->source);
     if (status != 0)
         return status;
     /* After the look-up, which nothing but a signal ends. */
@@ -62,6 +71,7 @@ int session_connect(struct session *session, const struct client_options *option
     if (status != 0)
         return status;
     session->connect_nsec = dialled.nsec;
+    memcpy(session->tried, dialled.tried, sizeof session->tried);
     session_set_peer(session, dialled.fd, &session->target.items[dialled.chosen]);
     return 0;
 }
@@ -72,4 +82,5 @@ void session_close(struct session *session)
     fd_close(&session->fd);
     fd_close(&session->interrupt_fd);
     target_clear(&session->target);
+    source_clear(&session->source);
 }

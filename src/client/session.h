@@ -12,17 +12,19 @@
 
 struct session {
     const struct client_options *options;
+    struct source source;
     struct target target;
     int interrupt_fd; /* interrupt_open */
     struct output output;
     int fd; /* the connection, or -1; does not block */
     uint64_t connect_nsec;
-    struct endpoint endpoint; /* the other side */
+    char tried[DIAL_TRIED_SIZE]; /* other addresses, and what came of them; "": none was tried */
+    struct endpoint endpoint;    /* the other side */
     char peer[ENDPOINT_TEXT_SIZE];
 };
 
 /* With nothing to close. */
-#define SESSION_NONE ((struct session){.interrupt_fd = -1, .fd = -1})
+#define SESSION_NONE ((struct session){.source = SOURCE_ANY, .interrupt_fd = -1, .fd = -1})
 
 /* Looks up the host, or the address of --listen, and makes all but the connection. Returns 0, or an exit
  * status after one line on stderr. Either way *session is to be closed. */

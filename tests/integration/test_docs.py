@@ -338,7 +338,8 @@ class Client(harness.TestCase):
                 if not mode:  # the help is that of all modes; what talk has is what is accepted
                     told = {letter for letter in told if "a talk takes no" not in
                             client.run(f"-{letter}", "7", "a", "b", "c").stderr}
-                self.assert_names(f"man/tcpecho.1, SYNOPSIS of {mode or 'a talk'}", re.findall(r"Fl (\w)\b", form),
+                self.assert_names(f"man/tcpecho.1, SYNOPSIS of {mode or 'a talk'}", "".join(re.findall(r"Fl (\w+)\b(?= |$)", re.sub(r"Fl Fl \S+", "", form),
+                                                                                               re.MULTILINE)),
                                   told - {"h", "V"})
 
     def test_exit_statuses(self):

@@ -26,8 +26,11 @@ static void set_up(void)
     for (unsigned i = 0; i < 1000; i++)
         histogram_add(&result.latency, i == 999 ? 1000000000 : 42000);
     histogram_add(&result.connect, 100000);
-    summary = (struct bench_summary){
-        .plan = &plan, .result = &result, .peer = "127.0.0.1:7007", .elapsed_nsec = 2 * NSEC_PER_SEC};
+    summary = (struct bench_summary){.plan = &plan,
+                                     .result = &result,
+                                     .peer = "127.0.0.1:7007",
+                                     .tried = "",
+                                     .elapsed_nsec = 2 * NSEC_PER_SEC};
     text = NULL;
 }
 

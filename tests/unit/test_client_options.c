@@ -66,6 +66,20 @@ TEST(a_port)
     ck_assert_str_eq(options.port, "echo");
 }
 
+TEST(where_from)
+{
+    accept_line("-6 -I eth0 -Q 0x10 localhost");
+    ck_assert(options.ipv6 && !options.ipv4);
+    ck_assert_str_eq(options.source, "eth0");
+    ck_assert(options.tos_given);
+    ck_assert_uint_eq(options.tos, 16);
+    accept_line("--tos af11 localhost");
+    ck_assert_uint_eq(options.tos, 40);
+    accept_line("--bench -I 10.0.0.1,10.0.0.2 localhost");
+    accept_line("localhost");
+    ck_assert(!options.tos_given);
+}
+
 TEST(a_chat)
 {
     accept_line("-v --listen [::1]:7777");

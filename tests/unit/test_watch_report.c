@@ -21,6 +21,7 @@ static void set_up(void)
     histogram_add(&newcomers.latency, 2000);
     summary = (struct watch_summary){
         .peer = "[::1]:7007",
+        .tried = "",
         .interval_usec = 20 * USEC_PER_MSEC,
         .allowed_usec = USEC_PER_SEC,
         .start_nsec = clock_monotonic_nsec() - 2 * NSEC_PER_SEC,

@@ -122,6 +122,7 @@ static struct load_plan make_plan(const struct session *session)
     const struct client_options *options = session->options;
     return (struct load_plan){
         .endpoint = session->endpoint,
+        .source = &session->source,
         .expect = options->expect,
         .run = clock_monotonic_nsec(),
         .size = options->size,
@@ -180,6 +181,7 @@ static int report(struct bench *bench, const struct load_result *result)
         .plan = &control->plan,
         .result = result,
         .peer = bench->session->peer,
+        .tried = bench->session->tried,
         .elapsed_nsec = bench->running && end > control->start_nsec ? end - control->start_nsec : 0,
         .interrupted = bench->interrupted,
     };

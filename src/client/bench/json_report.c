@@ -93,7 +93,7 @@ static void write_histogram(struct json *json, const struct histogram *latency)
 void bench_print_json(const struct bench_summary *summary, FILE *out)
 {
     struct json json = {.out = out};
-    json_open_report(&json, "bench", summary->peer);
+    json_open_report(&json, "bench", summary->peer, summary->tried);
     write_plan(&json, summary->plan);
     write_traffic(&json, summary);
     write_mistakes(&json, summary->result);

@@ -207,6 +207,8 @@ int load_connection_start(struct load_connection *connection, int fd)
     const struct load_plan *plan = &thread->control->plan;
     const struct connection_terms terms = {
         .endpoint = &plan->endpoint,
+        .source = plan->source,
+        .number = connection->number,
         .pattern = pattern_make(plan->run, connection->number, plan->size),
         .expect = plan->expect,
         .size = plan->size,

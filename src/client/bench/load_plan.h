@@ -8,6 +8,7 @@
 
 struct load_plan {
     struct endpoint endpoint;
+    const struct source *source; /* from where to connect; NULL: anywhere */
     enum expectation expect;
     uint64_t run;  /* makes the bytes of this run its own */
     uint64_t size; /* bytes of a message */

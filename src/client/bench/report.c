@@ -141,6 +141,7 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     print_count(out, ", ", plan->rate, "a second on a schedule");
     fprintf(out, ", %.2f s%s\n", clock_seconds(summary->elapsed_nsec),
             summary->interrupted ? ", interrupted" : "");
+    print_tried(out, summary->tried);
     fprintf(out, "messages     %" PRIu64 " answered, %.0f/s", result->messages,
             per_second(result->messages, summary));
     print_count(out, ", ", result->unanswered, "not answered");
@@ -159,7 +160,7 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
 
 static const char *advice_on_connect(int error)
 {
-    return error == EADDRNOTAVAIL ? "; every local port is taken: net.ipv4.ip_local_port_range has more" : "";
+    return error == EADDRNOTAVAIL ? "; every local port is taken: several addresses of -I have more" : "";
 }
 
 void bench_print_errors(const struct bench_summary *summary)

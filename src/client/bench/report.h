@@ -9,6 +9,7 @@ struct bench_summary {
     const struct load_plan *plan;
     const struct load_result *result;
     const char *peer;
+    const char *tried;     /* other addresses; "": none */
     uint64_t elapsed_nsec; /* from the first message to the stop, or the end of the last connection before
                               that, or the last answer, whichever was later */
     bool interrupted;

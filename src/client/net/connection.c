@@ -218,7 +218,7 @@ int connection_start(struct connection *connection, const struct connection_term
     connection->resets = terms->resets;
     timer_init(&connection->timer, on_timer);
     if (fd < 0)
-        fd = dial_start(terms->endpoint);
+        fd = dial_start(terms->endpoint, terms->source, terms->number);
     if (fd < 0)
         return fd;
     connection->source = (struct event_source){.fd = fd, .ready = on_ready};

@@ -56,7 +56,9 @@ struct connection_events {
 #define CONNECTION_SCRATCH ((size_t)256 << 10)
 
 struct connection_terms {
-    const struct endpoint *endpoint; /* only looked at by connection_start */
+    const struct endpoint *endpoint; /* only looked at by connection_start, as are the next two */
+    const struct source *source;     /* from where; NULL: anywhere */
+    uint64_t number;                 /* takes one of several such addresses */
     struct pattern pattern;
     enum expectation expect;
     uint64_t size;         /* of a message */

@@ -2,20 +2,12 @@
 
 #include "base/address.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "client/process/exit_status.h"
-#include "client/report/terminal.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
-
-/* How soon to try a Unix socket again whose backlog is full: nothing tells when it has room. */
-#define RETRY_MSEC 20
 
 int dial_exit_status(int error)
 {
@@ -48,25 +40,7 @@ int dial_exit_status(int error)
     }
 }
 
-static int wait_until_writable(int fd, uint64_t deadline, int interrupt_fd)
-{
-    for (;;) {
-        struct pollfd items[] = {{.fd = fd, .events = POLLOUT}, {.fd = interrupt_fd, .events = POLLIN}};
-        uint64_t now = clock_monotonic_usec();
-        int r = poll(items, 2, clock_wait_msec(deadline));
-        if (r < 0 && errno != EINTR)
-            return -errno;
-        if (r > 0 && items[1].revents != 0)
-            return -EINTR;
-        if (r > 0)
-            return 0;
-        /* Only after a look: a process that was stopped meanwhile may be connected long since. */
-        if (r == 0 && now >= deadline)
-            return -ETIMEDOUT;
-    }
-}
-
-int dial_start(const struct endpoint *endpoint)
+int dial_start(const struct endpoint *endpoint, const struct source *source, uint64_t number)
 {
     int family = endpoint->address.ss_family;
     int on = 1;
@@ -79,6 +53,11 @@ int dial_start(const struct endpoint *endpoint)
     /* An urgent byte (RFC 6093) is a byte of the answer like every other. */
     if (setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) < 0)
         return -errno;
+    if (source && family != AF_UNIX) {
+        int r = source_apply(source, fd, family, number);
+        if (r < 0)
+            return r;
+    }
     if (connect(fd, (const struct sockaddr *)&endpoint->address, endpoint->length) < 0 &&
         errno != EINPROGRESS)
         return -errno;
@@ -131,58 +110,6 @@ int dial_half_close(int fd)
     return errno == ENOTCONN ? -ECONNRESET : -errno;
 }
 
-/* Returns the socket or a negative errno; -EINTR: the user has had enough. */
-static int dial_one(const struct endpoint *endpoint, uint64_t timeout_usec, int interrupt_fd)
-{
-    uint64_t deadline = clock_monotonic_usec() + timeout_usec;
-    CLEANUP(fd_close) int fd = dial_start(endpoint);
-    while (fd == -EAGAIN) {
-        struct pollfd item = {.fd = interrupt_fd, .events = POLLIN};
-        if (clock_monotonic_usec() >= deadline)
-            return -ETIMEDOUT;
-        if (poll(&item, 1, RETRY_MSEC) > 0)
-            return -EINTR;
-        fd = dial_start(endpoint);
-    }
-    if (fd < 0)
-        return fd;
-    int r = wait_until_writable(fd, deadline, interrupt_fd);
-    if (r == 0)
-        r = dial_result(fd);
-    return r < 0 ? r : TAKE_FD(fd);
-}
-
-/* When addresses fail in different ways: the one that says most about the server. */
-static bool is_more_telling(int status, int than)
-{
-    static const int order[] = {EXIT_REFUSED,      EXIT_NO_PERMISSION, EXIT_CLOSED_EARLY, EXIT_TIMED_OUT,
-                                EXIT_UNKNOWN_NAME, EXIT_UNREACHABLE,   EXIT_SYSTEM};
-
-    for (size_t i = 0; order[i] != than; i++)
-        if (order[i] == status)
-            return true;
-    return false;
-}
-
-static const char *advice(int status)
-{
-    switch (status) {
-    case EXIT_REFUSED:
-        return "; no server listens there";
-    case EXIT_TIMED_OUT:
-        return "; --connect-timeout allows more time";
-    default:
-        return "";
-    }
-}
-
-/* What failed, address by address. */
-struct reasons {
-    char text[512];
-    size_t length;
-    int status;
-};
-
 const char *dial_reason(const struct endpoint *endpoint, int error)
 {
     const struct sockaddr_in6 *name = (const struct sockaddr_in6 *)(const void *)&endpoint->address;
@@ -190,38 +117,4 @@ const char *dial_reason(const struct endpoint *endpoint, int error)
         IN6_IS_ADDR_LINKLOCAL(&name->sin6_addr))
         return "a link-local address needs its interface, as in fe80::1%eth0";
     return strerror(error);
-}
-
-static void add_reason(struct reasons *reasons, const struct endpoint *endpoint, int error)
-{
-    char name[ENDPOINT_TEXT_SIZE];
-    size_t room = sizeof reasons->text - reasons->length;
-    if (reasons->length == 0 || is_more_telling(dial_exit_status(error), reasons->status))
-        reasons->status = dial_exit_status(error);
-    int length = snprintf(reasons->text + reasons->length, room, "%s%s: %s", reasons->length == 0 ? "" : ", ",
-                          endpoint_format(endpoint, name), dial_reason(endpoint, error));
-    reasons->length += (size_t)length < room ? (size_t)length : room - 1;
-}
-
-int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, struct dialled *out)
-{
-    struct reasons reasons = {.status = EXIT_SYSTEM};
-    char name[TARGET_TEXT_SIZE];
-    for (size_t i = 0; i < target->count; i++) {
-        uint64_t began = clock_monotonic_nsec();
-        int r = dial_one(&target->items[i], timeout_usec, interrupt_fd);
-        if (r >= 0) {
-            *out = (struct dialled){.fd = r, .chosen = i, .nsec = clock_monotonic_nsec() - began};
-            return 0;
-        }
-        if (r == -EINTR)
-            return EXIT_INTERRUPTED;
-        add_reason(&reasons, &target->items[i], -r);
-    }
-    if (target->port)
-        print_error("cannot connect to %s (%s)%s", target_format(target, name), reasons.text,
-                    advice(reasons.status));
-    else
-        print_error("cannot connect to %s%s", reasons.text, advice(reasons.status));
-    return reasons.status;
 }

@@ -107,6 +107,23 @@ static void free_addresses(struct addrinfo **list)
         freeaddrinfo(*list);
 }
 
+/* A family that is dead delays the other by one address, not by all of its own (RFC 8305, 4). The order
+ * within each stays. */
+static void take_turns(struct target *target)
+{
+    for (size_t i = 1; i < target->count; i++) {
+        sa_family_t wanted = target->items[i - 1].address.ss_family == AF_INET ? AF_INET6 : AF_INET;
+        size_t found = i;
+        while (found < target->count && target->items[found].address.ss_family != wanted)
+            found++;
+        if (found == i || found == target->count)
+            continue;
+        struct endpoint item = target->items[found];
+        memmove(&target->items[i + 1], &target->items[i], (found - i) * sizeof item);
+        target->items[i] = item;
+    }
+}
+
 static int copy_addresses(const struct addrinfo *list, struct target *target)
 {
     size_t count = 0;
@@ -120,6 +137,7 @@ static int copy_addresses(const struct addrinfo *list, struct target *target)
         memcpy(&endpoint->address, item->ai_addr, item->ai_addrlen);
         endpoint->length = item->ai_addrlen;
     }
+    take_turns(target);
     return 0;
 }
 
@@ -187,9 +205,9 @@ static bool has_scheme(const char *host)
     return slash && slash > host && slash[-1] == ':' && slash[1] == '/';
 }
 
-static int resolve(char *host, const char *port, struct target *target)
+static int resolve(char *host, const char *port, int family, struct target *target)
 {
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    const struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM};
     bool is_url = host != target->owned;
     const char *slash = strchr(host, '/');
     if (slash && is_url) {
@@ -213,10 +231,9 @@ static int resolve(char *host, const char *port, struct target *target)
     return is_port(target->port, 1) ? look_up(&hints, target) : refuse_port(target->port, "1 to 65535");
 }
 
-static int resolve_local(char *host, const char *port, struct target *target)
+static int resolve_local(char *host, const char *port, int family, struct target *target)
 {
-    const struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    const struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     port = cut_port(host);
     if (!port && strchr(host, ':')) {
         print_error("--listen %.128s: an IPv6 address is in brackets and followed by its port, as [::1]:7777",
@@ -230,8 +247,8 @@ static int resolve_local(char *host, const char *port, struct target *target)
                                     : refuse_port(target->port, "0 (a free one) to 65535");
 }
 
-static int resolve_with(int (*look)(char *host, const char *port, struct target *target), const char *spec,
-                        const char *port, struct target *out)
+static int resolve_with(int (*look)(char *host, const char *port, int family, struct target *target),
+                        const char *spec, const char *port, int family, struct target *out)
 {
     CLEANUP(target_clear) struct target target = {.owned = strdup(spec)};
     if (!target.owned)
@@ -241,7 +258,7 @@ static int resolve_with(int (*look)(char *host, const char *port, struct target 
         print_error("%.128s: of such addresses only " SCHEME "HOST:PORT is known", host);
         return EXIT_USAGE;
     }
-    int status = look(host, port, &target);
+    int status = look(host, port, family, &target);
     if (status != 0)
         return status;
     *out = target;
@@ -249,14 +266,32 @@ static int resolve_with(int (*look)(char *host, const char *port, struct target 
     return 0;
 }
 
-int target_resolve(const char *host, const char *port, struct target *out)
+int target_resolve(const char *host, const char *port, int family, struct target *out)
 {
-    return resolve_with(resolve, host, port, out);
+    return resolve_with(resolve, host, port, family, out);
 }
 
-int target_resolve_local(const char *spec, struct target *out)
+int target_resolve_local(const char *spec, int family, struct target *out)
 {
-    return resolve_with(resolve_local, spec, NULL, out);
+    return resolve_with(resolve_local, spec, NULL, family, out);
+}
+
+int target_limit(struct target *target, const struct source *source)
+{
+    char name[TARGET_TEXT_SIZE];
+    size_t kept = 0;
+    for (size_t i = 0; i < target->count; i++) {
+        sa_family_t family = target->items[i].address.ss_family;
+        if (family == AF_UNIX || source_has(source, family))
+            target->items[kept++] = target->items[i];
+    }
+    target->source = source;
+    if (kept > 0) {
+        target->count = kept;
+        return 0;
+    }
+    print_error("%s has no address of the kind (IPv4, IPv6) of those of -I", target_format(target, name));
+    return EXIT_UNREACHABLE;
 }
 
 void target_clear(struct target *target)

@@ -1,6 +1,8 @@
 /* What the user wrote, as addresses to connect to. */
 #pragma once
 
+#include "client/net/source.h"
+
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -22,17 +24,23 @@ struct target {
     char *owned;            /* what was written */
     struct endpoint *items; /* owned; at least one */
     size_t count;
+    const struct source *source; /* from where to connect; NULL: anywhere */
 };
 
 /* `host` is a name, an address (IPv6 also in brackets) or, with a slash in it, a path; `port` a number or a
  * name of services(5), which may also follow the host ("NAME:PORT", "[ADDRESS]:PORT", "tcp://NAME:PORT"),
- * NULL for the default; a path has none. `port` has to outlive *out. Blocks on name servers. Returns 0, or an
- * exit status after one line on stderr. */
-int target_resolve(const char *host, const char *port, struct target *out);
+ * NULL for the default; a path has none. `family` is AF_UNSPEC, AF_INET or AF_INET6. `port` has to outlive
+ * *out. Blocks on name servers. The families take turns (RFC 8305, 4), whichever comes first. Returns 0, or
+ * an exit status after one line on stderr. */
+int target_resolve(const char *host, const char *port, int family, struct target *out);
 
 /* The same of an address to listen at, "PORT" or "ADDRESS:PORT": the address may be "*" or left out, for all,
  * and the port 0, for a free one. */
-int target_resolve_local(const char *spec, struct target *out);
+int target_resolve_local(const char *spec, int family, struct target *out);
+
+/* Leaves those addresses that can be connected to from there, and remembers it. Returns 0, or an exit status
+ * after one line on stderr. */
+int target_limit(struct target *target, const struct source *source);
 void target_clear(struct target *target); /* also for CLEANUP() */
 
 /* "localhost port 7007", "port 7777" or the path. Returns `out`. */

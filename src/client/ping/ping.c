@@ -294,6 +294,7 @@ int ping_run(const struct client_options *options)
     fprintf(ping.session.output.stream, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n",
             ping.host, ping.session.peer, options->size,
             ping_format_time(ping.session.connect_nsec / NSEC_PER_USEC, time));
+    print_tried(ping.session.output.stream, ping.session.tried);
     status = show(&ping);
     if (status == 0 && !ping.reader_gone)
         status = exchange(&ping);

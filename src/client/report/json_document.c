@@ -1,11 +1,13 @@
 #include "client/report/json_document.h"
 
-void json_open_report(struct json *json, const char *mode, const char *server)
+void json_open_report(struct json *json, const char *mode, const char *server, const char *tried)
 {
     json_open(json, NULL, '{');
     json_text(json, "tcpecho", PACKAGE_VERSION);
     json_text(json, "mode", mode);
     json_text(json, "server", server);
+    if (tried[0] != '\0')
+        json_text(json, "tried", tried);
 }
 
 void json_times(struct json *json, const char *name, const struct histogram *times)

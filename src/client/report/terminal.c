@@ -73,6 +73,12 @@ void terminal_progress_erase(struct terminal *terminal)
     terminal->progress_shown = false;
 }
 
+void print_tried(FILE *out, const char *tried)
+{
+    if (tried[0] != '\0')
+        fprintf(out, "also tried: %s\n", tried);
+}
+
 void print_count(FILE *out, const char *before, uint64_t count, const char *kind)
 {
     if (count > 0)

@@ -37,6 +37,9 @@ void terminal_progress(struct terminal *terminal, const char *format, ...)
 /* Before anything else is written there. */
 void terminal_progress_erase(struct terminal *terminal);
 
+/* A line on the other addresses that were tried; none when there were none. */
+void print_tried(FILE *out, const char *tried);
+
 /* "BEFORE 3 KIND", or nothing when there are none. */
 void print_count(FILE *out, const char *before, uint64_t count, const char *kind);
 

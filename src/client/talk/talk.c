@@ -36,7 +36,8 @@ int talk_with_peer(const struct session *session)
     uint64_t start = clock_monotonic_usec();
 
     if (options->verbose)
-        print_error("connected to %s", session->peer);
+        print_error("connected to %s%s%s", session->peer, session->tried[0] != '\0' ? "; also tried: " : "",
+                    session->tried);
     int status = converse(session->fd, &terms, &totals);
     bool is_right = status == 0 || status == EXIT_INTERRUPTED;
     /* Not after the "^C" that a terminal shows. */

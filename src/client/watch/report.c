@@ -138,6 +138,7 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
 
     fprintf(out, "%s: watched for %.2f s, a message and a new connection every %s\n", summary->peer,
             clock_seconds(summary->elapsed_nsec), units_format_duration(summary->interval_usec, interval));
+    print_tried(out, summary->tried);
     fprintf(out, "longest gap                   %s", latency_format(side->gap.longest_nsec, gap));
     if (side->gap.longest_nsec > 0)
         fprintf(out, ", at %s, %.2f s into the watch (%s)", clock_format(side->gap.longest_at_nsec, at),
@@ -201,7 +202,7 @@ static void write_side(struct json *json, const char *key, const struct watch_su
 void watch_print_json(const struct watch_summary *summary, FILE *out)
 {
     struct json json = {.out = out};
-    json_open_report(&json, "watch", summary->peer);
+    json_open_report(&json, "watch", summary->peer, summary->tried);
     json_number(&json, "elapsed_s", clock_seconds(summary->elapsed_nsec));
     json_number(&json, "interval_s", (double)summary->interval_usec / (double)USEC_PER_SEC);
     json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);

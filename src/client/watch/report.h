@@ -36,6 +36,7 @@ struct watch_side {
 
 struct watch_summary {
     const char *peer;
+    const char *tried; /* other addresses; "": none */
     uint64_t interval_usec, allowed_usec;
     uint64_t start_nsec, elapsed_nsec;
     uint64_t

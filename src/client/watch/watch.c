@@ -150,6 +150,7 @@ static struct connection_terms next_terms(struct watch *watch, uint64_t serve_us
 {
     return (struct connection_terms){
         .endpoint = &watch->session.endpoint,
+        .source = &watch->session.source,
         .pattern = pattern_make(watch->run, watch->connections++, watch->options->size),
         .expect = watch->options->expect,
         .size = watch->options->size,
@@ -311,6 +312,7 @@ static int report(struct watch *watch, uint64_t end_nsec)
     struct output *output = &watch->session.output;
     const struct watch_summary summary = {
         .peer = watch->session.peer,
+        .tried = watch->session.tried,
         .interval_usec = watch->options->interval_usec,
         .allowed_usec = watch->options->gap_usec,
         .start_nsec = watch->events.start_nsec,

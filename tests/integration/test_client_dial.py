@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""How tcpecho connects: the addresses of a name in a race (RFC 8305), IPv4 and IPv6, its own address, interface and type of
+service."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import time
+
+import client
+import daemons
+import harness
+
+# Documentation addresses, which RFC 6724 puts before those of IPv4; nobody answers there.
+HOLE = "2001:db8::2"
+
+
+@contextlib.contextmanager
+def black_hole():
+    """A network with the loopback interface, and one on which everything is lost."""
+    with harness.network_namespace():
+        for command in ("link add hole0 type dummy", "link set hole0 up", "-6 address add 2001:db8::1/64 dev hole0 nodad"):
+            made = subprocess.run(["ip", *command.split()], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            if made.returncode != 0:
+                raise harness.unittest.SkipTest(f"ip {command}: {made.stderr.strip()}")
+        yield
+
+
+@contextlib.contextmanager
+def hosts(text):
+    """A wrapper for a client for which /etc/hosts says this."""
+    harness.needs_root()
+    with tempfile.NamedTemporaryFile("w", prefix="tcpecho-test-") as file:
+        file.write(text)
+        file.flush()
+        os.chmod(file.name, 0o644)
+        yield (harness.needs("unshare"), "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', file.name)
+
+
+def peers(seen):
+    """An echo that remembers who calls."""
+    def serve(connection):
+        seen.append(connection.getpeername()[0])
+        client.echo(connection)
+    return serve
+
+
+class Race(harness.TestCase):
+    MODES = (((), rb"hello"), (("--ping", "-c", "1"), b""), (("--bench", "-n", "1", "-c", "1"), b""),
+             (("--watch", "-d", "50ms"), b""))
+
+    def test_black_hole(self):
+        """Every mode is with IPv4 a quarter of a second later, and says so."""
+        with black_hole(), hosts(f"{HOLE} both\n127.0.0.1 both\n") as wrapper, client.Server(client.echo) as server:
+            for mode, stdin in self.MODES:
+                with self.subTest(mode=mode):
+                    began = time.monotonic()
+                    result = client.run(*mode, *([] if mode else ["-v"]), "both", server.port, stdin=stdin, wrapper=wrapper)
+                    spent = time.monotonic() - began
+                    said = result.stdout.decode() + result.stderr
+                    self.assertEqual(result.status, 0, said)
+                    self.assertIn(f"127.0.0.1:{server.port}", said)
+                    waited = re.search(rf"also tried: \[{HOLE}\]:{server.port}: no answer in (\d+) ms", said)
+                    self.assertLess(int(waited.group(1)), harness.scale(300, 3000))
+                    self.assertLess(spent, harness.patience(3))
+
+    def test_what_was_tried_in_json(self):
+        with black_hole(), hosts(f"{HOLE} both\n127.0.0.1 both\n") as wrapper, client.Server(client.echo) as server:
+            document = client.run("--bench", "-n", "1", "--json", "both", server.port, wrapper=wrapper).document
+            self.assertEqual(document["server"], f"127.0.0.1:{server.port}")
+            self.assertRegex(document["tried"], rf"\[{HOLE}\]:\d+: no answer in \d+ ms")
+
+    def test_families_take_turns(self):
+        """Three dead addresses of IPv6 cost no more than one."""
+        names = f"{HOLE} both\n2001:db8::3 both\n2001:db8::4 both\n127.0.0.1 both\n"
+        with black_hole(), hosts(names) as wrapper, client.Server(client.echo) as server:
+            result = client.run("-v", "both", server.port, stdin=b"hi", wrapper=wrapper)
+            self.assertEqual((result.status, result.stdout), (0, b"hi"))
+            self.assertEqual(result.stderr.count("no answer in"), 1, result.stderr)
+
+    def test_refused_is_not_waited_for(self):
+        with black_hole(), hosts("::1 both\n127.0.0.1 both\n") as wrapper, client.Server(client.echo) as server:
+            result = client.run("--ping", "-c", "1", "both", server.port, wrapper=wrapper)
+            self.assertEqual(result.status, 0, result.stderr)
+            self.assertIn(f"also tried: [::1]:{server.port}: Connection refused\n", result.stdout.decode())
+
+    def test_nobody_answers(self):
+        """Each address has its time, and they have it beside each other."""
+        with black_hole(), hosts(f"{HOLE} dead\n2001:db8::3 dead\n") as wrapper:
+            began = time.monotonic()
+            result = client.run("--connect-timeout", "0.5", "dead", "7", wrapper=wrapper)
+            self.assertLess(time.monotonic() - began, harness.patience(1.5))
+        self.assertEqual(result.status, client.TIMED_OUT)
+        self.assertEqual(result.stderr.count("Connection timed out"), 2, result.stderr)
+
+    def test_interrupted(self):
+        with black_hole(), client.Client("-6", HOLE, "7") as process:
+            harness.wait_until(lambda: client.awaits_signals(process.process), "the client to dial")
+            process.interrupt()
+            self.assertEqual(process.finish().status, -2)
+
+
+class Families(harness.TestCase):
+    def test_one_of_them(self):
+        with black_hole(), hosts("::1 both\n127.0.0.1 both\n") as wrapper, client.Server(client.echo) as four, \
+                client.Server(client.echo, socket.AF_INET6, "::1", four.port):
+            for option, address in (("-4", "127.0.0.1"), ("-6", "[::1]"), ("--ipv4", "127.0.0.1"), ("--ipv6", "[::1]")):
+                result = client.run(option, "-v", "both", four.port, stdin=b"hi", wrapper=wrapper)
+                self.assertEqual(result.stdout, b"hi", result.stderr)
+                self.assertIn(f"connected to {address}:{four.port}\n", result.stderr)
+
+    def test_none_of_that_kind(self):
+        client.assert_one_line(self, client.run("-4", "::1", "7"), client.UNKNOWN, "cannot find ::1: .*")
+        client.assert_one_line(self, client.run("-4", "-6", "a"), client.USAGE, "--ipv4 and --ipv6 cannot be had at once; .*")
+
+    def test_chat(self):
+        with client.Client("-v", "-4", "--listen", "0") as host:
+            host.wait_stderr(r"listening at 0\.0\.0\.0:\d+\n")
+            self.assertNotIn("[::]", host.stderr())
+
+
+class Source(harness.TestCase):
+    def test_address(self):
+        seen = []
+        with client.Server(peers(seen)) as server:
+            for mode in (("--ping", "-c", "1"), ("--bench", "-n", "1", "-c", "1"), ("--watch", "-d", "50ms"), ()):
+                result = client.run(*mode, "-I", "127.0.0.9", "127.0.0.1", server.port)
+                self.assertEqual(result.status, 0, result.stderr)
+        self.assertEqual(set(seen), {"127.0.0.9"})
+        self.assertGreaterEqual(len(seen), 4)
+
+    def test_interface(self):
+        with black_hole(), client.Server(client.echo) as server:
+            self.assertEqual(client.run("-I", "lo", "127.0.0.1", server.port, stdin=b"hi").stdout, b"hi")
+            result = client.run("-I", "hole0", "--connect-timeout", "0.2", "127.0.0.1", server.port, stdin=b"hi")
+            self.assertIn(result.status, (client.TIMED_OUT, client.UNREACHABLE), result.stderr)
+
+    def test_refusals(self):
+        for arguments, status, pattern in (
+                (("-I", "nope0", "a"), client.USAGE, "-I nope0: neither an interface nor an address; .*"),
+                (("-I", "", "a"), client.USAGE, "-I : neither .*"),
+                (("-I", "192.0.2.77", "a"), client.UNREACHABLE, "-I 192.0.2.77: .*; this host has no such address"),
+                (("-I", "127.0.0.2,127.0.0.3", "a"), client.USAGE, "--source .*: several addresses are for --bench; .*"),
+                (("-I", "127.0.0.2", "::1"), client.UNREACHABLE, "::1 port 7007 has no address of the kind .*")):
+            with self.subTest(arguments=arguments):
+                client.assert_one_line(self, client.run(*arguments), status, pattern)
+
+    def test_more_connections_than_one_address_has_ports(self):
+        with harness.network_namespace():
+            with open("/proc/sys/net/ipv4/ip_local_port_range", "w", encoding="ascii") as file:
+                file.write("40000 40499")
+            with daemons.Daemon() as daemon:
+                load = ("--bench", "-c", "1400", "-n", "1400", "--json")
+                alone = client.run(*load, "127.0.0.1", daemon.port).document
+                self.assertLessEqual(alone["connected"], 500)
+                self.assertEqual(alone["connect_error"], "Cannot assign requested address")
+                result = client.run(*load, "-t", "2", "-I", "127.0.0.2,127.0.0.3,127.0.0.4", "127.0.0.1", daemon.port)
+                self.assertEqual((result.status, result.document["connected"]), (0, 1400), result.stderr)
+
+    def test_sixty_thousand_connections(self):
+        harness.needs_unsanitized("it has so much memory")
+        harness.raise_nofile(62000)
+        with harness.network_namespace(), daemons.Daemon() as daemon:
+            result = client.run("--bench", "-c", "60000", "-n", "60000", "-t", "2", "--json", "-I",
+                                "127.0.0.2,127.0.0.3,127.0.0.4", "127.0.0.1", daemon.port, timeout=harness.patience(120))
+            self.assertEqual((result.status, result.document["connected"]), (0, 60000), result.stderr)
+
+
+class Tos(harness.TestCase):
+    def seen(self, capture, port):
+        """The type of service of the first segment to the port that carries a SYN."""
+        deadline = time.monotonic() + harness.patience()
+        while time.monotonic() < deadline:
+            packet = capture.recv(65536)[14:]
+            version = packet[0] >> 4
+            header = 40 if version == 6 else (packet[0] & 15) * 4
+            tcp = packet[header:]
+            if int.from_bytes(tcp[2:4], "big") == port and tcp[13] == 2:
+                return (int.from_bytes(packet[:2], "big") >> 4) & 255 if version == 6 else packet[1]
+        raise AssertionError("no segment")
+
+    def test_marks(self):
+        with black_hole(), client.Server(client.echo) as four, client.Server(client.echo, socket.AF_INET6, "::1") as six:
+            for host, server in (("127.0.0.1", four), ("::1", six)):
+                for given, wanted in (("16", 16), ("0x10", 16), ("ef", 184), ("af11", 40), ("cs1", 32)):
+                    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as capture:
+                        capture.bind(("lo", 0))
+                        capture.settimeout(harness.patience())
+                        result = client.run("-Q", given, host, server.port, stdin=b"hi")
+                        self.assertEqual(result.status, 0, result.stderr)
+                        self.assertEqual(self.seen(capture, server.port), wanted)
+
+    def test_refusals(self):
+        for text in ("256", "-1", "0x100", "0x", "0x1g", "af14", "af51", "cs8", "", "ex"):
+            client.assert_one_line(self, client.run("--tos", text, "a"), client.USAGE, "--tos .*: must be 0 to 255, .*")
+
+
+if __name__ == "__main__":
+    harness.main(jobs=4)
