@@ -329,6 +329,24 @@ static int check_together(const struct client_options *options)
     return 0;
 }
 
+/* Digits that are no port are refused as one. */
+static bool may_be_port(const char *word)
+{
+    return word[strspn(word, "0123456789")] == '\0' || is_port(word);
+}
+
+/* Of --ping there may be several, and the port is an option then. */
+static int take_hosts(struct client_options *options, int count, char *words[])
+{
+    for (int i = 0; i < count; i++)
+        if (words[i][strspn(words[i], "0123456789")] == '\0')
+            return options->port
+                       ? usage("%.64s: the port is %.64s already, by --port", words[i], options->port)
+                       : usage("%.64s: the port of several HOSTs is given by -p", words[i]);
+    options->host_count = (size_t)count;
+    return 0;
+}
+
 static int take_operands(struct client_options *options, int count, char *words[])
 {
     if (!mode_table[options->mode].has_host)
@@ -336,11 +354,15 @@ static int take_operands(struct client_options *options, int count, char *words[
                           : usage("%.64s: --%s takes no HOST", words[0], mode_table[options->mode].option);
     if (count == 0)
         return usage("no HOST to connect to");
+    options->host = words[0];
+    options->hosts = words;
+    options->host_count = 1;
+    if (options->mode == MODE_PING && (options->port || count > 2 || (count == 2 && !may_be_port(words[1]))))
+        return take_hosts(options, count, words);
     if (count > 2)
         return usage("%.64s: one HOST and one PORT are all", words[2]);
     if (count > 1 && options->port)
         return usage("%.64s: the port is %.64s already, by --port", words[1], options->port);
-    options->host = words[0];
     if (count > 1)
         options->port = words[1];
     return 0;

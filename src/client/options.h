@@ -31,7 +31,9 @@ struct client_options {
     enum client_mode mode;
     bool mode_given;
     bool help, version;
-    const char *host;   /* this and all other text points into argv */
+    const char *host; /* this and all other text points into argv */
+    char **hosts;     /* of --ping: all of them, of which `host` is the first */
+    size_t host_count;
     const char *port;   /* NULL: the default */
     const char *listen; /* of --listen: [ADDRESS:]PORT */
     const char *source; /* of -I: an interface, or addresses separated by commas */
@@ -44,8 +46,10 @@ struct client_options {
     uint64_t wait_usec; /* USEC_NEVER: for ever */
     bool no_half_close;
     bool quiet;
-    uint64_t count; /* 0: no end */
-    uint64_t interval_usec;
+    uint64_t count;         /* 0: no end */
+    uint64_t interval_usec; /* USEC_NEVER: not said */
+    uint64_t deadline_usec; /* the same */
+    bool connect, flood, timestamps;
     uint64_t size;          /* of a message, in bytes */
     uint64_t duration_usec; /* USEC_NEVER: not said */
     bool json;

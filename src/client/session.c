@@ -28,29 +28,41 @@ uint64_t session_raise_descriptors(uint64_t own, uint64_t *limit)
     return descriptor_limit_room(*limit, own + SUNDRY_DESCRIPTORS);
 }
 
-int session_open(struct session *session, const struct client_options *options)
+int session_begin(struct session *session, const struct client_options *options)
 {
     *session = SESSION_NONE;
     session->options = options;
+    if (options->tos_given)
+        session->source.tos = (int)options->tos;
+    return options->source ? source_parse(options->source, &session->source) : 0;
+}
+
+int session_look_up(const struct session *session, const char *host, struct target *out)
+{
+    const struct client_options *options = session->options;
     int family = options->ipv4 ? AF_INET : options->ipv6 ? AF_INET6 : AF_UNSPEC;
-    int status = 0;
-    session->source.tos = options->tos_given ? (int)options->tos : -1;
-    if (options->source)
-        status = source_parse(options->source, &session->source);
-    if (status == 0 && options->listen)
-        status = target_resolve_local(options->listen, family, &session->target);
-    else if (status == 0)
-        status = target_resolve(options->host, options->port, family, &session->target);
-    if (status == 0 && !options->listen)
-        status = target_limit(&session->target, &session->source);
-    if (status != 0)
-        return status;
-    /* After the look-up, which nothing but a signal ends. */
+    if (options->listen)
+        return target_resolve_local(options->listen, family, out);
+    int status = target_resolve(host, options->port, family, out);
+    return status == 0 ? target_limit(out, &session->source) : status;
+}
+
+int session_start(struct session *session)
+{
     session->interrupt_fd = interrupt_open();
     if (session->interrupt_fd < 0)
         return session_fail("wait for signals", -session->interrupt_fd);
     int r = output_open(&session->output, session->interrupt_fd);
     return r < 0 ? session_fail("write to stdout", -r) : 0;
+}
+
+int session_open(struct session *session, const struct client_options *options)
+{
+    int status = session_begin(session, options);
+    if (status == 0)
+        status = session_look_up(session, options->host, &session->target);
+    /* After the look-up, which nothing but a signal ends. */
+    return status == 0 ? session_start(session) : status;
 }
 
 void session_set_peer(struct session *session, int fd, const struct endpoint *endpoint)

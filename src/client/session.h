@@ -26,6 +26,12 @@ struct session {
 /* With nothing to close. */
 #define SESSION_NONE ((struct session){.source = SOURCE_ANY, .interrupt_fd = -1, .fd = -1})
 
+/* The parts of session_open: from where to connect, a host, and then signals and stdout. Each returns 0, or
+ * an exit status after one line on stderr. */
+int session_begin(struct session *session, const struct client_options *options);
+int session_look_up(const struct session *session, const char *host, struct target *out);
+int session_start(struct session *session);
+
 /* Looks up the host, or the address of --listen, and makes all but the connection. Returns 0, or an exit
  * status after one line on stderr. Either way *session is to be closed. */
 int session_open(struct session *session, const struct client_options *options);

@@ -109,9 +109,20 @@ TEST(everything_of_ping)
     accept_line("--ping host");
     ck_assert_uint_eq(options.wait_usec, 2 * USEC_PER_SEC);
     ck_assert_uint_eq(options.count, 0);
-    ck_assert_uint_eq(options.interval_usec, USEC_PER_SEC);
     ck_assert_uint_eq(options.size, 64);
+    ck_assert_uint_eq(options.interval_usec, USEC_NEVER);
     accept_line("--ping --ping host");
+    accept_line("--ping -D -f -w 10 --connect host 7");
+    ck_assert(options.timestamps && options.flood && options.connect);
+    ck_assert_uint_eq(options.deadline_usec, 10 * USEC_PER_SEC);
+    ck_assert_uint_eq(options.host_count, 1);
+    ck_assert_str_eq(options.port, "7");
+    accept_line("--ping a b");
+    ck_assert_uint_eq(options.host_count, 2);
+    ck_assert_str_eq(options.hosts[1], "b");
+    ck_assert_ptr_null(options.port);
+    accept_line("--ping -p 7 a b c");
+    ck_assert_uint_eq(options.host_count, 3);
 }
 
 TEST(help_and_version)
@@ -136,7 +147,7 @@ static const struct {
     {"-x a", "-x: unknown option"},
     {"-vx a", "-x: unknown option"},
     {"--nonsense a", "--nonsense: unknown option"},
-    {"--c 1 a", "--c: ambiguous option, as --count or --connections"},
+    {"--c 1 a", "--c: ambiguous option, as --count or --connect"},
     {"--intervall 1 a", "--intervall: unknown option; did you mean --interval?"},
     {"--verbose=1 a", "--verbose=1 takes no argument"},
     {"a -W", "-W needs an argument"},
@@ -171,7 +182,11 @@ static const struct {
     {"--bench -t 5s a",
      "--threads 5s: must be 1 to 1024, as 100, 10k or 1M; how long to connect is --connect-timeout"},
     {"--bench -T 2 a", "-T: unknown option; type -t, of --bench"},
-    {"-w a", "-w: unknown option; to look out for outages, type --watch"},
+    {"-w a", "a talk takes no -w; it goes with --ping (--deadline); to look out for outages, type --watch"},
+    {"--ping -d 5 a", "--ping takes no -d; type -w or --deadline"},
+    {"--watch -w 5 a", "--watch takes no -w; type -d or --duration"},
+    {"--ping -p 7 a 8", "8: the port is 7 already, by --port"},
+    {"--ping a b 8", "8: the port of several HOSTs is given by -p"},
     {"--bench --count 5 a", "--bench takes no --count; type -n or --messages"},
     {"--ping -n 5 a", "--ping takes no -n; type -c or --count"},
     {"--watch --rate 5 a", "--watch takes no --rate; type -i or --interval"},

@@ -3,6 +3,7 @@
 #include "common.h"
 #include "faults.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -32,6 +33,29 @@ TEST_EACH(taken, numbers)
     ck_assert_int_eq(interrupt_take(fd), 0);
     ck_assert_int_eq(interrupt_number(), *c);
     close(fd);
+}
+
+/* As often as it comes, and it ends nothing. */
+TEST(quit)
+{
+    int fd = interrupt_open_quit();
+    ck_assert_int_ge(fd, 0);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(raise(SIGQUIT), 0);
+        ck_assert(becomes_readable(fd));
+        interrupt_take_quit(fd);
+        ck_assert_int_eq(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 0), 0);
+    }
+    close(fd);
+    fault_arm("eventfd", EMFILE, 0);
+    fd = interrupt_open_quit();
+    fault_disarm();
+    ck_assert_int_eq(fd, -EMFILE);
+    fault_arm("sigaction", EINVAL, 1);
+    fd = interrupt_open_quit();
+    fault_disarm();
+    ck_assert_int_eq(fd, -EINVAL);
+    signal(SIGQUIT, SIG_DFL);
 }
 
 static void expect_death(int raised, int wanted)

@@ -241,6 +241,24 @@ TEST_TIMES(every_size, 4)
     ping_stream_deinit(&stream);
 }
 
+/* Of another connection nothing is expected that went over the one before. */
+TEST(restart)
+{
+    start(EXPECT_ECHO, 2);
+    receive(messages[1], SIZE);
+    expect_event(PING_REPLY, 1);
+    receive(messages[2], SIZE / 2);
+    expect_no_event();
+    ping_stream_restart(&stream);
+    ck_assert_uint_eq(stream.gone, 1);
+    ck_assert_uint_eq(ping_stream_waiting(&stream), 0);
+    ping_stream_send(&stream, 3000, messages[3]);
+    receive(messages[3], SIZE);
+    expect_event(PING_REPLY, 3);
+    expect_no_event();
+    ping_stream_deinit(&stream);
+}
+
 TEST(no_memory)
 {
     static const struct {

@@ -1,302 +1,306 @@
+/* tcpecho --ping: hosts side by side, a line for each answer, and a summary of each. */
+
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/escape.h"
 #include "client/modes.h"
-#include "client/ping/report.h"
+#include "client/ping/host.h"
 #include "client/process/exit_status.h"
 #include "client/process/interrupt.h"
-#include "client/session.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <poll.h>
+#include <pthread.h>
 #include <string.h>
-#include <sys/random.h>
+
+#define DEFAULT_INTERVAL USEC_PER_SEC
+#define FLOOD_INTERVAL (10 * USEC_PER_MSEC)
+
+/* Before the hosts' in the list for poll(2). */
+enum { INTERRUPT, QUIT, FIRST_HOST };
 
 struct ping {
-    const struct client_options *options;
-    struct session session;
-    struct terminal terminal;    /* stdout */
-    char host[TARGET_TEXT_SIZE]; /* as it can be shown */
-
-    struct ping_stream stream;
-    struct ping_times times;
-    uint64_t start, next; /* when the ping began, and when the next message is due */
-    uint64_t looked;      /* usec; what had come by then has been read */
-    uint64_t noted;       /* up to this message it has been said that no answer has come in time */
-    uint8_t *message;     /* the one that is being sent */
-    size_t unsent;        /* of it */
-    uint64_t dropped;     /* due, but the one before did not leave in time */
-
-    bool half_closed, interrupted;
-    uint64_t deadline; /* of the other side's end, once we have half-closed */
-    bool ended;        /* the other side has closed */
-    bool reader_gone;  /* nobody reads stdout any more */
+    struct ping_run run;
+    struct ping_host *hosts;
+    size_t count;
+    struct pollfd *items;
+    int quit_fd; /* SIGQUIT */
+    uint64_t deadline;
 };
 
 /* What has been printed is to be seen now, also through a pipe. */
-static int show(struct ping *ping)
+static int show(struct ping_run *run)
 {
-    int r = output_finish(&ping->session.output);
-    ping->reader_gone = r == -EPIPE;
+    int r = output_finish(&run->session.output);
+    run->reader_gone = r == -EPIPE;
     return output_exit_status(r);
 }
 
-static int fail_connection(const struct ping *ping, int error)
+int ping_tell(struct ping_host *host, struct ping_line line)
 {
-    print_error("%s closed the connection: %s", ping->session.peer, strerror(error));
-    return dial_exit_status(error);
+    line.host = host->name;
+    line.peer = host->peer;
+    ping_print_line(&host->run->report, &line);
+    return host->run->report.quiet ? 0 : show(host->run);
 }
 
-/* The last message may still be leaving. */
-static bool all_begun(const struct ping *ping)
+void ping_schedule_next(struct ping_host *host, uint64_t now)
 {
-    return ping->options->count > 0 && ping->stream.sent + ping->dropped == ping->options->count;
+    host->next += host->run->interval_usec;
+    if (host->next <= now)
+        host->next = now + host->run->interval_usec;
 }
 
-static int send_rest(struct ping *ping)
+/* ---- to begin ---- */
+
+static void *begin_host(void *argument)
 {
-    const uint8_t *from = ping->message + ping->options->size - ping->unsent;
-    ssize_t n = send(ping->session.fd, from, ping->unsent, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : fail_connection(ping, errno);
-    ping->unsent -= (size_t)n;
+    struct ping_host *host = argument;
+    if (host->status == 0)
+        host->status = host->kind->begin(host);
+    return NULL;
+}
+
+/* Beside each other: one that does not answer keeps no other waiting. */
+static void begin_all(struct ping *ping)
+{
+    for (size_t i = 1; i < ping->count; i++) {
+        struct ping_host *host = &ping->hosts[i];
+        int r = pthread_create(&host->thread, NULL, begin_host, host);
+        host->has_thread = r == 0;
+        if (r != 0)
+            host->status = session_fail("start a thread", r);
+    }
+    begin_host(&ping->hosts[0]);
+    for (size_t i = 1; i < ping->count; i++)
+        if (ping->hosts[i].has_thread)
+            pthread_join(ping->hosts[i].thread, NULL);
+}
+
+static int make_hosts(struct ping *ping)
+{
+    const struct client_options *options = ping->run.options;
+    const struct ping_kind *kind = options->connect ? &ping_handshakes : &ping_messages;
+    ping->hosts = calloc(options->host_count, sizeof *ping->hosts);
+    ping->items = calloc(FIRST_HOST + options->host_count * kind->items, sizeof *ping->items);
+    if (!ping->hosts || !ping->items)
+        return session_fail("start", ENOMEM);
+    for (; ping->count < options->host_count; ping->count++) {
+        struct ping_host *host = &ping->hosts[ping->count];
+        *host = (struct ping_host){.run = &ping->run, .kind = kind};
+        escape_controls(options->hosts[ping->count], host->name, sizeof host->name);
+        host->status = session_look_up(&ping->run.session, options->hosts[ping->count], &host->target);
+    }
     return 0;
 }
 
-/* The other side takes nothing, so there is no room for what is due. It has as long as an answer has. */
-static void drop_due(struct ping *ping, uint64_t now)
+/* Whether any host takes part; else what the first one failed with. */
+static int check_hosts(const struct ping *ping)
 {
-    while (!all_begun(ping) && ping->next + ping->options->wait_usec <= now) {
-        ping->next += ping->options->interval_usec;
-        ping->dropped++;
-    }
+    for (size_t i = 0; i < ping->count; i++)
+        if (ping->hosts[i].status == 0)
+            return 0;
+    return ping->hosts[0].status;
 }
 
-/* The schedule is kept: a late message does not make the next one late. */
-static int send_due(struct ping *ping)
+static int begin(struct ping *ping)
 {
-    uint64_t now = clock_monotonic_usec();
-    if (ping->unsent > 0)
-        drop_due(ping, now);
-    if (ping->unsent > 0 || all_begun(ping) || now < ping->next)
-        return 0;
-    ping->next += ping->options->interval_usec;
-    if (ping->next <= now)
-        ping->next = now + ping->options->interval_usec;
-    ping_stream_send(&ping->stream, now, ping->message);
-    ping->unsent = ping->options->size;
-    return send_rest(ping);
-}
-
-/* Until the user has had enough: of many small answers at once, each is a line, and stdout may be slow. */
-static int report_events(struct ping *ping)
-{
-    uint64_t now = clock_monotonic_usec();
-    struct ping_event event;
-    bool is_enough = false;
-    int status = 0;
-    for (; status == 0 && !is_enough && ping_stream_next(&ping->stream, ping->ended, &event);
-         is_enough = interrupt_number() != 0) {
-        uint64_t usec = now - event.sent_usec;
-        if (event.kind == PING_REPLY)
-            ping_times_add(&ping->times, usec);
-        if (ping->options->quiet)
-            continue;
-        ping_print_event(ping->session.output.stream, &ping->terminal, &event, ping->session.peer,
-                         ping->options->size, usec);
-        status = show(ping);
-    }
-    ping->interrupted = ping->interrupted || is_enough;
+    struct ping_run *run = &ping->run;
+    int status = session_begin(&run->session, run->options);
+    if (status == 0)
+        status = make_hosts(ping);
+    if (status == 0)
+        status = check_hosts(ping);
+    /* After the look-ups, which nothing but a signal ends. */
+    if (status == 0)
+        status = session_start(&run->session);
+    if (status != 0)
+        return status;
+    run->report = (struct ping_report){
+        .out = run->session.output.stream,
+        .size = run->options->size,
+        .quiet = run->options->quiet,
+        .timestamps = run->options->timestamps,
+        .flood = run->options->flood,
+        .connect = run->options->connect,
+    };
+    terminal_init(&run->report.terminal, STDOUT_FILENO);
+    ping->quit_fd = interrupt_open_quit();
+    if (ping->quit_fd < 0)
+        return session_fail("wait for signals", -ping->quit_fd);
+    begin_all(ping);
+    status = check_hosts(ping);
+    if (status == EXIT_INTERRUPTED)
+        interrupt_die();
     return status;
 }
 
-static int receive(struct ping *ping)
+static void print_starts(const struct ping *ping)
 {
-    size_t room;
-    uint8_t *space = ping_stream_space(&ping->stream, &room);
-    ssize_t n = recv(ping->session.fd, space, room, MSG_DONTWAIT);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : fail_connection(ping, errno);
-    ping->ended = n == 0;
-    ping_stream_received(&ping->stream, (size_t)n);
-    int status = report_events(ping);
-    if (status == 0 && ping->ended && !ping->half_closed) {
-        print_error("%s closed the connection", ping->session.peer);
-        return EXIT_CLOSED_EARLY;
-    }
-    return status;
+    for (size_t i = 0; i < ping->count; i++)
+        if (ping->hosts[i].status == 0)
+            ping->hosts[i].kind->print_start(&ping->hosts[i]);
 }
 
-/* Says of each message once that its answer has not come in time. It may still come. */
-static int note_late(struct ping *ping)
+/* ---- to go on ---- */
+
+static bool is_done(const struct ping *ping, const struct ping_host *host)
 {
-    int status = 0;
-    while (status == 0 && ping->noted < ping->stream.sent) {
-        const struct ping_message *message = ping_stream_message(&ping->stream, ping->noted + 1);
-        if (message && message->state == PING_WAITING &&
-            message->sent_usec + ping->options->wait_usec > ping->looked)
-            break;
-        ping->noted++;
-        if (!message || message->state != PING_WAITING || ping->options->quiet)
-            continue;
-        fprintf(ping->session.output.stream, "%sno answer from %s: seq=%" PRIu64 "%s\n",
-                terminal_colour(&ping->terminal, COLOUR_BAD), ping->session.peer, ping->noted,
-                terminal_colour(&ping->terminal, COLOUR_OFF));
-        status = show(ping);
-    }
-    return status;
+    return host->status != 0 || ping->run.interrupted || ping->run.reader_gone || host->kind->is_over(host);
 }
 
-/* After the last answer the end is waited for as well: what comes before it came twice. */
-static int half_close(struct ping *ping)
+static void print_interim(const struct ping *ping)
 {
-    if (ping->half_closed || !all_begun(ping) || ping->unsent > 0 || ping_stream_waiting(&ping->stream) > 0)
-        return 0;
-    int r = dial_half_close(ping->session.fd);
-    if (r < 0)
-        return fail_connection(ping, -r);
-    ping->half_closed = true;
-    ping->deadline = clock_monotonic_usec() + ping->options->wait_usec;
-    return 0;
-}
-
-static bool is_over(const struct ping *ping)
-{
-    if (ping->interrupted || ping->reader_gone || ping->ended)
-        return true;
-    if (ping->half_closed)
-        return ping->looked >= ping->deadline;
-    return all_begun(ping) && ping->noted == ping->stream.sent;
-}
-
-/* When to look again although nothing has come: the next message is due, or an answer late. */
-static uint64_t next_deadline(const struct ping *ping)
-{
-    uint64_t deadline = ping->half_closed  ? ping->deadline
-                        : all_begun(ping)  ? USEC_NEVER
-                        : ping->unsent > 0 ? ping->next + ping->options->wait_usec
-                                           : ping->next;
-    const struct ping_message *oldest = ping_stream_message(&ping->stream, ping->noted + 1);
-
-    if (oldest && oldest->sent_usec + ping->options->wait_usec < deadline)
-        deadline = oldest->sent_usec + ping->options->wait_usec;
-    return deadline;
+    struct ping_counts counts;
+    if (isatty(STDERR_FILENO) == 1)
+        fputc('\r', stderr); /* over the "^\" of a terminal */
+    for (size_t i = 0; i < ping->count; i++)
+        if (ping->hosts[i].status == 0) {
+            ping->hosts[i].kind->count(&ping->hosts[i], &counts);
+            ping_print_interim(stderr, ping->hosts[i].name, &counts);
+        }
 }
 
 static int wait_for_events(struct ping *ping)
 {
-    short interest = (short)(POLLIN | (ping->unsent > 0 ? POLLOUT : 0));
-    struct pollfd items[] = {{.fd = ping->session.fd, .events = interest},
-                             {.fd = ping->session.interrupt_fd, .events = POLLIN}};
-    uint64_t deadline = next_deadline(ping), now = clock_monotonic_usec();
+    uint64_t deadline = ping->deadline, now = clock_monotonic_usec();
+    size_t count = FIRST_HOST;
+    ping->items[INTERRUPT] = (struct pollfd){.fd = ping->run.session.interrupt_fd, .events = POLLIN};
+    ping->items[QUIT] = (struct pollfd){.fd = ping->quit_fd, .events = POLLIN};
+    for (size_t i = 0; i < ping->count; i++) {
+        struct ping_host *host = &ping->hosts[i];
+        host->item = count;
+        if (is_done(ping, host))
+            continue;
+        count += host->kind->watch(host, &ping->items[count]);
+        uint64_t due = host->kind->deadline(host);
+        deadline = due < deadline ? due : deadline;
+    }
     struct timespec timeout = clock_timespec(now < deadline ? deadline - now : 0);
-    int count = ppoll(items, 2, deadline == USEC_NEVER ? NULL : &timeout, NULL);
-
-    if (count < 0 && errno != EINTR)
+    int ready = ppoll(ping->items, count, deadline == USEC_NEVER ? NULL : &timeout, NULL);
+    if (ready < 0 && errno != EINTR)
         return session_fail("wait for an answer", errno);
     /* Interrupted is what a stopped process wakes up, signal(7): then nothing was looked at. */
-    if (count >= 0)
-        ping->looked = now;
-    if (count <= 0)
-        return 0;
-    ping->interrupted = items[1].revents != 0;
-    if (items[0].revents & POLLOUT && ping->unsent > 0) {
-        int status = send_rest(ping);
-        if (status != 0)
-            return status;
+    if (ready < 0)
+        for (size_t i = 0; i < count; i++)
+            ping->items[i].revents = 0;
+    for (size_t i = 0; ready >= 0 && i < ping->count; i++)
+        ping->hosts[i].looked = now;
+    return 0;
+}
+
+static int turn(struct ping *ping)
+{
+    int status = wait_for_events(ping);
+    if (status != 0)
+        return status;
+    if (ping->items[INTERRUPT].revents != 0)
+        ping->run.interrupted = true;
+    if (ping->items[QUIT].revents != 0) {
+        interrupt_take_quit(ping->quit_fd);
+        print_interim(ping);
     }
-    return items[0].revents & (POLLIN | POLLERR | POLLHUP) ? receive(ping) : 0;
+    for (size_t i = 0; i < ping->count && status == 0; i++)
+        if (ping->hosts[i].status == 0 && !ping->hosts[i].kind->is_over(&ping->hosts[i]) &&
+            !ping->run.reader_gone)
+            status = ping->hosts[i].kind->look(&ping->hosts[i], &ping->items[ping->hosts[i].item]);
+    /* What came with the deadline is looked at first. */
+    if (clock_monotonic_usec() >= ping->deadline)
+        ping->run.interrupted = true;
+    return status;
+}
+
+static bool all_done(const struct ping *ping)
+{
+    for (size_t i = 0; i < ping->count; i++)
+        if (!is_done(ping, &ping->hosts[i]))
+            return false;
+    return true;
 }
 
 static int exchange(struct ping *ping)
 {
+    uint64_t start = clock_monotonic_usec();
     int status = 0;
-    ping->start = ping->next = clock_monotonic_usec();
-    while (status == 0 && !is_over(ping)) {
-        status = send_due(ping);
-        if (status == 0 && !is_over(ping)) /* the last message may have been given up */
-            status = wait_for_events(ping);
-        if (status == 0)
-            status = note_late(ping);
-        if (status == 0 && !ping->ended)
-            status = half_close(ping);
+    ping->deadline = ping->run.options->deadline_usec == USEC_NEVER
+                         ? USEC_NEVER
+                         : start + ping->run.options->deadline_usec;
+    for (size_t i = 0; i < ping->count; i++)
+        ping->hosts[i].start = ping->hosts[i].next = start;
+    while (status == 0 && !all_done(ping)) {
+        for (size_t i = 0; i < ping->count && status == 0; i++)
+            if (!is_done(ping, &ping->hosts[i]))
+                status = ping->hosts[i].kind->advance(&ping->hosts[i]);
+        if (status == 0 && !all_done(ping)) /* the last message may have been given up */
+            status = turn(ping);
     }
     return status;
 }
 
-/* Messages whose answers were not late yet when the user had enough. */
-static uint64_t count_pending(const struct ping *ping)
+/* ---- to end ---- */
+
+/* When all failed in the same way, that is the status. */
+static int status_of(const struct ping_counts *counts)
 {
-    uint64_t pending = 0;
-    for (uint64_t i = ping->noted + 1; ping->interrupted && i <= ping->stream.sent; i++) {
-        const struct ping_message *message = ping_stream_message(&ping->stream, i);
-        pending += message && message->state == PING_WAITING;
-    }
-    return pending;
+    if (ping_is_clean(counts))
+        return EXIT_SUCCESS;
+    if (counts->refused > 0 && counts->refused == counts->sent)
+        return EXIT_REFUSED;
+    if (counts->silent > 0 && counts->silent == counts->sent - counts->pending)
+        return EXIT_TIMED_OUT;
+    if (counts->unreachable > 0 && counts->unreachable == counts->sent)
+        return EXIT_UNREACHABLE;
+    return EXIT_WRONG_ANSWER;
 }
 
 /* Also after a failure, but of stdout: what was measured until then is not lost. */
 static int sum_up(struct ping *ping, int status)
 {
-    const struct ping_stream *stream = &ping->stream;
-    uint64_t pending = count_pending(ping);
-    if (ping->session.output.error == 0) {
-        const struct ping_summary summary = {
-            .host = ping->host,
-            .stream = stream,
-            .times = &ping->times,
-            .pending = pending,
-            .dropped = ping->dropped,
-            .usec = clock_monotonic_usec() - ping->start,
-        };
-        ping_print_summary(ping->session.output.stream, &summary);
-        int shown = show(ping);
+    int judged = 0;
+    for (size_t i = 0; i < ping->count; i++) {
+        struct ping_counts counts;
+        struct ping_host *host = &ping->hosts[i];
+        if (judged == 0)
+            judged = host->status;
+        if (host->status != 0)
+            continue;
+        host->kind->count(host, &counts);
+        if (judged == 0)
+            judged = status_of(&counts);
+        if (ping->run.session.output.error == 0)
+            ping_print_summary(&ping->run.report, host->name, &counts);
+    }
+    if (ping->run.session.output.error == 0) {
+        int shown = show(&ping->run);
         status = status == 0 ? shown : status;
     }
-    if (status != 0 || ping->reader_gone)
-        return status;
-    bool is_right = ping_stream_waiting(stream) == pending && ping->dropped == 0 && stream->corrupted == 0 &&
-                    stream->duplicates == 0 && stream->too_late == 0;
-    return is_right && stream->answered > 0 ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
-}
-
-static int prepare(struct ping *ping)
-{
-    const struct client_options *options = ping->options;
-    uint64_t run;
-    if (getrandom(&run, sizeof run, GRND_NONBLOCK) != (ssize_t)sizeof run)
-        run = clock_monotonic_usec(); /* only a little more alike than they should be */
-    terminal_init(&ping->terminal, STDOUT_FILENO);
-    escape_controls(options->host, ping->host, sizeof ping->host);
-    ping->message = malloc(options->size);
-    if (ping->message && ping_stream_init(&ping->stream, options->size, options->expect, run) == 0)
-        return 0;
-    return session_fail("start", ENOMEM);
+    return status != 0 || ping->run.reader_gone ? status : judged;
 }
 
 static void ping_clear(struct ping *ping)
 {
-    session_close(&ping->session);
-    ping_stream_deinit(&ping->stream);
-    free(ping->message);
+    for (size_t i = 0; i < ping->count; i++) {
+        ping->hosts[i].kind->end(&ping->hosts[i]);
+        target_clear(&ping->hosts[i].target);
+    }
+    free(ping->hosts);
+    free(ping->items);
+    fd_close(&ping->quit_fd);
+    session_close(&ping->run.session);
 }
 
 int ping_run(const struct client_options *options)
 {
-    CLEANUP(ping_clear) struct ping ping = {.options = options};
-    char time[PING_TIME_TEXT_SIZE];
-    int status = session_connect(&ping.session, options);
-    if (status == 0)
-        status = prepare(&ping);
+    CLEANUP(ping_clear)
+    struct ping ping = {.run = {.options = options, .session = SESSION_NONE}, .quit_fd = -1};
+    ping.run.interval_usec = options->interval_usec != USEC_NEVER ? options->interval_usec
+                             : options->flood                     ? FLOOD_INTERVAL
+                                                                  : DEFAULT_INTERVAL;
+    int status = begin(&ping);
     if (status != 0)
         return status;
-    fprintf(ping.session.output.stream, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n",
-            ping.host, ping.session.peer, options->size,
-            ping_format_time(ping.session.connect_nsec / NSEC_PER_USEC, time));
-    print_tried(ping.session.output.stream, ping.session.tried);
-    status = show(&ping);
-    if (status == 0 && !ping.reader_gone)
+    print_starts(&ping);
+    status = show(&ping.run);
+    if (status == 0 && !ping.run.reader_gone)
         status = exchange(&ping);
     return sum_up(&ping, status);
 }

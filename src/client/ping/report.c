@@ -2,9 +2,13 @@
 
 #include "base/clock.h"
 #include "base/plural.h"
+#include "client/net/connection.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
+
+#define EWMA_WEIGHT (1.0 / 8)
 
 void ping_times_add(struct ping_times *times, uint64_t usec)
 {
@@ -12,9 +16,23 @@ void ping_times_add(struct ping_times *times, uint64_t usec)
         times->minimum = usec;
     if (usec > times->maximum)
         times->maximum = usec;
+    times->ewma = times->count == 0 ? (double)usec : times->ewma + EWMA_WEIGHT * ((double)usec - times->ewma);
     times->count++;
     times->sum += (double)usec;
     times->sum_of_squares += (double)usec * (double)usec;
+}
+
+double ping_times_mean(const struct ping_times *times)
+{
+    return times->count > 0 ? times->sum / (double)times->count : 0;
+}
+
+/* As ping(8) reckons: the root of the mean of the squares less the square of the mean. */
+double ping_times_mdev(const struct ping_times *times)
+{
+    double mean = ping_times_mean(times);
+    double variance = times->count > 0 ? times->sum_of_squares / (double)times->count - mean * mean : 0;
+    return sqrt(variance > 0 ? variance : 0);
 }
 
 const char *ping_format_time(uint64_t usec, char out[static PING_TIME_TEXT_SIZE])
@@ -24,46 +42,173 @@ const char *ping_format_time(uint64_t usec, char out[static PING_TIME_TEXT_SIZE]
     return out;
 }
 
-void ping_print_event(FILE *out, const struct terminal *terminal, const struct ping_event *event,
-                      const char *peer, size_t size, uint64_t usec)
+double ping_lost_percent(const struct ping_counts *counts)
+{
+    uint64_t judged = counts->sent - counts->pending + counts->not_sent;
+    return judged > 0 ? 100.0 * (double)counts->lost / (double)judged : 0.0;
+}
+
+bool ping_is_clean(const struct ping_counts *counts)
+{
+    return counts->received > 0 && counts->lost == 0 && counts->corrupted == 0 && counts->duplicates == 0 &&
+           counts->too_late == 0 && counts->broken == 0;
+}
+
+/* ---- lines ---- */
+
+static void print_text(FILE *out, const struct ping_line *line, size_t size)
 {
     char time[PING_TIME_TEXT_SIZE], fault[FAULT_TEXT_SIZE];
-    if (event->kind == PING_CORRUPT)
-        fprintf(out, "%sfrom %s: seq=%" PRIu64 " CORRUPT: %s%s\n", terminal_colour(terminal, COLOUR_BAD),
-                peer, event->number, fault_format(&event->fault, fault),
-                terminal_colour(terminal, COLOUR_OFF));
-    else if (event->kind == PING_TOO_LATE)
-        fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " too late to tell the time\n", size, peer,
-                event->number);
+    const char *peer = line->peer;
+    uint64_t number = line->number;
+    ping_format_time(line->usec, time);
+    switch (line->kind) {
+    case PING_LINE_REPLY:
+    case PING_LINE_DUPLICATE:
+        fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " time=%s ms%s", size, peer, number, time,
+                line->kind == PING_LINE_DUPLICATE ? " (DUP!)" : "");
+        break;
+    case PING_LINE_CORRUPT:
+        fprintf(out, "from %s: seq=%" PRIu64 " CORRUPT: %s", peer, number, fault_format(line->fault, fault));
+        break;
+    case PING_LINE_TOO_LATE:
+        fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " too late to tell the time", size, peer, number);
+        break;
+    case PING_LINE_SILENT:
+        fprintf(out, "no answer from %s: seq=%" PRIu64, peer, number);
+        break;
+    case PING_LINE_BROKEN:
+        fprintf(out, "connection to %s broken: %s", peer, connection_break_reason(line->error));
+        break;
+    case PING_LINE_RECONNECTED:
+        fprintf(out, "connected again to %s in %s ms", peer, time);
+        break;
+    case PING_LINE_UNCONNECTED:
+        fprintf(out, "cannot connect to %s: %s", peer, strerror(line->error));
+        break;
+    case PING_LINE_MADE:
+        fprintf(out, "connected to %s: seq=%" PRIu64 " time=%s ms", peer, number, time);
+        break;
+    case PING_LINE_REFUSED:
+        fprintf(out, "refused by %s: seq=%" PRIu64 " time=%s ms", peer, number, time);
+        break;
+    case PING_LINE_UNREACHABLE:
+        fprintf(out, "cannot reach %s: seq=%" PRIu64 " %s", peer, number, strerror(line->error));
+        break;
+    }
+}
+
+/* A duplicate and a late answer are no colour's worth: they came, and are right. */
+static bool is_bad(enum ping_line_kind kind)
+{
+    return kind == PING_LINE_CORRUPT || kind == PING_LINE_SILENT || kind == PING_LINE_BROKEN ||
+           kind == PING_LINE_UNCONNECTED || kind == PING_LINE_REFUSED || kind == PING_LINE_UNREACHABLE;
+}
+
+/* As ping(8) floods a terminal: what is left of the dots is what is missing. Elsewhere a dot is only written
+ * for that, since nothing can be taken back. */
+static void print_flood(const struct ping_report *report, const struct ping_line *line)
+{
+    bool is_answer = line->kind == PING_LINE_REPLY || line->kind == PING_LINE_MADE;
+    if (report->terminal.is_rich && is_answer)
+        fputs("\b \b", report->out);
+    else if (!report->terminal.is_rich && line->kind == PING_LINE_SILENT)
+        fputc('.', report->out);
+    else if (line->kind != PING_LINE_SILENT && is_bad(line->kind))
+        fputc('E', report->out);
+}
+
+void ping_print_sent(const struct ping_report *report)
+{
+    if (report->flood && !report->quiet && report->terminal.is_rich)
+        fputc('.', report->out);
+}
+
+static void print_timestamp(FILE *out)
+{
+    uint64_t now = clock_usec(CLOCK_REALTIME);
+    fprintf(out, "[%" PRIu64 ".%06" PRIu64 "] ", now / USEC_PER_SEC, now % USEC_PER_SEC);
+}
+
+void ping_print_line(const struct ping_report *report, const struct ping_line *line)
+{
+    if (report->quiet)
+        return;
+    if (report->flood) {
+        print_flood(report, line);
+        return;
+    }
+    fputs(is_bad(line->kind) ? terminal_colour(&report->terminal, COLOUR_BAD) : "", report->out);
+    if (report->timestamps)
+        print_timestamp(report->out);
+    print_text(report->out, line, report->size);
+    fputs(is_bad(line->kind) ? terminal_colour(&report->terminal, COLOUR_OFF) : "", report->out);
+    fputc('\n', report->out);
+}
+
+/* ---- the summary ---- */
+
+static void print_times(FILE *out, const char *name, const struct ping_times *times)
+{
+    if (times->count > 0)
+        fprintf(out, "%s min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms\n", name,
+                (double)times->minimum / USEC_PER_MSEC, ping_times_mean(times) / USEC_PER_MSEC,
+                (double)times->maximum / USEC_PER_MSEC, ping_times_mdev(times) / USEC_PER_MSEC);
+}
+
+/* "2 duplicates, 1 not sent": what there was beside answers. */
+static void print_rest(FILE *out, const struct ping_counts *counts)
+{
+    const struct {
+        uint64_t count;
+        const char *one, *many;
+    } rest[] = {
+        {counts->duplicates, "duplicate", "duplicates"},
+        {counts->corrupted, "corrupted", "corrupted"},
+        {counts->too_late, "too late", "too late"},
+        {counts->refused, "refused", "refused"},
+        {counts->silent, "silent", "silent"},
+        {counts->unreachable, "unreachable", "unreachable"},
+        {counts->not_sent, "not sent", "not sent"},
+        {counts->pending, "under way", "under way"},
+    };
+    const char *before = "";
+    for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++)
+        if (rest[i].count > 0) {
+            print_count(out, before, rest[i].count, rest[i].count == 1 ? rest[i].one : rest[i].many);
+            before = ", ";
+        }
+    if (before[0] != '\0')
+        fputc('\n', out);
+    if (counts->broken + counts->unconnected > 0)
+        fprintf(out, "connection broken %" PRIu64 " time%s, made again %" PRIu64 ", not made %" PRIu64 "\n",
+                counts->broken, plural(counts->broken), counts->reconnected, counts->unconnected);
+}
+
+void ping_print_summary(const struct ping_report *report, const char *host, const struct ping_counts *counts)
+{
+    FILE *out = report->out;
+    fprintf(out, "\n--- %s ping statistics ---\n", host);
+    if (report->connect)
+        fprintf(out, "%" PRIu64 " connection%s tried, %" PRIu64 " made, %" PRIu64 " failed", counts->sent,
+                plural(counts->sent), counts->received, counts->lost);
     else
-        fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " time=%s ms%s\n", size, peer, event->number,
-                ping_format_time(usec, time), event->kind == PING_DUPLICATE ? " (DUP!)" : "");
+        fprintf(out, "%" PRIu64 " message%s transmitted, %" PRIu64 " received, %" PRIu64 " lost",
+                counts->sent, plural(counts->sent), counts->received, counts->lost);
+    fprintf(out, " (%.4g%%), time %" PRIu64 " ms\n", ping_lost_percent(counts), counts->usec / USEC_PER_MSEC);
+    print_rest(out, counts);
+    print_times(out, "rtt", &counts->times);
+    print_times(out, "refused", &counts->refusals);
 }
 
-static void print_times(FILE *out, const struct ping_times *times)
+void ping_print_interim(FILE *out, const char *host, const struct ping_counts *counts)
 {
-    double mean = times->sum / (double)times->count;
-    double variance = times->sum_of_squares / (double)times->count - mean * mean;
-    fprintf(out, "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms\n", (double)times->minimum / USEC_PER_MSEC,
-            mean / USEC_PER_MSEC, (double)times->maximum / USEC_PER_MSEC,
-            sqrt(variance > 0 ? variance : 0) / USEC_PER_MSEC);
-}
-
-void ping_print_summary(FILE *out, const struct ping_summary *summary)
-{
-    const struct ping_stream *stream = summary->stream;
-    uint64_t lost = ping_stream_waiting(stream) - summary->pending + summary->dropped;
-    uint64_t judged = stream->sent - summary->pending + summary->dropped;
-    fprintf(out, "\n--- %s ping statistics ---\n", summary->host);
-    fprintf(out, "%" PRIu64 " message%s transmitted, %" PRIu64 " received", stream->sent,
-            plural(stream->sent), stream->answered);
-    print_count(out, ", +", stream->duplicates, stream->duplicates == 1 ? "duplicate" : "duplicates");
-    print_count(out, ", +", stream->corrupted, "corrupted");
-    print_count(out, ", +", stream->too_late, "too late");
-    print_count(out, ", +", summary->dropped, "not sent");
-    print_count(out, ", ", summary->pending, "under way");
-    fprintf(out, ", %" PRIu64 " lost (%.4g%%), time %" PRIu64 " ms\n", lost,
-            judged > 0 ? 100.0 * (double)lost / (double)judged : 0.0, summary->usec / USEC_PER_MSEC);
-    if (summary->times->count > 0)
-        print_times(out, summary->times);
+    const struct ping_times *times = &counts->times;
+    fprintf(out, "%s: %" PRIu64 "/%" PRIu64 " answered, %.4g%% lost", host, counts->received, counts->sent,
+            ping_lost_percent(counts));
+    if (times->count > 0)
+        fprintf(out, ", min/avg/ewma/max = %.3f/%.3f/%.3f/%.3f ms", (double)times->minimum / USEC_PER_MSEC,
+                ping_times_mean(times) / USEC_PER_MSEC, times->ewma / USEC_PER_MSEC,
+                (double)times->maximum / USEC_PER_MSEC);
+    fputc('\n', out);
 }

@@ -279,6 +279,18 @@ static bool is_news(const struct ping_stream *stream, uint64_t number)
     return !stream->is_lost || (message && message->state == PING_WAITING);
 }
 
+void ping_stream_restart(struct ping_stream *stream)
+{
+    for (uint64_t number = stream->oldest; number <= stream->sent; number++)
+        if (is_in_window(stream, number) && message_of(stream, number)->state == PING_WAITING) {
+            message_of(stream, number)->state = PING_GONE;
+            stream->gone++;
+        }
+    find_oldest(stream);
+    stream->start = stream->length = stream->searched = 0;
+    stream->is_lost = false;
+}
+
 /* A header that more may follow; another one in place of it, and no more does. */
 static bool is_incomplete(struct ping_stream *stream)
 {

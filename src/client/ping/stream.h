@@ -39,6 +39,7 @@ enum ping_state {
     PING_WAITING,
     PING_ANSWERED,
     PING_SPOILT, /* its answer came, and was wrong */
+    PING_GONE,   /* its connection is gone, and the answer with it */
 };
 
 struct ping_message {
@@ -51,7 +52,7 @@ struct ping_stream {
     enum expectation expect;
     size_t size; /* of a message */
     struct ping_message *window;
-    uint64_t sent, answered, spoilt, too_late, duplicates,
+    uint64_t sent, answered, spoilt, gone, too_late, duplicates,
         corrupted;   /* the last: events, of which a message may have two */
     uint64_t oldest; /* every message before this one is answered or spoilt, or too old */
     uint8_t *bytes;  /* room for what comes */
@@ -77,10 +78,13 @@ void ping_stream_received(struct ping_stream *stream, size_t length);
 /* What has come; with `ended` also what will not be completed any more. */
 bool ping_stream_next(struct ping_stream *stream, bool ended, struct ping_event *out);
 
+/* Another connection: what came of the one before is forgotten, and no message of that is waited for. */
+void ping_stream_restart(struct ping_stream *stream);
+
 /* Message `number`, which has been sent; NULL when it is too old. */
 const struct ping_message *ping_stream_message(const struct ping_stream *stream, uint64_t number);
 
 static inline uint64_t ping_stream_waiting(const struct ping_stream *stream)
 {
-    return stream->sent - stream->answered - stream->spoilt;
+    return stream->sent - stream->answered - stream->spoilt - stream->gone;
 }

@@ -12,6 +12,7 @@
 
 static volatile sig_atomic_t arrived;
 static int told_fd = -1; /* an eventfd; the caller's of interrupt_open */
+static int quit_fd = -1; /* the same of interrupt_open_quit */
 
 static void on_signal(int number)
 {
@@ -23,6 +24,35 @@ static void on_signal(int number)
     ssize_t written = write(told_fd, &one, sizeof one); /* fails only when it has been closed */
     (void)written;
     errno = saved;
+}
+
+static void on_quit(int number)
+{
+    int saved = errno;
+    uint64_t one = 1;
+    (void)number;
+    ssize_t written = write(quit_fd, &one, sizeof one);
+    (void)written;
+    errno = saved;
+}
+
+int interrupt_open_quit(void)
+{
+    struct sigaction action = {.sa_handler = on_quit, .sa_flags = SA_RESTART};
+    CLEANUP(fd_close) int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    quit_fd = fd;
+    if (sigaction(SIGQUIT, &action, NULL) < 0)
+        return -errno;
+    return TAKE_FD(fd);
+}
+
+void interrupt_take_quit(int fd)
+{
+    uint64_t count;
+    ssize_t taken = read(fd, &count, sizeof count);
+    (void)taken;
 }
 
 int interrupt_open(void)

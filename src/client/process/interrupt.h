@@ -13,5 +13,12 @@ int interrupt_take(int fd);
 /* The number of the signal that has come, taken or not, or 0. Any thread. */
 int interrupt_number(void);
 
+/* From here on SIGQUIT (Ctrl-\) ends nothing, but asks for what there is to tell by now. Returns a
+ * descriptor, owned by the caller, that is readable after each, or a negative errno. */
+int interrupt_open_quit(void);
+
+/* Makes that descriptor unreadable again. */
+void interrupt_take_quit(int fd);
+
 /* Ends the program by the signal that has come, or by SIGINT, so that a shell knows and stops its loop. */
 void interrupt_die(void) __attribute__((noreturn));
