@@ -326,6 +326,13 @@ static int check_together(const struct client_options *options)
         return usage("--ipv4 and --ipv6 cannot be had at once");
     if (options->source && options->mode != MODE_BENCH && strchr(options->source, ','))
         return usage("--source %.64s: several addresses are for --bench", options->source);
+    if (options->reconnect && options->rate > 0)
+        return usage("--reconnect and --rate cannot be had at once");
+    if (options->send && options->receive)
+        return usage("--send and --receive cannot be had at once");
+    if ((options->send || options->receive) &&
+        (options->reconnect || options->rate > 0 || options->expect != EXPECT_ANYTHING))
+        return usage("--send and --receive go one way: no --reconnect, --rate or --expect");
     return 0;
 }
 

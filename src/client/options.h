@@ -50,9 +50,10 @@ struct client_options {
     uint64_t interval_usec; /* USEC_NEVER: not said */
     uint64_t deadline_usec; /* the same */
     bool connect, flood, timestamps;
-    uint64_t size;          /* of a message, in bytes */
+    uint64_t size;          /* of a message, in bytes; 0: not said, of --bench */
     uint64_t duration_usec; /* USEC_NEVER: not said */
     bool json;
+    bool reconnect, send, receive;
     uint64_t connections, threads;
     uint64_t rate;     /* messages a second; 0: the next when the answer is there */
     uint64_t gap_usec; /* a longer time without an answer is an outage */

@@ -97,11 +97,12 @@ class Load(harness.TestCase):
 
         with open(os.path.join(harness.ROOT, "man", "tcpecho.1"), encoding="utf-8") as file:
             words = set(file.read().split())
-        for arguments in (("--bench", "-n", 9, "--rate", 1000, "-d", 1), ("--watch", "-d", "50ms")):
+        for arguments in (("--bench", "-n", 9, "--rate", 1000, "-d", 1), ("--bench", "--send", "-n", 9, "-d", "100ms", "-W", "10ms"),
+                          ("--watch", "-d", "50ms")):
             document = client.run(*arguments, "--json", "127.0.0.1", self.daemon.port).document
             # The page has those of one kind of times for all.
             found = {re.sub("^(connect|late)_(?=count|.*_ns)", "latency_", key) for key in keys(document)}
-            self.assertGreater(len(found), 20)
+            self.assertGreater(len(found), 12)
             self.assertEqual(found - words, set())
 
     def test_duration(self):
@@ -553,6 +554,195 @@ class Stall(harness.TestCase):
         latency = self.stall("-n", 3000)
         self.assertGreaterEqual(latency["latency_max_ns"], 5e8)
         self.assertLess(latency["latency_p99_9_ns"], latency["latency_max_ns"])
+
+
+class Reconnect(harness.TestCase):
+    """--reconnect: a connection for each message."""
+
+    def test_each_message_has_its_own(self):
+        seen = []
+
+        def serve(connection):
+            data = harness.receive_exactly(connection, 100)
+            seen.append(data)
+            connection.sendall(data)
+            connection.recv(1)
+
+        with client.Server(serve) as server:
+            result = bench("--reconnect", "-c", 3, "-n", 40, "-s", 100, "--json", "127.0.0.1", server.port)
+        figures = result.document
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        self.assertEqual((figures["messages"], figures["connected"], figures["connect_count"]), (40, 40, 40))
+        self.assertEqual((figures["bytes"], figures["clean"], figures["plan"]["reconnect"]), (4000, True, True))
+        self.assertEqual(len(seen), 40)
+
+    def test_against_the_daemon(self):
+        """For a while, with threads, and the time to connect apart from that of the answer."""
+        with daemons.Daemon(LISTENERS) as daemon:
+            result = bench("--reconnect", "-c", 20, "-t", 2, "-d", "0.5", "127.0.0.1", daemon.port)
+            self.assertEqual((result.status, result.stderr), (0, ""))
+            self.assertRegex(result.stdout.decode(), r"(?s)20 connections, messages of 64 bytes, each on a new one,.*\n"
+                                                     r"latency  .*\nto connect  ")
+            figures = bench("--reconnect", "-n", 200, "--json", daemon.path("echo.sock")).document
+            self.assertEqual((figures["messages"], figures["connected"]), (200, 200))
+
+    def test_what_fails_is_counted_and_the_rest_goes_on(self):
+        """Every other connection is closed without an answer."""
+        number = iter(range(1000))
+
+        def serve(connection):
+            if next(number) % 2 == 0:
+                client.echo(connection)
+            else:
+                connection.recv(64)
+
+        with client.Server(serve) as server:
+            result = bench("--reconnect", "-c", 1, "-n", 20, "--json", "127.0.0.1", server.port)
+        figures = result.document
+        self.assertEqual(result.status, client.WRONG)
+        self.assertEqual((figures["messages"], figures["broken"], figures["unanswered"]), (10, 10, 10))
+
+    def test_wrong_from_the_beginning(self):
+        """What comes before anything was sent is wrong, also on the connections that are made before the load."""
+        def serve(connection):
+            connection.sendall(b"hello\n")
+            client.echo(connection)
+
+        with client.Server(serve) as server:
+            for _ in range(5):
+                result = bench("--reconnect", "-c", 3, "-n", 9, "--json", "127.0.0.1", server.port)
+                self.assertEqual((result.status, result.document["messages"]), (client.WRONG, 0))
+
+    def test_refused_for_a_while(self):
+        with daemons.Daemon() as daemon:
+            result = bench("--reconnect", "-c", 2, "-n", 30, "--json", "127.0.0.1", daemon.port,
+                           faults="connect:ECONNREFUSED:5-8")
+        figures = result.document
+        self.assertEqual((figures["not_connected"], figures["messages"]), (4, 26))
+        self.assertRegex(result.stderr, r"\Atcpecho: 4 of 30 connections could not be made \(the first: Connection refused\)\n")
+
+    def test_interrupted(self):
+        for serve in (client.echo, client.discard):
+            with self.subTest(serve=serve), client.Server(serve) as server, \
+                    client.Client("--bench", "--reconnect", "-c", 4, "-d", "1h", "-W", "100ms", "127.0.0.1", server.port) as load:
+                harness.wait_until(lambda: len(server.threads) > 3, "connections")  # pylint: disable=cell-var-from-loop
+                load.interrupt()
+                self.assertIn(load.finish().status, (0, client.WRONG))
+
+    def test_no_schedule(self):
+        client.assert_one_line(self, bench("--reconnect", "--rate", 5, "a"), client.USAGE,
+                               "--reconnect and --rate cannot be had at once; .*")
+
+
+class OneWay(harness.TestCase):
+    """--send and --receive."""
+
+    SERVICES = """
+        { address = "127.0.0.1"; port = PORT; service = "discard"; },
+        { address = "127.0.0.1"; port = PORT1; service = "chargen"; },
+        { address = "127.0.0.1"; port = PORT2; service = "echo"; }
+    """
+
+    def test_send(self):
+        received = []
+
+        def serve(connection):
+            received.append(sum(map(len, client.chunks(connection))))
+
+        with client.Server(serve) as server:
+            result = bench("--send", "-c", 3, "-t", 2, "-s", "100k", "-n", 30, "--json", "127.0.0.1", server.port)
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        figures = result.document
+        self.assertEqual((figures["bytes"], figures["connected"], figures["clean"]), (30 * 102400, 3, True))
+        self.assertEqual(sorted(received), [10 * 102400] * 3)
+
+    def test_each_second(self):
+        with daemons.Daemon(self.SERVICES) as daemon:
+            for option, port, verb in (("--send", daemon.port, "sent"), ("--receive", daemon.ports[1], "received")):
+                result = bench(option, "-c", 2, "-d", "2.2", "127.0.0.1", port)
+                self.assertEqual((result.status, result.stderr), (0, ""), result.stdout)
+                lines = result.lines
+                for number, line in enumerate(lines[:2], 1):
+                    self.assertRegex(line, rf"\A +{number}\.\d s +\d+\.\d MiB/s\Z")
+                self.assertRegex(lines[2], r"\A127\.0\.0\.1:\d+: 2 connections, \d\.\d\d s\Z")
+                self.assertRegex(lines[3], rf"\Abytes +\d+ {verb}(, all of the pattern)?, [\d.]+ [MG]iB; \d+\.\d MiB/s\Z")
+
+    def test_receive_so_much(self):
+        with daemons.Daemon(self.SERVICES) as daemon:
+            figures = bench("--receive", "-c", 1, "-n", 4, "-s", "1M", "--json", "127.0.0.1", daemon.ports[1]).document
+        self.assertGreaterEqual(figures["bytes"], 4 * MIB)
+        self.assertEqual((figures["plan"]["direction"], figures["wrong"]), ("receive", 0))
+
+    def test_pattern_is_checked(self):
+        """With a byte that is wrong in the middle."""
+        text = bytes(range(32, 127)) * 2
+        lines = b"".join(text[i:i + 72] + b"\r\n" for i in range(95)) * 40
+
+        def serve(connection):
+            connection.sendall(lines[:200000] + b"?" + lines[200001:])
+            connection.recv(1)
+
+        with client.Server(serve) as server:
+            result = bench("--receive", "-c", 1, "-d", "5", "--json", "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        figures = result.document
+        self.assertEqual((figures["bytes"], figures["wrong"]), (200000, 1))
+        self.assertEqual((figures["faults"][0]["kind"], figures["faults"][0]["offset_bytes"]), ("changed", 200000))
+        self.assertRegex(result.stderr, r"wrong answer on connection 0, byte 200000: 1 byte changed \(0x3f instead of 0x\w\w\)")
+
+    def test_broken(self):
+        def serve(connection):
+            connection.recv(1000)
+            client.reset(connection)
+
+        with client.Server(serve) as server:
+            result = bench("--send", "-c", 2, "-d", "5", "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertRegex(result.stderr, r"\Atcpecho: 2 connections broke \(the first: .*\)\n\Z")
+
+    def test_server_that_stops_reading(self):
+        """Stdout tells nothing but zeros, and it ends after --wait."""
+        release = threading.Event()
+        with client.Server(lambda connection: release.wait(harness.patience())) as server:
+            result = bench("--send", "-c", 1, "-d", "0.3", "-W", "0.3", "127.0.0.1", server.port)
+            release.set()
+        self.assertEqual(result.status, client.WRONG)
+        self.assertIn(", 1 not closed by the server after us\n", result.stdout.decode())
+
+    def test_interrupted(self):
+        with daemons.Daemon(self.SERVICES) as daemon:
+            for option, port in (("--send", daemon.port), ("--receive", daemon.ports[1])):
+                with client.Client("--bench", option, "-d", "1h", "127.0.0.1", port) as load:
+                    self.assertTrue(load.process.stdout.readline())
+                    load.interrupt()
+                    result = load.finish()
+                    self.assertEqual((result.status, result.stderr), (0, ""))
+                    self.assertIn(", interrupted\n", result.stdout.decode())
+
+    def test_beside_iperf_and_socat(self):
+        """In the same run; what is told is the ratio to the faster of them."""
+        iperf, socat = harness.needs("iperf"), harness.needs("socat")
+        harness.needs_unsanitized("speed")
+        with daemons.Daemon(self.SERVICES) as daemon:
+            mine, others = [], []
+            for _ in range(3):
+                mine.append(bench("--send", "-c", 1, "-d", 1, "--json", "127.0.0.1", daemon.port).document["bytes_per_second"])
+                text = subprocess.run([iperf, "-c", "127.0.0.1", "-p", str(daemon.port), "-t", "1", "-f", "M"], check=True,
+                                      capture_output=True, text=True).stdout
+                theirs = float(re.findall(r"([\d.]+) MBytes/sec", text)[-1]) * MIB
+                script = f"timeout 1 {socat} -u -b 262144 -d -d /dev/zero TCP:127.0.0.1:{int(daemon.port)} 2>&1 >/dev/null"
+                before = len(re.findall(r"\d+ bytes in", daemon.log()))
+                subprocess.run(["sh", "-c", script], check=False, capture_output=True)
+                taken = harness.wait_until(lambda: re.findall(r"(\d+) bytes in", daemon.log())[before:], "the end of socat")  # pylint: disable=cell-var-from-loop
+                others.append(max(theirs, int(taken[-1])))
+        print(f"# tcpecho {max(mine) / MIB:.0f} MiB/s, the faster of iperf and socat {max(others) / MIB:.0f} MiB/s", flush=True)
+        self.assertGreater(max(mine), 0.7 * max(others))
+
+    def test_usage(self):
+        for arguments, pattern in ((("--send", "--receive"), "--send and --receive cannot be had at once"),
+                                   (("--send", "--rate", "5"), "--send and --receive go one way: .*"),
+                                   (("--receive", "--expect", "echo"), "--send and --receive go one way: .*")):
+            client.assert_one_line(self, bench(*arguments, "a"), client.USAGE, pattern + "; .*")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,17 @@ TEST(a_port)
     ck_assert_str_eq(options.port, "echo");
 }
 
+TEST(one_way)
+{
+    accept_line("--bench --send host");
+    ck_assert(options.send && !options.receive);
+    ck_assert_uint_eq(options.size, 0);
+    accept_line("--bench --receive -s 1M host");
+    ck_assert(options.receive);
+    accept_line("--bench --reconnect host");
+    ck_assert(options.reconnect);
+}
+
 TEST(where_from)
 {
     accept_line("-6 -I eth0 -Q 0x10 localhost");

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/plural.h"
 #include "client/bench/load.h"
+#include "client/bench/one_way.h"
 #include "client/bench/report.h"
 #include "client/modes.h"
 #include "client/process/exit_status.h"
@@ -14,6 +15,7 @@
 #include <inttypes.h>
 
 #define DEFAULT_DURATION (10 * USEC_PER_SEC)
+#define DEFAULT_SIZE 64
 #define PROGRESS_USEC (250 * USEC_PER_MSEC)
 
 /* Of each thread: epoll, eventfd, timerfd, and schedstat for a moment. */
@@ -125,10 +127,11 @@ static struct load_plan make_plan(const struct session *session)
         .source = &session->source,
         .expect = options->expect,
         .run = clock_monotonic_nsec(),
-        .size = options->size,
+        .size = options->size > 0 ? options->size : DEFAULT_SIZE,
         .connections = options->connections,
         .threads = threads_of(options),
         .count = options->count,
+        .reconnect = options->reconnect,
         .rate = options->rate,
         .duration_usec = duration_of(options),
         .connect_usec = options->connect_timeout_usec,
@@ -217,6 +220,8 @@ int bench_run(const struct client_options *options)
         status = session_connect(&session, options);
     if (status != 0)
         return status;
+    if (options->send || options->receive)
+        return one_way_run(&session, threads_of(options));
     timer_init(&bench.progress_timer, on_progress);
     terminal_init(&bench.terminal, STDERR_FILENO);
     int r = event_loop_init(&bench.loop, on_wake);

@@ -13,6 +13,7 @@ static void write_plan(struct json *json, const struct load_plan *plan)
     json_count(json, "connections", plan->connections);
     json_count(json, "threads", plan->threads);
     json_count(json, "message_bytes", plan->size);
+    json_bool(json, "reconnect", plan->reconnect);
     if (plan->count > 0)
         json_count(json, "messages", plan->count);
     if (plan->rate > 0)
@@ -40,8 +41,15 @@ static void write_traffic(struct json *json, const struct bench_summary *summary
 
 static void write_mistakes(struct json *json, const struct load_result *result)
 {
-    char text[FAULT_TEXT_SIZE];
     json_bool(json, "clean", bench_is_clean(result));
+    bench_write_trouble(json, result);
+    json_count(json, "unanswered", result->unanswered);
+    json_count(json, "not_sent", result->unsent);
+}
+
+void bench_write_trouble(struct json *json, const struct load_result *result)
+{
+    char text[FAULT_TEXT_SIZE];
     json_count(json, "connected", result->connected);
     json_count(json, "not_connected", result->unconnected);
     if (result->unconnected > 0)
@@ -51,8 +59,6 @@ static void write_mistakes(struct json *json, const struct load_result *result)
         json_text(json, "break_error", connection_break_reason(result->break_error));
     json_count(json, "wrong", result->wrong);
     json_count(json, "not_closed_by_server", result->unended);
-    json_count(json, "unanswered", result->unanswered);
-    json_count(json, "not_sent", result->unsent);
     json_open(json, "faults", '[');
     for (unsigned i = 0; i < result->fault_count; i++) {
         const struct fault *fault = &result->faults[i].fault;

@@ -29,9 +29,12 @@ void load_thread_finish(struct load_thread *thread)
 {
     load_thread_measure(thread);
     precise_timer_deinit(&thread->schedule);
+    timer_disarm(&thread->again);
     timer_disarm(&thread->patience);
     event_loop_quit(&thread->loop);
 }
+
+static void on_ended(struct connection *connection, enum connection_end end, int error);
 
 static void publish_open(struct load_thread *thread)
 {
@@ -64,6 +67,8 @@ static void stop_working(struct load_connection *connection)
  * there. */
 static void leave_connecting(struct load_thread *thread)
 {
+    if (thread->running)
+        return; /* again, for the next message */
     thread->connecting--;
     publish_open(thread);
     if (!timer_is_armed(&thread->retry))
@@ -83,11 +88,72 @@ static void on_connected(struct connection *connection)
     struct load_thread *thread = thread_of(mine);
     histogram_add(&thread->result.connect, mine->began_nsec > 0 ? clock_monotonic_nsec() - mine->began_nsec
                                                                 : thread->control->plan.first_connect_nsec);
-    mine->is_working = true;
     thread->result.connected++;
+    if (mine->is_working) { /* as a further connection, whose message leaves now */
+        mine->began_nsec = clock_monotonic_nsec();
+        return;
+    }
+    mine->is_working = true;
     thread->live++;
     thread->working++;
     leave_connecting(thread);
+}
+
+/* Nobody has anything to wait for any more. */
+static void leave(struct load_connection *connection)
+{
+    struct load_thread *thread = thread_of(connection);
+    stop_working(connection);
+    thread->live--;
+    publish_open(thread);
+    if (thread->running && thread->live == 0)
+        load_thread_finish(thread);
+}
+
+/* A further connection with its only message. It has been alive and working all the while for its thread. */
+static void connect_again(struct load_connection *connection)
+{
+    if (!connection->is_working) { /* the one before went wrong before the load ran */
+        connection->is_working = true;
+        thread_of(connection)->working++;
+    }
+    connection->left--;
+    connection->due = 1;
+    connection->began_nsec = 0;
+    int r = load_connection_start(connection, -1);
+    if (r == 0) {
+        connection_send(&connection->connection);
+        connection_finish(&connection->connection);
+        connection_look(&connection->connection);
+    } else {
+        on_ended(&connection->connection, CONNECTION_UNCONNECTED, -r);
+    }
+}
+
+static bool wants_another(const struct load_connection *connection)
+{
+    const struct load_thread *thread = thread_of(connection);
+    return thread->control->plan.reconnect && thread->running && !thread->stopping && connection->left > 0;
+}
+
+/* What fails at once is not tried again without a pause. */
+static void wait_to_connect(struct load_connection *connection)
+{
+    struct load_thread *thread = thread_of(connection);
+    connection->is_waiting = true;
+    if (!timer_is_armed(&thread->again))
+        event_loop_arm(&thread->loop, &thread->again, clock_monotonic_usec() + LOAD_RETRY_USEC);
+}
+
+void load_connection_try_again(struct load_connection *connection)
+{
+    if (!connection->is_waiting)
+        return;
+    connection->is_waiting = false;
+    if (wants_another(connection))
+        connect_again(connection);
+    else
+        leave(connection);
 }
 
 void load_connection_go_on(struct load_connection *connection)
@@ -95,7 +161,8 @@ void load_connection_go_on(struct load_connection *connection)
     if (!connection->is_working)
         return;
     if (connection->connection.answered == connection->limit) {
-        stop_working(connection);
+        if (!wants_another(connection))
+            stop_working(connection);
         connection_limit(&connection->connection, END_USEC);
         connection_finish(&connection->connection);
         return;
@@ -153,7 +220,8 @@ static void add_fault(struct load_connection *connection, const struct fault *fa
 static bool on_wrong(struct connection *connection)
 {
     thread_of(of(connection))->result.wrong++;
-    stop_working(of(connection));
+    if (!wants_another(of(connection)))
+        stop_working(of(connection));
     return take_fault(of(connection));
 }
 
@@ -171,11 +239,18 @@ static void on_ended(struct connection *connection, enum connection_end end, int
 {
     struct load_connection *mine = of(connection);
     struct load_thread *thread = thread_of(mine);
-    if (!connection->was_connected) {
+    if (!connection->was_connected && !thread->running) {
         fail_connect(thread, error);
         return;
     }
-    stop_working(mine);
+    if (end == CONNECTION_UNCONNECTED || (end == CONNECTION_TIMED_OUT && !connection->was_connected)) {
+        fail_connect(thread, error);
+        if (wants_another(mine))
+            wait_to_connect(mine);
+        else
+            leave(mine);
+        return;
+    }
     if (end == CONNECTION_TIMED_OUT)
         thread->result.unended++;
     if (end == CONNECTION_BROKEN)
@@ -184,10 +259,12 @@ static void on_ended(struct connection *connection, enum connection_end end, int
         add_fault(mine, &connection->fault);
     if (end != CONNECTION_WRONG)
         thread->result.unanswered += mine->due - connection->answered;
-    thread->live--;
-    publish_open(thread);
-    if (thread->running && thread->live == 0)
-        load_thread_finish(thread);
+    if (!wants_another(mine))
+        leave(mine);
+    else if (end == CONNECTION_SERVED)
+        connect_again(mine);
+    else
+        wait_to_connect(mine);
 }
 
 static const struct connection_events connection_events = {
@@ -199,6 +276,10 @@ void load_connection_init(struct load_connection *connection, struct load_thread
     connection_init(&connection->connection, &thread->loop, thread->scratch, &connection_events);
     connection->number = number;
     connection->limit = plan->count > 0 ? load_share(plan->count, plan->connections, number) : UINT64_MAX;
+    if (plan->reconnect && connection->limit > 1) {
+        connection->left = connection->limit - 1;
+        connection->limit = 1;
+    }
 }
 
 int load_connection_start(struct load_connection *connection, int fd)
@@ -214,6 +295,7 @@ int load_connection_start(struct load_connection *connection, int fd)
         .size = plan->size,
         .connect_usec = plan->connect_usec,
         .serve_usec = USEC_NEVER,
+        .resets = plan->reconnect, /* each would keep a local port for a minute otherwise */
     };
     if (fd < 0 && connection->began_nsec == 0)
         connection->began_nsec = clock_monotonic_nsec();
@@ -224,6 +306,8 @@ int load_connection_start(struct load_connection *connection, int fd)
             return -EAGAIN;
         r = -ETIMEDOUT;
     }
+    if (thread->running)
+        return r;
     thread->connecting++;
     if (r < 0)
         fail_connect(thread, -r);

@@ -13,6 +13,8 @@
 
 #include <stdatomic.h>
 
+#define LOAD_RETRY_USEC (20 * USEC_PER_MSEC)
+
 enum load_phase {
     LOAD_CONNECT,
     LOAD_RUN,
@@ -39,8 +41,10 @@ struct load_connection {
     uint64_t number;     /* from 0, in the whole load */
     uint64_t due;        /* messages */
     uint64_t limit;      /* messages that it has to get answered */
+    uint64_t left;       /* messages, each on a further connection */
     uint64_t began_nsec; /* to connect, or the message under way when there is no rate */
     bool is_working;     /* open, and neither ending nor wrong */
+    bool is_waiting;     /* to connect again a little later */
     bool is_told;        /* what was wrong with it is one of the faults that are told */
 };
 
@@ -54,6 +58,7 @@ struct load_thread {
     size_t live;           /* have a connected socket */
     size_t working;        /* is_working */
     struct timer retry;    /* a Unix socket whose backlog is full */
+    struct timer again;    /* for those that are waiting to connect again */
     struct timer patience; /* for the last answers */
     struct precise_timer schedule;
     uint64_t schedule_round;
@@ -75,8 +80,11 @@ struct load_thread {
 void load_connection_init(struct load_connection *connection, struct load_thread *thread, uint64_t number);
 
 /* Begins to connect, or takes the connected `fd`. Returns 0, also when it has failed, which is counted; or
- * -EAGAIN: try this one again a little later. */
+ * -EAGAIN: try this one again a little later. Of a further connection it returns any errno. */
 int load_connection_start(struct load_connection *connection, int fd);
+
+/* Connects again for the next message, when that has failed a moment ago. */
+void load_connection_try_again(struct load_connection *connection);
 
 /* The next message, or the end. */
 void load_connection_go_on(struct load_connection *connection);

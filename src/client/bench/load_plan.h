@@ -4,6 +4,7 @@
 #include "client/check/expectation.h"
 #include "client/net/target.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct load_plan {
@@ -15,6 +16,7 @@ struct load_plan {
     uint64_t connections;
     uint64_t threads;
     uint64_t count; /* messages of all connections together; 0: no limit */
+    bool reconnect; /* a connection for each message; there is no rate then */
     uint64_t rate;  /* messages a second of all together; 0: the next as soon as the answer is there */
     uint64_t duration_usec;      /* with `rate`, what is due after it is not sent */
     uint64_t connect_usec;       /* patience for a connection to be made */

@@ -7,7 +7,6 @@
 
 /* Connections under way at a time: what fits into the backlog of most servers. */
 #define MAX_CONNECTING 64
-#define RETRY_USEC (20 * USEC_PER_MSEC)
 
 /* Messages of the schedule that are sent before answers are read again. */
 #define SCHEDULE_BATCH 256
@@ -23,7 +22,7 @@ static void connect_more(struct load_thread *thread)
         int fd = TAKE_FD(thread->first_fd);
         int r = load_connection_start(&thread->connections[thread->next_connect], fd);
         if (r == -EAGAIN) {
-            event_loop_arm(&thread->loop, &thread->retry, clock_monotonic_usec() + RETRY_USEC);
+            event_loop_arm(&thread->loop, &thread->retry, clock_monotonic_usec() + LOAD_RETRY_USEC);
             return;
         }
         thread->next_connect++;
@@ -120,6 +119,13 @@ static void give_up_all(struct load_thread *thread)
         connection_give_up(&thread->connections[i].connection);
 }
 
+static void on_again(struct timer *timer)
+{
+    struct load_thread *thread = CONTAINER_OF(timer, struct load_thread, again);
+    for (size_t i = 0; i < thread->count; i++)
+        load_connection_try_again(&thread->connections[i]);
+}
+
 static void on_patience(struct timer *timer)
 {
     give_up_all(CONTAINER_OF(timer, struct load_thread, patience));
@@ -147,6 +153,7 @@ static void begin_stopping(struct load_thread *thread)
                    clock_monotonic_usec() + thread->control->plan.wait_usec);
     for (size_t i = 0; i < thread->count; i++) {
         thread->connections[i].limit = thread->connections[i].due;
+        load_connection_try_again(&thread->connections[i]);
         load_connection_go_on(&thread->connections[i]);
     }
 }
@@ -235,6 +242,7 @@ int load_thread_new(const struct load_control *control, size_t index, int first_
     thread->control = control;
     thread->first_fd = first_fd;
     timer_init(&thread->retry, on_retry);
+    timer_init(&thread->again, on_again);
     timer_init(&thread->patience, on_patience);
     int r = make_connections(thread, index);
     if (r == 0)

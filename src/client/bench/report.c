@@ -51,19 +51,18 @@ static double per_second(uint64_t count, const struct bench_summary *summary)
 
 /* ---- for people ---- */
 
-static void print_latency(const struct histogram *latency, FILE *out)
+static void print_times(const char *name, const struct histogram *times, FILE *out)
 {
     char text[7][LATENCY_TEXT_SIZE];
-    if (latency->count == 0)
+    if (times->count == 0)
         return;
-    fprintf(out, "latency     %9s%9s%9s%9s%9s%9s%9s\n", "min", "mean", "p50", "p90", "p99", "p99.9", "max");
-    fprintf(out, "            %9s%9s%9s%9s%9s%9s%9s\n", latency_format(latency->min, text[0]),
-            latency_format((uint64_t)histogram_mean(latency), text[1]),
-            latency_format(histogram_quantile(latency, P50), text[2]),
-            latency_format(histogram_quantile(latency, P90), text[3]),
-            latency_format(histogram_quantile(latency, P99), text[4]),
-            latency_format(histogram_quantile(latency, P99_9), text[5]),
-            latency_format(latency->max, text[6]));
+    fprintf(out, "%-12s%9s%9s%9s%9s%9s%9s%9s\n", name, "min", "mean", "p50", "p90", "p99", "p99.9", "max");
+    fprintf(out, "            %9s%9s%9s%9s%9s%9s%9s\n", latency_format(times->min, text[0]),
+            latency_format((uint64_t)histogram_mean(times), text[1]),
+            latency_format(histogram_quantile(times, P50), text[2]),
+            latency_format(histogram_quantile(times, P90), text[3]),
+            latency_format(histogram_quantile(times, P99), text[4]),
+            latency_format(histogram_quantile(times, P99_9), text[5]), latency_format(times->max, text[6]));
 }
 
 static void print_cost(const struct bench_summary *summary, FILE *out)
@@ -94,7 +93,7 @@ static void print_connections(const struct bench_summary *summary, FILE *out)
     print_count(out, ", ", result->broken, "broken");
     print_count(out, ", ", result->wrong, "with wrong bytes");
     print_count(out, ", ", result->unended, "not closed by the server after us");
-    if (result->connect.count > 0)
+    if (result->connect.count > 0 && !summary->plan->reconnect)
         fprintf(out, "; connected in p50 %s, max %s",
                 latency_format(histogram_quantile(&result->connect, P50), p50),
                 latency_format(result->connect.max, max));
@@ -139,6 +138,8 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     fprintf(out, "%s: %" PRIu64 " connection%s, messages of %s", summary->peer, plan->connections,
             plural(plan->connections), units_format_size(plan->size, size));
     print_count(out, ", ", plan->rate, "a second on a schedule");
+    if (plan->reconnect)
+        fputs(", each on a new one", out);
     fprintf(out, ", %.2f s%s\n", clock_seconds(summary->elapsed_nsec),
             summary->interrupted ? ", interrupted" : "");
     print_tried(out, summary->tried);
@@ -147,7 +148,9 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     print_count(out, ", ", result->unanswered, "not answered");
     fprintf(out, "\nbytes        %" PRIu64 " came back right, %s/s\n", result->bytes,
             units_format_size((uint64_t)per_second(result->bytes, summary), size));
-    print_latency(&result->latency, out);
+    print_times("latency", &result->latency, out);
+    if (plan->reconnect)
+        print_times("to connect", &result->connect, out);
     print_connections(summary, out);
     print_cost(summary, out);
     if (result->latency.count > 0)
@@ -163,26 +166,34 @@ static const char *advice_on_connect(int error)
     return error == EADDRNOTAVAIL ? "; every local port is taken: several addresses of -I have more" : "";
 }
 
-void bench_print_errors(const struct bench_summary *summary)
+void bench_print_trouble(const struct load_result *result, uint64_t connections)
 {
-    const struct load_result *result = summary->result;
-    char text[FAULT_TEXT_SIZE], wait[DURATION_TEXT_SIZE];
+    char text[FAULT_TEXT_SIZE];
     if (result->unconnected > 0)
         print_error("%" PRIu64 " of %" PRIu64 " connection%s could not be made (the first: %s%s)",
-                    result->unconnected, summary->plan->connections, plural(summary->plan->connections),
-                    strerror(result->connect_error), advice_on_connect(result->connect_error));
+                    result->unconnected, connections, plural(connections), strerror(result->connect_error),
+                    advice_on_connect(result->connect_error));
     if (result->broken > 0)
         print_error("%" PRIu64 " connection%s broke (the first: %s)", result->broken, plural(result->broken),
                     connection_break_reason(result->break_error));
     for (unsigned i = 0; i < result->fault_count; i++)
         print_error("wrong answer on connection %" PRIu64 ", %s", result->faults[i].connection,
                     fault_format(&result->faults[i].fault, text));
+}
+
+void bench_print_errors(const struct bench_summary *summary)
+{
+    const struct load_result *result = summary->result;
+    const struct load_plan *plan = summary->plan;
+    char wait[DURATION_TEXT_SIZE];
+    bench_print_trouble(result,
+                        plan->reconnect ? result->connected + result->unconnected : plan->connections);
     if (result->unanswered > 0)
         print_error("%" PRIu64
                     " message%s had no answer: the connection was gone, or it was %s after the end (--wait); "
                     "that is in no percentile",
                     result->unanswered, plural(result->unanswered),
-                    units_format_duration(summary->plan->wait_usec, wait));
+                    units_format_duration(plan->wait_usec, wait));
     else if (result->messages == 0)
         print_error("not one message was answered");
 }

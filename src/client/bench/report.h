@@ -3,6 +3,7 @@
 
 #include "client/bench/load_plan.h"
 #include "client/bench/load_result.h"
+#include "client/report/json_document.h"
 #include "client/report/terminal.h"
 
 struct bench_summary {
@@ -26,5 +27,11 @@ bool bench_is_client_limited(const struct load_plan *plan, const struct load_res
 void bench_print(const struct bench_summary *summary, const struct terminal *terminal, FILE *out);
 void bench_print_json(const struct bench_summary *summary, FILE *out);
 
-/* One line on stderr for each thing that went wrong. */
+/* What went wrong with connections, and where bytes were wrong: for programs; and one line on stderr for
+ * each.
+ */
+void bench_write_trouble(struct json *json, const struct load_result *result);
+void bench_print_trouble(const struct load_result *result, uint64_t connections);
+
+/* The same, and for messages without an answer. */
 void bench_print_errors(const struct bench_summary *summary);

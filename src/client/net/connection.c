@@ -5,6 +5,7 @@
 #include "client/net/dial.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -238,6 +239,13 @@ void connection_send(struct connection *connection)
     /* While the socket is full it waits its turn. */
     if (connection->state == CONNECTION_OPEN && !(connection->source.interest & EPOLLOUT))
         flush(connection);
+}
+
+void connection_look(struct connection *connection)
+{
+    struct pollfd item = {.fd = connection->source.fd, .events = POLLOUT};
+    if (connection->state == CONNECTION_CONNECTING && poll(&item, 1, 0) > 0)
+        on_connected(connection);
 }
 
 void connection_finish(struct connection *connection)

@@ -98,6 +98,9 @@ int connection_start(struct connection *connection, const struct connection_term
 /* One more message; it leaves as soon as there is a connection. */
 void connection_send(struct connection *connection);
 
+/* Looks whether it is connected by now, in place of the loop: on this host a handshake takes no time. */
+void connection_look(struct connection *connection);
+
 /* No more messages: when all is answered, half-closes, and is served when the server has closed, too; or
  * resets it. */
 void connection_finish(struct connection *connection);

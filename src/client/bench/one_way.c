@@ -1,0 +1,291 @@
+/* The coordinator of --bench --send and --receive: a line each second, as iperf(1) has it, and a report. */
+
+#include "client/bench/one_way.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/plural.h"
+#include "base/units.h"
+#include "client/bench/report.h"
+#include "client/bench/transfer.h"
+#include "client/check/chargen.h"
+#include "client/net/precise_timer.h"
+#include "client/process/exit_status.h"
+#include "client/process/interrupt.h"
+#include "client/report/json_document.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define DEFAULT_DURATION (10 * USEC_PER_SEC)
+#define MIB (1024.0 * 1024.0)
+
+/* Of the seconds, which JSON lists. */
+#define MOST_SECONDS 100000
+
+struct one_way {
+    struct session *session;
+    struct transfer_plan plan;
+    struct event_loop loop;
+    struct event_source interrupt;
+    struct precise_timer second, end;
+    struct transfer_thread **threads;
+    size_t thread_count;
+    uint64_t start_nsec, last_nsec, last_bytes;
+    uint64_t *seconds; /* bytes of each; owned */
+    size_t second_count;
+    bool stopping, interrupted;
+};
+
+static const char *verb(const struct one_way *mine)
+{
+    return mine->plan.receives ? "received" : "sent";
+}
+
+static void stop(struct one_way *mine)
+{
+    if (mine->stopping)
+        return;
+    mine->stopping = true;
+    for (size_t i = 0; i < mine->thread_count; i++)
+        transfer_thread_stop(mine->threads[i]);
+}
+
+static void on_end(struct precise_timer *timer)
+{
+    stop(CONTAINER_OF(timer, struct one_way, end));
+}
+
+static void on_interrupt(struct event_source *source, uint32_t events)
+{
+    struct one_way *mine = CONTAINER_OF(source, struct one_way, interrupt);
+    (void)events;
+    if (interrupt_take(source->fd) == 0)
+        return;
+    mine->interrupted = true;
+    stop(mine);
+}
+
+static uint64_t sum_bytes(const struct one_way *mine)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < mine->thread_count; i++)
+        bytes += atomic_load_explicit(&mine->threads[i]->bytes, memory_order_relaxed);
+    return bytes;
+}
+
+static void note_second(struct one_way *mine, uint64_t bytes)
+{
+    if (mine->second_count == MOST_SECONDS)
+        return;
+    uint64_t *more = realloc(mine->seconds, (mine->second_count + 1) * sizeof *more);
+    if (!more)
+        return; /* the sum has it all the same */
+    mine->seconds = more;
+    mine->seconds[mine->second_count++] = bytes;
+}
+
+static void on_second(struct precise_timer *timer)
+{
+    struct one_way *mine = CONTAINER_OF(timer, struct one_way, second);
+    uint64_t now = clock_monotonic_nsec(), bytes = sum_bytes(mine);
+    double passed = clock_seconds(now - mine->last_nsec);
+    FILE *out = mine->session->output.stream;
+    note_second(mine, bytes - mine->last_bytes);
+    if (!mine->session->options->json) {
+        fprintf(out, "%7.1f s  %10.1f MiB/s\n", clock_seconds(now - mine->start_nsec),
+                (double)(bytes - mine->last_bytes) / passed / MIB);
+        if (output_finish(&mine->session->output) < 0)
+            stop(mine); /* nobody reads any more; the report says why */
+    }
+    mine->last_nsec = now;
+    mine->last_bytes = bytes;
+    precise_timer_arm(timer, now + NSEC_PER_SEC - (now - mine->start_nsec) % NSEC_PER_SEC);
+}
+
+static bool all_finished(const struct one_way *mine)
+{
+    for (size_t i = 0; i < mine->thread_count; i++)
+        if (!atomic_load(&mine->threads[i]->finished))
+            return false;
+    return true;
+}
+
+static void on_wake(struct event_loop *loop)
+{
+    if (all_finished(CONTAINER_OF(loop, struct one_way, loop)))
+        event_loop_quit(loop);
+}
+
+/* ---- the report ---- */
+
+static bool is_clean(const struct load_result *result)
+{
+    return result->unconnected == 0 && result->broken == 0 && result->wrong == 0 && result->unended == 0 &&
+           result->bytes > 0;
+}
+
+static double elapsed(const struct one_way *mine, const struct load_result *result)
+{
+    return result->last_answer_nsec > mine->start_nsec
+               ? clock_seconds(result->last_answer_nsec - mine->start_nsec)
+               : 0;
+}
+
+static void print_text(const struct one_way *mine, const struct load_result *result)
+{
+    FILE *out = mine->session->output.stream;
+    char size[SIZE_TEXT_SIZE];
+    double seconds = elapsed(mine, result);
+    fprintf(out, "%s: %" PRIu64 " connection%s, %.2f s%s\n", mine->session->peer,
+            mine->session->options->connections, plural(mine->session->options->connections), seconds,
+            mine->interrupted ? ", interrupted" : "");
+    print_tried(out, mine->session->tried);
+    fprintf(out, "bytes        %" PRIu64 " %s%s, %s; %.1f MiB/s\n", result->bytes, verb(mine),
+            mine->plan.receives ? ", all of the pattern" : "", units_format_size(result->bytes, size),
+            seconds > 0 ? (double)result->bytes / seconds / MIB : 0);
+    fprintf(out, "connections  %" PRIu64, result->connected);
+    print_count(out, ", ", result->unconnected, "failed");
+    print_count(out, ", ", result->broken, "broken");
+    print_count(out, ", ", result->wrong, "with wrong bytes");
+    print_count(out, ", ", result->unended, "not closed by the server after us");
+    fprintf(out, "\nclient CPU   busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
+            mine->plan.threads, plural(mine->plan.threads), 100 * result->busy);
+}
+
+static void print_json(const struct one_way *mine, const struct load_result *result)
+{
+    const struct client_options *options = mine->session->options;
+    struct json json = {.out = mine->session->output.stream};
+    double seconds = elapsed(mine, result);
+    json_open_report(&json, "bench", mine->session->peer, mine->session->tried);
+    json_open(&json, "plan", '{');
+    json_text(&json, "direction", mine->plan.receives ? "receive" : "send");
+    json_count(&json, "connections", options->connections);
+    json_count(&json, "threads", mine->plan.threads);
+    json_count(&json, "message_bytes", mine->plan.run_size);
+    json_close(&json, '}');
+    json_number(&json, "elapsed_s", seconds);
+    json_bool(&json, "interrupted", mine->interrupted);
+    json_count(&json, "bytes", result->bytes);
+    json_number(&json, "bytes_per_second", seconds > 0 ? (double)result->bytes / seconds : 0);
+    json_open(&json, "bytes_each_second", '[');
+    for (size_t i = 0; i < mine->second_count; i++)
+        json_count(&json, NULL, mine->seconds[i]);
+    json_close(&json, ']');
+    json_times(&json, "connect", &result->connect);
+    json_bool(&json, "clean", is_clean(result));
+    bench_write_trouble(&json, result);
+    json_number(&json, "client_cpu_s", clock_seconds(result->cpu_nsec));
+    json_number(&json, "client_cpu_wait_s", clock_seconds(result->queued_nsec));
+    json_number(&json, "client_busiest_thread_percent", 100 * result->busy);
+    json_close(&json, '}');
+}
+
+static int report(struct one_way *mine)
+{
+    CLEANUP(free_pointer) struct load_result *result = calloc(1, sizeof *result);
+    struct output *output = &mine->session->output;
+    if (!result)
+        return session_fail("report", ENOMEM);
+    for (size_t i = 0; i < mine->thread_count; i++) {
+        int error = atomic_load(&mine->threads[i]->error);
+        if (error < 0)
+            return session_fail("go on", -error);
+        load_result_add(result, &mine->threads[i]->result);
+    }
+    if (mine->session->options->json)
+        print_json(mine, result);
+    else
+        print_text(mine, result);
+    int r = output_finish(output);
+    if (r != -EINTR)
+        bench_print_trouble(result, mine->session->options->connections);
+    int status = output_exit_status(r);
+    if (status != 0)
+        return status;
+    return is_clean(result) ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
+}
+
+/* ---- the run ---- */
+
+static int start_threads(struct one_way *mine)
+{
+    mine->threads = calloc(mine->plan.threads, sizeof *mine->threads);
+    if (!mine->threads)
+        return -ENOMEM;
+    mine->start_nsec = mine->last_nsec = clock_monotonic_nsec();
+    while (mine->thread_count < mine->plan.threads) {
+        size_t index = mine->thread_count;
+        int fd = index == 0 ? mine->session->fd : -1;
+        int r = transfer_thread_new(&mine->plan, &mine->loop, index, fd, &mine->threads[index]);
+        if (r < 0)
+            return r;
+        mine->thread_count++;
+        if (index == 0)
+            mine->session->fd = -1; /* the thread's now */
+    }
+    return 0;
+}
+
+/* With its timers and the interrupt in the loop. */
+static int drive(struct one_way *mine)
+{
+    const struct client_options *options = mine->session->options;
+    uint64_t duration = options->duration_usec != USEC_NEVER ? options->duration_usec
+                        : mine->plan.limit > 0               ? USEC_NEVER
+                                                             : DEFAULT_DURATION;
+    int r = start_threads(mine);
+    if (r < 0)
+        return r;
+    precise_timer_arm(&mine->second, mine->start_nsec + NSEC_PER_SEC);
+    if (duration != USEC_NEVER)
+        precise_timer_arm(&mine->end, mine->start_nsec + duration * NSEC_PER_USEC);
+    return event_loop_run(&mine->loop);
+}
+
+static int run(struct one_way *mine)
+{
+    int r = precise_timer_init(&mine->second, &mine->loop, on_second);
+    if (r < 0)
+        return r;
+    r = precise_timer_init(&mine->end, &mine->loop, on_end);
+    if (r == 0) {
+        mine->interrupt = (struct event_source){.fd = mine->session->interrupt_fd, .ready = on_interrupt};
+        r = event_loop_add(&mine->loop, &mine->interrupt, EPOLLIN);
+        if (r == 0) {
+            r = drive(mine);
+            stop(mine);
+            event_loop_remove(&mine->loop, &mine->interrupt);
+        }
+        precise_timer_deinit(&mine->end);
+    }
+    precise_timer_deinit(&mine->second);
+    return r;
+}
+
+int one_way_run(struct session *session, uint64_t threads)
+{
+    const struct client_options *options = session->options;
+    uint64_t size = options->size > 0 ? options->size : CHARGEN_SENT;
+    struct one_way mine = {
+        .session = session,
+        .plan = {.session = session,
+                 .run_size = size,
+                 .limit = options->count * size,
+                 .receives = options->receive,
+                 .threads = threads},
+    };
+    chargen_init();
+    int r = event_loop_init(&mine.loop, on_wake);
+    if (r < 0)
+        return session_fail("start", -r);
+    r = run(&mine);
+    int status = r < 0 ? session_fail("start a thread", -r) : report(&mine);
+    for (size_t i = 0; i < mine.thread_count; i++)
+        transfer_thread_free(mine.threads[i]);
+    free(mine.threads);
+    free(mine.seconds);
+    event_loop_deinit(&mine.loop);
+    return status;
+}
