@@ -4,6 +4,7 @@
 #include "client/modes.h"
 #include "client/options.h"
 #include "client/process/exit_status.h"
+#include "client/report/nagios.h"
 #include "client/report/output.h"
 #include "client/report/terminal.h"
 
@@ -17,6 +18,7 @@ static int (*const modes[MODE_COUNT])(const struct client_options *options) = {
 
 int main(int argc, char *argv[])
 {
+    static char error[HELD_ERROR_SIZE];
     struct client_options options;
     int r = streams_hold_standard();
     if (r < 0) {
@@ -31,5 +33,8 @@ int main(int argc, char *argv[])
         return output_exit_status(client_options_print_help(&options, stdout));
     if (options.version)
         return output_exit_status(client_options_print_version(stdout));
-    return modes[options.mode](&options);
+    if (options.nagios)
+        print_error_hold(error);
+    int status = modes[options.mode](&options);
+    return options.nagios ? nagios_finish(status, error) : status;
 }

@@ -1,5 +1,6 @@
 #include "client/options.h"
 
+#include "base/clock.h"
 #include "base/units.h"
 #include "base/usage.h"
 #include "client/check/pattern.h"
@@ -148,6 +149,20 @@ static int set_tos(struct client_options *options, const struct option_row *row,
     return 0;
 }
 
+static int set_limits(struct client_options *options, const struct option_row *row, const char *text)
+{
+    const char *comma = strchr(text, ',');
+    char warning[32];
+    if (!comma ||
+        snprintf(warning, sizeof warning, "%.*s", (int)(comma - text), text) >= (int)sizeof warning ||
+        units_parse_duration(warning, &options->warning_usec) < 0 ||
+        units_parse_duration(comma + 1, &options->critical_usec) < 0 ||
+        options->warning_usec > options->critical_usec)
+        return usage("--%s %.64s: must be two times, the first not longer, as 100ms,500ms", row->name, text);
+    *(const char **)field_of(options, row) = text;
+    return 0;
+}
+
 static int set_value(struct client_options *options, const struct option_row *row, const char *text)
 {
     switch (row->type) {
@@ -158,6 +173,8 @@ static int set_value(struct client_options *options, const struct option_row *ro
         return set_expectation(options, row, text);
     case OPTION_PORT:
         return set_port(options, row, text);
+    case OPTION_LIMITS:
+        return set_limits(options, row, text);
     case OPTION_TOS:
         return set_tos(options, row, text);
     case OPTION_TEXT:
@@ -319,6 +336,18 @@ static int apply(struct client_options *options, const struct command_line *line
     return 0;
 }
 
+/* A check has an end. */
+#define CHECK_MESSAGES 5
+#define CHECK_USEC (10 * USEC_PER_SEC)
+static void limit_check(struct client_options *options)
+{
+    if (options->nagios && options->mode == MODE_PING && options->count == 0 &&
+        options->deadline_usec == USEC_NEVER)
+        options->count = CHECK_MESSAGES;
+    if (options->nagios && options->mode == MODE_WATCH && options->duration_usec == USEC_NEVER)
+        options->duration_usec = CHECK_USEC;
+}
+
 /* What no row alone can say. */
 static int check_together(const struct client_options *options)
 {
@@ -328,6 +357,8 @@ static int check_together(const struct client_options *options)
         return usage("--source %.64s: several addresses are for --bench", options->source);
     if (options->reconnect && options->rate > 0)
         return usage("--reconnect and --rate cannot be had at once");
+    if (options->json + options->csv + (options->nagios != NULL) > 1)
+        return usage("only one of --json, --csv and --nagios can be had");
     if (options->send && options->receive)
         return usage("--send and --receive cannot be had at once");
     if ((options->send || options->receive) &&
@@ -350,6 +381,8 @@ static int take_hosts(struct client_options *options, int count, char *words[])
             return options->port
                        ? usage("%.64s: the port is %.64s already, by --port", words[i], options->port)
                        : usage("%.64s: the port of several HOSTs is given by -p", words[i]);
+    if (options->nagios && count > 1)
+        return usage("%.64s: --nagios is of one HOST", words[1]);
     options->host_count = (size_t)count;
     return 0;
 }
@@ -391,6 +424,8 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
         r = apply(&options, &line);
     if (r == 0 && !options.help)
         r = check_together(&options);
+    if (r == 0)
+        limit_check(&options);
     if (r == 0 && !options.help && !options.version)
         r = take_operands(&options, argc - optind, argv + optind);
     if (r == 0)

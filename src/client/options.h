@@ -52,7 +52,10 @@ struct client_options {
     bool connect, flood, timestamps;
     uint64_t size;          /* of a message, in bytes; 0: not said, of --bench */
     uint64_t duration_usec; /* USEC_NEVER: not said */
-    bool json;
+    bool json, csv;
+    const char *prometheus; /* a file; NULL: none */
+    const char *nagios;     /* WARN,CRIT; NULL: no check */
+    uint64_t warning_usec, critical_usec;
     bool reconnect, send, receive;
     uint64_t connections, threads;
     uint64_t rate;     /* messages a second; 0: the next when the answer is there */
@@ -67,6 +70,7 @@ enum option_type {
     OPTION_DURATION, /* uint64_t, microseconds */
     OPTION_EXPECT,   /* enum expectation */
     OPTION_TEXT,     /* const char * */
+    OPTION_LIMITS,   /* const char *, with warning_usec and critical_usec: two durations */
     OPTION_TOS,      /* uint64_t and tos_given: 0 to 255, also "0x10", "ef", "af11", "cs1" */
     OPTION_PORT,     /* const char *, the number of a port or a name of services(5) */
 };

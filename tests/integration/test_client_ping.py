@@ -258,7 +258,7 @@ class Ends(harness.TestCase):
             for rules, status, pattern in (
                     ("malloc:ENOMEM:1", client.SYSTEM_ERROR, "cannot start: Cannot allocate memory"),
                     ("malloc:ENOMEM:2", client.SYSTEM_ERROR, "cannot start: Cannot allocate memory"),
-                    ("calloc:ENOMEM:4", client.SYSTEM_ERROR, "cannot start: Cannot allocate memory"),
+                    ("calloc:ENOMEM:5", client.SYSTEM_ERROR, "cannot start: Cannot allocate memory"),
                     ("eventfd:EMFILE", client.SYSTEM_ERROR, "cannot wait for signals: Too many open files"),
                     ("ppoll:ENOMEM", client.SYSTEM_ERROR, "cannot wait for an answer: Cannot allocate memory"),
             ):

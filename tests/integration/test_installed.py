@@ -244,8 +244,9 @@ class OtherShells(harness.TestCase):
         fish = harness.needs("fish")
         for arguments in ((), ("--ping",), ("--bench",), ("--watch",)):
             script = f"source {COMPLETIONS}/tcpecho.fish; complete -C 'tcpecho {' '.join(arguments)} --'"
-            result = subprocess.run([fish, "--no-config", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                    check=True, env={**os.environ, "HOME": "/nonexistent"})
+            with tempfile.TemporaryDirectory(prefix="tcpechod-test-") as home:
+                result = subprocess.run([fish, "--no-config", "-c", script], stdin=subprocess.DEVNULL, capture_output=True,
+                                        text=True, check=True, env={**os.environ, "HOME": home})
             offered = {line.partition("\t")[0] for line in result.stdout.splitlines()}
             wanted = set(options_of_help(*arguments)) | set(MODES)
             if arguments:

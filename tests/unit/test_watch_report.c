@@ -1,4 +1,4 @@
-#include "client/watch/report.h"
+#include "client/watch/programs.h"
 
 #include "base/clock.h"
 #include "common.h"

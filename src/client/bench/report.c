@@ -163,7 +163,7 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
 
 static const char *advice_on_connect(int error)
 {
-    return error == EADDRNOTAVAIL ? "; every local port is taken: several addresses of -I have more" : "";
+    return error == EADDRNOTAVAIL ? "; every local port is taken: net.ipv4.ip_local_port_range has more" : "";
 }
 
 void bench_print_trouble(const struct load_result *result, uint64_t connections)

@@ -53,8 +53,8 @@ static void break_off(struct transfer_connection *connection, int error)
     close_connection(connection);
 }
 
-/* The server is to say that it has got all. One that only sends does not end before it has been read, which may
- * take longer than the run. */
+/* The server is to say that it has got all. One that only sends does not end before it has been read, which
+ * may take longer than the run. */
 static void finish(struct transfer_connection *connection)
 {
     if (connection->state != TRANSFER_OPEN)

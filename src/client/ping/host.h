@@ -28,6 +28,7 @@ struct ping_host {
     char peer[ENDPOINT_TEXT_SIZE];
     pthread_t thread; /* in which it begins */
     bool has_thread;
+    bool is_up;           /* the latest answer came, and nothing has failed since */
     int status;           /* an exit status when it could not be begun; it takes no part then */
     void *state;          /* the kind's */
     size_t item;          /* the place of its first pollfd */

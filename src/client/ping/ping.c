@@ -5,10 +5,14 @@
 #include "base/escape.h"
 #include "client/modes.h"
 #include "client/ping/host.h"
+#include "client/ping/programs.h"
 #include "client/process/exit_status.h"
 #include "client/process/interrupt.h"
+#include "client/report/nagios.h"
+#include "client/report/prometheus.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -23,8 +27,10 @@ struct ping {
     struct ping_host *hosts;
     size_t count;
     struct pollfd *items;
-    int quit_fd; /* SIGQUIT */
+    struct ping_metrics_of *metrics; /* of those that take part */
+    int quit_fd;                     /* SIGQUIT */
     uint64_t deadline;
+    uint64_t next_write; /* usec; of the metrics */
 };
 
 /* What has been printed is to be seen now, also through a pipe. */
@@ -39,6 +45,10 @@ int ping_tell(struct ping_host *host, struct ping_line line)
 {
     line.host = host->name;
     line.peer = host->peer;
+    if (line.kind == PING_LINE_REPLY || line.kind == PING_LINE_MADE)
+        host->is_up = true;
+    else if (line.kind != PING_LINE_DUPLICATE && line.kind != PING_LINE_RECONNECTED)
+        host->is_up = false;
     ping_print_line(&host->run->report, &line);
     return host->run->report.quiet ? 0 : show(host->run);
 }
@@ -81,8 +91,9 @@ static int make_hosts(struct ping *ping)
     const struct client_options *options = ping->run.options;
     const struct ping_kind *kind = options->connect ? &ping_handshakes : &ping_messages;
     ping->hosts = calloc(options->host_count, sizeof *ping->hosts);
+    ping->metrics = calloc(options->host_count, sizeof *ping->metrics);
     ping->items = calloc(FIRST_HOST + options->host_count * kind->items, sizeof *ping->items);
-    if (!ping->hosts || !ping->items)
+    if (!ping->hosts || !ping->items || !ping->metrics)
         return session_fail("start", ENOMEM);
     for (; ping->count < options->host_count; ping->count++) {
         struct ping_host *host = &ping->hosts[ping->count];
@@ -118,7 +129,9 @@ static int begin(struct ping *ping)
     run->report = (struct ping_report){
         .out = run->session.output.stream,
         .size = run->options->size,
-        .quiet = run->options->quiet,
+        .quiet = run->options->quiet || run->options->nagios,
+        .json = run->options->json,
+        .csv = run->options->csv,
         .timestamps = run->options->timestamps,
         .flood = run->options->flood,
         .connect = run->options->connect,
@@ -136,9 +149,45 @@ static int begin(struct ping *ping)
 
 static void print_starts(const struct ping *ping)
 {
+    if (ping->run.report.csv)
+        ping_write_csv_head(ping->run.report.out);
+    if (ping->run.report.csv || ping->run.report.json || ping->run.options->nagios)
+        return;
     for (size_t i = 0; i < ping->count; i++)
         if (ping->hosts[i].status == 0)
             ping->hosts[i].kind->print_start(&ping->hosts[i]);
+}
+
+/* ---- metrics ---- */
+
+/* Returns 0 or an exit status. */
+static int write_metrics(struct ping *ping)
+{
+    const char *path = ping->run.options->prometheus;
+    struct ping_metrics metrics = {.hosts = ping->metrics, .connect = ping->run.options->connect};
+    for (size_t i = 0; i < ping->count; i++) {
+        const struct ping_host *host = &ping->hosts[i];
+        struct ping_metrics_of *mine = &ping->metrics[metrics.count];
+        if (host->status != 0)
+            continue;
+        *mine = (struct ping_metrics_of){.host = host->name, .peer = host->peer, .is_up = host->is_up};
+        host->kind->count(host, &mine->counts);
+        metrics.count++;
+    }
+    int r = prometheus_write(path, ping_write_metrics, &metrics);
+    if (r == 0)
+        return 0;
+    print_error("cannot write %.512s: %s", path, strerror(-r));
+    return EXIT_FILE;
+}
+
+static int write_metrics_if_due(struct ping *ping)
+{
+    uint64_t now = clock_monotonic_usec();
+    if (now < ping->next_write)
+        return 0;
+    ping->next_write = now + USEC_PER_SEC;
+    return write_metrics(ping);
 }
 
 /* ---- to go on ---- */
@@ -162,7 +211,8 @@ static void print_interim(const struct ping *ping)
 
 static int wait_for_events(struct ping *ping)
 {
-    uint64_t deadline = ping->deadline, now = clock_monotonic_usec();
+    uint64_t now = clock_monotonic_usec();
+    uint64_t deadline = ping->deadline < ping->next_write ? ping->deadline : ping->next_write;
     size_t count = FIRST_HOST;
     ping->items[INTERRUPT] = (struct pollfd){.fd = ping->run.session.interrupt_fd, .events = POLLIN};
     ping->items[QUIT] = (struct pollfd){.fd = ping->quit_fd, .events = POLLIN};
@@ -224,12 +274,15 @@ static int exchange(struct ping *ping)
     ping->deadline = ping->run.options->deadline_usec == USEC_NEVER
                          ? USEC_NEVER
                          : start + ping->run.options->deadline_usec;
+    ping->next_write = ping->run.options->prometheus ? start : USEC_NEVER;
     for (size_t i = 0; i < ping->count; i++)
         ping->hosts[i].start = ping->hosts[i].next = start;
     while (status == 0 && !all_done(ping)) {
         for (size_t i = 0; i < ping->count && status == 0; i++)
             if (!is_done(ping, &ping->hosts[i]))
                 status = ping->hosts[i].kind->advance(&ping->hosts[i]);
+        if (status == 0)
+            status = write_metrics_if_due(ping);
         if (status == 0 && !all_done(ping)) /* the last message may have been given up */
             status = turn(ping);
     }
@@ -252,6 +305,26 @@ static int status_of(const struct ping_counts *counts)
     return EXIT_WRONG_ANSWER;
 }
 
+static int report_check(struct ping *ping, const struct ping_counts *counts)
+{
+    const struct client_options *options = ping->run.options;
+    const struct ping_host *host = &ping->hosts[0];
+    double mean = ping_times_mean(&counts->times) / USEC_PER_MSEC, loss = ping_lost_percent(counts);
+    double warning = (double)options->warning_usec / USEC_PER_MSEC;
+    double critical = (double)options->critical_usec / USEC_PER_MSEC;
+    enum nagios_state state = ping_is_clean(counts) ? NAGIOS_OK : NAGIOS_WARNING;
+    char text[TARGET_TEXT_SIZE + ENDPOINT_TEXT_SIZE + 128], data[256];
+    if (mean > warning)
+        state = nagios_worse(state, NAGIOS_WARNING);
+    if (mean > critical || counts->received == 0 || counts->corrupted > 0)
+        state = NAGIOS_CRITICAL;
+    snprintf(text, sizeof text, "%s (%s): %" PRIu64 " of %" PRIu64 " %s, %.4g%% lost, mean %.3f ms",
+             host->name, host->peer, counts->received, counts->sent + counts->not_sent,
+             options->connect ? "connected" : "answered", loss, mean);
+    snprintf(data, sizeof data, "rta=%.3fms;%.3f;%.3f;0 pl=%.4g%%;0;99;0;100", mean, warning, critical, loss);
+    return nagios_print(ping->run.report.out, state, text, data);
+}
+
 /* Also after a failure, but of stdout: what was measured until then is not lost. */
 static int sum_up(struct ping *ping, int status)
 {
@@ -266,13 +339,17 @@ static int sum_up(struct ping *ping, int status)
         host->kind->count(host, &counts);
         if (judged == 0)
             judged = status_of(&counts);
-        if (ping->run.session.output.error == 0)
-            ping_print_summary(&ping->run.report, host->name, &counts);
+        if (ping->run.options->nagios && status == 0)
+            judged = report_check(ping, &counts);
+        else if (ping->run.session.output.error == 0 && !ping->run.options->nagios)
+            ping_print_summary(&ping->run.report, host->name, host->peer, &counts);
     }
     if (ping->run.session.output.error == 0) {
         int shown = show(&ping->run);
         status = status == 0 ? shown : status;
     }
+    if (ping->run.options->prometheus && status == 0)
+        status = write_metrics(ping);
     return status != 0 || ping->run.reader_gone ? status : judged;
 }
 
@@ -284,6 +361,7 @@ static void ping_clear(struct ping *ping)
     }
     free(ping->hosts);
     free(ping->items);
+    free(ping->metrics);
     fd_close(&ping->quit_fd);
     session_close(&ping->run.session);
 }

@@ -85,6 +85,13 @@ void print_count(FILE *out, const char *before, uint64_t count, const char *kind
         fprintf(out, "%s%" PRIu64 " %s", before, count, kind);
 }
 
+static char *held_error;
+
+void print_error_hold(char out[static HELD_ERROR_SIZE])
+{
+    held_error = out;
+}
+
 void print_error(const char *format, ...)
 {
     char text[LINE_SIZE], line[LINE_SIZE] = "tcpecho: ";
@@ -94,6 +101,10 @@ void print_error(const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     /* What a user has typed, or a script, may be anything. */
+    if (held_error) {
+        escape_controls(text, held_error, HELD_ERROR_SIZE);
+        return;
+    }
     length += escape_controls(text, line + length, sizeof line - length - 1);
     line[length++] = '\n';
     write_out(STDERR_FILENO, line, length);

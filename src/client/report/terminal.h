@@ -46,3 +46,8 @@ void print_count(FILE *out, const char *before, uint64_t count, const char *kind
 /* "tcpecho: TEXT" and a newline on stderr, in one write, so that lines of two processes do not mix. Nobody is
  * told when even that fails. */
 void print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* From here on no error is printed, and the text of the latest is in `out`: for what has a line of its own to
+ * say it on. */
+#define HELD_ERROR_SIZE 1024
+void print_error_hold(char out[static HELD_ERROR_SIZE]);

@@ -7,6 +7,7 @@
 #include "client/modes.h"
 #include "client/process/exit_status.h"
 #include "client/process/interrupt.h"
+#include "client/report/json_document.h"
 #include "client/report/terminal.h"
 #include "client/talk/conversation.h"
 
@@ -20,6 +21,22 @@ static void print_summary(const struct conversation_totals *totals, uint64_t use
     print_error("%" PRIu64 " byte%s sent, %" PRIu64 " received%s in %s (%s/s)", totals->sent,
                 plural(totals->sent), totals->received, checked ? ", every one right" : "",
                 units_format_duration(usec, time), units_format_size(a_second, rate));
+}
+
+static void print_json(const struct session *session, const struct conversation_totals *totals, uint64_t usec,
+                       int status)
+{
+    struct json json = {.out = stderr};
+    double seconds = (double)usec / (double)USEC_PER_SEC;
+    json_open_report(&json, session->options->listen ? "listen" : "talk", session->peer, session->tried);
+    json_number(&json, "elapsed_s", seconds);
+    json_bool(&json, "interrupted", status == EXIT_INTERRUPTED);
+    json_count(&json, "bytes_sent", totals->sent);
+    json_count(&json, "bytes_received", totals->received);
+    json_number(&json, "bytes_per_second", seconds > 0 ? (double)totals->received / seconds : 0);
+    json_bool(&json, "checked", session->options->expect != EXPECT_ANYTHING);
+    json_bool(&json, "clean", status == 0);
+    json_close(&json, '}');
 }
 
 int talk_with_peer(const struct session *session)
@@ -43,10 +60,11 @@ int talk_with_peer(const struct session *session)
     /* Not after the "^C" that a terminal shows. */
     if (status == EXIT_INTERRUPTED && isatty(STDERR_FILENO) == 1)
         fputc('\n', stderr);
-    if (options->verbose || status == EXIT_INTERRUPTED)
-        print_summary(&totals,
-                      (totals.received_usec > 0 ? totals.received_usec : clock_monotonic_usec()) - start,
-                      is_right && options->expect != EXPECT_ANYTHING);
+    uint64_t usec = (totals.received_usec > 0 ? totals.received_usec : clock_monotonic_usec()) - start;
+    if (options->json)
+        print_json(session, &totals, usec, status);
+    else if (options->verbose || status == EXIT_INTERRUPTED)
+        print_summary(&totals, usec, is_right && options->expect != EXPECT_ANYTHING);
     if (status == EXIT_INTERRUPTED)
         interrupt_die();
     return status;

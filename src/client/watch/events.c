@@ -22,7 +22,7 @@ static void __attribute__((format(printf, 3, 4))) print_event(struct watch_event
     FILE *out = events->output->stream;
     char at[CLOCK_TEXT_SIZE];
     va_list arguments;
-    if (events->options->json)
+    if (events->options->json || events->options->nagios)
         return;
     if (now / NSEC_PER_SEC != events->line_second) {
         events->line_second = now / NSEC_PER_SEC;

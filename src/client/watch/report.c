@@ -3,34 +3,28 @@
 #include "base/clock.h"
 #include "base/plural.h"
 #include "base/units.h"
-#include "client/report/json_document.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
-/* What counts as an outage, in the order of the report. */
-static const struct {
-    enum connection_end end;
-    const char *text, *key;
-} failures[] = {
+const struct watch_failure watch_failures[WATCH_FAILURES] = {
     {CONNECTION_BROKEN, "connections broken", "broken"},
     {CONNECTION_UNCONNECTED, "connections refused", "refused"},
     {CONNECTION_TIMED_OUT, "connections timed out", "timed_out"},
     {CONNECTION_WRONG, "connections with wrong bytes", "wrong"},
 };
-#define FAILURES (sizeof failures / sizeof failures[0])
 
-static uint64_t total(const struct watch_summary *summary, enum connection_end end)
+uint64_t watch_total(const struct watch_summary *summary, enum connection_end end)
 {
     return summary->steady->ends[end] + summary->newcomers->ends[end];
 }
 
 bool watch_has_outage(const struct watch_summary *summary)
 {
-    for (size_t i = 0; i < FAILURES; i++)
-        if (total(summary, failures[i].end) > 0)
+    for (size_t i = 0; i < WATCH_FAILURES; i++)
+        if (watch_total(summary, watch_failures[i].end) > 0)
             return true;
     return summary->steady->gap.over > 0 || summary->newcomers->gap.over > 0 ||
            (summary->steady->answered == 0 && !summary->reader_gone);
@@ -48,7 +42,7 @@ bool watch_is_clean(const struct watch_summary *summary)
 }
 
 /* A moment of CLOCK_MONOTONIC as one of CLOCK_REALTIME. */
-static int64_t wall_msec(uint64_t monotonic_nsec)
+int64_t watch_wall_msec(uint64_t monotonic_nsec)
 {
     return (int64_t)(clock_usec(CLOCK_REALTIME) / USEC_PER_MSEC) -
            ((int64_t)clock_monotonic_nsec() - (int64_t)monotonic_nsec) / 1000000;
@@ -56,7 +50,7 @@ static int64_t wall_msec(uint64_t monotonic_nsec)
 
 const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZE])
 {
-    int64_t msec = wall_msec(monotonic_nsec);
+    int64_t msec = watch_wall_msec(monotonic_nsec);
     time_t seconds = (time_t)(msec / 1000);
     struct tm local;
     if (!localtime_r(&seconds, &local))
@@ -66,13 +60,13 @@ const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZ
     return out;
 }
 
-static const struct watch_side *worse(const struct watch_summary *summary)
+const struct watch_side *watch_worse(const struct watch_summary *summary)
 {
     return summary->steady->gap.longest_nsec >= summary->newcomers->gap.longest_nsec ? summary->steady
                                                                                      : summary->newcomers;
 }
 
-static double into_run(const struct watch_summary *summary, const struct gap *gap)
+double watch_into_run(const struct watch_summary *summary, const struct gap *gap)
 {
     return gap->longest_at_nsec > summary->start_nsec
                ? clock_seconds(gap->longest_at_nsec - summary->start_nsec)
@@ -96,7 +90,7 @@ static void print_side(const struct watch_summary *summary, const struct watch_s
     if (side->gap.longest_nsec > 0)
         fprintf(out, "\n  longest gap %s, at %s, %.2f s into the watch",
                 latency_format(side->gap.longest_nsec, gap), clock_format(side->gap.longest_at_nsec, at),
-                into_run(summary, &side->gap));
+                watch_into_run(summary, &side->gap));
     fprintf(out,
             "\n  %" PRIu64 " broken, %" PRIu64 " refused, %" PRIu64 " timed out, %" PRIu64
             " with wrong bytes\n",
@@ -131,7 +125,7 @@ static void print_errors(const struct watch_summary *summary, FILE *out)
 
 void watch_print(const struct watch_summary *summary, const struct terminal *terminal, FILE *out)
 {
-    const struct watch_side *side = worse(summary);
+    const struct watch_side *side = watch_worse(summary);
     char gap[LATENCY_TEXT_SIZE], at[CLOCK_TEXT_SIZE], interval[DURATION_TEXT_SIZE],
         allowed[DURATION_TEXT_SIZE], late[LATENCY_TEXT_SIZE];
     bool clean = watch_is_clean(summary);
@@ -142,11 +136,12 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
     fprintf(out, "longest gap                   %s", latency_format(side->gap.longest_nsec, gap));
     if (side->gap.longest_nsec > 0)
         fprintf(out, ", at %s, %.2f s into the watch (%s)", clock_format(side->gap.longest_at_nsec, at),
-                into_run(summary, &side->gap), side->name);
+                watch_into_run(summary, &side->gap), side->name);
     fprintf(out, "\ngaps over %-19s %" PRIu64 "\n", units_format_duration(summary->allowed_usec, allowed),
             summary->steady->gap.over + summary->newcomers->gap.over);
-    for (size_t i = 0; i < FAILURES; i++)
-        fprintf(out, "%-29s %" PRIu64 "\n", failures[i].text, total(summary, failures[i].end));
+    for (size_t i = 0; i < WATCH_FAILURES; i++)
+        fprintf(out, "%-29s %" PRIu64 "\n", watch_failures[i].text,
+                watch_total(summary, watch_failures[i].end));
     fprintf(out, "bytes wrong                   %" PRIu64 "\n",
             summary->steady->wrong_bytes + summary->newcomers->wrong_bytes);
     fprintf(out, "tcpecho itself late by        %s at most\n", latency_format(summary->late_nsec, late));
@@ -160,60 +155,4 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
             : watch_has_outage(summary) ? "outage"
                                         : "no outage seen, but tcpecho could not begin all that was due",
             terminal_colour(terminal, COLOUR_OFF));
-}
-
-/* ---- for programs ---- */
-
-static void write_gap(struct json *json, const struct watch_summary *summary, const struct gap *gap)
-{
-    json_number(json, "longest_gap_s", clock_seconds(gap->longest_nsec));
-    json_number(json, "longest_gap_into_watch_s", into_run(summary, gap));
-    json_count(json, "longest_gap_at_unix_ms",
-               gap->longest_nsec > 0 ? (uint64_t)wall_msec(gap->longest_at_nsec) : 0);
-}
-
-static void write_side(struct json *json, const char *key, const struct watch_summary *summary,
-                       const struct watch_side *side)
-{
-    static const char *const not_begun[] = {[NOT_BEGUN_LATE] = "not_begun_late",
-                                            [NOT_BEGUN_FULL] = "not_begun_full",
-                                            [NOT_BEGUN_SHORT] = "not_begun_short"};
-
-    json_open(json, key, '{');
-    json_count(json, "begun", side->begun);
-    json_count(json, "answered", side->answered);
-    for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
-        json_count(json, not_begun[i], side->not_begun[i]);
-    if (side->short_error != 0)
-        json_text(json, "short_error", strerror(side->short_error));
-    write_gap(json, summary, &side->gap);
-    json_count(json, "gaps_over_allowed", side->gap.over);
-    for (size_t i = 0; i < FAILURES; i++)
-        json_count(json, failures[i].key, side->ends[failures[i].end]);
-    if (side->connect_error != 0)
-        json_text(json, "connect_error", strerror(side->connect_error));
-    if (side->ends[CONNECTION_BROKEN] > 0)
-        json_text(json, "break_error", connection_break_reason(side->break_error));
-    json_count(json, "wrong_bytes", side->wrong_bytes);
-    json_times(json, "latency", &side->latency);
-    json_close(json, '}');
-}
-
-void watch_print_json(const struct watch_summary *summary, FILE *out)
-{
-    struct json json = {.out = out};
-    json_open_report(&json, "watch", summary->peer, summary->tried);
-    json_number(&json, "elapsed_s", clock_seconds(summary->elapsed_nsec));
-    json_number(&json, "interval_s", (double)summary->interval_usec / (double)USEC_PER_SEC);
-    json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);
-    json_bool(&json, "clean", watch_is_clean(summary));
-    write_gap(&json, summary, &worse(summary)->gap);
-    json_count(&json, "gaps_over_allowed", summary->steady->gap.over + summary->newcomers->gap.over);
-    for (size_t i = 0; i < FAILURES; i++)
-        json_count(&json, failures[i].key, total(summary, failures[i].end));
-    json_count(&json, "wrong_bytes", summary->steady->wrong_bytes + summary->newcomers->wrong_bytes);
-    json_number(&json, "late_s", clock_seconds(summary->late_nsec));
-    write_side(&json, "steady_client", summary, summary->steady);
-    write_side(&json, "new_connections", summary, summary->newcomers);
-    json_close(&json, '}');
 }

@@ -53,7 +53,24 @@ bool watch_is_clean(const struct watch_summary *summary);
 
 /* Write errors stay in the stream. */
 void watch_print(const struct watch_summary *summary, const struct terminal *terminal, FILE *out);
-void watch_print_json(const struct watch_summary *summary, FILE *out);
+
+/* What counts as an outage, in the order of the report. */
+struct watch_failure {
+    enum connection_end end;
+    const char *text, *key;
+};
+#define WATCH_FAILURES 4
+extern const struct watch_failure watch_failures[WATCH_FAILURES];
+
+/* Of both sides. */
+uint64_t watch_total(const struct watch_summary *summary, enum connection_end end);
+
+/* The side with the longer gap, and when a gap began, in seconds from the beginning of the watch. */
+const struct watch_side *watch_worse(const struct watch_summary *summary);
+double watch_into_run(const struct watch_summary *summary, const struct gap *gap);
+
+/* A moment of CLOCK_MONOTONIC as one of CLOCK_REALTIME, in milliseconds. */
+int64_t watch_wall_msec(uint64_t monotonic_nsec);
 
 /* "16:01:04.094", local time, of a moment of CLOCK_MONOTONIC. Returns `out`. */
 #define CLOCK_TEXT_SIZE 16

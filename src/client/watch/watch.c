@@ -9,11 +9,14 @@
 #include "client/net/precise_timer.h"
 #include "client/process/exit_status.h"
 #include "client/process/interrupt.h"
+#include "client/report/prometheus.h"
 #include "client/session.h"
 #include "client/watch/events.h"
+#include "client/watch/programs.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <unistd.h>
 
 /* At the end, for the answers under way: a message sent a moment before is no outage. */
@@ -40,11 +43,12 @@ struct watch {
     struct event_loop loop;
     struct event_source interrupt;
     struct precise_timer tick;
-    struct timer end_timer, last_timer;
+    struct timer end_timer, last_timer, metrics_timer;
     struct watch_events events;
     uint64_t next_nsec; /* when a message and a connection are due */
     uint64_t late_nsec;
     bool stopping, reader_gone;
+    int metrics_error; /* a negative errno: the file could not be written */
 
     struct connection steady;
     uint64_t due_nsec[MOST_UNANSWERED]; /* of each message of this connection, by its number */
@@ -57,6 +61,40 @@ struct watch {
     uint64_t orderly_nsec;     /* when the last new connection was due that closes in order */
     uint8_t scratch[CONNECTION_SCRATCH];
 };
+
+/* ---- what is told ---- */
+
+static struct watch_summary summarise(const struct watch *watch, uint64_t end_nsec)
+{
+    return (struct watch_summary){
+        .peer = watch->session.peer,
+        .tried = watch->session.tried,
+        .interval_usec = watch->options->interval_usec,
+        .allowed_usec = watch->options->gap_usec,
+        .start_nsec = watch->events.start_nsec,
+        .elapsed_nsec = end_nsec - watch->events.start_nsec,
+        .reader_gone = watch->reader_gone,
+        .late_nsec = watch->late_nsec,
+        .steady = &watch->events.steady,
+        .newcomers = &watch->events.newcomers,
+    };
+}
+
+static void write_metrics(struct watch *watch)
+{
+    const struct watch_summary summary = summarise(watch, clock_monotonic_nsec());
+    int r = prometheus_write(watch->options->prometheus, watch_write_metrics, &summary);
+    if (r < 0 && watch->metrics_error == 0)
+        print_error("cannot write %.512s: %s", watch->options->prometheus, strerror(-r));
+    watch->metrics_error = r;
+}
+
+static void on_metrics(struct timer *timer)
+{
+    struct watch *watch = CONTAINER_OF(timer, struct watch, metrics_timer);
+    write_metrics(watch);
+    event_loop_arm(&watch->loop, timer, clock_monotonic_usec() + USEC_PER_SEC);
+}
 
 /* ---- the end ---- */
 
@@ -278,6 +316,8 @@ static int watch_loop(struct watch *watch)
         event_loop_arm(&watch->loop, &watch->end_timer,
                        clock_monotonic_usec() + watch->options->duration_usec);
     watch_events_start(&watch->events);
+    if (watch->options->prometheus)
+        on_metrics(&watch->metrics_timer);
     precise_timer_arm(&watch->tick, watch->next_nsec);
     return event_loop_run(&watch->loop);
 }
@@ -301,38 +341,36 @@ static int run_in_loop(struct watch *watch)
         free(watch->newcomers);
         timer_disarm(&watch->end_timer);
         timer_disarm(&watch->last_timer);
+        timer_disarm(&watch->metrics_timer);
         event_loop_remove(&watch->loop, &watch->interrupt);
     }
     precise_timer_deinit(&watch->tick);
     return r;
 }
 
-static int report(struct watch *watch, uint64_t end_nsec)
+static int print_report(struct watch *watch, const struct watch_summary *summary)
 {
     struct output *output = &watch->session.output;
-    const struct watch_summary summary = {
-        .peer = watch->session.peer,
-        .tried = watch->session.tried,
-        .interval_usec = watch->options->interval_usec,
-        .allowed_usec = watch->options->gap_usec,
-        .start_nsec = watch->events.start_nsec,
-        .elapsed_nsec = end_nsec - watch->events.start_nsec,
-        .reader_gone = watch->reader_gone,
-        .late_nsec = watch->late_nsec,
-        .steady = &watch->events.steady,
-        .newcomers = &watch->events.newcomers,
-    };
-
-    if (watch->options->json)
-        watch_print_json(&summary, output->stream);
+    int judged = watch_has_outage(summary) ? EXIT_WRONG_ANSWER
+                 : watch_is_clean(summary) ? EXIT_SUCCESS
+                                           : EXIT_SYSTEM;
+    if (watch->options->nagios)
+        judged = watch_print_check(summary, watch->options, output->stream);
+    else if (watch->options->json)
+        watch_print_json(summary, output->stream);
     else
-        watch_print(&summary, &watch->events.out, output->stream);
+        watch_print(summary, &watch->events.out, output->stream);
     int status = output_exit_status(output_finish(output));
-    if (status != 0)
-        return status;
-    if (watch_has_outage(&summary))
-        return EXIT_WRONG_ANSWER;
-    return watch_is_clean(&summary) ? EXIT_SUCCESS : EXIT_SYSTEM;
+    return status != 0 ? status : judged;
+}
+
+static int report(struct watch *watch, uint64_t end_nsec)
+{
+    const struct watch_summary summary = summarise(watch, end_nsec);
+    int status = print_report(watch, &summary);
+    if (watch->options->prometheus)
+        write_metrics(watch);
+    return watch->metrics_error < 0 && (status == 0 || status == EXIT_WRONG_ANSWER) ? EXIT_FILE : status;
 }
 
 static int watch_session(struct watch *watch)
@@ -343,6 +381,7 @@ static int watch_session(struct watch *watch)
     list_init(&watch->idle);
     timer_init(&watch->end_timer, on_end);
     timer_init(&watch->last_timer, on_last);
+    timer_init(&watch->metrics_timer, on_metrics);
     connection_init(&watch->steady, &watch->loop, watch->scratch, &steady_events);
     watch_events_init(&watch->events, &watch->loop, &watch->session.output, watch->options);
     r = run_in_loop(watch);

@@ -1,0 +1,25 @@
+/* What a ping tells programs: lines of JSON or of comma-separated values, and metrics. */
+#pragma once
+
+#include "client/ping/report.h"
+
+/* An object on a line of its own. */
+void ping_write_json_line(FILE *out, const struct ping_line *line, size_t size);
+void ping_write_json_summary(FILE *out, const char *host, const char *peer, const struct ping_counts *counts,
+                             bool connect);
+
+/* As RFC 4180 has it, but that a line ends in LF. */
+void ping_write_csv_head(FILE *out);
+void ping_write_csv_line(FILE *out, const struct ping_line *line);
+
+/* Of all hosts together, since the samples of a metric stand together. */
+struct ping_metrics {
+    size_t count;
+    const struct ping_metrics_of {
+        const char *host, *peer;
+        struct ping_counts counts;
+        bool is_up; /* the latest answer came, and nothing has failed since */
+    } *hosts;
+    bool connect;
+};
+void ping_write_metrics(FILE *out, const void *metrics); /* for prometheus_write */

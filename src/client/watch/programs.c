@@ -1,0 +1,161 @@
+#include "client/watch/programs.h"
+
+#include "base/clock.h"
+#include "client/report/json_document.h"
+#include "client/report/nagios.h"
+#include "client/report/prometheus.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- JSON ---- */
+
+static void write_gap(struct json *json, const struct watch_summary *summary, const struct gap *gap)
+{
+    json_number(json, "longest_gap_s", clock_seconds(gap->longest_nsec));
+    json_number(json, "longest_gap_into_watch_s", watch_into_run(summary, gap));
+    json_count(json, "longest_gap_at_unix_ms",
+               gap->longest_nsec > 0 ? (uint64_t)watch_wall_msec(gap->longest_at_nsec) : 0);
+}
+
+static void write_side(struct json *json, const char *key, const struct watch_summary *summary,
+                       const struct watch_side *side)
+{
+    static const char *const not_begun[] = {[NOT_BEGUN_LATE] = "not_begun_late",
+                                            [NOT_BEGUN_FULL] = "not_begun_full",
+                                            [NOT_BEGUN_SHORT] = "not_begun_short"};
+
+    json_open(json, key, '{');
+    json_count(json, "begun", side->begun);
+    json_count(json, "answered", side->answered);
+    for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
+        json_count(json, not_begun[i], side->not_begun[i]);
+    if (side->short_error != 0)
+        json_text(json, "short_error", strerror(side->short_error));
+    write_gap(json, summary, &side->gap);
+    json_count(json, "gaps_over_allowed", side->gap.over);
+    for (size_t i = 0; i < WATCH_FAILURES; i++)
+        json_count(json, watch_failures[i].key, side->ends[watch_failures[i].end]);
+    if (side->connect_error != 0)
+        json_text(json, "connect_error", strerror(side->connect_error));
+    if (side->ends[CONNECTION_BROKEN] > 0)
+        json_text(json, "break_error", connection_break_reason(side->break_error));
+    json_count(json, "wrong_bytes", side->wrong_bytes);
+    json_times(json, "latency", &side->latency);
+    json_close(json, '}');
+}
+
+void watch_print_json(const struct watch_summary *summary, FILE *out)
+{
+    struct json json = {.out = out};
+    json_open_report(&json, "watch", summary->peer, summary->tried);
+    json_number(&json, "elapsed_s", clock_seconds(summary->elapsed_nsec));
+    json_number(&json, "interval_s", (double)summary->interval_usec / (double)USEC_PER_SEC);
+    json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);
+    json_bool(&json, "clean", watch_is_clean(summary));
+    write_gap(&json, summary, &watch_worse(summary)->gap);
+    json_count(&json, "gaps_over_allowed", summary->steady->gap.over + summary->newcomers->gap.over);
+    for (size_t i = 0; i < WATCH_FAILURES; i++)
+        json_count(&json, watch_failures[i].key, watch_total(summary, watch_failures[i].end));
+    json_count(&json, "wrong_bytes", summary->steady->wrong_bytes + summary->newcomers->wrong_bytes);
+    json_number(&json, "late_s", clock_seconds(summary->late_nsec));
+    write_side(&json, "steady_client", summary, summary->steady);
+    write_side(&json, "new_connections", summary, summary->newcomers);
+    json_close(&json, '}');
+}
+
+/* ---- metrics ---- */
+
+struct labelled {
+    const struct watch_side *side;
+    char labels[2 * PROMETHEUS_LABEL_SIZE];
+};
+
+static struct labelled label(const struct watch_summary *summary, const struct watch_side *side,
+                             const char *name)
+{
+    struct labelled labelled = {.side = side};
+    char server[PROMETHEUS_LABEL_SIZE];
+    snprintf(labelled.labels, sizeof labelled.labels, "%s,client=\"%s\"",
+             prometheus_label("server", summary->peer, server), name);
+    return labelled;
+}
+
+static void write_failures(FILE *out, const struct labelled sides[static 2])
+{
+    char labels[sizeof sides[0].labels + 32];
+    prometheus_head(out, "tcpecho_watch_failed_connections_total", "counter",
+                    "Connections that were broken, refused, timed out or had wrong bytes.");
+    for (size_t s = 0; s < 2; s++)
+        for (size_t i = 0; i < WATCH_FAILURES; i++) {
+            snprintf(labels, sizeof labels, "%s,reason=\"%s\"", sides[s].labels, watch_failures[i].key);
+            prometheus_sample(out, "tcpecho_watch_failed_connections_total", labels,
+                              (double)sides[s].side->ends[watch_failures[i].end]);
+        }
+}
+
+void watch_write_metrics(FILE *out, const void *what)
+{
+    const struct watch_summary *summary = what;
+    const struct labelled sides[2] = {label(summary, summary->steady, "steady"),
+                                      label(summary, summary->newcomers, "new")};
+    static const struct {
+        const char *name, *type, *help;
+    } metrics[] = {
+        {"tcpecho_watch_up", "gauge", "Whether nobody has waited for longer than allowed."},
+        {"tcpecho_watch_begun_total", "counter", "Messages of the steady client, or new connections."},
+        {"tcpecho_watch_answered_total", "counter", "Those of them that were served."},
+        {"tcpecho_watch_gaps_total", "counter", "Gaps that were longer than allowed."},
+        {"tcpecho_watch_longest_gap_seconds", "gauge", "The longest time in which nobody was served."},
+        {"tcpecho_watch_gap_seconds", "gauge", "How long nobody has been served by now."},
+    };
+    uint64_t now = clock_monotonic_nsec();
+    for (size_t i = 0; i < sizeof metrics / sizeof metrics[0]; i++) {
+        prometheus_head(out, metrics[i].name, metrics[i].type, metrics[i].help);
+        for (size_t s = 0; s < 2; s++) {
+            const struct watch_side *side = sides[s].side;
+            uint64_t since = side->gap.since;
+            double open = since != 0 && since < now ? clock_seconds(now - since) : 0;
+            double longest = clock_seconds(side->gap.longest_nsec);
+            const double values[] = {open * (double)USEC_PER_SEC <= (double)summary->allowed_usec,
+                                     (double)side->begun,
+                                     (double)side->answered,
+                                     (double)side->gap.over,
+                                     open > longest ? open : longest,
+                                     open};
+            prometheus_sample(out, metrics[i].name, sides[s].labels, values[i]);
+        }
+    }
+    write_failures(out, sides);
+    prometheus_head(out, "tcpecho_watch_time_seconds", "summary",
+                    "From when it was due until it was answered.");
+    for (size_t s = 0; s < 2; s++) {
+        const struct histogram *times = &sides[s].side->latency;
+        prometheus_sample(out, "tcpecho_watch_time_seconds_sum", sides[s].labels,
+                          times->sum / (double)NSEC_PER_SEC);
+        prometheus_sample(out, "tcpecho_watch_time_seconds_count", sides[s].labels, (double)times->count);
+    }
+}
+
+/* ---- a check ---- */
+
+int watch_print_check(const struct watch_summary *summary, const struct client_options *options, FILE *out)
+{
+    double gap = clock_seconds(watch_worse(summary)->gap.longest_nsec);
+    double warning = (double)options->warning_usec / (double)USEC_PER_SEC;
+    double critical = (double)options->critical_usec / (double)USEC_PER_SEC;
+    uint64_t failed = 0;
+    char text[1024], data[256];
+    for (size_t i = 0; i < WATCH_FAILURES; i++)
+        failed += watch_total(summary, watch_failures[i].end);
+    enum nagios_state state = failed > 0 || gap > warning ? NAGIOS_WARNING : NAGIOS_OK;
+    if (!watch_has_outage(summary) && !watch_is_clean(summary))
+        state = nagios_worse(state, NAGIOS_UNKNOWN);
+    if (gap > critical || summary->steady->answered == 0 || watch_total(summary, CONNECTION_WRONG) > 0)
+        state = NAGIOS_CRITICAL;
+    snprintf(text, sizeof text, "%s: longest gap %.3f s, %" PRIu64 " connections failed, watched for %.1f s",
+             summary->peer, gap, failed, clock_seconds(summary->elapsed_nsec));
+    snprintf(data, sizeof data, "gap=%.3fs;%.3f;%.3f;0 failed=%" PRIu64 ";0;;0", gap, warning, critical,
+             failed);
+    return nagios_print(out, state, text, data);
+}

@@ -1,0 +1,13 @@
+/* What a watch tells programs: JSON, metrics, and a check. */
+#pragma once
+
+#include "client/options.h"
+#include "client/watch/report.h"
+
+void watch_print_json(const struct watch_summary *summary, FILE *out);
+
+/* A struct watch_summary, also while it goes on: for prometheus_write. */
+void watch_write_metrics(FILE *out, const void *summary);
+
+/* Returns NAGIOS_STATUS. */
+int watch_print_check(const struct watch_summary *summary, const struct client_options *options, FILE *out);

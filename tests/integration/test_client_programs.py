@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""What tcpecho tells programs: JSON in every mode, comma-separated values, metrics for Prometheus, a check for Nagios."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import tempfile
+import threading
+
+import client
+import daemons
+import harness
+
+LISTENERS = """
+    { address = "127.0.0.1"; port = PORT; service = "echo"; },
+    { address = "127.0.0.1"; port = PORT1; service = "discard"; },
+    { address = "127.0.0.1"; port = PORT2; service = "chargen"; }
+"""
+
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+
+
+class TestCase(harness.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = daemons.Daemon(LISTENERS)
+        cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
+        cls.closed = harness.free_port()
+        cls.addClassCleanup(cls.closed.close)
+
+
+def objects(text):
+    """Of lines, each a plain object."""
+    return [json.loads(line, object_pairs_hook=client.plain_object) for line in text.decode().splitlines()]
+
+
+class Json(TestCase):
+    def test_talk(self):
+        """On stderr, since stdout has the answer."""
+        result = client.run("--json", "--expect", "echo", "127.0.0.1", self.daemon.port, stdin=b"hello")
+        self.assertEqual((result.status, result.stdout), (0, b"hello"))
+        document = json.loads(result.stderr)
+        self.assertEqual((document["mode"], document["bytes_sent"], document["bytes_received"]), ("talk", 5, 5))
+        self.assertEqual((document["clean"], document["checked"], document["interrupted"]), (True, True, False))
+
+    def test_chat(self):
+        with client.Client("--json", "-v", "--listen", "127.0.0.1:0") as host:
+            port = int(host.wait_stderr(r"listening at 127\.0\.0\.1:(\d+)").group(1))
+            host.end_input()
+            client.run("127.0.0.1", port, stdin=b"hi")
+            result = host.finish()
+        self.assertEqual(json.loads(result.stderr[result.stderr.index("{"):])["bytes_received"], 2)
+
+    def test_ping(self):
+        result = client.run("--ping", "--json", "-c", 2, "-i", "10ms", "localhost", self.daemon.port)
+        lines = objects(result.stdout)
+        self.assertEqual([(line["event"], line.get("seq")) for line in lines], [("reply", 1), ("reply", 2), ("summary", None)])
+        for line in lines[:2]:
+            self.assertEqual((line["host"], line["message_bytes"]), ("localhost", 64))
+            self.assertEqual(line["server"].rpartition(":")[2], str(int(self.daemon.port)))
+            self.assertGreater(line["time_us"], 0)
+        self.assertEqual((lines[2]["sent"], lines[2]["received"], lines[2]["lost"], lines[2]["clean"]), (2, 2, 0, True))
+        self.assertEqual(len(objects(client.run("--ping", "-q", "--json", "-c", 2, "-i", "10ms", "localhost",
+                                                self.daemon.port).stdout)), 1)
+
+    def test_ping_in_trouble(self):
+        def serve(connection):
+            connection.sendall(harness.receive_exactly(connection, 64).replace(b"P", b"?").replace(b"p", b"?"))
+
+        with client.Server(serve) as server:
+            result = client.run("--ping", "--json", "-c", 4, "-i", "100ms", "-W", "100ms", "127.0.0.1", server.port)
+        lines = objects(result.stdout)
+        events = {line["event"]: line for line in lines}
+        self.assertLessEqual({"corrupt", "broken", "reconnected", "summary"}, events.keys())
+        self.assertEqual(events["broken"]["error"], "closed by the server")
+        self.assertLessEqual({"kind", "offset_bytes", "length_bytes", "text"}, events["corrupt"].keys())
+        self.assertFalse(events["summary"]["clean"])
+
+    def test_handshakes(self):
+        for port, event in ((self.daemon.port, "connected"), (self.closed, "refused")):
+            lines = objects(client.run("--ping", "--connect", "--json", "-c", 1, "127.0.0.1", port).stdout)
+            self.assertEqual([line["event"] for line in lines], [event, "summary"])
+            self.assertGreaterEqual(lines[0]["time_us"], 0)
+            self.assertEqual(lines[1]["refused"], int(event == "refused"))
+
+    def test_keys_are_documented(self):
+        with open(os.path.join(harness.ROOT, "man", "tcpecho.1"), encoding="utf-8") as file:
+            words = set(file.read().split())
+        found = set(json.loads(client.run("--json", "127.0.0.1", self.daemon.port).stderr))
+        for arguments in ((self.daemon.port,), ("--connect", self.closed), ("--connect", self.daemon.port)):
+            for line in objects(client.run("--ping", "--json", "-c", 1, "127.0.0.1", *arguments[::-1]).stdout):
+                found |= {re.sub("^refused_(?=.*_us)", "time_", key) for key in line} | {line["event"]}
+        self.assertGreater(len(found), 25)
+        self.assertEqual(found - words, set())
+
+
+class Csv(TestCase):
+    def test_lines(self):
+        result = client.run("--ping", "--csv", "-c", 2, "-i", "10ms", "127.0.0.1", self.daemon.port)
+        rows = list(csv.DictReader(io.StringIO(result.stdout.decode())))
+        self.assertEqual([(row["event"], row["seq"], row["text"]) for row in rows], [("reply", "1", ""), ("reply", "2", "")])
+        self.assertRegex(rows[0]["time_us"], r"\A\d+\Z")
+
+    def test_quoted(self):
+        """A comma in a name is no end of a field."""
+        with tempfile.TemporaryDirectory(prefix="tcpecho-test-") as directory:
+            path = os.path.join(directory, 'a,"b')
+            with client.Server(client.echo, family=client.socket.AF_UNIX, address=path):
+                result = client.run("--ping", "--csv", "-c", 1, path)
+        row, = csv.DictReader(io.StringIO(result.stdout.decode()))
+        self.assertEqual((row["host"], row["server"]), (path, path))
+
+
+class Prometheus(TestCase):
+    MODES = (("--ping", "-c", 3, "-i", "10ms"), ("--ping", "--connect", "-c", 3, "-i", "10ms"), ("--watch", "-d", "0.3"))
+
+    @contextlib.contextmanager
+    def metrics_file(self):
+        with tempfile.TemporaryDirectory(prefix="tcpecho-test-") as directory:
+            yield os.path.join(directory, "tcpecho.prom")
+
+    def read(self, path):
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+
+    def test_each_mode(self):
+        for arguments in self.MODES:
+            with self.subTest(arguments=arguments), self.metrics_file() as path:
+                result = client.run(*arguments, "--prometheus", path, "127.0.0.1", self.daemon.port)
+                self.assertEqual((result.status, result.stderr), (0, ""))
+                text = self.read(path)
+                self.assertRegex(text, r'(?m)^tcpecho_\w+_up\{.*server="127\.0\.0\.1:\d+".*\} 1$')
+                self.assertEqual(os.listdir(os.path.dirname(path)), [os.path.basename(path)])
+                self.assertEqual(os.stat(path).st_mode & 0o777, 0o644)
+                if "--ping" in arguments:
+                    self.assertRegex(text, r"(?m)^tcpecho_ping_received_total\{.*\} 3$")
+
+    def test_promtool(self):
+        promtool = harness.needs("promtool")
+        for arguments in self.MODES:
+            with self.metrics_file() as path:
+                client.run(*arguments, "--prometheus", path, "127.0.0.1", self.daemon.port)
+                checked = subprocess.run([promtool, "check", "metrics"], input=self.read(path), capture_output=True, text=True,
+                                         check=False)
+                self.assertEqual((checked.returncode, checked.stdout, checked.stderr), (0, "", ""))
+
+    def test_while_it_runs(self):
+        """It is there from the beginning, whole each time that it is read, and goes on."""
+        with self.metrics_file() as path, \
+                client.Client("--ping", "-i", "10ms", "-q", "--prometheus", path, "127.0.0.1", self.daemon.port) as process:
+            seen = set()
+
+            def grows():
+                with contextlib.suppress(FileNotFoundError):
+                    text = self.read(path)
+                    self.assertRegex(text, r"(?m)^tcpecho_ping_time_seconds_count\{.*\} \d+\n\Z")
+                    seen.add(re.search(r"(?m)^tcpecho_ping_sent_total\{.*\} (\d+)$", text).group(1))
+                return len(seen) > 2
+
+            harness.wait_until(grows, "figures that grow")
+            process.interrupt()
+            self.assertEqual(process.finish().status, 0)
+
+    def test_down(self):
+        with self.metrics_file() as path:
+            client.run("--ping", "--connect", "-c", 1, "--prometheus", path, "127.0.0.1", self.closed)
+            text = self.read(path)
+        self.assertRegex(text, r"(?m)^tcpecho_ping_up\{.*\} 0$")
+        self.assertRegex(text, r"(?m)^tcpecho_ping_refused_total\{.*\} 1$")
+
+    def test_no_such_directory(self):
+        for arguments in self.MODES:
+            result = client.run(*arguments, "--prometheus", "/nonexistent/x.prom", "127.0.0.1", self.daemon.port)
+            self.assertEqual(result.status, client.FILE_ERROR)
+            self.assertRegex(result.stderr, r"\Atcpecho: cannot write /nonexistent/x\.prom: No such file or directory\n\Z")
+
+
+class Nagios(TestCase):
+    DATA = r"rta=\d+\.\d{3}ms;[\d.]+;[\d.]+;0 pl=[\d.]+%;0;99;0;100"
+
+    def check(self, state, arguments, text, data=""):
+        result = client.run(*arguments)
+        name = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[state]
+        self.assertEqual((result.status, result.stderr), (state, ""), result.stdout)
+        self.assertRegex(result.stdout.decode(), rf"\ATCPECHO {name} - {text}{data}\n\Z")
+
+    def test_ping(self):
+        place = ("127.0.0.1", self.daemon.port)
+        for limits, state in (("10,20", OK), ("1us,20", WARNING), ("1us,2us", CRITICAL)):
+            self.check(state, ("--ping", "--nagios", limits, "-i", "10ms", *place),
+                       r"127\.0\.0\.1 \(127\.0\.0\.1:\d+\): 5 of 5 answered, 0% lost, mean \d+\.\d{3} ms \| ", self.DATA)
+
+    def test_handshakes(self):
+        self.check(OK, ("--ping", "--connect", "--nagios", "10,20", "-i", "10ms", "-c", 2, "127.0.0.1", self.daemon.port),
+                   r".*: 2 of 2 connected, .* \| ", self.DATA)
+        self.check(CRITICAL, ("--ping", "--connect", "--nagios", "10,20", "-c", 1, "127.0.0.1", self.closed),
+                   r".*: 0 of 1 connected, 100% lost, .* \| ", self.DATA)
+
+    def test_lost(self):
+        """One of three."""
+        count = iter(range(100))
+
+        def serve(connection):
+            for data in client.chunks(connection, 64):
+                if next(count) != 1:
+                    connection.sendall(data)
+
+        with client.Server(serve) as server:
+            self.check(WARNING, ("--ping", "--nagios", "10,20", "-c", 3, "-i", "20ms", "-W", "100ms", "127.0.0.1", server.port),
+                       r".*: 2 of 3 answered, 33\.33% lost, .* \| ", self.DATA)
+
+    def test_no_connection(self):
+        self.check(CRITICAL, ("--ping", "--nagios", "10,20", "127.0.0.1", self.closed), "cannot connect to .*")
+        self.check(UNKNOWN, ("--ping", "--nagios", "10,20", "no-such-host.invalid"), "cannot find no-such-host.invalid: .*")
+
+    def test_watch(self):
+        place = ("127.0.0.1", self.daemon.port)
+        data = r"\| gap=\d+\.\d{3}s;[\d.]+;[\d.]+;0 failed=\d+;0;;0"
+        self.check(OK, ("--watch", "--nagios", "10,20", "-d", "0.3", *place), r"127\.0\.0\.1:\d+: longest gap 0\.\d{3} s, "
+                   r"0 connections failed, watched for \d\.\d s ", data)
+        for limits, state in (("1us,10", WARNING), ("1us,1us", CRITICAL)):
+            self.check(state, ("--watch", "--nagios", limits, "-d", "0.3", *place), ".* ", data)
+        release = threading.Event()
+        with client.Server(lambda connection: release.wait(harness.patience())) as server:
+            self.check(CRITICAL, ("--watch", "--nagios", "10,20", "-d", "0.1", "127.0.0.1", server.port), ".* ", data)
+            release.set()
+
+    def test_usage(self):
+        for limits in ("5", "5,1", "a,b", "1,", ""):
+            client.assert_one_line(self, client.run("--ping", "--nagios", limits, "a"), client.USAGE, "--nagios .*: must be two times, .*")
+        client.assert_one_line(self, client.run("--ping", "--nagios", "1,2", "-p", "7", "a", "b"), client.USAGE,
+                               "b: --nagios is of one HOST; .*")
+        client.assert_one_line(self, client.run("--ping", "--json", "--csv", "a"), client.USAGE,
+                               "only one of --json, --csv and --nagios can be had; .*")
+
+
+if __name__ == "__main__":
+    harness.main(jobs=4)
