@@ -21,6 +21,8 @@ const struct option_row option_table[] = {
      "how long the other side may be silent once stdin has ended (default for ever)"},
     {"no-half-close", 0, NULL, TALKS, OPTION_FLAG, FIELD(no_half_close), 0, 0, 0,
      "keep our side open until the answer is whole: some proxies end all at a half-close"},
+    {"crlf", 0, NULL, TALKS, OPTION_FLAG, FIELD(crlf), 0, 0, 0, "end each line of stdin with CR LF"},
+    {"hex", 0, NULL, TALKS, OPTION_FLAG, FIELD(hex), 0, 0, 0, "show what arrives as hexdump -C does"},
     {"json", 0, NULL, TALKS, OPTION_FLAG, FIELD(json), 0, 0, 0,
      "say at the end how much went each way, as JSON on stderr"},
     {"ping", 0, NULL, MODE_BIT(MODE_PING), OPTION_MODE, 0, 0, 0, 0, "send a message each interval"},

@@ -44,7 +44,7 @@ struct client_options {
     bool verbose;
     uint64_t connect_timeout_usec;
     uint64_t wait_usec; /* USEC_NEVER: for ever */
-    bool no_half_close;
+    bool no_half_close, crlf, hex;
     bool quiet;
     uint64_t count;         /* 0: no end */
     uint64_t interval_usec; /* USEC_NEVER: not said */

@@ -43,7 +43,10 @@ class People(harness.TestCase):
                     first.type(first.END)
                     self.assertEqual(first.wait(), 0)
                     self.assertEqual(second.wait(), 0)
-                    self.assertNotIn("tcpecho:", host.screen + guest.screen)
+                    # The one who did not end it is told.
+                ended, told = (host, guest) if host_ends else (guest, host)
+                self.assertNotIn("tcpecho:", ended.screen)
+                self.assertRegex(told.screen, r"tcpecho: 127\.0\.0\.1:\d+ closed the connection\n\Z")
 
     def test_both_at_once(self):
         with client.Terminal("--listen", "127.0.0.1:0") as host:

@@ -369,6 +369,62 @@ class Person(harness.TestCase):
             self.assertIn(person.process.wait(harness.patience()), (-signal.SIGHUP, 0))
 
 
+class Shown(harness.TestCase):
+    """--crlf and --hex."""
+
+    def test_crlf(self):
+        """For each LF, also where a read ends between CR and LF; what is checked is what is sent."""
+        with client.Server(client.echo) as server:
+            result = client.run("--crlf", "--expect", "echo", "127.0.0.1", server.port, stdin=b"a\nb\r\n\n\rc")
+            self.assertEqual((result.status, result.stdout, result.stderr), (0, b"a\r\nb\r\n\r\n\rc", ""))
+            with client.Client("--crlf", "127.0.0.1", server.port) as process:
+                process.send(b"x\r")
+                self.assertEqual(process.receive(2), b"x\r")
+                process.send(b"\ny")
+                self.assertEqual(process.receive(2), b"\ny")
+                self.assertEqual(process.finish().status, 0)
+
+    def test_large_input(self):
+        data = b"line\n" * 300000
+        with client.Server(client.echo) as server:
+            result = client.run("--crlf", "--expect", "echo", "127.0.0.1", server.port, stdin=data)
+        self.assertEqual((result.status, result.stdout), (0, data.replace(b"\n", b"\r\n")))
+
+    def test_hex(self):
+        data = bytes(range(256)) * 300
+        with client.Server(client.echo) as server:
+            result = client.run("--hex", "--expect", "echo", "127.0.0.1", server.port, stdin=data)
+        self.assertEqual((result.status, result.stderr), (0, ""))
+        self.assertRegex(result.lines[0], r"\A00000000  00 01 02 03 04 05 06 07  08 .* 0f  \|\.{16}\|\Z")
+        shown = [re.match(r"([0-9a-f]{8})  ((?:[0-9a-f]{2} +)+)\|", line).groups() for line in result.lines]
+        self.assertEqual(bytes.fromhex("".join(part for _, part in shown)), data)
+        at = 0
+        for offset, part in shown:
+            self.assertEqual(int(offset, 16), at)
+            at += len(part.split())
+
+    def test_hexdump_agrees(self):
+        hexdump = harness.needs("hexdump")
+        data = b"Gr\xc3\xbc\xc3\x9fe\n\x00\x7f and more than one line"
+        wanted = harness.subprocess.run([hexdump, "-C"], input=data, capture_output=True, check=True).stdout
+        with client.Server(client.echo) as server:
+            result = client.run("--hex", "127.0.0.1", server.port, stdin=data)
+        self.assertEqual(result.stdout, b"\n".join(wanted.split(b"\n")[:-2]) + b"\n")
+
+    def test_closed_connection_at_a_terminal(self):
+        """As telnet says it; after our own end there is nothing to say."""
+        with client.Server(lambda connection: connection.sendall(b"bye\n")) as server, \
+                client.Terminal("127.0.0.1", server.port) as person:
+            person.expect(rf"bye\ntcpecho: 127\.0\.0\.1:{server.port} closed the connection\n")
+            self.assertEqual(person.wait(), 0)
+        with client.Server(client.echo) as server, client.Terminal("127.0.0.1", server.port) as person:
+            person.type("hi\n")
+            person.expect(r"hi\nhi\n")
+            person.type(person.END)
+            self.assertEqual(person.wait(), 0)
+            self.assertNotIn("closed the connection", person.screen)
+
+
 class Help(harness.TestCase):
     def test_help(self):
         result = client.run("--help")

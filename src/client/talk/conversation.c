@@ -7,7 +7,9 @@
 #include "client/net/dial.h"
 #include "client/process/exit_status.h"
 #include "client/report/terminal.h"
+#include "client/talk/hex.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/sockios.h>
@@ -43,6 +45,10 @@
 
 #define WHY_SIZE 512
 
+/* So much of what came is as much as a buffer when it is shown: 16 bytes are a line. */
+#define HEX_PART ((size_t)16 << 10)
+static_assert(HEX_PART / 16 * HEX_LINE_SIZE <= BUFFER_SIZE, "what is shown of it fits");
+
 struct flow {
     uint8_t *bytes;
     size_t start, end; /* what is between has come in and not yet gone out */
@@ -54,6 +60,8 @@ struct conversation {
     struct conversation_totals *totals;
     int fd;
     struct flow up, down;
+    uint8_t *raw;  /* what was read, where it is sent or shown as something else; NULL: it is not */
+    bool after_cr; /* the last byte of stdin was a CR */
     struct answer_check *check; /* NULL: anything is right */
     bool at_terminal;           /* stdin is one */
     bool half_closed;           /* we have sent our FIN */
@@ -142,17 +150,32 @@ static bool is_their_turn(const struct conversation *c)
     return is_empty(&c->down) && (said_all || (c->check && answer_check_room(c->check) == 0));
 }
 
+/* What was read, with CR LF in the place of each LF that has no CR. Returns its length. */
+static size_t end_lines(struct conversation *c, size_t length)
+{
+    size_t out = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (c->raw[i] == '\n' && !c->after_cr)
+            c->up.bytes[out++] = '\r';
+        c->up.bytes[out++] = c->raw[i];
+        c->after_cr = c->raw[i] == '\r';
+    }
+    return out;
+}
+
 /* Returns 0 or an exit status, as all the steps do. */
 static int read_input(struct conversation *c)
 {
     size_t room = c->check ? answer_check_room(c->check) : BUFFER_SIZE;
-    ssize_t n = read(STDIN_FILENO, c->up.bytes, room < BUFFER_SIZE ? room : BUFFER_SIZE);
+    size_t most = room < BUFFER_SIZE ? room : BUFFER_SIZE;
+    bool grows = c->terms->crlf;
+    ssize_t n = read(STDIN_FILENO, grows ? c->raw : c->up.bytes, grows ? (most + 1) / 2 : most);
     if (n < 0)
         return is_temporary(errno) ? 0 : fail_file(c, "read stdin", errno);
-    if (c->check)
-        answer_check_sent(c->check, c->up.bytes, (size_t)n);
     c->up.start = 0;
-    c->up.end = (size_t)n;
+    c->up.end = grows ? end_lines(c, (size_t)n) : (size_t)n;
+    if (c->check)
+        answer_check_sent(c->check, c->up.bytes, c->up.end);
     c->up.ended = n == 0;
     if (c->up.ended || is_their_turn(c))
         c->heard = clock_monotonic_usec();
@@ -171,19 +194,21 @@ static int send_input(struct conversation *c)
 
 static int receive_answer(struct conversation *c)
 {
-    ssize_t n = recv(c->fd, c->down.bytes, BUFFER_SIZE, MSG_DONTWAIT);
+    uint8_t *came = c->terms->hex ? c->raw : c->down.bytes;
+    ssize_t n = recv(c->fd, came, c->terms->hex ? HEX_PART : BUFFER_SIZE, MSG_DONTWAIT);
     if (n < 0)
         return is_temporary(errno) ? 0 : fail_connection(c, errno);
     c->heard = clock_monotonic_usec();
     c->down.start = 0;
-    c->down.end = (size_t)n;
+    c->down.end =
+        c->terms->hex ? hex_format(c->totals->received, came, (size_t)n, (char *)c->down.bytes) : (size_t)n;
     c->down.ended = n == 0;
     c->ended_after_ours = n == 0 && c->half_closed;
     c->totals->received += (uint64_t)n;
     if (n > 0)
         c->totals->received_usec = c->heard;
     if (c->check)
-        answer_check_received(c->check, c->down.bytes, (size_t)n);
+        answer_check_received(c->check, came, (size_t)n);
     if (c->check && answer_check_is_wrong(c->check) && c->evidence_deadline == USEC_NEVER)
         c->evidence_deadline = c->heard + EVIDENCE_USEC;
     return 0;
@@ -370,6 +395,8 @@ static int judge(const struct conversation *c, int status)
         else if (status == 0 && is_unanswered(c))
             print_error("%s has answered nothing and closed at our half-close; if an answer is due, " ADVICE,
                         c->terms->peer);
+        else if (status == 0 && c->at_terminal && c->down.ended && !c->half_closed)
+            print_error("%s closed the connection", c->terms->peer);
         return status;
     }
     print_error("wrong answer from %s: %s%s", c->terms->peer, fault_format(&fault, text),
@@ -381,10 +408,12 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
 {
     CLEANUP(free_pointer) uint8_t *up = malloc(BUFFER_SIZE);
     CLEANUP(free_pointer) uint8_t *down = malloc(BUFFER_SIZE);
+    bool has_raw = terms->crlf || terms->hex;
+    CLEANUP(free_pointer) uint8_t *raw = has_raw ? malloc(BUFFER_SIZE) : NULL;
     CLEANUP(answer_check_deinit) struct answer_check check = {0};
     bool checked = terms->expect != EXPECT_ANYTHING;
     *totals = (struct conversation_totals){0};
-    if (!up || !down || (checked && answer_check_init(&check, terms->expect) < 0)) {
+    if (!up || !down || (has_raw && !raw) || (checked && answer_check_init(&check, terms->expect) < 0)) {
         print_error("%s", strerror(ENOMEM));
         return EXIT_SYSTEM;
     }
@@ -394,6 +423,7 @@ int converse(int fd, const struct conversation_terms *terms, struct conversation
         .fd = fd,
         .up.bytes = up,
         .down.bytes = down,
+        .raw = raw,
         .check = checked ? &check : NULL,
         .at_terminal = isatty(STDIN_FILENO) == 1,
         .heard = clock_monotonic_usec(),

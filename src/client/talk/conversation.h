@@ -21,6 +21,8 @@ struct conversation_terms {
     uint64_t wait_usec; /* how long it may be silent when it is its turn; USEC_NEVER: for ever */
     bool is_peer;       /* it has called us, and has nothing to answer */
     bool no_half_close; /* not before the answer is whole */
+    bool crlf;          /* send CR LF for each LF of stdin */
+    bool hex;           /* show what comes as hexdump(1) does */
 };
 
 struct conversation_totals {

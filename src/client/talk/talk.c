@@ -48,7 +48,9 @@ int talk_with_peer(const struct session *session)
                                              .expect = options->expect,
                                              .wait_usec = options->wait_usec,
                                              .is_peer = options->mode == MODE_CHAT,
-                                             .no_half_close = options->no_half_close};
+                                             .no_half_close = options->no_half_close,
+                                             .crlf = options->crlf,
+                                             .hex = options->hex};
     struct conversation_totals totals;
     uint64_t start = clock_monotonic_usec();
 
