@@ -20,6 +20,7 @@ LISTENERS = """
 """
 
 # With these a slow machine alone is no outage.
+TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
 PATIENT = ("--gap", "1h", "-W", "1h", "--connect-timeout", "1h")
 FAILURES = ("broken", "refused", "timed_out", "wrong")
 
@@ -68,9 +69,10 @@ class Healthy(harness.TestCase):
         result = watch(*PATIENT, "-d", "0.2", "127.0.0.1", self.daemon.port)
         self.assertEqual((result.status, result.stderr), (0, ""))
         self.assertRegex(result.stdout.decode(),
-                         rf"^127\.0\.0\.1:{self.daemon.port}: watched for [\d.]+ s, a message and a new connection every "
-                         r"20 ms\n"
-                         r"longest gap +[\d.]+ [num]?s, at \d\d:\d\d:\d\d\.\d{3}, [\d.]+ s into the watch \(.*\)\n"
+                         rf"^127\.0\.0\.1:{self.daemon.port}: watched for [\d.]+ s\n"
+                         r"a message and a new connection every 20 ms\n"
+                         rf"longest gap +[\d.]+ [num]?s \(.*\)\n +at {TIME}, [\d.]+ s into the watch\n"
+                         rf"slowest single client +[\d.]+ [num]?s \(.*\)\n +at {TIME}, [\d.]+ s into the watch\n"
                          r"gaps over .* 0\n"
                          r"connections broken +0\n"
                          r"connections refused +0\n"
@@ -80,6 +82,41 @@ class Healthy(harness.TestCase):
                          r"tcpecho itself late by +[\d.]+ [num]?s at most\n"
                          r"(.*\n)*"
                          r"\nno outage\n$")
+
+    def test_chart(self):
+        """A cell for each second: served, an outage, and served again."""
+        stands = threading.Event()
+
+        def serve(connection):
+            for data in client.chunks(connection):
+                if stands.is_set():
+                    connection.close()
+                    return
+                connection.sendall(data)
+
+        with client.Server(serve) as server, \
+                client.Terminal("--watch", *PATIENT, "127.0.0.1", server.port, size=(24, 120)) as terminal:
+            terminal.expect(r"\s+1\.\d s  longest gap .*  broken 0  refused 0  wrong 0  [.-]+")
+            stands.set()
+            terminal.expect(r"refused 0  wrong 0  [.-]+x")
+            terminal.type(terminal.INTERRUPT)
+            self.assertEqual(terminal.wait(), client.WRONG)
+            self.assertRegex(terminal.screen, r"\nall \d+ seconds, a cell each: \. served, - slow, # a gap, x a failure\n\|[.-]+x+\|\n")
+
+    def test_slowest_single_client(self):
+        """One of many is not served for a while: no gap, and told all the same."""
+        number = iter(range(10000))
+
+        def serve(connection):
+            if next(number) == 5:
+                time.sleep(0.7)
+            client.echo(connection)
+
+        with client.Server(serve) as server:
+            document = watch(*PATIENT, "-d", "1.5", "--json", "127.0.0.1", server.port).document
+        self.assertGreaterEqual(document["slowest_client_s"], 0.7)
+        self.assertGreaterEqual(document["new_connections"]["slowest_client_s"], 0.7)
+        self.assertLessEqual(document["slowest_client_s"], document["elapsed_s"])
 
     def test_interrupted(self):
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -155,7 +192,7 @@ class Outages(harness.TestCase):
     def read_until(self, probe, *patterns):
         """Reads lines until each pattern has had one. On a busy machine others come in between."""
         lines = []
-        while not all(any(re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  " + pattern, line) for line in lines)
+        while not all(any(re.fullmatch(TIME + "  " + pattern, line) for line in lines)
                       for pattern in patterns):
             lines.append(probe.process.stdout.readline().decode())
             self.assertTrue(lines[-1], f"the client ended before {patterns}: {lines}")
@@ -223,8 +260,8 @@ class Outages(harness.TestCase):
             again = probe.process.stdout.readline().decode()
             probe.interrupt()
             result = probe.finish()
-        self.assertRegex(line, r"^[\d:.]+  steady client: wrong answer, byte \d+: 2 bytes changed \(0x.. instead of 0x..\)\n$")
-        self.assertRegex(again, r"^[\d:.]+  steady client: works again after .*; 1 failed\n$")
+        self.assertRegex(line, rf"^{TIME}  steady client: wrong answer, byte \d+: 2 bytes changed \(0x.. instead of 0x..\)\n$")
+        self.assertRegex(again, rf"^{TIME}  steady client: works again after .*; 1 failed\n$")
         text = result.stdout.decode()
         self.assertEqual(result.status, client.WRONG)
         self.assertRegex(text, r"\nconnections with wrong bytes +1\nbytes wrong +2\n")
@@ -289,8 +326,8 @@ class Outages(harness.TestCase):
                 probe.interrupt()
                 probe.finish()
         self.assertTrue(held.is_set())
-        self.assertRegex(first, r"^[\d:.]+  steady client: no answer since \d\d:\d\d:\d\d\.\d{3}\n$")
-        self.assertRegex(second, r"^[\d:.]+  steady client: no answer for [\d.]+ m?s, until now\n$")
+        self.assertRegex(first, rf"^{TIME}  steady client: no answer since {TIME}\n$")
+        self.assertRegex(second, rf"^{TIME}  steady client: no answer for [\d.]+ m?s, until now\n$")
 
     def test_gap_that_is_open_at_the_end(self):
         with client.Server(client.discard) as server:
@@ -397,7 +434,7 @@ class Resources(harness.TestCase):
             result = watch("-d", "0.3", "127.0.0.1", daemon.port, faults="socket:EMFILE:2-")
         self.assertEqual(result.status, client.SYSTEM_ERROR)
         self.assertIn(b"new connections: cannot begin: Too many open files\n", result.stdout)
-        self.assertRegex(result.stdout, rb"\n  \d+ connections not begun: Too many open files\n")
+        self.assertRegex(result.stdout, rb"\n  \d+ not begun: Too many open files\n")
 
     def test_no_ports(self):
         """A shortage of the client's own, and no refusal of the server's."""
@@ -429,7 +466,7 @@ class Resources(harness.TestCase):
             result = watch("-d", "0.2", "-i", "1ms", *PATIENT, "127.0.0.1", server.port,
                            wrapper=("prlimit", "--nofile=30:30", "--"))
         self.assertEqual(result.status, client.WRONG)
-        self.assertRegex(result.stdout, rb"\n  \d+ connections not begun: too many were under way\n")
+        self.assertRegex(result.stdout, rb"\n  \d+ not begun: too many were under way\n")
         self.assertNotIn(b"Too many open files", result.stdout)
 
 

@@ -158,7 +158,7 @@ static const struct {
     {"-x a", "-x: unknown option"},
     {"-vx a", "-x: unknown option"},
     {"--nonsense a", "--nonsense: unknown option"},
-    {"--c 1 a", "--c: ambiguous option, as --count or --connect"},
+    {"--ver a", "--ver: ambiguous option, as --verbose or --version"},
     {"--intervall 1 a", "--intervall: unknown option; did you mean --interval?"},
     {"--verbose=1 a", "--verbose=1 takes no argument"},
     {"a -W", "-W needs an argument"},

@@ -3,6 +3,11 @@
 #include "base/clock.h"
 #include "common.h"
 
+#include <errno.h>
+
+/* "2026-11-28 16:01:04.094  " */
+#define TIME_WIDTH 25
+
 static struct watch_events events;
 static struct event_loop loop;
 static struct output output;
@@ -29,6 +34,7 @@ static void set_up(void)
 static void tear_down(void)
 {
     timer_disarm(&events.gap_timer);
+    timer_disarm(&events.second_timer);
     event_loop_deinit(&loop);
     output_close(&output);
     ck_assert_int_ge(dup2(saved_stdout, STDOUT_FILENO), 0);
@@ -65,9 +71,9 @@ static const char *last_line(void)
     line[0] = '\0';
     while (fgets(line, sizeof line, lines))
         ;
-    ck_assert_uint_gt(strlen(line), 14);
+    ck_assert_uint_gt(strlen(line), TIME_WIDTH);
     line[strcspn(line, "\n")] = '\0';
-    return line + 14;
+    return line + TIME_WIDTH;
 }
 
 static void expect_line(const char *wanted)
@@ -84,6 +90,36 @@ static void expect_gap(double seconds, const char *until)
     ck_assert_int_eq(sscanf(line, "new connections: no answer for %lf s, until %n", &told, &length), 1);
     ck_assert_double_ge(told, seconds);
     ck_assert_str_eq(line + length, until);
+}
+
+/* stdout is no terminal: a line a minute shows that it still watches. */
+TEST(sign_of_life)
+{
+    watch_events_start(&events);
+    ck_assert_uint_eq(count_lines(), 0);
+    for (unsigned minute = 1; minute <= 3; minute++) {
+        clock_move(61 * USEC_PER_SEC);
+        events.second_timer.fire(&events.second_timer);
+        ck_assert_uint_eq(count_lines(), minute);
+        events.second_timer.fire(&events.second_timer);
+        ck_assert_uint_eq(count_lines(), minute);
+    }
+    expect_line("still watching: 0 answered, longest gap 0 ns, 0 connections failed");
+    watch_events_stop(&events);
+    clock_reset();
+}
+
+/* One client that nobody served is told, however well others were. */
+TEST(the_slowest_client)
+{
+    uint64_t now = clock_monotonic_nsec();
+    watch_expect_answer(&events, &events.newcomers, now - 5 * NSEC_PER_SEC);
+    for (unsigned i = 1; i < 5; i++)
+        watch_answered(&events, &events.newcomers, now - i, true);
+    fail_at(&events.newcomers, now - 5 * NSEC_PER_SEC, CONNECTION_TIMED_OUT, ETIMEDOUT);
+    ck_assert_uint_ge(events.newcomers.slowest_nsec, 5 * NSEC_PER_SEC);
+    ck_assert_uint_eq(events.newcomers.slowest_at_nsec, now - 5 * NSEC_PER_SEC);
+    ck_assert_uint_eq(events.steady.slowest_nsec, 0);
 }
 
 TEST(served_in_time_is_no_event)

@@ -7,6 +7,7 @@
 static const struct terminal no_terminal = {.fd = -1};
 static struct watch_side steady, newcomers;
 static struct watch_summary summary;
+static struct chart chart;
 static char *text;
 
 static void set_up(void)
@@ -28,7 +29,11 @@ static void set_up(void)
         .elapsed_nsec = 2 * NSEC_PER_SEC,
         .steady = &steady,
         .newcomers = &newcomers,
+        .chart = &chart,
     };
+    chart_init(&chart, summary.start_nsec);
+    chart_mark(&chart, summary.start_nsec, CELL_GOOD);
+    chart_mark(&chart, summary.start_nsec + NSEC_PER_SEC, CELL_GAP);
     text = NULL;
 }
 
@@ -61,13 +66,13 @@ TEST(no_outage)
 {
     ck_assert(watch_is_clean(&summary));
     print(false);
-    expect("[::1]:7007: watched for 2.00 s, a message and a new connection every 20 ms\n");
-    expect("\nlongest gap                   0 ns\n");
+    expect("[::1]:7007: watched for 2.00 s\na message and a new connection every 20 ms\n");
+    expect("\nlongest gap                   0 ns\nslowest single client         0 ns\n");
     expect("\ngaps over 1 s                 0\n");
     expect("\nconnections refused           0\n");
-    expect("steady client: 100 messages, 100 answered; latency p50 1.00 us, p99 1.00 us, max 1.00 us\n");
-    expect("new connections: 99 begun, 99 answered;");
-    expect("\nno outage\n");
+    expect("steady client: 100 messages, 100 answered\n  latency p50 1.00 us, p99 1.00 us, max 1.00 us\n");
+    expect("new connections: 99 begun, 99 answered\n");
+    expect("\nall 2 seconds, a cell each: . served, - slow, # a gap, x a failure\n|.#|\n\nno outage\n");
     ck_assert_ptr_null(strchr(text, '\x1b'));
 }
 
@@ -105,7 +110,7 @@ TEST(could_not_look)
     ck_assert(!watch_has_outage(&summary));
     ck_assert(!watch_is_clean(&summary));
     print(false);
-    expect("  1 connection not begun: Too many open files\n");
+    expect("  1 not begun: Too many open files\n");
     expect("\nno outage seen, but tcpecho could not begin all that was due\n");
 }
 
@@ -133,8 +138,8 @@ TEST(what_a_load_balancer_engineer_wants_to_know)
 {
     have_an_outage();
     print(false);
-    expect("\nlongest gap                   1.50 s, at ");
-    expect(", 0.25 s into the watch (new connections)\n");
+    expect("\nlongest gap                   1.50 s (new connections)\n  at ");
+    expect(", 0.25 s into the watch\n");
     expect("\ngaps over 1 s                 1\n");
     expect("\nconnections broken            1\n");
     expect("\nconnections refused           7\n");
@@ -144,10 +149,44 @@ TEST(what_a_load_balancer_engineer_wants_to_know)
     expect("  longest gap 100 ms, at ");
     expect("  last refusal, new connections: Connection refused\n");
     expect("  last break, steady client: Connection reset by peer\n");
-    expect("  8 messages not begun: tcpecho itself was late\n");
-    expect("  4 connections not begun: too many were under way\n");
-    expect("  9 connections not begun: Cannot assign requested address; every local port is taken\n");
+    expect("  8 not begun: tcpecho itself was late\n");
+    expect("  4 not begun: too many were under way\n");
+    expect("  9 not begun: Cannot assign requested address; every local port is taken\n");
     expect("\noutage\n");
+}
+
+/* Nothing is told as longer than the watch, whatever is rounded. */
+TEST(never_longer_than_the_watch)
+{
+    summary.elapsed_nsec = 10084 * NSEC_PER_SEC / 1000;
+    steady.gap = (struct gap){.longest_nsec = 10083 * NSEC_PER_SEC / 1000,
+                              .longest_at_nsec = summary.start_nsec + NSEC_PER_SEC / 1000};
+    newcomers.slowest_nsec = 9999 * NSEC_PER_SEC / 1000;
+    newcomers.slowest_at_nsec = summary.start_nsec + 9 * NSEC_PER_SEC / 1000;
+    print(false);
+    expect("watched for 10.09 s\n");
+    expect("longest gap                   10.0 s (steady client)\n");
+    expect(", 0.00 s into the watch\n");
+    expect("slowest single client         9.99 s (new connections)\n");
+}
+
+/* Of a terminal of 80 columns, with the longest of addresses and large numbers. */
+TEST(width)
+{
+    have_an_outage();
+    summary.peer = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535";
+    summary.start_nsec = 1;
+    summary.elapsed_nsec = 9999999 * NSEC_PER_SEC;
+    steady.begun = steady.answered = newcomers.begun = newcomers.answered = UINT32_MAX;
+    steady.slowest_nsec = NSEC_PER_SEC;
+    steady.slowest_at_nsec = newcomers.gap.longest_at_nsec = 9999999 * NSEC_PER_SEC;
+    for (size_t i = 0; i < CONNECTION_ENDS; i++)
+        newcomers.ends[i] = 99999999;
+    for (unsigned i = 0; i < 100; i++)
+        chart_mark(&chart, summary.start_nsec + i * NSEC_PER_SEC, CELL_GOOD);
+    print(false);
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1)
+        ck_assert_msg(strcspn(line, "\n") <= 80, "too wide: %.*s", (int)strcspn(line, "\n"), line);
 }
 
 TEST(for_programs)
@@ -170,15 +209,18 @@ TEST(for_programs)
 TEST(time_of_day)
 {
     char at[CLOCK_TEXT_SIZE];
-    unsigned hour, minute, second, msec;
+    unsigned year, month, day, hour, minute, second, msec;
     char end;
     ck_assert_ptr_eq(clock_format(clock_monotonic_nsec(), at), at);
-    ck_assert_int_eq(sscanf(at, "%2u:%2u:%2u.%3u%c", &hour, &minute, &second, &msec, &end), 4);
+    ck_assert_int_eq(sscanf(at, "%4u-%2u-%2u %2u:%2u:%2u.%3u%c", &year, &month, &day, &hour, &minute, &second,
+                            &msec, &end),
+                     7);
+    ck_assert_uint_ge(year, 2020);
     ck_assert_uint_le(hour, 23);
     ck_assert_uint_le(minute, 59);
     ck_assert_uint_le(second, 60);
     fault_arm("localtime_r", EOVERFLOW, 0);
     clock_format(clock_monotonic_nsec(), at);
     fault_disarm();
-    ck_assert_mem_eq(at, "00:00:00.", 9);
+    ck_assert_mem_eq(at, "1900-01-00 00:00:00.", 20);
 }

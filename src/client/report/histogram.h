@@ -46,3 +46,6 @@ void histogram_draw(const struct histogram *histogram, unsigned width, FILE *out
 /* "870 ns", "12.3 us", "4.56 ms", "3.01 s". Returns `out`. */
 #define LATENCY_TEXT_SIZE 32
 const char *latency_format(uint64_t nsec, char out[static LATENCY_TEXT_SIZE]);
+
+/* The same, never more than it is: what is a part of a time must not be told as longer than that. */
+const char *latency_format_down(uint64_t nsec, char out[static LATENCY_TEXT_SIZE]);

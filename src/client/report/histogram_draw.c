@@ -50,6 +50,14 @@ const char *latency_format(uint64_t nsec, char out[static LATENCY_TEXT_SIZE])
     return out;
 }
 
+const char *latency_format_down(uint64_t nsec, char out[static LATENCY_TEXT_SIZE])
+{
+    uint64_t unit = 1;
+    while (nsec / unit >= 1000) /* three digits are shown */
+        unit *= 10;
+    return latency_format(nsec / unit * unit, out);
+}
+
 /* 18 decades of nanoseconds, and then the rest. */
 static uint64_t edge_at(uint64_t decade, unsigned mantissa)
 {

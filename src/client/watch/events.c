@@ -15,6 +15,12 @@
 /* A server that goes up and down all the time does not fill a disk. */
 #define LINES_PER_SECOND 20
 
+/* Where no line of progress can be seen, a log shows that it still watches. */
+#define LIFE_NSEC (60 * NSEC_PER_SEC)
+
+/* A gap of more than a tenth of what is allowed is marked in the chart. */
+#define SLOW_PART 10
+
 static void __attribute__((format(printf, 3, 4))) print_event(struct watch_events *events, enum colour colour,
                                                               const char *format, ...)
 {
@@ -76,12 +82,30 @@ static bool count_failure(struct watch_side *side, uint64_t due_nsec)
     return side->failures == 1; /* the first of a row is told, and then that it is over */
 }
 
+/* One message or connection, served or not, took until now. */
+static void note_slowest(struct watch_side *side, uint64_t due_nsec, uint64_t now)
+{
+    uint64_t took = now > due_nsec ? now - due_nsec : 0;
+    if (took <= side->slowest_nsec)
+        return;
+    side->slowest_nsec = took;
+    side->slowest_at_nsec = due_nsec;
+}
+
+static enum chart_cell cell_of(const struct watch_events *events, uint64_t gap_nsec)
+{
+    uint64_t allowed = events->options->gap_usec * NSEC_PER_USEC;
+    return gap_nsec > allowed ? CELL_GAP : gap_nsec > allowed / SLOW_PART ? CELL_SLOW : CELL_GOOD;
+}
+
 void watch_ended(struct watch_events *events, struct watch_side *side, const struct connection *connection,
                  uint64_t due_nsec, enum connection_end end, int error)
 {
     side->ends[end]++;
     if (end == CONNECTION_SERVED)
         return;
+    note_slowest(side, due_nsec, clock_monotonic_nsec());
+    chart_mark(&events->chart, clock_monotonic_nsec(), CELL_FAILED);
     if (end == CONNECTION_UNCONNECTED)
         side->connect_error = error;
     if (end == CONNECTION_BROKEN)
@@ -141,9 +165,10 @@ static void end_gap(struct watch_events *events, struct watch_side *side, uint64
     uint64_t allowed = events->options->gap_usec * NSEC_PER_USEC;
     uint64_t gap = gap_answered(&side->gap, at_nsec, more, allowed);
     char text[LATENCY_TEXT_SIZE];
+    chart_mark(&events->chart, at_nsec, cell_of(events, gap));
     if (gap > allowed)
         print_event(events, COLOUR_BAD, "%s: no answer for %s, until %s", side->name,
-                    latency_format(gap, text), until);
+                    latency_format_down(gap, text), until);
     side->is_gap_told = false;
 }
 
@@ -153,6 +178,7 @@ void watch_answered(struct watch_events *events, struct watch_side *side, uint64
     char text[LATENCY_TEXT_SIZE];
     side->answered++;
     histogram_add(&side->latency, now - due_nsec);
+    note_slowest(side, due_nsec, now);
     end_gap(events, side, now, more, "now");
     /* What was due before it went wrong says nothing. */
     if (!side->is_failing || due_nsec < side->failing_nsec)
@@ -171,25 +197,60 @@ static uint64_t open_gap(const struct watch_events *events, uint64_t now)
     return since != 0 && since < now ? now - since : 0;
 }
 
+static uint64_t count_ends(const struct watch_events *events, enum connection_end end)
+{
+    return events->steady.ends[end] + events->newcomers.ends[end];
+}
+
+static uint64_t longest_gap(const struct watch_events *events, uint64_t open)
+{
+    uint64_t steady = events->steady.gap.longest_nsec, newcomers = events->newcomers.gap.longest_nsec;
+    uint64_t longest = steady > newcomers ? steady : newcomers;
+    return open > longest ? open : longest;
+}
+
+/* The chart has what room there is after it. */
 static void show_progress(struct timer *timer)
 {
     struct watch_events *events = CONTAINER_OF(timer, struct watch_events, progress_timer);
-    const struct watch_side *steady = &events->steady, *newcomers = &events->newcomers;
-    uint64_t longest = steady->gap.longest_nsec > newcomers->gap.longest_nsec ? steady->gap.longest_nsec
-                                                                              : newcomers->gap.longest_nsec;
     uint64_t now = clock_monotonic_nsec(), open = open_gap(events, now);
-    char text[LATENCY_TEXT_SIZE], waiting[LATENCY_TEXT_SIZE + 32] = "";
+    char text[LATENCY_TEXT_SIZE], waiting[LATENCY_TEXT_SIZE + 32] = "", line[256], row[CHART_CELLS + 1] = "";
 
     if (open > PROGRESS_USEC * NSEC_PER_USEC)
-        snprintf(waiting, sizeof waiting, "no answer for %s  ", latency_format(open, text));
-    if (open > longest)
-        longest = open;
-    terminal_progress(&events->progress,
-                      "%6.1f s  %slongest gap %s  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
-                      clock_seconds(now - events->start_nsec), waiting, latency_format(longest, text),
-                      steady->ends[CONNECTION_BROKEN] + newcomers->ends[CONNECTION_BROKEN],
-                      steady->ends[CONNECTION_UNCONNECTED] + newcomers->ends[CONNECTION_UNCONNECTED],
-                      steady->ends[CONNECTION_WRONG] + newcomers->ends[CONNECTION_WRONG]);
+        snprintf(waiting, sizeof waiting, "no answer for %s  ", latency_format_down(open, text));
+    int length =
+        snprintf(line, sizeof line,
+                 "%6.1f s  %slongest gap %s  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
+                 clock_seconds(now - events->start_nsec), waiting,
+                 latency_format_down(longest_gap(events, open), text), count_ends(events, CONNECTION_BROKEN),
+                 count_ends(events, CONNECTION_UNCONNECTED), count_ends(events, CONNECTION_WRONG));
+    unsigned width = terminal_width(&events->progress), taken = (unsigned)length + 4;
+    if (taken < width)
+        chart_format(&events->chart, width - taken, row);
+    terminal_progress(&events->progress, "%s  %s", line, row);
+    event_loop_arm(events->loop, timer, clock_monotonic_usec() + PROGRESS_USEC);
+}
+
+static void show_life(struct watch_events *events, uint64_t now)
+{
+    char gap[LATENCY_TEXT_SIZE];
+    events->life_nsec = now;
+    print_event(events, COLOUR_OFF,
+                "still watching: %" PRIu64 " answered, longest gap %s, %" PRIu64 " connections failed",
+                events->steady.answered + events->newcomers.answered,
+                latency_format_down(longest_gap(events, open_gap(events, now)), gap),
+                count_ends(events, CONNECTION_BROKEN) + count_ends(events, CONNECTION_UNCONNECTED) +
+                    count_ends(events, CONNECTION_TIMED_OUT) + count_ends(events, CONNECTION_WRONG));
+}
+
+/* Four times in each, so that none is left out. */
+static void on_second(struct timer *timer)
+{
+    struct watch_events *events = CONTAINER_OF(timer, struct watch_events, second_timer);
+    uint64_t now = clock_monotonic_nsec();
+    chart_mark(&events->chart, now, cell_of(events, open_gap(events, now)));
+    if (!events->out.is_terminal && now >= events->life_nsec + LIFE_NSEC)
+        show_life(events, now);
     event_loop_arm(events->loop, timer, clock_monotonic_usec() + PROGRESS_USEC);
 }
 
@@ -206,12 +267,16 @@ void watch_events_init(struct watch_events *events, struct event_loop *loop, str
     };
     timer_init(&events->gap_timer, look_at_gaps);
     timer_init(&events->progress_timer, show_progress);
+    timer_init(&events->second_timer, on_second);
+    chart_init(&events->chart, events->start_nsec);
+    events->life_nsec = events->start_nsec;
     terminal_init(&events->out, STDOUT_FILENO);
     terminal_init(&events->progress, STDERR_FILENO);
 }
 
 void watch_events_start(struct watch_events *events)
 {
+    on_second(&events->second_timer);
     if (events->progress.is_rich)
         show_progress(&events->progress_timer);
 }
@@ -224,4 +289,5 @@ void watch_events_stop(struct watch_events *events)
     end_gap(events, &events->newcomers, now, false, "the end");
     timer_disarm(&events->gap_timer);
     timer_disarm(&events->progress_timer);
+    timer_disarm(&events->second_timer);
 }

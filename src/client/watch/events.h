@@ -14,13 +14,17 @@ struct watch_events {
     uint64_t start_nsec;
     struct timer gap_timer; /* armed while a gap is open and has not been told */
     struct timer progress_timer;
+    struct timer second_timer;
+    struct chart chart;
+    uint64_t life_nsec; /* when a sign of life was last printed */
     uint64_t line_second, lines, lines_left_out;
 };
 
 void watch_events_init(struct watch_events *events, struct event_loop *loop, struct output *output,
                        const struct client_options *options);
 
-/* From now on there is a line of progress, on a terminal. */
+/* From now on each second is marked in the chart, and there is a line of progress, on a terminal; elsewhere a
+ * sign of life each minute. */
 void watch_events_start(struct watch_events *events);
 
 /* Now is the end: what is still due has been a gap until now. */

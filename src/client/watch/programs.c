@@ -13,9 +13,16 @@
 static void write_gap(struct json *json, const struct watch_summary *summary, const struct gap *gap)
 {
     json_number(json, "longest_gap_s", clock_seconds(gap->longest_nsec));
-    json_number(json, "longest_gap_into_watch_s", watch_into_run(summary, gap));
+    json_number(json, "longest_gap_into_watch_s", watch_into_run(summary, gap->longest_at_nsec));
     json_count(json, "longest_gap_at_unix_ms",
                gap->longest_nsec > 0 ? (uint64_t)watch_wall_msec(gap->longest_at_nsec) : 0);
+}
+
+static void write_slowest(struct json *json, const struct watch_side *side)
+{
+    json_number(json, "slowest_client_s", clock_seconds(side->slowest_nsec));
+    json_count(json, "slowest_client_at_unix_ms",
+               side->slowest_nsec > 0 ? (uint64_t)watch_wall_msec(side->slowest_at_nsec) : 0);
 }
 
 static void write_side(struct json *json, const char *key, const struct watch_summary *summary,
@@ -33,6 +40,7 @@ static void write_side(struct json *json, const char *key, const struct watch_su
     if (side->short_error != 0)
         json_text(json, "short_error", strerror(side->short_error));
     write_gap(json, summary, &side->gap);
+    write_slowest(json, side);
     json_count(json, "gaps_over_allowed", side->gap.over);
     for (size_t i = 0; i < WATCH_FAILURES; i++)
         json_count(json, watch_failures[i].key, side->ends[watch_failures[i].end]);
@@ -54,6 +62,7 @@ void watch_print_json(const struct watch_summary *summary, FILE *out)
     json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);
     json_bool(&json, "clean", watch_is_clean(summary));
     write_gap(&json, summary, &watch_worse(summary)->gap);
+    write_slowest(&json, watch_slower(summary));
     json_count(&json, "gaps_over_allowed", summary->steady->gap.over + summary->newcomers->gap.over);
     for (size_t i = 0; i < WATCH_FAILURES; i++)
         json_count(&json, watch_failures[i].key, watch_total(summary, watch_failures[i].end));

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -55,7 +56,7 @@ const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZ
     struct tm local;
     if (!localtime_r(&seconds, &local))
         local = (struct tm){0};
-    size_t length = strftime(out, CLOCK_TEXT_SIZE, "%H:%M:%S", &local);
+    size_t length = strftime(out, CLOCK_TEXT_SIZE, "%Y-%m-%d %H:%M:%S", &local);
     snprintf(out + length, CLOCK_TEXT_SIZE - length, ".%03d", (int)(msec % 1000));
     return out;
 }
@@ -66,39 +67,57 @@ const struct watch_side *watch_worse(const struct watch_summary *summary)
                                                                                      : summary->newcomers;
 }
 
-double watch_into_run(const struct watch_summary *summary, const struct gap *gap)
+const struct watch_side *watch_slower(const struct watch_summary *summary)
 {
-    return gap->longest_at_nsec > summary->start_nsec
-               ? clock_seconds(gap->longest_at_nsec - summary->start_nsec)
-               : 0;
+    return summary->steady->slowest_nsec >= summary->newcomers->slowest_nsec ? summary->steady
+                                                                             : summary->newcomers;
+}
+
+double watch_into_run(const struct watch_summary *summary, uint64_t at_nsec)
+{
+    return at_nsec > summary->start_nsec ? clock_seconds(at_nsec - summary->start_nsec) : 0;
 }
 
 /* ---- for people ---- */
 
+#define WORST_COLUMN 30
+
+/* A hundredth of a second, never later than it was. */
+static double down(double seconds)
+{
+    return floor(seconds * 100) / 100;
+}
+
+static void print_moment(const struct watch_summary *summary, uint64_t at_nsec, FILE *out)
+{
+    char at[CLOCK_TEXT_SIZE];
+    fprintf(out, "at %s, %.2f s into the watch\n", clock_format(at_nsec, at),
+            down(watch_into_run(summary, at_nsec)));
+}
+
 static void print_side(const struct watch_summary *summary, const struct watch_side *side, const char *things,
                        FILE *out)
 {
-    char gap[LATENCY_TEXT_SIZE], p50[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
-    char at[CLOCK_TEXT_SIZE];
-    fprintf(out, "\n%s: %" PRIu64 " %s, %" PRIu64 " answered", side->name, side->begun, things,
+    char text[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
+    fprintf(out, "\n%s: %" PRIu64 " %s, %" PRIu64 " answered\n", side->name, side->begun, things,
             side->answered);
     if (side->latency.count > 0)
-        fprintf(out, "; latency p50 %s, p99 %s, max %s",
-                latency_format(histogram_quantile(&side->latency, P50), p50),
-                latency_format(histogram_quantile(&side->latency, P99), p99),
-                latency_format(side->latency.max, max));
-    if (side->gap.longest_nsec > 0)
-        fprintf(out, "\n  longest gap %s, at %s, %.2f s into the watch",
-                latency_format(side->gap.longest_nsec, gap), clock_format(side->gap.longest_at_nsec, at),
-                watch_into_run(summary, &side->gap));
+        fprintf(out, "  latency p50 %s, p99 %s, max %s\n",
+                latency_format_down(histogram_quantile(&side->latency, P50), text),
+                latency_format_down(histogram_quantile(&side->latency, P99), p99),
+                latency_format_down(side->latency.max, max));
+    if (side->gap.longest_nsec > 0) {
+        fprintf(out, "  longest gap %s, ", latency_format_down(side->gap.longest_nsec, text));
+        print_moment(summary, side->gap.longest_at_nsec, out);
+    }
     fprintf(out,
-            "\n  %" PRIu64 " broken, %" PRIu64 " refused, %" PRIu64 " timed out, %" PRIu64
+            "  %" PRIu64 " broken, %" PRIu64 " refused, %" PRIu64 " timed out, %" PRIu64
             " with wrong bytes\n",
             side->ends[CONNECTION_BROKEN], side->ends[CONNECTION_UNCONNECTED],
             side->ends[CONNECTION_TIMED_OUT], side->ends[CONNECTION_WRONG]);
 }
 
-static void print_not_begun(const struct watch_side *side, const char *thing, FILE *out)
+static void print_not_begun(const struct watch_side *side, FILE *out)
 {
     const char *advice = side->short_error == EADDRNOTAVAIL ? "; every local port is taken" : "";
     const char *reasons[] = {[NOT_BEGUN_LATE] = "tcpecho itself was late",
@@ -107,8 +126,8 @@ static void print_not_begun(const struct watch_side *side, const char *thing, FI
 
     for (size_t i = 0; i < NOT_BEGUN_REASONS; i++)
         if (side->not_begun[i] > 0)
-            fprintf(out, "  %" PRIu64 " %s%s not begun: %s%s\n", side->not_begun[i], thing,
-                    plural(side->not_begun[i]), reasons[i], i == NOT_BEGUN_SHORT ? advice : "");
+            fprintf(out, "  %" PRIu64 " not begun: %s%s\n", side->not_begun[i], reasons[i],
+                    i == NOT_BEGUN_SHORT ? advice : "");
 }
 
 static void print_errors(const struct watch_summary *summary, FILE *out)
@@ -123,33 +142,56 @@ static void print_errors(const struct watch_summary *summary, FILE *out)
     }
 }
 
+static void print_worst(const struct watch_summary *summary, const char *what, const struct watch_side *side,
+                        uint64_t nsec, uint64_t at_nsec, FILE *out)
+{
+    char text[LATENCY_TEXT_SIZE];
+    fprintf(out, "%-*s%s", WORST_COLUMN, what, latency_format_down(nsec, text));
+    if (nsec == 0) {
+        fputc('\n', out);
+        return;
+    }
+    fprintf(out, " (%s)\n  ", side->name);
+    print_moment(summary, at_nsec, out);
+}
+
+/* One row, of the last seconds that fit. */
+static void print_chart(const struct chart *chart, const struct terminal *terminal, FILE *out)
+{
+    char row[CHART_CELLS + 1];
+    unsigned width = terminal_width(terminal);
+    unsigned count = chart_format(chart, width > 3 ? width - 3 : 1, row);
+    fprintf(out, "\n%s %u second%s, a cell each: . served, - slow, # a gap, x a failure\n|%s|\n",
+            chart->second + 1 > count ? "the last" : "all", count, plural(count), row);
+}
+
 void watch_print(const struct watch_summary *summary, const struct terminal *terminal, FILE *out)
 {
-    const struct watch_side *side = watch_worse(summary);
-    char gap[LATENCY_TEXT_SIZE], at[CLOCK_TEXT_SIZE], interval[DURATION_TEXT_SIZE],
-        allowed[DURATION_TEXT_SIZE], late[LATENCY_TEXT_SIZE];
+    char interval[DURATION_TEXT_SIZE], allowed[DURATION_TEXT_SIZE], late[LATENCY_TEXT_SIZE];
+    const struct watch_side *gap = watch_worse(summary), *slow = watch_slower(summary);
     bool clean = watch_is_clean(summary);
 
-    fprintf(out, "%s: watched for %.2f s, a message and a new connection every %s\n", summary->peer,
-            clock_seconds(summary->elapsed_nsec), units_format_duration(summary->interval_usec, interval));
+    fprintf(out, "%s: watched for %.2f s\n", summary->peer,
+            ceil(clock_seconds(summary->elapsed_nsec) * 100) / 100);
+    fprintf(out, "a message and a new connection every %s\n",
+            units_format_duration(summary->interval_usec, interval));
     print_tried(out, summary->tried);
-    fprintf(out, "longest gap                   %s", latency_format(side->gap.longest_nsec, gap));
-    if (side->gap.longest_nsec > 0)
-        fprintf(out, ", at %s, %.2f s into the watch (%s)", clock_format(side->gap.longest_at_nsec, at),
-                watch_into_run(summary, &side->gap), side->name);
-    fprintf(out, "\ngaps over %-19s %" PRIu64 "\n", units_format_duration(summary->allowed_usec, allowed),
+    print_worst(summary, "longest gap", gap, gap->gap.longest_nsec, gap->gap.longest_at_nsec, out);
+    print_worst(summary, "slowest single client", slow, slow->slowest_nsec, slow->slowest_at_nsec, out);
+    fprintf(out, "gaps over %-19s %" PRIu64 "\n", units_format_duration(summary->allowed_usec, allowed),
             summary->steady->gap.over + summary->newcomers->gap.over);
     for (size_t i = 0; i < WATCH_FAILURES; i++)
         fprintf(out, "%-29s %" PRIu64 "\n", watch_failures[i].text,
                 watch_total(summary, watch_failures[i].end));
     fprintf(out, "bytes wrong                   %" PRIu64 "\n",
             summary->steady->wrong_bytes + summary->newcomers->wrong_bytes);
-    fprintf(out, "tcpecho itself late by        %s at most\n", latency_format(summary->late_nsec, late));
+    fprintf(out, "tcpecho itself late by        %s at most\n", latency_format_down(summary->late_nsec, late));
     print_side(summary, summary->steady, summary->steady->begun == 1 ? "message" : "messages", out);
-    print_not_begun(summary->steady, "message", out);
+    print_not_begun(summary->steady, out);
     print_side(summary, summary->newcomers, "begun", out);
-    print_not_begun(summary->newcomers, "connection", out);
+    print_not_begun(summary->newcomers, out);
     print_errors(summary, out);
+    print_chart(summary->chart, terminal, out);
     fprintf(out, "\n%s%s%s\n", terminal_colour(terminal, clean ? COLOUR_GOOD : COLOUR_BAD),
             clean                       ? "no outage"
             : watch_has_outage(summary) ? "outage"

@@ -4,6 +4,7 @@
 #include "client/net/connection.h"
 #include "client/report/histogram.h"
 #include "client/report/terminal.h"
+#include "client/watch/chart.h"
 #include "client/watch/gap.h"
 
 /* Why something that was due was not begun. None of it is the server's fault alone. */
@@ -26,7 +27,9 @@ struct watch_side {
     uint64_t wrong_bytes;
     int connect_error; /* the last of each */
     int break_error, short_error;
-    struct histogram latency; /* from when it was due until it was answered */
+    struct histogram latency;               /* from when it was due until it was answered */
+    uint64_t slowest_nsec, slowest_at_nsec; /* the longest that one message or connection took, also when it
+                                               failed; and when it was due */
 
     /* Since something went wrong, until it goes right again. What was due before `recovered_nsec` and fails
      * later belongs to what is over. */
@@ -43,6 +46,7 @@ struct watch_summary {
         late_nsec;    /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
     bool reader_gone; /* nobody read stdout any more, perhaps before the first answer */
     const struct watch_side *steady, *newcomers;
+    const struct chart *chart;
 };
 
 /* Whether there was an outage: a gap over what is allowed, or something refused, broken, late or wrong. */
@@ -65,13 +69,15 @@ extern const struct watch_failure watch_failures[WATCH_FAILURES];
 /* Of both sides. */
 uint64_t watch_total(const struct watch_summary *summary, enum connection_end end);
 
-/* The side with the longer gap, and when a gap began, in seconds from the beginning of the watch. */
+/* The side with the longer gap, and that with the slower client; and when it was, in seconds from the
+ * beginning of the watch. */
 const struct watch_side *watch_worse(const struct watch_summary *summary);
-double watch_into_run(const struct watch_summary *summary, const struct gap *gap);
+const struct watch_side *watch_slower(const struct watch_summary *summary);
+double watch_into_run(const struct watch_summary *summary, uint64_t at_nsec);
 
 /* A moment of CLOCK_MONOTONIC as one of CLOCK_REALTIME, in milliseconds. */
 int64_t watch_wall_msec(uint64_t monotonic_nsec);
 
-/* "16:01:04.094", local time, of a moment of CLOCK_MONOTONIC. Returns `out`. */
-#define CLOCK_TEXT_SIZE 16
+/* "2026-11-28 16:01:04.094", local time, of a moment of CLOCK_MONOTONIC. Returns `out`. */
+#define CLOCK_TEXT_SIZE 40
 const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZE]);

@@ -77,6 +77,7 @@ static struct watch_summary summarise(const struct watch *watch, uint64_t end_ns
         .late_nsec = watch->late_nsec,
         .steady = &watch->events.steady,
         .newcomers = &watch->events.newcomers,
+        .chart = &watch->events.chart,
     };
 }
 
