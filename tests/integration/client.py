@@ -279,7 +279,7 @@ class Server:
             thread.start()
 
     def _run(self, connection):
-        with connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with connection, contextlib.suppress(ConnectionError):
             self.serve(connection)
 
     def __enter__(self):

@@ -370,6 +370,50 @@ class Client(harness.TestCase):
                 self.assertRegex(result.stderr, r"surplus: |: the port of several HOSTs is given by -p")
 
 
+class Examples(harness.TestCase):
+    """Each mode has some in its section, and they do what they say, with the listeners of the installed settings."""
+
+    SECTIONS = {"TALK": "", "CHAT": "--listen", "PING": "--ping", "BENCH": "--bench", "WATCH": "--watch"}
+    LISTENERS = """
+        { address = "127.0.0.1"; port = 7; service = "echo"; },
+        { address = "127.0.0.1"; port = 7007; service = "echo"; },
+        { address = "127.0.0.1"; port = 7008; service = "upper"; }
+    """
+
+    @classmethod
+    def setUpClass(cls):
+        cls.page = read_page("tcpecho.1")
+
+    def commands(self, title):
+        """[(command, what it prints, if the page says so)]"""
+        return [example for block in literals(section(self.page, title))
+                for example in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)]
+
+    def run_shell(self, directory, command):
+        path = os.pathsep.join(os.path.dirname(program) for program in (client.TCPECHO, harness.TCPECHOD))
+        return subprocess.run(["sh", "-c", command], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              check=False, timeout=harness.patience(60),
+                              env={**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}"})
+
+    def test_they_run(self):
+        with harness.network_namespace(), daemons.Daemon(self.LISTENERS), \
+                tempfile.TemporaryDirectory(prefix="tcpecho-test-") as directory:
+            with open(os.path.join(directory, "file"), "wb") as file:
+                file.write(b"Every byte.\n" * 10000)
+            for title, mode in self.SECTIONS.items():
+                commands = self.commands(title)
+                self.assertTrue(commands, title)
+                if title == "CHAT":  # two terminals
+                    commands = [(f"{commands[0][0]} </dev/null & sleep 0.5; echo hi | {commands[1][0]}; wait", "hi\n")]
+                for command, printed in commands:
+                    with self.subTest(command=command):
+                        self.assertIn(f"tcpecho {mode}", command)
+                        result = self.run_shell(directory, re.sub(r" -d \d+", " -d 1", command))
+                        self.assertEqual(result.returncode, 0, result.stderr + result.stdout)
+                        if printed:
+                            self.assertEqual(result.stdout, printed)
+
+
 class Markup(harness.TestCase):
     """Of all pages."""
 

@@ -181,7 +181,7 @@ TEST(width)
     steady.slowest_nsec = NSEC_PER_SEC;
     steady.slowest_at_nsec = newcomers.gap.longest_at_nsec = 9999999 * NSEC_PER_SEC;
     for (size_t i = 0; i < CONNECTION_ENDS; i++)
-        newcomers.ends[i] = 99999999;
+        newcomers.ends[i] = 9999999;
     for (unsigned i = 0; i < 100; i++)
         chart_mark(&chart, summary.start_nsec + i * NSEC_PER_SEC, CELL_GOOD);
     print(false);

@@ -137,9 +137,7 @@ static void print_text(const struct one_way *mine, const struct load_result *res
     FILE *out = mine->session->output.stream;
     char size[SIZE_TEXT_SIZE];
     double seconds = elapsed(mine, result);
-    fprintf(out, "%s: %" PRIu64 " connection%s, %.2f s%s\n", mine->session->peer,
-            mine->session->options->connections, plural(mine->session->options->connections), seconds,
-            mine->interrupted ? ", interrupted" : "");
+    fprintf(out, "%s: %.2f s%s\n", mine->session->peer, seconds, mine->interrupted ? ", interrupted" : "");
     print_tried(out, mine->session->tried);
     fprintf(out, "bytes        %" PRIu64 " %s%s, %s; %.1f MiB/s\n", result->bytes, verb(mine),
             mine->plan.receives ? ", all of the pattern" : "", units_format_size(result->bytes, size),

@@ -92,12 +92,13 @@ static void print_connections(const struct bench_summary *summary, FILE *out)
     print_count(out, ", ", result->unconnected, "failed");
     print_count(out, ", ", result->broken, "broken");
     print_count(out, ", ", result->wrong, "with wrong bytes");
-    print_count(out, ", ", result->unended, "not closed by the server after us");
+    fputc('\n', out);
+    if (result->unended > 0)
+        fprintf(out, "             %" PRIu64 " not closed by the server after us\n", result->unended);
     if (result->connect.count > 0 && !summary->plan->reconnect)
-        fprintf(out, "; connected in p50 %s, max %s",
+        fprintf(out, "             connected in p50 %s, max %s\n",
                 latency_format(histogram_quantile(&result->connect, P50), p50),
                 latency_format(result->connect.max, max));
-    fputc('\n', out);
 }
 
 static void print_client_limit(const struct bench_summary *summary, const struct terminal *terminal,
@@ -135,14 +136,15 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     const struct load_plan *plan = summary->plan;
     const struct load_result *result = summary->result;
     char size[SIZE_TEXT_SIZE];
-    fprintf(out, "%s: %" PRIu64 " connection%s, messages of %s", summary->peer, plan->connections,
-            plural(plan->connections), units_format_size(plan->size, size));
-    print_count(out, ", ", plan->rate, "a second on a schedule");
-    if (plan->reconnect)
-        fputs(", each on a new one", out);
-    fprintf(out, ", %.2f s%s\n", clock_seconds(summary->elapsed_nsec),
+    fprintf(out, "%s: %.2f s%s\n", summary->peer, clock_seconds(summary->elapsed_nsec),
             summary->interrupted ? ", interrupted" : "");
     print_tried(out, summary->tried);
+    fprintf(out, "plan         %" PRIu64 " connection%s, messages of %s\n", plan->connections,
+            plural(plan->connections), units_format_size(plan->size, size));
+    if (plan->rate > 0)
+        fprintf(out, "             %" PRIu64 " a second on a schedule\n", plan->rate);
+    if (plan->reconnect)
+        fputs("             each on a new connection\n", out);
     fprintf(out, "messages     %" PRIu64 " answered, %.0f/s", result->messages,
             per_second(result->messages, summary));
     print_count(out, ", ", result->unanswered, "not answered");

@@ -11,6 +11,9 @@
 
 #define EWMA_WEIGHT (1.0 / 8)
 
+/* What is longer leaves no room for one more on a line of 80 columns. */
+#define WRAP_WIDTH 50
+
 void ping_times_add(struct ping_times *times, uint64_t usec)
 {
     if (times->count == 0 || usec < times->minimum)
@@ -181,13 +184,15 @@ static void print_rest(FILE *out, const struct ping_counts *counts)
         {counts->not_sent, "not sent", "not sent"},
         {counts->pending, "under way", "under way"},
     };
-    const char *before = "";
+    int width = 0;
     for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++)
         if (rest[i].count > 0) {
-            print_count(out, before, rest[i].count, rest[i].count == 1 ? rest[i].one : rest[i].many);
-            before = ", ";
+            const char *before = width == 0 ? "" : width < WRAP_WIDTH ? ", " : ",\n";
+            width = width < WRAP_WIDTH ? width : 0;
+            width += fprintf(out, "%s%" PRIu64 " %s", before, rest[i].count,
+                             rest[i].count == 1 ? rest[i].one : rest[i].many);
         }
-    if (before[0] != '\0')
+    if (width > 0)
         fputc('\n', out);
     if (counts->broken + counts->unconnected > 0)
         fprintf(out, "connection broken %" PRIu64 " time%s, made again %" PRIu64 ", not made %" PRIu64 "\n",
