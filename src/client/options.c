@@ -79,8 +79,9 @@ static int set_number(struct client_options *options, const struct option_row *r
         return 0;
     }
     if (row->type == OPTION_COUNT)
-        return usage("--%s %.64s: must be %" PRIu64 " to %" PRIu64 ", as 100, 10k or 1M%s", row->name, text,
-                     row->minimum, row->maximum, format_hint(row->letter, hint));
+        return usage("--%s %.64s: must be %" PRIu64 " to %" PRIu64 "%s%s", row->name, text, row->minimum,
+                     row->maximum, row->maximum > 100 ? ", as 100, 10k or 1M" : "",
+                     format_hint(row->letter, hint));
     if (row->type == OPTION_SIZE)
         return usage("--%s %.64s: must be %s to %s, as 512, 64k or 1M", row->name, text,
                      units_format_size(row->minimum, low), units_format_size(row->maximum, high));
@@ -357,6 +358,10 @@ static int check_together(const struct client_options *options)
         return usage("--source %.64s: several addresses are for --bench", options->source);
     if (options->reconnect && options->rate > 0)
         return usage("--reconnect and --rate cannot be had at once");
+    if (options->proxy_source && options->proxy_protocol == 0)
+        return usage("--proxy-source is for --proxy-protocol");
+    if (options->connect && (options->proxy_protocol > 0 || options->skip_line || options->skip > 0))
+        return usage("--connect sends and reads nothing: no --proxy-protocol, --skip-line or --skip");
     if (options->json + options->csv + (options->nagios != NULL) > 1)
         return usage("only one of --json, --csv and --nagios can be had");
     if (options->send && options->receive)

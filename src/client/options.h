@@ -34,10 +34,14 @@ struct client_options {
     const char *host; /* this and all other text points into argv */
     char **hosts;     /* of --ping: all of them, of which `host` is the first */
     size_t host_count;
-    const char *port;   /* NULL: the default */
-    const char *listen; /* of --listen: [ADDRESS:]PORT */
-    const char *source; /* of -I: an interface, or addresses separated by commas */
-    uint64_t tos;       /* with tos_given */
+    const char *port;        /* NULL: the default */
+    const char *listen;      /* of --listen: [ADDRESS:]PORT */
+    const char *source;      /* of -I: an interface, or addresses separated by commas */
+    uint64_t proxy_protocol; /* version; 0: no header */
+    const char *proxy_source;
+    bool skip_line;
+    uint64_t skip; /* bytes of the greeting */
+    uint64_t tos;  /* with tos_given */
     bool tos_given;
     bool ipv4, ipv6;
     enum expectation expect;

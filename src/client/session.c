@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/descriptor_limit.h"
+#include "client/net/opening.h"
 #include "client/process/exit_status.h"
 #include "client/process/interrupt.h"
 #include "client/report/terminal.h"
@@ -34,6 +35,14 @@ int session_begin(struct session *session, const struct client_options *options)
     session->options = options;
     if (options->tos_given)
         session->source.tos = (int)options->tos;
+    session->source.opening = (struct opening){.proxy_version = (unsigned)options->proxy_protocol,
+                                               .skip_line = options->skip_line,
+                                               .skip = options->skip};
+    if (options->proxy_source) {
+        int status = opening_parse_source(options->proxy_source, &session->source.opening);
+        if (status != 0)
+            return status;
+    }
     return options->source ? source_parse(options->source, &session->source) : 0;
 }
 

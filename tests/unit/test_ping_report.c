@@ -113,7 +113,7 @@ TEST(summary)
     ping_times_add(&counts.times, 1000);
     ping_times_add(&counts.times, 3000);
     open_text();
-    ping_print_summary(&report, "host", "peer", &counts);
+    ping_print_summary(&report, "host", &counts);
     expect_text_is("\n--- host ping statistics ---\n"
                    "4 messages transmitted, 3 received, 1 lost (25%), time 3000 ms\n"
                    "rtt min/avg/max/mdev = 1.000/2.000/3.000/0.816 ms\n");
@@ -133,7 +133,7 @@ TEST(summary_of_trouble)
                                        .reconnected = 1,
                                        .unconnected = 3};
     open_text();
-    ping_print_summary(&report, "host", "peer", &counts);
+    ping_print_summary(&report, "host", &counts);
     expect_text_is("\n--- host ping statistics ---\n"
                    "10 messages transmitted, 6 received, 6 lost (46.15%), time 0 ms\n"
                    "2 duplicates, 3 corrupted, 4 not sent, 1 under way\n"
@@ -144,7 +144,7 @@ TEST(summary_of_nothing)
 {
     const struct ping_counts counts = {.sent = 1, .pending = 1, .usec = 1000};
     open_text();
-    ping_print_summary(&report, "host", "peer", &counts);
+    ping_print_summary(&report, "host", &counts);
     expect_text_is("\n--- host ping statistics ---\n"
                    "1 message transmitted, 0 received, 0 lost (0%), time 1 ms\n"
                    "1 under way\n");
@@ -159,7 +159,7 @@ TEST(summary_of_handshakes)
     ping_times_add(&counts.refusals, 1000);
     open_text();
     report.connect = true;
-    ping_print_summary(&report, "host", "peer", &counts);
+    ping_print_summary(&report, "host", &counts);
     expect_text_is("\n--- host ping statistics ---\n"
                    "4 connections tried, 1 made, 3 failed (75%), time 0 ms\n"
                    "1 refused, 1 silent, 1 unreachable\n"

@@ -146,11 +146,17 @@ static void receive(struct transfer_connection *connection)
 static void on_connected(struct transfer_connection *connection)
 {
     struct transfer_thread *thread = connection->thread;
-    int r = dial_result(connection->source.fd);
-    if (r < 0) {
+    const struct opening *opening =
+        connection->began_nsec > 0 ? &thread->plan->session->source.opening : NULL;
+    int r = opening_go_on(opening, &connection->progress, connection->source.fd);
+    if (r == -EAGAIN)
+        r = event_loop_change(&thread->loop, &connection->source, EPOLLIN);
+    else if (r == 0)
+        r = 1;
+    if (r < 0)
         fail_to_connect(connection, -r);
+    if (r <= 0)
         return;
-    }
     histogram_add(&thread->result.connect, connection->began_nsec > 0
                                                ? clock_monotonic_nsec() - connection->began_nsec
                                                : thread->plan->session->connect_nsec);

@@ -6,6 +6,7 @@
 
 #include "client/bench/load_result.h"
 #include "client/bench/thread_cost.h"
+#include "client/net/opening.h"
 #include "client/session.h"
 
 #include "base/event_loop.h"
@@ -22,7 +23,7 @@ struct transfer_plan {
 
 enum transfer_state {
     TRANSFER_CLOSED,
-    TRANSFER_CONNECTING,
+    TRANSFER_CONNECTING, /* or waiting for the greeting */
     TRANSFER_OPEN,
     TRANSFER_ENDING, /* we have half-closed, and the server is to do so, too */
 };
@@ -35,6 +36,7 @@ struct transfer_connection {
     uint64_t bytes;  /* sent, or received and right */
     uint64_t limit;
     uint64_t began_nsec;
+    struct opening_progress progress;
     size_t phase; /* of the pattern of chargen */
 };
 

@@ -174,11 +174,15 @@ static void receive(struct connection *connection)
 
 static void on_connected(struct connection *connection)
 {
-    int r = dial_result(connection->source.fd);
-    if (r < 0) {
+    int r = opening_go_on(connection->opening, &connection->progress, connection->source.fd);
+    if (r == -EAGAIN)
+        r = event_loop_change(connection->loop, &connection->source, EPOLLIN);
+    else if (r == 0)
+        r = 1;
+    if (r < 0)
         end(connection, CONNECTION_UNCONNECTED, -r);
+    if (r <= 0)
         return;
-    }
     connection_limit(connection, connection->serve_usec);
     connection->state = CONNECTION_OPEN;
     connection->was_connected = true;
@@ -217,6 +221,8 @@ int connection_start(struct connection *connection, const struct connection_term
     connection->serve_usec = terms->serve_usec;
     connection->was_connected = connection->is_finishing = false;
     connection->resets = terms->resets;
+    connection->opening = terms->source && fd < 0 ? &terms->source->opening : NULL;
+    connection->progress = (struct opening_progress){0};
     timer_init(&connection->timer, on_timer);
     if (fd < 0)
         fd = dial_start(terms->endpoint, terms->source, terms->number);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "client/check/checked_stream.h"
+#include "client/net/opening.h"
 #include "client/net/target.h"
 
 #include "base/event_loop.h"
@@ -25,8 +26,8 @@ enum connection_end {
 #define CONNECTION_ENDS (CONNECTION_GIVEN_UP + 1)
 
 enum connection_state {
-    CONNECTION_CLOSED, /* no socket: not started, or ended */
-    CONNECTION_CONNECTING,
+    CONNECTION_CLOSED,     /* no socket: not started, or ended */
+    CONNECTION_CONNECTING, /* or connected, and waiting for the greeting */
     CONNECTION_OPEN,
     CONNECTION_JUDGING, /* a wrong byte came; what follows it is evidence */
 };
@@ -81,7 +82,9 @@ struct connection {
     uint64_t answered; /* messages */
     uint64_t serve_usec;
     enum connection_state state;
-    bool was_connected; /* in `ended`, too */
+    const struct opening *opening;
+    struct opening_progress progress; /* CONNECTING */
+    bool was_connected;               /* in `ended`, too */
     bool is_finishing, resets;
     struct fault fault;
     uint64_t wrong_bytes;
@@ -90,8 +93,9 @@ struct connection {
 void connection_init(struct connection *connection, struct event_loop *loop, uint8_t *scratch,
                      const struct connection_events *events);
 
-/* Begins to connect, or takes the connected `fd` in any case (negative: none). Returns 0; or a negative
- * errno, after which nothing is told and it may be started again (-EAGAIN: a Unix socket's backlog is full).
+/* Begins to connect, or takes the connected `fd`, whose greeting is over, in any case (negative: none).
+ * Returns 0; or a negative errno, after which nothing is told and it may be started again (-EAGAIN: a Unix
+ * socket's backlog is full).
  */
 int connection_start(struct connection *connection, const struct connection_terms *terms, int fd);
 

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "client/net/dial.h"
+#include "client/net/opening.h"
 #include "client/process/exit_status.h"
 #include "client/report/terminal.h"
 
@@ -219,6 +220,27 @@ static void tell_others(struct race *race, struct dialled *out)
     memcpy(out->tried, race->reasons.text, sizeof out->tried);
 }
 
+/* The one that takes us also has to greet us, where that is expected. Returns 0 or a negative errno. */
+static int open_up(const struct target *target, int fd, uint64_t timeout_usec, int interrupt_fd)
+{
+    uint64_t deadline = clock_monotonic_usec() + timeout_usec;
+    struct opening_progress progress = {0};
+    for (;;) {
+        struct pollfd items[] = {{.fd = fd, .events = POLLIN}, {.fd = interrupt_fd, .events = POLLIN}};
+        uint64_t now = clock_monotonic_usec();
+        int r = opening_go_on(target->source ? &target->source->opening : NULL, &progress, fd);
+        if (r != -EAGAIN)
+            return r;
+        int count = poll(items, 2, clock_wait_msec(deadline));
+        if (count < 0 && errno != EINTR)
+            return -errno;
+        if (count > 0 && items[1].revents != 0)
+            return -EINTR;
+        if (count == 0 && now >= deadline)
+            return -ETIMEDOUT;
+    }
+}
+
 static void race_clear(struct race *race)
 {
     for (size_t i = 0; race->attempts && i < race->begun; i++)
@@ -247,5 +269,14 @@ int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, s
     if (r < 0)
         return fail_all(&race);
     tell_others(&race, out);
-    return 0;
+    r = open_up(target, out->fd, timeout_usec, interrupt_fd);
+    if (r == 0)
+        return 0;
+    fd_close(&out->fd);
+    if (r == -EINTR)
+        return EXIT_INTERRUPTED;
+    race.reasons = (struct reasons){.status = dial_exit_status(-r)};
+    add_text(&race.reasons, &target->items[out->chosen],
+             r == -ETIMEDOUT ? "connected, but no greeting came" : strerror(-r));
+    return fail_all(&race);
 }

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "client/net/opening.h"
 #include "client/ping/host.h"
 #include "client/process/exit_status.h"
 #include "client/process/interrupt.h"
@@ -17,8 +18,9 @@ struct messages {
     struct ping_times times;
     int fd; /* the connection; -1: none */
     bool is_connecting;
-    uint64_t connect_nsec; /* how long the first took */
-    uint64_t dialled;      /* usec; when a further one was begun */
+    struct opening_progress progress; /* connecting */
+    uint64_t connect_nsec;            /* how long the first took */
+    uint64_t dialled;                 /* usec; when a further one was begun */
     char tried[DIAL_TRIED_SIZE];
     uint64_t noted;   /* up to this message it has been said that no answer has come in time */
     uint8_t *message; /* the one that is being sent */
@@ -89,6 +91,7 @@ static int dial_again(struct ping_host *host)
         return fail_to_connect(host, -fd);
     mine->fd = fd;
     mine->is_connecting = true;
+    mine->progress = (struct opening_progress){0};
     mine->dialled = clock_monotonic_usec();
     return 0;
 }
@@ -96,7 +99,9 @@ static int dial_again(struct ping_host *host)
 static int finish_dialling(struct ping_host *host)
 {
     struct messages *mine = of(host);
-    int r = dial_result(mine->fd);
+    int r = opening_go_on(&host->run->session.source.opening, &mine->progress, mine->fd);
+    if (r == -EAGAIN)
+        return 0;
     if (r < 0)
         return fail_to_connect(host, -r);
     mine->is_connecting = false;
@@ -245,8 +250,9 @@ static int advance(struct ping_host *host)
 static size_t watch(const struct ping_host *host, struct pollfd *items)
 {
     const struct messages *mine = of(host);
-    short sending = mine->is_connecting || mine->unsent > 0 ? POLLOUT : 0;
-    short receiving = mine->is_connecting ? 0 : POLLIN;
+    bool is_dialling = mine->is_connecting && !mine->progress.is_connected;
+    short sending = is_dialling || mine->unsent > 0 ? POLLOUT : 0;
+    short receiving = is_dialling ? 0 : POLLIN;
     items[0] = (struct pollfd){.fd = mine->fd, .events = (short)(sending | receiving)};
     return 1;
 }

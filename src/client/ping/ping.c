@@ -43,14 +43,22 @@ static int show(struct ping_run *run)
 
 int ping_tell(struct ping_host *host, struct ping_line line)
 {
+    const struct ping_report *report = &host->run->report;
     line.host = host->name;
     line.peer = host->peer;
     if (line.kind == PING_LINE_REPLY || line.kind == PING_LINE_MADE)
         host->is_up = true;
     else if (line.kind != PING_LINE_DUPLICATE && line.kind != PING_LINE_RECONNECTED)
         host->is_up = false;
-    ping_print_line(&host->run->report, &line);
-    return host->run->report.quiet ? 0 : show(host->run);
+    if (report->quiet)
+        return 0;
+    if (host->run->options->json)
+        ping_write_json_line(report->out, &line, report->size);
+    else if (host->run->options->csv)
+        ping_write_csv_line(report->out, &line);
+    else
+        ping_print_line(report, &line);
+    return show(host->run);
 }
 
 void ping_schedule_next(struct ping_host *host, uint64_t now)
@@ -130,10 +138,8 @@ static int begin(struct ping *ping)
         .out = run->session.output.stream,
         .size = run->options->size,
         .quiet = run->options->quiet || run->options->nagios,
-        .json = run->options->json,
-        .csv = run->options->csv,
         .timestamps = run->options->timestamps,
-        .flood = run->options->flood,
+        .flood = run->options->flood && !run->options->json && !run->options->csv,
         .connect = run->options->connect,
     };
     terminal_init(&run->report.terminal, STDOUT_FILENO);
@@ -149,9 +155,9 @@ static int begin(struct ping *ping)
 
 static void print_starts(const struct ping *ping)
 {
-    if (ping->run.report.csv)
+    if (ping->run.options->csv)
         ping_write_csv_head(ping->run.report.out);
-    if (ping->run.report.csv || ping->run.report.json || ping->run.options->nagios)
+    if (ping->run.options->csv || ping->run.options->json || ping->run.options->nagios)
         return;
     for (size_t i = 0; i < ping->count; i++)
         if (ping->hosts[i].status == 0)
@@ -325,6 +331,16 @@ static int report_check(struct ping *ping, const struct ping_counts *counts)
     return nagios_print(ping->run.report.out, state, text, data);
 }
 
+static void print_summary(const struct ping *ping, const struct ping_host *host,
+                          const struct ping_counts *counts)
+{
+    const struct client_options *options = ping->run.options;
+    if (options->json)
+        ping_write_json_summary(ping->run.report.out, host->name, host->peer, counts, options->connect);
+    else if (!options->csv && !options->nagios)
+        ping_print_summary(&ping->run.report, host->name, counts);
+}
+
 /* Also after a failure, but of stdout: what was measured until then is not lost. */
 static int sum_up(struct ping *ping, int status)
 {
@@ -341,8 +357,8 @@ static int sum_up(struct ping *ping, int status)
             judged = status_of(&counts);
         if (ping->run.options->nagios && status == 0)
             judged = report_check(ping, &counts);
-        else if (ping->run.session.output.error == 0 && !ping->run.options->nagios)
-            ping_print_summary(&ping->run.report, host->name, host->peer, &counts);
+        else if (ping->run.session.output.error == 0)
+            print_summary(ping, host, &counts);
     }
     if (ping->run.session.output.error == 0) {
         int shown = show(&ping->run);

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/plural.h"
 #include "client/net/connection.h"
-#include "client/ping/programs.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -124,7 +123,7 @@ static void print_flood(const struct ping_report *report, const struct ping_line
 
 void ping_print_sent(const struct ping_report *report)
 {
-    if (report->flood && !report->quiet && report->terminal.is_rich && !report->json && !report->csv)
+    if (report->flood && !report->quiet && report->terminal.is_rich)
         fputc('.', report->out);
 }
 
@@ -138,14 +137,6 @@ void ping_print_line(const struct ping_report *report, const struct ping_line *l
 {
     if (report->quiet)
         return;
-    if (report->json) {
-        ping_write_json_line(report->out, line, report->size);
-        return;
-    }
-    if (report->csv) {
-        ping_write_csv_line(report->out, line);
-        return;
-    }
     if (report->flood) {
         print_flood(report, line);
         return;
@@ -199,14 +190,9 @@ static void print_rest(FILE *out, const struct ping_counts *counts)
                 counts->broken, plural(counts->broken), counts->reconnected, counts->unconnected);
 }
 
-void ping_print_summary(const struct ping_report *report, const char *host, const char *peer,
-                        const struct ping_counts *counts)
+void ping_print_summary(const struct ping_report *report, const char *host, const struct ping_counts *counts)
 {
     FILE *out = report->out;
-    if (report->json)
-        ping_write_json_summary(out, host, peer, counts, report->connect);
-    if (report->json || report->csv)
-        return;
     fprintf(out, "\n--- %s ping statistics ---\n", host);
     if (report->connect)
         fprintf(out, "%" PRIu64 " connection%s tried, %" PRIu64 " made, %" PRIu64 " failed", counts->sent,

@@ -50,7 +50,7 @@ struct ping_report {
     FILE *out;
     struct terminal terminal; /* where `out` goes */
     size_t size;              /* of a message */
-    bool quiet, timestamps, flood, connect, json, csv;
+    bool quiet, timestamps, flood, connect;
 };
 
 /* Write errors stay in the stream. */
@@ -77,8 +77,7 @@ double ping_lost_percent(const struct ping_counts *counts);
 /* Everything was answered, once and right, and no connection broke. */
 bool ping_is_clean(const struct ping_counts *counts);
 
-void ping_print_summary(const struct ping_report *report, const char *host, const char *peer,
-                        const struct ping_counts *counts);
+void ping_print_summary(const struct ping_report *report, const char *host, const struct ping_counts *counts);
 
 /* What there is to tell by now (SIGQUIT): one line. */
 void ping_print_interim(FILE *out, const char *host, const struct ping_counts *counts);
