@@ -97,7 +97,8 @@ class Load(harness.TestCase):
 
         with open(os.path.join(harness.ROOT, "man", "tcpecho.1"), encoding="utf-8") as file:
             words = set(file.read().split())
-        for arguments in (("--bench", "-n", 9, "--rate", 1000, "-d", 1), ("--bench", "--send", "-n", 9, "-d", "100ms", "-W", "10ms"),
+        for arguments in (("--bench", "-n", 9, "--rate", 1000, "-d", 1),
+                          ("--bench", "--send", "-n", 9, "-d", "100ms", "-W", "10ms"),
                           ("--watch", "-d", "50ms")):
             document = client.run(*arguments, "--json", "127.0.0.1", self.daemon.port).document
             # The page has those of one kind of times for all.
@@ -205,7 +206,8 @@ class Load(harness.TestCase):
         result = bench("-n", 2000, "127.0.0.1", self.daemon.port)
         self.assertEqual((result.status, result.stderr), (0, ""))
         text = result.stdout.decode()
-        self.assertRegex(text, rf"^127\.0\.0\.1:{self.daemon.port}: \d+\.\d\d s\nplan         10 connections, messages of 64 bytes\n"
+        self.assertRegex(text, rf"^127\.0\.0\.1:{self.daemon.port}: \d+\.\d\d s\n"
+                               r"plan         10 connections, messages of 64 bytes\n"
                                r"messages     2000 answered, \d+/s\n"
                                r"bytes        128000 came back right, [\d.]+ [KMG]?i?B?(bytes)?/s\n"
                                r"latency +min +mean +p50 +p90 +p99 +p99\.9 +max\n"
@@ -581,7 +583,8 @@ class Reconnect(harness.TestCase):
         with daemons.Daemon(LISTENERS) as daemon:
             result = bench("--reconnect", "-c", 20, "-t", 2, "-d", "0.5", "127.0.0.1", daemon.port)
             self.assertEqual((result.status, result.stderr), (0, ""))
-            self.assertRegex(result.stdout.decode(), r"(?s)plan         20 connections, messages of 64 bytes\n +each on a new connection\n.*"
+            self.assertRegex(result.stdout.decode(), r"(?s)plan         20 connections, messages of 64 bytes\n"
+                                                     r" +each on a new connection\n.*"
                                                      r"latency  .*\nto connect  ")
             figures = bench("--reconnect", "-n", 200, "--json", daemon.path("echo.sock")).document
             self.assertEqual((figures["messages"], figures["connected"]), (200, 200))
@@ -624,8 +627,9 @@ class Reconnect(harness.TestCase):
     def test_interrupted(self):
         for serve in (client.echo, client.discard):
             with self.subTest(serve=serve), client.Server(serve) as server, \
-                    client.Client("--bench", "--reconnect", "-c", 4, "-d", "1h", "-W", "100ms", "127.0.0.1", server.port) as load:
-                harness.wait_until(lambda: len(server.threads) > 3, "connections")  # pylint: disable=cell-var-from-loop
+                    client.Client("--bench", "--reconnect", "-c", 4, "-d", "1h", "-W", "100ms", "127.0.0.1",
+                                  server.port) as load:
+                harness.wait_until(lambda: len(server.threads) > 3, "connections")
                 load.interrupt()
                 self.assertIn(load.finish().status, (0, client.WRONG))
 
@@ -733,7 +737,7 @@ class OneWay(harness.TestCase):
                 script = f"timeout 1 {socat} -u -b 262144 -d -d /dev/zero TCP:127.0.0.1:{int(daemon.port)} 2>&1 >/dev/null"
                 before = len(re.findall(r"\d+ bytes in", daemon.log()))
                 subprocess.run(["sh", "-c", script], check=False, capture_output=True)
-                taken = harness.wait_until(lambda: re.findall(r"(\d+) bytes in", daemon.log())[before:], "the end of socat")  # pylint: disable=cell-var-from-loop
+                taken = harness.wait_until(lambda: re.findall(r"(\d+) bytes in", daemon.log())[before:], "the end of socat")
                 others.append(max(theirs, int(taken[-1])))
         print(f"# tcpecho {max(mine) / MIB:.0f} MiB/s, the faster of iperf and socat {max(others) / MIB:.0f} MiB/s", flush=True)
         # Other tests run at the same time, now beside the one and now beside the other.

@@ -242,10 +242,12 @@ class Failures(harness.TestCase):
                 (("--listen",), "--listen needs an argument; see tcpecho --help"),
                 (("-l", "7777"), "-l: unknown option; type --listen; see tcpecho --help"),
                 (("--listen", "7777", "host"), "host: --listen takes no HOST; .*"),
-                (("--listen", "::1:7777"), r"--listen ::1:7777: an IPv6 address is in brackets and followed by its port, as \[::1\]:7777"),
+                (("--listen", "::1:7777"), r"--listen ::1:7777: an IPv6 address is in brackets and followed "
+                                           r"by its port, as \[::1\]:7777"),
                 (("--listen", "65536"), r"65536: a port is 0 \(a free one\) to 65535 or the name of a service"),
                 (("--listen", "127.0.0.1:"), '"": a port is .*'),
-                (("--listen", "7777", "--expect", "echo"), "--listen takes no --expect; it goes with a talk, --ping, --bench, --watch; .*"),
+                (("--listen", "7777", "--expect", "echo"),
+                 "--listen takes no --expect; it goes with a talk, --ping, --bench, --watch; .*"),
                 (("--listen", "7777", "--ping"), "--listen and --ping cannot be had at once; .*"),
         ):
             with self.subTest(arguments=arguments):

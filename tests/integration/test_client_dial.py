@@ -23,7 +23,8 @@ def black_hole():
     """A network with the loopback interface, and one on which everything is lost."""
     with harness.network_namespace():
         for command in ("link add hole0 type dummy", "link set hole0 up", "-6 address add 2001:db8::1/64 dev hole0 nodad"):
-            made = subprocess.run(["ip", *command.split()], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            made = subprocess.run(["ip", *command.split()], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                  check=False)
             if made.returncode != 0:
                 raise harness.unittest.SkipTest(f"ip {command}: {made.stderr.strip()}")
         yield

@@ -19,7 +19,8 @@ class Stopped(harness.TestCase):
     def test_connected_while_it_could_not_look(self):
         """The time for connecting passes in the call that connects."""
         with client.Server(client.echo) as server:
-            result = client.run("--connect-timeout", "200ms", "127.0.0.1", server.port, stdin=b"hello", faults="connect:sleep=300:1")
+            result = client.run("--connect-timeout", "200ms", "127.0.0.1", server.port, stdin=b"hello",
+                                faults="connect:sleep=300:1")
         self.assertEqual((result.status, result.stdout, result.stderr), (0, b"hello", ""))
 
 
@@ -98,7 +99,8 @@ class Itself(harness.TestCase):
             yield
 
     def test_is_refused(self):
-        for mode in ((), ("--expect", "echo"), ("--ping", "-c", "1"), ("--bench", "-c", "1", "-n", "1"), ("--watch", "-d", "1")):
+        for mode in ((), ("--expect", "echo"), ("--ping", "-c", "1"), ("--bench", "-c", "1", "-n", "1"),
+                     ("--watch", "-d", "1")):
             for address in ("127.0.0.1", "::1"):
                 with self.subTest(mode=mode, address=address), self.ports_of_clients(self.PORT, self.PORT):
                     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as proof:
@@ -199,7 +201,8 @@ class Failures(harness.TestCase):
                 listening.bind(path)
                 listening.listen(0)
                 waiting.connect(path)
-                self.check(client.run("--connect-timeout", "100ms", path), client.TIMED_OUT, "cannot connect to .*: Connection timed out.*")
+                self.check(client.run("--connect-timeout", "100ms", path), client.TIMED_OUT,
+                           "cannot connect to .*: Connection timed out.*")
                 with client.Client(path) as talk:
                     first, _ = listening.accept()
                     second, _ = listening.accept()

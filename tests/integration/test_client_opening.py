@@ -72,8 +72,9 @@ class Greeting(harness.TestCase):
     def test_no_greeting(self):
         for mode in ((), ("--ping", "-c", 1), ("--bench", "-n", 1), ("--watch", "-d", "0.1")):
             with self.subTest(mode=mode), client.Server(client.discard) as server:
-                client.assert_one_line(self, client.run(*mode, "--skip-line", "--connect-timeout", "0.2", "127.0.0.1", server.port),
-                                       client.TIMED_OUT, r"cannot connect to 127\.0\.0\.1 port \d+ \(127\.0\.0\.1:\d+: connected, "
+                result = client.run(*mode, "--skip-line", "--connect-timeout", "0.2", "127.0.0.1", server.port)
+                client.assert_one_line(self, result, client.TIMED_OUT,
+                                       r"cannot connect to 127\.0\.0\.1 port \d+ \(127\.0\.0\.1:\d+: connected, "
                                        r"but no greeting came\); --connect-timeout allows more time")
         with client.Server(lambda connection: connection.sendall(b"hel")) as server:
             client.assert_one_line(self, client.run("--skip-line", "127.0.0.1", server.port), client.CLOSED_EARLY,
@@ -191,8 +192,8 @@ class ProxyProtocol(harness.TestCase):
         listener = '{ address = "127.0.0.1"; port = PORT; service = "echo"; proxy_protocol = true; }'
         with daemons.Daemon(listener) as daemon:
             for version in (1, 2):
-                result = client.run("--proxy-protocol", version, "--proxy-source", f"192.0.2.9:{4711 + version}", "--expect", "echo",
-                                    "127.0.0.1", daemon.port, stdin=b"hello\n")
+                result = client.run("--proxy-protocol", version, "--proxy-source", f"192.0.2.9:{4711 + version}", "--expect",
+                                    "echo", "127.0.0.1", daemon.port, stdin=b"hello\n")
                 self.assertEqual((result.status, result.stdout), (0, b"hello\n"), result.stderr)
                 daemon.wait_log(rf"192\.0\.2\.9:{4711 + version}")
 

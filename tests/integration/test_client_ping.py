@@ -90,7 +90,8 @@ class Answers(harness.TestCase):
                 process.interrupt(number)
                 result = process.finish()
                 self.assertEqual((result.status, result.stderr), (0, ""))
-                self.assertRegex(result.lines[-3 if "under way" in result.lines[-2] else -2], r"\d+ messages transmitted, \d+ received, 0 lost \(0%\), .*")
+                self.assertRegex(result.lines[-3 if "under way" in result.lines[-2] else -2],
+                                 r"\d+ messages transmitted, \d+ received, 0 lost \(0%\), .*")
                 self.assertRegex(result.lines[-1], TIMES)
 
     def test_quiet(self):
@@ -315,7 +316,8 @@ class Broken(harness.TestCase):
         def serve(connection):
             connection.sendall(harness.receive_exactly(connection, 64)[:40])
 
-        self.check(serve, r"from \S+: seq=1 CORRUPT: byte 40: the connection ended, and the last 24 bytes of the answer had not come", count=1)
+        self.check(serve, r"from \S+: seq=1 CORRUPT: byte 40: the connection ended, and the last 24 bytes of the answer "
+                          r"had not come", count=1)
 
     def test_server_that_is_gone_for_a_while(self):
         """What is due meanwhile is not sent, and lost."""
@@ -411,12 +413,13 @@ class Letters(harness.TestCase):
             for _ in range(2):
                 before = len(process.stderr())
                 process.interrupt(signal.SIGQUIT)
-                harness.wait_until(lambda: len(process.stderr()) > before, "figures")  # pylint: disable=cell-var-from-loop
+                harness.wait_until(lambda: len(process.stderr()) > before, "figures")
             process.interrupt()
             result = process.finish()
         self.assertEqual(result.status, 0)
         figures = r"[\d.]+/[\d.]+/[\d.]+/[\d.]+"
-        self.assertRegex(result.stderr, rf"\A(127\.0\.0\.1: \d+/\d+ answered, 0% lost, min/avg/ewma/max = {figures} ms\n){{2}}\Z")
+        self.assertRegex(result.stderr,
+                         rf"\A(127\.0\.0\.1: \d+/\d+ answered, 0% lost, min/avg/ewma/max = {figures} ms\n){{2}}\Z")
 
     def test_several_hosts(self):
         """Side by side, each with a summary; one that is not there does not keep the others."""
@@ -453,7 +456,8 @@ class Handshakes(harness.TestCase):
             result = ping("--connect", "-c", 3, "-i", "20ms", "127.0.0.1", server.port)
         self.assertEqual((result.status, result.stderr), (0, ""))
         output = result.stdout.decode()
-        self.assertEqual(re.findall(rf"(?m)^connected to 127\.0\.0\.1:{server.port}: seq=(\d) time={TIME}$", output), list("123"))
+        made = re.findall(rf"(?m)^connected to 127\.0\.0\.1:{server.port}: seq=(\d) time={TIME}$", output)
+        self.assertEqual(made, list("123"))
         self.assertRegex(output, self.SUMMARY % (3, 3, 0, 0))
         self.assertRegex(output, rf"(?m)^{TIMES}$")
         self.assertEqual(seen, [b""] * 3)
@@ -504,8 +508,8 @@ class Handshakes(harness.TestCase):
         self.addCleanup(closed.close)
         with client.Server(lambda connection: connection.recv(1)) as server:
             for port, made in ((server.port, 2), (closed, 0)):
-                other = harness.subprocess.run([nping, "--tcp-connect", "-c", "2", "--delay", "50ms", "-p", str(int(port)), "127.0.0.1"],
-                                               capture_output=True, text=True, check=False).stdout
+                other = harness.subprocess.run([nping, "--tcp-connect", "-c", "2", "--delay", "50ms", "-p", str(int(port)),
+                                                "127.0.0.1"], capture_output=True, text=True, check=False).stdout
                 theirs = int(re.search(r"Successful connections: (\d+)", other).group(1))
                 mine = ping("--connect", "-c", 2, "-i", "50ms", "127.0.0.1", port).stdout.decode()
                 self.assertEqual((theirs, int(re.search(r"(\d+) made", mine).group(1))), (made, made), other)

@@ -231,7 +231,8 @@ class Nagios(TestCase):
 
     def test_usage(self):
         for limits in ("5", "5,1", "a,b", "1,", ""):
-            client.assert_one_line(self, client.run("--ping", "--nagios", limits, "a"), client.USAGE, "--nagios .*: must be two times, .*")
+            client.assert_one_line(self, client.run("--ping", "--nagios", limits, "a"), client.USAGE,
+                                   "--nagios .*: must be two times, .*")
         client.assert_one_line(self, client.run("--ping", "--nagios", "1,2", "-p", "7", "a", "b"), client.USAGE,
                                "b: --nagios is of one HOST; .*")
         client.assert_one_line(self, client.run("--ping", "--json", "--csv", "a"), client.USAGE,

@@ -101,7 +101,8 @@ class Healthy(harness.TestCase):
             terminal.expect(r"refused 0  wrong 0  [.-]+x")
             terminal.type(terminal.INTERRUPT)
             self.assertEqual(terminal.wait(), client.WRONG)
-            self.assertRegex(terminal.screen, r"\nall \d+ seconds, a cell each: \. served, - slow, # a gap, x a failure\n\|[.-]+x+\|\n")
+            self.assertRegex(terminal.screen, r"\nall \d+ seconds, a cell each: \. served, - slow, # a gap, x a failure\n"
+                                              r"\|[.-]+x+\|\n")
 
     def test_slowest_single_client(self):
         """One of many is not served for a while: no gap, and told all the same."""

@@ -209,6 +209,12 @@ class ClientCompletion(BashTestCase):
         self.assertEqual(set(self.complete("-")), set(options_of_help()))
         self.assertEqual(self.complete("--verb"), ["--verbose"])
 
+    def test_shellcheck(self):
+        shellcheck = harness.needs("shellcheck")
+        result = subprocess.run([shellcheck, "--shell=bash", self.file], stdin=subprocess.DEVNULL, capture_output=True,
+                                text=True, check=False)
+        self.assertEqual((result.returncode, result.stdout), (0, ""))
+
     def test_options_of_the_mode(self):
         for mode in MODES:
             arguments = (mode, "7777") if mode == "--listen" else (mode,)
