@@ -166,7 +166,6 @@ static bool restore(struct proxy_arrival *a)
     a->have = length;
     if (length > 0)
         memcpy(a->bytes, progress->unsent, length);
-    progress->header_due = false;
     progress->unsent_length = 0;
     progress->active_usec = event_loop_stamp(&a->worker->loop);
     if (!progress->ends) {

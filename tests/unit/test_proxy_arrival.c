@@ -142,6 +142,32 @@ TEST(greatest_header)
     leave_as(client, REASON_CLIENT_CLOSED, 1);
 }
 
+/* Of so many bytes, with a TLV that nobody looks at and data after it. */
+static void make_header(uint8_t *bytes, size_t length)
+{
+    size_t rest = length - 16, value = rest - 12 - 3;
+    memset(bytes, 0, length);
+    memcpy(bytes, SIGNATURE "\x21\x11\0\0" NETS "\4", 29);
+    bytes[14] = (uint8_t)(rest >> 8);
+    bytes[15] = (uint8_t)rest;
+    bytes[29] = (uint8_t)(value >> 8);
+    bytes[30] = (uint8_t)value;
+    memcpy(bytes + length, "data", 4);
+}
+
+static const size_t lengths[] = {31, 255, 256, 257, 511, 512, 513, 700, 1024, 1025, 5000, 65551};
+
+/* Longer and shorter than the room that grows for it: a sanitizer would know. */
+TEST_EACH(all_there_at_once, lengths)
+{
+    static uint8_t bytes[PROXY_HEADER_V2_MAX + 4];
+    struct service_config config = terms("echo");
+    make_header(bytes, *c);
+    int client = arrive_with(&config, bytes, *c + 4);
+    turn_and_expect(client, "data");
+    leave_as(client, REASON_CLIENT_CLOSED, 1);
+}
+
 /* A service that speaks first waits until it is known to whom. */
 TEST(greeting_after_the_header)
 {
@@ -397,6 +423,19 @@ TEST_EACH(restarted_at_every_byte, headers)
         ck_assert_uint_eq(bytes_in(), 4);
         leave_as(client, REASON_CLIENT_CLOSED, 1);
     }
+}
+
+TEST_EACH(restarted_within_a_long_header, lengths)
+{
+    static uint8_t bytes[PROXY_HEADER_V2_MAX + 4];
+    struct service_config config = terms("echo");
+    make_header(bytes, *c);
+    int client = arrive_with(&config, bytes, *c / 2);
+    restart(false);
+    turn_and_take();
+    send_all(client, bytes + *c / 2, *c + 4 - *c / 2);
+    turn_and_expect(client, "data");
+    leave_as(client, REASON_CLIENT_CLOSED, 1);
 }
 
 TEST(restart_does_not_give_more_time)
