@@ -46,6 +46,7 @@ listen front
 NGINX = """
 load_module {module};
 daemon off;
+master_process off;
 pid DIR/nginx.pid;
 error_log stderr;
 events {{ }}
