@@ -173,10 +173,12 @@ class Prometheus(TestCase):
         self.assertRegex(text, r"(?m)^tcpecho_ping_refused_total\{.*\} 1$")
 
     def test_no_such_directory(self):
-        for arguments in self.MODES:
-            result = client.run(*arguments, "--prometheus", "/nonexistent/x.prom", "127.0.0.1", self.daemon.port)
-            self.assertEqual(result.status, client.FILE_ERROR)
-            self.assertRegex(result.stderr, r"\Atcpecho: cannot write /nonexistent/x\.prom: No such file or directory\n\Z")
+        with self.metrics_file() as path:
+            path = f"{path}.d/x"
+            for arguments in self.MODES:
+                result = client.run(*arguments, "--prometheus", path, "127.0.0.1", self.daemon.port)
+                self.assertEqual((result.status, result.stderr),
+                                 (client.FILE_ERROR, f"tcpecho: cannot write {path}: No such file or directory\n"))
 
 
 class Nagios(TestCase):

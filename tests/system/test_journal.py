@@ -41,6 +41,7 @@ KINDS = {
     "lost": "8e24615adac94fb9ada0d798708c7853",
     "held_back": "8318817a9a1845f18d1a10f3871d6eab",
     "misbehaving": "dfcef1712ad049d49a3e27da5ae19c6e",
+    "trusting": "66ab4fb0387647148a540b8cd624ae23",
     "diverted": "67df34521d4549a99c3d66fc20e8ac98",
 }
 
@@ -114,6 +115,12 @@ class Journal(machine.TestCase):
             client.sendall(bytes(1000))
             self.assertEqual(harness.receive_all(client), bytes(3))
         self.assert_fields(self.wait_kind("closed"), reason="fault", fault="limit", bytes_out=3)
+
+    def test_proxies_that_anybody_may_be(self):
+        self.start(more_listeners=', { address = "0.0.0.0"; port = 8001; proxy_protocol = true; }')
+        entry = self.wait_kind("trusting")
+        self.assertEqual(entry["PRIORITY"], "4")
+        self.assert_explained(entry, "A listener of tcpechod believes everyone who the client is")
 
     def test_connected_and_trace_follow_one_connection(self):
         self.start('log = { level = "debug"; };\n', ', { address = "127.0.0.1"; port = 8001; trace = true; }')
