@@ -17,7 +17,7 @@ GREETING = "220 hello\\n and more"
 SKIP = ("--skip-line", "--skip", len(" and more"))
 # Each mode, with what it is to be sent.
 MODES = (("--expect", "echo"), ("--ping", "-c", 3, "-i", "10ms"), ("--bench", "-n", 20), ("--bench", "-n", 20, "-t", 2),
-         ("--bench", "--reconnect", "-n", 20), ("--watch", "-d", "0.3"))
+         ("--bench", "--reconnect", "-n", 20), ("--watch", "-d", "0.3", "--gap", "30"))
 
 
 class Greeting(harness.TestCase):
