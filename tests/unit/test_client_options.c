@@ -12,12 +12,14 @@ static struct client_options options;
 static int parse(const char *line, const char **told)
 {
     static char copy[4096];
-    char *argv[600] = {(char[]){"tcpecho"}};
+    static char program[] = "tcpecho";
+    static char *argv[600] = {program}; /* what is parsed refers to it */
     int argc = 1;
     ck_assert_uint_lt(strlen(line), sizeof copy);
     strcpy(copy, line);
     for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
         argv[argc++] = word;
+    argv[argc] = NULL;
     memset(&options, 0, sizeof options);
     capture(LOG_LEVEL_DEBUG);
     int r = client_options_parse(argc, argv, &options);
