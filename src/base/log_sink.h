@@ -10,8 +10,8 @@
 #include <stdatomic.h>
 
 #define LOG_MESSAGE_MAX 767 /* bytes; longer ones end in "..." */
-#define LOG_FIELDS_MAX 16 /* as many as struct log_record's numbers has bits */
-#define LOG_DATA_SIZE 1344 /* leaves the fields of a connection's end room next to the longest message */
+#define LOG_FIELDS_MAX 16   /* as many as struct log_record's numbers has bits */
+#define LOG_DATA_SIZE 1344  /* leaves the fields of a connection's end room next to the longest message */
 
 struct log_record {
     uint64_t realtime_usec; /* CLOCK_REALTIME of the event */

@@ -44,9 +44,9 @@ struct server {
     struct reload_reply reload_reply;
     struct timer delay_timer; /* until a stop that was asked for begins to drain */
     struct timer drain_timer;
-    uint64_t drain_deadline; /* usec */
-    bool stopping;           /* asked to */
-    bool draining;           /* and no new clients are accepted any more */
+    uint64_t drain_deadline;  /* usec */
+    bool stopping;            /* asked to */
+    bool draining;            /* and no new clients are accepted any more */
     struct problems problems; /* of the start */
     const char *step;         /* of the start: "cannot listen", for when it fails */
     int exit_status;
