@@ -460,7 +460,7 @@ class Handshakes(harness.TestCase):
         self.assertEqual(made, list("123"))
         self.assertRegex(output, self.SUMMARY % (3, 3, 0, 0))
         self.assertRegex(output, rf"(?m)^{TIMES}$")
-        self.assertEqual(seen, [b""] * 3)
+        harness.wait_until(lambda: seen == [b""] * 3, lambda: f"the server's threads: {seen}")
 
     def test_closed(self):
         port = harness.free_port()
