@@ -394,7 +394,9 @@ class Descriptors(Overload):
     def test_as_many_clients_as_the_limit_allows(self):
         limit = harness.scale(20000, 2000)
         harness.raise_nofile(limit)
-        settings = 'max_connections = 1000000; overload = "refuse"; log = { level = "notice"; connections = false; };'
+        # A queue for all: it is not the workers' turn that is limited here.
+        settings = ('max_connections = 1000000; queue_depth = 65536; overload = "refuse"; '
+                    'log = { level = "notice"; connections = false; };')
         with daemons.Daemon(settings=settings, nofile=limit) as daemon:
             room = int(daemon.wait_log(r"warning: max_connections = 1000000, but the descriptor limit leaves room for (\d+)")
                        .group(1))
