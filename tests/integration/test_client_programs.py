@@ -172,6 +172,16 @@ class Prometheus(TestCase):
         self.assertRegex(text, r"(?m)^tcpecho_ping_up\{.*\} 0$")
         self.assertRegex(text, r"(?m)^tcpecho_ping_refused_total\{.*\} 1$")
 
+    def test_no_regular_file(self):
+        """It would be lost for good."""
+        with self.metrics_file() as path:
+            os.symlink("/dev/null", path)
+            for arguments in self.MODES:
+                result = client.run(*arguments, "--prometheus", path, "127.0.0.1", self.daemon.port)
+                self.assertEqual((result.status, result.stderr),
+                                 (client.FILE_ERROR, f"tcpecho: cannot write {path}: File exists\n"))
+            self.assertEqual(os.readlink(path), "/dev/null")
+
     def test_no_such_directory(self):
         with self.metrics_file() as path:
             path = f"{path}.d/x"

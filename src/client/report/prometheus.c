@@ -1,51 +1,14 @@
 #include "client/report/prometheus.h"
 
-#include "base/cleanup.h"
-#include "base/streams.h"
+#include "base/whole_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <string.h>
-#include <sys/stat.h>
-
-/* mkstemp(3) makes it for nobody else, and this is for a collector. */
-static int make_readable(int fd)
-{
-    mode_t mask = umask(0);
-    umask(mask);
-    return fchmod(fd, 0644 & ~mask) < 0 ? -errno : 0;
-}
-
-static int write_out(int fd, void (*fill)(FILE *out, const void *what), const void *what)
-{
-    CLEANUP(close_stream) FILE *out = fdopen(fd, "w");
-    if (!out) {
-        int error = errno;
-        close(fd);
-        return -error;
-    }
-    int r = make_readable(fd);
-    if (r < 0)
-        return r;
-    fill(out, what);
-    return print_finish(out);
-}
 
 int prometheus_write(const char *path, void (*fill)(FILE *out, const void *what), const void *what)
 {
-    char name[PATH_MAX];
-    if (snprintf(name, sizeof name, "%s.XXXXXX", path) >= (int)sizeof name)
-        return -ENAMETOOLONG;
-    int fd = mkostemp(name, O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = write_out(fd, fill, what);
-    if (r == 0 && rename(name, path) < 0)
-        r = -errno;
-    if (r < 0)
-        (void)unlink(name); /* there is nothing else to do about it */
-    return r;
+    mode_t mask = umask(0);
+    umask(mask);
+    return whole_file_write(path, 0644 & ~mask, fill, what, NULL);
 }
 
 void prometheus_head(FILE *out, const char *name, const char *type, const char *help)

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-/* Writes what `fill` writes. Returns 0, or a negative errno with the file before untouched. */
+/* Writes what `fill` writes, readable as far as the umask lets. Returns what whole_file_write does. */
 int prometheus_write(const char *path, void (*fill)(FILE *out, const void *what), const void *what);
 
 /* "# HELP" and "# TYPE" of a metric, before its samples. `type` is "counter", "gauge" or "summary". */
