@@ -1,6 +1,7 @@
 #include "serve/connection.h"
 
 #include "base/clock.h"
+#include "base/socket_option.h"
 #include "serve/connection_log.h"
 #include "serve/connection_misbehaving.h"
 #include "serve/peer_network_table.h"
@@ -121,8 +122,7 @@ void connection_close(struct connection *c, enum reason reason, int error)
 /* With a RST: what the kernel still holds for the client is gone (socket(7), SO_LINGER). */
 static void close_with_reset(struct connection *c, enum reason reason)
 {
-    struct linger now = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(c->source.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    socket_reset_on_close(c->source.fd);
     connection_close(c, reason, 0);
 }
 

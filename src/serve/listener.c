@@ -1,6 +1,7 @@
 #include "serve/listener.h"
 
 #include "base/cleanup.h"
+#include "base/socket_option.h"
 #include "serve/socket_path.h"
 
 #include <errno.h>
@@ -11,11 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static int set_option(int fd, int level, int option, int value)
-{
-    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
-}
 
 static int open_socket(int family)
 {
@@ -47,16 +43,16 @@ static int bind_ip(int fd, const struct listen_address *listen_address, const st
                    bool shares)
 {
     /* A restart binds at once although old connections of the port are in TIME_WAIT (socket(7)). */
-    int r = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    int r = socket_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (r == 0 && address->family == AF_INET6)
-        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !listen_address->any);
+        r = socket_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !listen_address->any);
     if (r == 0)
         r = bind_to(fd, address);
     if (r != -EADDRINUSE || !shares)
         return r;
     /* Only when there is an overlap: the kernel remembers with the port that it was shared, also when no
      * socket has the option any more, and then lets other processes of the user join. */
-    r = set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    r = socket_set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     return r < 0 ? r : bind_to(fd, address);
 }
 
@@ -161,13 +157,13 @@ void listener_share(struct listener *listener, bool shares)
     /* Without it a reload may find an overlapping address in use, and says so. A socket that was passed never
      * has to make room. */
     if (!listener->listen_address.path && !listener->passed_as)
-        set_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT, shares);
+        socket_set_option(listener->source.fd, SOL_SOCKET, SO_REUSEPORT, shares);
 }
 
 /* Notes the option when this kind of socket has none such: the service goes on without it. */
 static int set_if_known(struct listener *listener, int level, int option, int value, const char *name)
 {
-    int r = set_option(listener->source.fd, level, option, value);
+    int r = socket_set_option(listener->source.fd, level, option, value);
     if (r != -ENOPROTOOPT && r != -EOPNOTSUPP)
         return r;
     size_t length = strlen(listener->lacks);
@@ -244,8 +240,8 @@ static void remove_path(struct listener *listener)
  * all of the world's packets. 0: none. One of the two fails where the socket has not both families. */
 static void set_least_ttl(int fd, int ttl)
 {
-    set_option(fd, IPPROTO_IP, IP_MINTTL, ttl);
-    set_option(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl);
+    socket_set_option(fd, IPPROTO_IP, IP_MINTTL, ttl);
+    socket_set_option(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl);
 }
 
 void listener_leave(struct listener *listener)
@@ -314,7 +310,7 @@ int listener_accept(struct listener *listener, int *fd, struct address *client)
         set_least_ttl(r, 0);
     /* A path's socket does not hand it down, unix(7). Linux before 5.15 has no urgent bytes there. */
     if (sockaddr.ss_family == AF_UNIX)
-        set_option(r, SOL_SOCKET, SO_OOBINLINE, 1);
+        socket_set_option(r, SOL_SOCKET, SO_OOBINLINE, 1);
     *fd = r;
     return 0;
 }

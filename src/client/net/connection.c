@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/socket_option.h"
 #include "client/net/dial.h"
 
 #include <errno.h>
@@ -115,7 +116,6 @@ static void flush(struct connection *connection)
 /* After the last answer. */
 static void finish_if_answered(struct connection *connection)
 {
-    const struct linger none = {.l_onoff = 1};
     if (!connection->is_finishing || connection->state != CONNECTION_OPEN ||
         connection->stream.received != connection->stream.due)
         return;
@@ -124,8 +124,7 @@ static void finish_if_answered(struct connection *connection)
                        SHUT_WR); /* fails when the server has gone, which is read next */
         return;
     }
-    /* Fails for no TCP socket; any other has no TIME_WAIT. */
-    (void)setsockopt(connection->source.fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    socket_reset_on_close(connection->source.fd);
     end(connection, CONNECTION_SERVED, 0);
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/address.h"
 #include "base/cleanup.h"
+#include "base/socket_option.h"
 #include "client/process/exit_status.h"
 
 #include <errno.h>
@@ -43,21 +44,18 @@ int dial_exit_status(int error)
 int dial_start(const struct endpoint *endpoint, const struct source *source, uint64_t number)
 {
     int family = endpoint->address.ss_family;
-    int on = 1;
     CLEANUP(fd_close) int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
     /* A line or a message is sent when it is written, not when the one before has been acknowledged. */
-    if (family != AF_UNIX && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
-        return -errno;
+    int r = family == AF_UNIX ? 0 : socket_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     /* An urgent byte (RFC 6093) is a byte of the answer like every other. */
-    if (setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) < 0)
-        return -errno;
-    if (source && family != AF_UNIX) {
-        int r = source_apply(source, fd, family, number);
-        if (r < 0)
-            return r;
-    }
+    if (r == 0)
+        r = socket_set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    if (r == 0 && source && family != AF_UNIX)
+        r = source_apply(source, fd, family, number);
+    if (r < 0)
+        return r;
     if (connect(fd, (const struct sockaddr *)&endpoint->address, endpoint->length) < 0 &&
         errno != EINPROGRESS)
         return -errno;
@@ -91,15 +89,12 @@ static int is_connected_to_itself(int fd)
 
 int dial_result(int fd)
 {
-    const struct linger none = {.l_onoff = 1};
     int r = dial_error(fd);
     if (r == 0)
         r = is_connected_to_itself(fd);
     if (r <= 0)
         return r;
-    /* The caller's close is a RST then, which leaves no TIME_WAIT at a port that a server may want. Fails for
-     * no TCP socket. */
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    socket_reset_on_close(fd); /* no TIME_WAIT at a port that a server may want */
     return -ECONNREFUSED;
 }
 

@@ -1,6 +1,7 @@
 #include "client/net/source.h"
 
 #include "base/cleanup.h"
+#include "base/socket_option.h"
 #include "client/process/exit_status.h"
 #include "client/report/terminal.h"
 
@@ -90,19 +91,14 @@ bool source_has(const struct source *source, int family)
     return source->count == 0 || choose(source, family, 0);
 }
 
-static int set_option(int fd, int level, int option, int value)
-{
-    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
-}
-
 int source_apply(const struct source *source, int fd, int family, uint64_t number)
 {
     const struct address *address = choose(source, family, number);
     struct sockaddr_storage name;
     int r = 0;
     if (source->tos >= 0)
-        r = family == AF_INET6 ? set_option(fd, IPPROTO_IPV6, IPV6_TCLASS, source->tos)
-                               : set_option(fd, IPPROTO_IP, IP_TOS, source->tos);
+        r = family == AF_INET6 ? socket_set_option(fd, IPPROTO_IPV6, IPV6_TCLASS, source->tos)
+                               : socket_set_option(fd, IPPROTO_IP, IP_TOS, source->tos);
     if (r == 0 && source->interface[0] != '\0' &&
         setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, source->interface, (socklen_t)strlen(source->interface)) <
             0)
@@ -110,7 +106,7 @@ int source_apply(const struct source *source, int fd, int family, uint64_t numbe
     if (r < 0 || !address)
         return r;
     /* The port is chosen by connect(2), so that each server and each address has all of them. */
-    r = set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    r = socket_set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
     socklen_t length = address_to_sockaddr(address, &name);
     if (r == 0 && bind(fd, (const struct sockaddr *)&name, length) < 0)
         r = -errno;

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/socket_option.h"
 #include "client/ping/host.h"
 #include "client/process/exit_status.h"
 
@@ -59,10 +60,9 @@ static struct handshake *find_free(struct handshakes *mine)
 
 static void close_handshake(struct handshakes *mine, struct handshake *handshake)
 {
-    const struct linger none = {.l_onoff = 1};
     uint64_t now = clock_monotonic_usec();
-    if (now < mine->orderly + ORDERLY_USEC) /* fails for no TCP socket; any other has no TIME_WAIT */
-        (void)setsockopt(handshake->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    if (now < mine->orderly + ORDERLY_USEC)
+        socket_reset_on_close(handshake->fd);
     else
         mine->orderly = now;
     fd_close(&handshake->fd);

@@ -1,4 +1,5 @@
 #include "base/cleanup.h"
+#include "base/socket_option.h"
 #include "client/modes.h"
 #include "client/process/exit_status.h"
 #include "client/process/interrupt.h"
@@ -29,21 +30,16 @@ static void close_listeners(struct listeners *listeners)
     listeners->count = 0;
 }
 
-static int set_option(int fd, int level, int option, int value)
-{
-    return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
-}
-
 /* A chat that has just ended may be in TIME_WAIT (SO_REUSEADDR); IPv4 has a socket of its own. Returns a
  * listening socket or a negative errno. */
 static int listen_at(const struct endpoint *endpoint)
 {
     CLEANUP(fd_close)
     int fd = socket(endpoint->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int r = fd < 0 ? -errno : set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    int r = fd < 0 ? -errno : socket_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 
     if (r == 0 && endpoint->address.ss_family == AF_INET6)
-        r = set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        r = socket_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     if (r == 0 && bind(fd, (const struct sockaddr *)&endpoint->address, endpoint->length) < 0)
         r = -errno;
     if (r == 0 && listen(fd, 1) < 0)
@@ -161,8 +157,8 @@ static int wait_for_peer(struct session *session)
         return status;
     session_set_peer(session, fd, &peer);
     /* As of a socket that dials. They fail when the peer has left: the talk tells. */
-    (void)set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    (void)set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    (void)socket_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    (void)socket_set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     return 0;
 }
 
