@@ -34,6 +34,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import unittest
@@ -371,6 +372,15 @@ def fill(client, limit=1 << 30, quiet=0.3):
             sent += client.send(block[sent % len(block):][: limit - sent])
     client.settimeout(patience())
     return sent
+
+
+def wait_arrived(client, timeout=None):
+    """Until the daemon's kernel has all that was sent."""
+
+    def unsent():
+        return struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))[0]
+
+    wait_until(lambda: unsent() == 0, lambda: f"{unsent()} bytes to arrive", timeout)
 
 
 def is_silent(client, seconds=0.25):

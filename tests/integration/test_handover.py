@@ -9,7 +9,6 @@ import selectors
 import signal
 import socket
 import struct
-import termios
 import time
 
 import daemons
@@ -65,22 +64,6 @@ class ByStore:
         self.assertEqual(daemon.wait(), HANDED_OVER, daemon.log()[-3000:])
         daemon.successor(FAULTS="")
         daemon.wait_log(GO_ON, taken + 1)
-
-
-def connect_small(daemon, index=0):
-    """A client whose kernel takes little, so that the rest of a long answer stays with the daemon."""
-    client = socket.socket()
-    daemon.clients.append(client)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(harness.patience())
-    client.connect(("127.0.0.1", int(daemon.ports[index])))
-    return client
-
-
-def wait_arrived(client):
-    """Waits until the daemon's kernel has all that the client has sent."""
-    harness.wait_until(lambda: struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))[0] == 0,
-                       "what was sent to arrive")
 
 
 class Carried:
@@ -146,7 +129,7 @@ class Carried:
     def test_greeting_to_a_slow_reader(self):
         greeting = bytes(33 + index % 90 for index in range(65536))
         with self.daemon(listener(greeting=greeting), LOG + "unsent_limit = 4096;") as daemon:
-            client = connect_small(daemon)
+            client = daemon.connect_small()
             got = receive_exactly(client, 1000)
             client.sendall(b"hello")
             for _ in range(3):
@@ -159,7 +142,7 @@ class Carried:
         """Who has asked, who has got a part of the answer, and who has yet to ask."""
         text = bytes(33 + index % 90 for index in range(65536))
         with self.daemon(listener("reply", text=text), LOG + "unsent_limit = 4096;") as daemon:
-            asked, later = connect_small(daemon), daemon.connect()
+            asked, later = daemon.connect_small(), daemon.connect()
             asked.sendall(b"?")
             got = receive_exactly(asked, 1000)
             self.restart(daemon)
@@ -189,13 +172,13 @@ class Carried:
         """Its listener is gone: it gets the answer to what had come by then."""
         settings = LOG + "unsent_limit = 4096;"
         with self.daemon(f"{ECHO}, {listener(port='PORT1')}", settings) as daemon:
-            client = connect_small(daemon, 1)
+            client = daemon.connect_small(1)
             client.sendall(STREAM[:60000])
-            wait_arrived(client)
+            harness.wait_arrived(client)
             daemon.write_config(config_text(settings=settings))
             self.restart(daemon)
             client.sendall(b"later")
-            wait_arrived(client)
+            harness.wait_arrived(client)
             for _ in range(2):
                 self.restart(daemon)
             harness.assert_same(receive_all(client), STREAM[:60000])
@@ -788,7 +771,7 @@ class StepsByStore(ByStore, daemons.TestCase):
         client, idle = daemon.connect_many(2)
         ping(idle)
         sent = harness.fill(client, 2000000, 0.1)
-        wait_arrived(idle)
+        harness.wait_arrived(idle)
         if rules:
             daemon.faults.arm(rules)
         self.send(daemon)

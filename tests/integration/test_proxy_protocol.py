@@ -13,7 +13,6 @@ import test_handover
 import traffic
 from daemons import DEBUG, LOG, QUIET, config_text, listener
 from harness import is_refused, is_silent, ping, receive_exactly
-from test_handover import wait_arrived
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0x20, 0x21
@@ -151,7 +150,7 @@ class Headers(TestCase):
         whole = header + b"hello"
         client.sendall(whole[:cut])
         if client.family == socket.AF_INET:
-            wait_arrived(client)
+            harness.wait_arrived(client)
         client.sendall(whole[cut:])
         self.assertEqual(receive_exactly(client, 5), b"hello")
         ping(client, b"and on")
@@ -252,7 +251,7 @@ class Refused(TestCase):
             for number, cut in enumerate(cuts):
                 client = daemon.connect()
                 client.sendall(V1[:cut])
-                wait_arrived(client)
+                harness.wait_arrived(client)
                 if number % 2:
                     harness.reset(client)
                 else:
@@ -296,11 +295,11 @@ class Refused(TestCase):
             clients = daemon.connect_many(1000)
             for client in clients:
                 client.sendall(header[:16])
-                wait_arrived(client)
+                harness.wait_arrived(client)
             self.assertLess(daemon.rss() - before, 1000 * 1024)
             for client in clients[:100]:
                 client.sendall(header[16:-1])
-                wait_arrived(client)
+                harness.wait_arrived(client)
             self.assertLess(daemon.rss() - before, 1000 * 1024 + 100 * 2 * len(header))
             for client in clients[:10]:
                 ping(client, header[-1:] + b"x", b"x")
@@ -459,7 +458,7 @@ class Admission(TestCase):
         with daemons.Daemon(behind_proxy(proxy_timeout=3600.0), LOG) as daemon:
             before = daemon.connect()
             before.sendall(V1[:9])
-            wait_arrived(before)
+            harness.wait_arrived(before)
             self.reload(daemon, config_text(listener(deny=[f"{CLIENT}/32"]), LOG))
             ping(daemon.connect(), b"PROXY")
             ping(before, V1[9:] + b"x", b"x")
@@ -552,7 +551,7 @@ class Carried:
         with self.daemon(f"{behind_proxy(proxy_timeout=3600.0)}, {listener('upper', 'PORT1')}", LOG) as daemon:
             client = daemon.connect()
             client.sendall(V1[:9])
-            wait_arrived(client)
+            harness.wait_arrived(client)
             daemon.write_config(config_text(listener("upper", "PORT1"), LOG))
             self.restart(daemon)
             self.assertTrue(is_refused(client))

@@ -3,7 +3,6 @@
 and what the log tells about it."""
 
 import contextlib
-import fcntl
 import os
 import re
 import select
@@ -11,7 +10,6 @@ import socket
 import struct
 import subprocess
 import tempfile
-import termios
 import time
 
 import daemons
@@ -51,15 +49,6 @@ def is_daytime(answer):
 
 def is_time(answer):
     return len(answer) == 4 and abs(time.time() - struct.unpack(">I", answer)[0] + 2208988800) < harness.patience()
-
-
-def wait_taken(client, timeout=None):
-    """Until the daemon's kernel has all that was sent."""
-
-    def unsent():
-        return struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))[0]
-
-    harness.wait_until(lambda: unsent() == 0, lambda: f"{unsent()} bytes to arrive", timeout)
 
 
 class TestCase(daemons.TestCase):
@@ -404,7 +393,7 @@ class EndWord(TestCase):
                 with harness.Frozen(daemon.pid):
                     client = daemon.connect()
                     client.sendall(data + b"more\nend\n")
-                    wait_taken(client)
+                    harness.wait_arrived(client)
                 with client:
                     assert_same(receive_all(client), capitals(data), f"{ending} {before} bytes before the edge")
                 self.assertEqual(daemon.wait_closed(count + 1)[-1]["reason"], "end_word")
@@ -427,7 +416,7 @@ class EndWord(TestCase):
                     with harness.Frozen(daemon.pid):
                         client.sendall(data + b"more\nend\n")
                         with contextlib.suppress(AssertionError):  # it may not fit; the next read takes it
-                            wait_taken(client, 0.2)
+                            harness.wait_arrived(client, 0.2)
                     assert_same(receive_all(client), data)
                     full += f" sent {edge} bytes: " in daemon.log()[mark:]
             print(f"# {full} of {len(ending) + 1} reads filled the scratch buffer", flush=True)

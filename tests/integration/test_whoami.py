@@ -73,15 +73,6 @@ class TestCase(daemons.TestCase):
             return {}
         return {"uid": os.geteuid(), "gid": os.getegid(), "pid": os.getpid()}
 
-    def connect_small(self, daemon, index=0):
-        """A client whose kernel takes little, so that a long greeting keeps the line from being said."""
-        client = socket.socket()
-        daemon.clients.append(client)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(harness.patience())
-        client.connect(("127.0.0.1", int(daemon.ports[index])))
-        return client
-
 
 # ---- each kind of client ----
 
@@ -245,7 +236,7 @@ class Behaviour(TestCase):
         """The kernel takes the line for it; one whose buffers are full is dropped, and holds up nobody."""
         with daemons.Daemon(listener("whoami") + "," + listener("whoami", "PORT1", greeting=GREETING),
                             LOG + "write_timeout = 1; unsent_limit = 1024;") as daemon:
-            silent, stuck = daemon.connect(), self.connect_small(daemon, 1)
+            silent, stuck = daemon.connect(), daemon.connect_small(1)
             daemon.wait_log("closed: write_timeout")
             self.ask(daemon.connect())
             self.check(silent, receive_all(silent))
@@ -253,13 +244,13 @@ class Behaviour(TestCase):
 
     def test_after_a_greeting(self):
         with daemons.Daemon(listener("whoami", greeting=GREETING), "unsent_limit = 1024;") as daemon:
-            client = self.connect_small(daemon)
+            client = daemon.connect_small()
             harness.assert_same(receive_exactly(client, len(GREETING)), GREETING)
             self.check(client, receive_all(client))
 
     def test_stop_before_the_line(self):
         with daemons.Daemon(listener("whoami", greeting=GREETING), LOG + "unsent_limit = 1024;") as daemon:
-            client = self.connect_small(daemon)
+            client = daemon.connect_small()
             receive_exactly(client, 1000)
             daemon.send_signal(signal.SIGTERM)
             daemon.wait_log("notice: stopping ")
@@ -294,7 +285,7 @@ class Restarted(TestCase):
     def test_before_the_line(self):
         """It is of the same connection, and of its beginning."""
         with daemons.Daemon(listener("whoami", greeting=GREETING), LOG + "unsent_limit = 1024;") as daemon:
-            client = self.connect_small(daemon)
+            client = daemon.connect_small()
             receive_exactly(client, 1000)
             time.sleep(1)
             before = time.time()
@@ -389,7 +380,7 @@ class Proxied(TestCase):
         """The header is handed over with the connection that has yet to show it."""
         with daemons.Daemon(listener("whoami", greeting=GREETING, proxy_protocol=True),
                             LOG + "unsent_limit = 1024;") as daemon:
-            clients = [self.connect_small(daemon) for _ in HEADERS]
+            clients = [daemon.connect_small() for _ in HEADERS]
             for client, (sent, *_) in zip(clients, HEADERS):
                 client.sendall(sent)
                 receive_exactly(client, 1000)

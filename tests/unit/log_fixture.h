@@ -8,6 +8,7 @@
 #include "faults.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 
 __attribute__((unused)) static const struct log_kind own = {.message_id = "00000000000000000000000000000001"};
 __attribute__((unused)) static const struct log_kind clients = {
@@ -116,4 +117,14 @@ static inline uint64_t since(uint64_t start)
 static inline void begin_second(void)
 {
     clock_move(USEC_PER_SEC - clock_monotonic_usec() % USEC_PER_SEC);
+}
+
+/* What systemd says of a service whose stderr is journald's. */
+static inline void stderr_becomes_the_stream(void)
+{
+    char stream[64];
+    struct stat status;
+    ck_assert_int_eq(fstat(STDERR_FILENO, &status), 0);
+    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
 }

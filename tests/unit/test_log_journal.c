@@ -125,16 +125,6 @@ TEST(fields_that_do_not_fit_are_left_out)
     ck_assert_ptr_null(memmem(datagram, datagram_length, "LAST=16\n", 8));
 }
 
-/* What systemd says of a service whose stderr is journald's. */
-static void stderr_becomes_the_stream(void)
-{
-    char stream[64];
-    struct stat status;
-    ck_assert_int_eq(fstat(STDERR_FILENO, &status), 0);
-    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
-    setenv("JOURNAL_STREAM", stream, 1);
-}
-
 TEST(auto_follows_the_journal_stream)
 {
     const struct log_settings automatic = {.level = LOG_LEVEL_INFO, .target = LOG_TARGET_AUTO};

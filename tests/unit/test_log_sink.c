@@ -68,11 +68,7 @@ TEST(keeps_errno)
 
 TEST(journal_stream_gets_levels)
 {
-    char stream[64];
-    struct stat status;
-    ck_assert_int_eq(fstat(STDERR_FILENO, &status), 0);
-    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
-    setenv("JOURNAL_STREAM", stream, 1);
+    stderr_becomes_the_stream();
     configure(LOG_LEVEL_INFO, 0);
     log_event(&own, LOG_LEVEL_ERROR, NULL, 0, "two\nlines");
     ck_assert_str_eq(output(), "<3>two\\nlines\n");
@@ -254,11 +250,7 @@ TEST(json_line_is_never_too_long)
 
 TEST(json_of_the_journals_stream)
 {
-    char stream[64];
-    struct stat status;
-    ck_assert_int_eq(fstat(STDERR_FILENO, &status), 0);
-    snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
-    setenv("JOURNAL_STREAM", stream, 1);
+    stderr_becomes_the_stream();
     configure_json();
     log_event(NULL, LOG_LEVEL_ERROR, NULL, 0, "two");
     ck_assert_ptr_eq(strstr(output(), "<3>{\"time\": \""), text);
