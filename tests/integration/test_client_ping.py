@@ -371,11 +371,15 @@ class Letters(harness.TestCase):
         cls.addClassCleanup(cls.daemon.__exit__, None, None, None)
 
     def test_deadline(self):
-        began = time.monotonic()
-        result = ping("-w", "0.3", "-i", "20ms", "127.0.0.1", self.daemon.port)
-        self.assertEqual((result.status, result.stderr), (0, ""))
-        self.assertGreaterEqual(time.monotonic() - began, 0.3)
-        self.assertLess(int(re.search(r"time (\d+) ms", result.stdout.decode()).group(1)), harness.scale(600, 6000))
+        """Of several times the shortest: other tests may keep this one from its CPU for longer than it lasts."""
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            result = ping("-w", "0.3", "-i", "20ms", "127.0.0.1", self.daemon.port)
+            self.assertEqual((result.status, result.stderr), (0, ""))
+            self.assertGreaterEqual(time.monotonic() - began, 0.3)
+            took.append(int(re.search(r"time (\d+) ms", result.stdout.decode()).group(1)))
+        self.assertLess(min(took), harness.scale(600, 6000))
 
     def test_deadline_and_count(self):
         """So many answers are waited for, however many messages that takes."""
