@@ -57,14 +57,27 @@ class Wire:
         self.socket.bind(("lo", ETH_P_IP))
         self.socket.setblocking(False)
         self.seen = []
+        harness.wait_until(self.is_stamped, "the kernel to stamp packets")
 
-    def look(self):
+    def receive(self):
+        """(when, packet, place) of each one since."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 packet, ancillary, _, place = self.socket.recvmsg(65536, 64)
                 seconds, nanoseconds = struct.unpack("qq", ancillary[0][2][:16])
-                if place[2] != PACKET_OUTGOING and packet[9] == socket.IPPROTO_TCP:
-                    self.seen.append(Segment(seconds + nanoseconds / 1e9, packet))
+                yield seconds + nanoseconds / 1e9, packet, place
+
+    def is_stamped(self):
+        """It begins a while after it was asked to, and until then says when a packet was read."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.sendto(b"", ("127.0.0.1", 9))
+        sent = time.time()
+        time.sleep(0.002)
+        return max((when for when, *_ in self.receive()), default=sent + 1) <= sent
+
+    def look(self):
+        self.seen += [Segment(when, packet) for when, packet, place in self.receive()
+                      if place[2] != PACKET_OUTGOING and packet[9] == socket.IPPROTO_TCP]
         return self.seen
 
     def said_by(self, port):
