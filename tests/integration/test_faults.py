@@ -507,7 +507,6 @@ class Reload(TestCase):
         refused = 0
         with daemons.Daemon(config=self.BEFORE, faults="") as daemon, \
                 Traffic(daemon.connect, bulk=1, ping_pong=1, newcomers=0) as traffic:
-            traffic.pass_by(1)  # so that each client has been accepted
             before = daemon.listening()
             descriptors = daemon.descriptors()
             for call, error in calls:

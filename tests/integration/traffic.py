@@ -10,6 +10,7 @@ wrong, missing or surplus, a connection that breaks and one that is refused fail
 
 import select
 import socket
+import sys
 import threading
 import time
 
@@ -229,8 +230,14 @@ class Traffic:
                 raise AssertionError(f"{type(client).__name__} after {client.rounds} rounds: {client.failure!r}")
 
     def __enter__(self):
+        """Each client has been accepted, and answered once, when the block begins."""
         for client in self.clients:
             client.start()
+        try:
+            self.pass_by(1)
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, kind, value, trace):
