@@ -201,13 +201,16 @@ class Container:
         return harness.wait_until(lambda: [event for event in self.log() if re.search(pattern, event["MESSAGE"])],
                                   lambda: f"{pattern} in {self.text[-2000:]}")[-1]
 
-    def check_health(self):
-        """What the image's health check says: its exit status."""
+    def run(self, command):
+        """Beside the daemon, as the runtime runs a health check or a hook: its exit status."""
         enter = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--root", "--wd=/", "--"]
         with open(f"/proc/{self.pid}/environ", "rb") as file:
             environment = dict(item.split(b"=", 1) for item in file.read().split(b"\0") if item)
-        return subprocess.run([*enter, *self.file.words("HEALTHCHECK")], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        return subprocess.run([*enter, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, env=environment, timeout=harness.patience(), check=False).returncode
+
+    def check_health(self):
+        return self.run(self.file.words("HEALTHCHECK"))
 
     def stop(self):
         """Returns the exit status, and what stdout has."""
@@ -288,6 +291,7 @@ class Image(harness.TestCase):
             with harness.Frozen(container.pid):
                 self.assertNotEqual(container.check_health(), 0)
             self.assertEqual(container.check_health(), 0)
+            self.assertEqual(container.run(["sleep", "0"]), 0, "the program of the hook in kubernetes.yaml")
 
     def test_a_stop_loses_no_answer(self):
         """Within the 10 seconds that the runtime gives, with clients who have not read yet."""
@@ -358,8 +362,10 @@ class Kubernetes(harness.TestCase):
     def test_fits_the_daemon(self):
         dump = self.dump()
         delay, drain = (float(re.search(rf"(?m)^{name} = (.*);", dump).group(1)) for name in ("stop_delay", "drain_timeout"))
-        self.assertGreater(delay, 0)
-        self.assertGreater(self.pod["terminationGracePeriodSeconds"], delay + drain)
+        program, pause = self.container["lifecycle"]["preStop"]["exec"]["command"]
+        self.assertEqual((program, delay), ("sleep", 0), "one pause is enough")
+        self.assertGreater(int(pause), 0)
+        self.assertGreater(self.pod["terminationGracePeriodSeconds"], int(pause) + delay + drain)
         self.assertEqual([int(port) for port in re.findall(r"\bport = (\d+);", dump)],
                          [port["containerPort"] for port in self.container["ports"]])
         self.assertIn('format = "json";', dump)
