@@ -13,9 +13,11 @@
  * - What is wrong with the first 16 bytes is said as soon as it is there, what is wrong with a field of
  *   version 1 once the character after it is.
  * - LOCAL and an unspecified family or protocol leave the addresses of the connection itself in force. What
- *   follows is skipped, whatever it is, the checksum too: the document says that it is to be discarded, and
- *   without a family nobody knows where the TLVs begin.
- * - A datagram protocol is read like a stream's: the addresses are the client's.
+ *   follows LOCAL is skipped, whatever it is, the checksum too: the document says that it is to be discarded.
+ *   PROXY has TLVs also then, after the addresses of its family, of which an unspecified one has none.
+ * - Addresses are believed as they are. A datagram protocol is read like a stream's: a proxy may take
+ *   datagrams and relay them by a stream. A source need not be an address that a client can have (multicast,
+ *   0.0.0.0): who may send a header is asked elsewhere.
  * - Of a TLV that comes twice the first counts. Two checksums are an error: each would have to be zero for
  *   the other. Types without a meaning here (NOOP, NETNS, the unknown ones) are skipped. */
 #pragma once

@@ -365,15 +365,15 @@ static enum proxy_header_state parse_v2(struct span bytes, struct proxy_header *
 
     size_t length = V2_BEGIN + read_u16(bytes.bytes + 14);
     const struct family *family = &families[out->is_local ? 0 : kind >> 4];
-    bool has_addresses = family->both > 0 && (kind & 15) > 0;
-    if (has_addresses && length < V2_BEGIN + family->both)
+    if (length < V2_BEGIN + family->both)
         return malformed(out, "a header that is too short for its addresses");
     if (have < length)
         return incomplete(out, length);
     out->length = length;
-    if (!has_addresses)
+    if (out->is_local)
         return PROXY_HEADER_COMPLETE;
-    read_endpoints(family, bytes.bytes + V2_BEGIN, out);
+    if (family->both > 0 && (kind & 15) > 0)
+        read_endpoints(family, bytes.bytes + V2_BEGIN, out);
     const char *error = parse_tlvs(span_first(bytes, length), V2_BEGIN + family->both, out);
     return error ? malformed(out, error) : PROXY_HEADER_COMPLETE;
 }

@@ -113,17 +113,21 @@ static void put_u16(uint8_t *out, size_t number)
  * checksum as the first TLV. Returns the length. */
 static size_t make_v2(struct span input, uint8_t *out)
 {
-    static const uint8_t kinds[] = {0x11, 0x21, 0x31, 0x12, 0x22, 0x32, 0x10, 0x00};
-    static const size_t sizes[] = {12, 36, 216};
+    static const struct {
+        uint8_t byte;
+        size_t size;
+    } kinds[] = {{0x11, 12}, {0x21, 36},  {0x31, 216}, {0x12, 12},
+                 {0x22, 36}, {0x32, 216}, {0x10, 12},  {0x00, 0}};
     uint8_t choice = fuzz_byte(&input);
     size_t kind = choice % 8, length = 16, checksum = 0;
     memcpy(out, PROXY_HEADER_SIGNATURE "\x21", 13);
-    out[13] = kinds[kind];
-    if (kind < 6 && choice & 8) {
-        memset(out + length, 0, sizes[kind % 3]);
-        struct span addresses = fuzz_bytes(&input, fuzz_number(&input, sizes[kind % 3]));
-        memcpy(out + length, addresses.bytes, addresses.length);
-        length += sizes[kind % 3];
+    out[13] = kinds[kind].byte;
+    if (choice & 8) {
+        memset(out + length, 0, kinds[kind].size);
+        struct span addresses = fuzz_bytes(&input, fuzz_number(&input, kinds[kind].size));
+        if (addresses.length > 0)
+            memcpy(out + length, addresses.bytes, addresses.length);
+        length += kinds[kind].size;
         if (choice & 16) {
             memcpy(out + length, "\3\0\4\0\0\0\0", 7);
             checksum = length + 3;

@@ -344,6 +344,7 @@ HEADERS = (
     (header(0x31, bytes(216)), {}, {"version": 2, "command": "proxy", "destination": {}}),
     (header(0, b"", command=0x20), None, {"version": 2, "command": "local"}),
     (b"PROXY UNKNOWN\r\n", None, {"version": 1, "command": "unknown"}),
+    (header(0, b"", tlv(2, b"example.com")), None, {"version": 2, "command": "unknown", "authority": "example.com"}),
     (header(0x11, IPV4, tlv(1, b"h2"), tlv(2, b"example.com"), tlv(4, b"ignored"), tlv(5, b"\0\1\xff"),
             tlv(0x20, b"\7\0\0\0\0" + tlv(0x21, b"TLSv1.3") + tlv(0x22, "J\u00f6rg".encode()))),
      {"address": "203.0.113.7", "port": 4000},

@@ -126,16 +126,21 @@ static const struct {
     {V2(V2_PROXY "\x31", UNIX_LONGEST UNIX_PATH),
      "2 relayed unix unix from=" CHARS27 CHARS27 CHARS27 CHARS27 " to=/run/client"},
     {V2(V2_PROXY "\x31", UNIX_UNNAMED UNIX_UNNAMED "\2\0\1a"), "2 relayed unix unix from= to= authority=a"},
-    /* LOCAL, of any family, and what is not specified: the rest is skipped, whatever it is. */
+    /* Addresses that no client has. */
+    {V2(V2_PROXY "\x11", "\xe0\0\0\1\xff\xff\xff\xff\xdc\4\1\xbb"),
+     "2 relayed 224.0.0.1:56324 255.255.255.255:443"},
+    /* LOCAL, of any family: the rest is skipped, whatever it is. */
     {V2(V2_LOCAL "\0", ""), "2 local"},
     {V2(V2_LOCAL "\x11", IPV4), "2 local"},
     {V2(V2_LOCAL "\xff", "xx"), "2 local"},
     {V2(V2_LOCAL "\0", "\3\0\4nope"), "2 local"},
+    /* What is not specified: no addresses, or none that count, and then TLVs. */
     {V2(V2_PROXY "\0", ""), "2 unknown"},
     {V2(V2_PROXY "\1", ""), "2 unknown"},
-    {V2(V2_PROXY "\2", "\xff"), "2 unknown"},
-    {V2(V2_PROXY "\x10", ""), "2 unknown"},
-    {V2(V2_PROXY "\x30", "\3\0\1"), "2 unknown"},
+    {V2(V2_PROXY "\2", "\4\0\1x"), "2 unknown"},
+    {V2(V2_PROXY "\0", "\2\0\1a\3\0\4\x21\x57\x53\x87"), "2 unknown checksum authority=a"},
+    {V2(V2_PROXY "\x10", IPV4 "\2\0\1a"), "2 unknown authority=a"},
+    {V2(V2_PROXY "\x30", UNIX_PATH UNIX_PATH), "2 unknown"},
 
     /* TLVs */
     {V2(V2_PROXY "\x11", IPV4 "\1\0\5h2\0\1\2"), "2 relayed 192.0.2.1:56324 192.0.2.2:443 alpn=h2@\1\2"},
@@ -284,6 +289,7 @@ static const struct {
     {V2(V2_PROXY "\x21", IPV4), 16, TOO_SHORT},
     {V2(V2_PROXY "\x22", IPV4 IPV4 "\0\0\0\0\0\0\0\0\0\0\0"), 16, TOO_SHORT},
     {V2(V2_PROXY "\x31", UNIX_PATH), 16, TOO_SHORT},
+    {V2(V2_PROXY "\x10", ""), 16, TOO_SHORT},
 
     {V2(V2_PROXY "\x11", IPV4 "\4"), 0, TLV_TOO_LONG},
     {V2(V2_PROXY "\x11", IPV4 "\4\0"), 0, TLV_TOO_LONG},
@@ -291,6 +297,9 @@ static const struct {
     {V2(V2_PROXY "\x11", IPV4 "\4\xff\xff" CHARS27), 0, TLV_TOO_LONG},
     {V2(V2_PROXY "\x11", IPV4 "\4\0\2ab\4"), 0, TLV_TOO_LONG},
     {V2(V2_PROXY "\x21", IPV6 "\4\0\2ab\4\0\3ab"), 0, TLV_TOO_LONG},
+    {V2(V2_PROXY "\0", "\4"), 0, TLV_TOO_LONG},
+    {V2(V2_PROXY "\2", "\4\0\2a"), 0, TLV_TOO_LONG},
+    {V2(V2_PROXY "\x10", IPV4 "\4\0\1"), 0, TLV_TOO_LONG},
     /* Out of HAProxy's tests. */
     {AS_IS(V2_PROXY "\x11\0\x14\x7f\0\0\1\x7f\0\0\1\0\x2a\5\x39\2\0\x0a"
                     "1234512345"),
@@ -306,6 +315,8 @@ static const struct {
     {V2(V2_PROXY "\x11", IPV4 "\3\0\0"), 0, "a checksum that is not 4 bytes long"},
     {V2(V2_PROXY "\x11", IPV4 "\3\0\4\0\0\0\0\3\0\4\0\0\0\0"), 0, "two checksums"},
     {V2(V2_PROXY "\x11", IPV4 "\3\0\4\0\0\0\0"), 0, "a wrong checksum"},
+    {V2(V2_PROXY "\0", "\3\0\4\0\0\0\0"), 0, "a wrong checksum"},
+    {V2(V2_PROXY "\x10", IPV4 "\3\0\4\0\0\0\0"), 0, "a wrong checksum"},
     {V2(V2_PROXY "\x11", IPV4 "\x20\0\0"), 0, TLS_TOO_LONG},
     {V2(V2_PROXY "\x11", IPV4 "\x20\0\4\1\0\0\0"), 0, TLS_TOO_LONG},
     {V2(V2_PROXY "\x11", IPV4 "\x20\0\6\1\0\0\0\0\x21"), 0, TLS_TOO_LONG},
