@@ -72,6 +72,9 @@ static void check_uses(const struct reading *r)
             continue;
         if (row->place == PLACE_PATH && address && !path)
             report(r, row->name, "\"%s\" has no use without a path", row->name);
+        if (row->place == PLACE_ADDRESS && path && !address)
+            report(r, row->name, "\"%s\" has no use with a path, whose \"mode\" says who may connect",
+                   row->name);
         if (row->place == PLACE_CLIENT_ADDRESS && path && !address && !may_have_proxy)
             report(r, row->name, "\"%s\" has no use with a path, whose clients have no address", row->name);
         if (row->service_offset > 0 && !is_refused(r, "service") &&

@@ -92,8 +92,9 @@ const struct setting_row setting_table[] = {
     {LISTENER(proxy_timeout), .type = &setting_duration, .minimum = USEC_PER_MSEC, .maximum = HOUR,
      .fallback = "3",
      .meaning = "How long the whole header may take; 3 seconds unless set."},
-    {LISTENER(proxy_from), .type = &setting_networks,
-     .meaning = "The networks of the proxies, from where alone clients come; an empty list trusts everyone."},
+    {LISTENER(proxy_from), .type = &setting_networks, .place = PLACE_ADDRESS,
+     .meaning = "The networks of the proxies, from where alone clients come; an empty list trusts everyone. Not with a "
+                "path, whose mode says who may connect."},
 
     {FAULT_OF_ANSWERS(delay), .type = &setting_duration, .maximum = HOUR,
      .meaning = "How long each answer is held."},

@@ -80,9 +80,8 @@ protocol = proxy
 
 def behind_proxy(**options):
     """Nobody but the proxy may connect, and everything must come from it."""
-    options = {"proxy_from": ["127.0.0.1/32"], **options}
-    return ", ".join((listener(proxy_protocol=True, **options),
-                      listener(path="DIR/socket", proxy_protocol=True, **{**options, "proxy_from": []})))
+    return ", ".join((listener(proxy_protocol=True, proxy_from=["127.0.0.1/32"], **options),
+                      listener(path="DIR/socket", proxy_protocol=True, **options)))
 
 
 @contextlib.contextmanager

@@ -392,11 +392,6 @@ class Admission(TestCase):
                     ping(client, V1 + b"x", b"x")
             self.assert_at_rest(daemon, descriptors)
 
-    def test_proxy_from_at_a_path(self):
-        """Its mode says who may connect."""
-        with daemons.Daemon(behind_proxy(path="DIR/socket", proxy_from=["192.0.2.1"]), LOG) as daemon:
-            ping(daemon.connect_path(), V1 + b"x", b"x")
-
     def test_lists(self):
         lists = {"allow": ["203.0.113.0/24", "2001:db8::/32"], "deny": ["203.0.113.66", "2001:db8:bad::/48"]}
         expected = {"203.0.113.7": True, "203.0.113.66": False, "127.0.0.1": False, "2001:db8::1": True,
