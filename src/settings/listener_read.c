@@ -20,7 +20,7 @@ struct reading {
     const char *where;
     struct listener_settings *listener;
     struct misbehaviour_params behaves; /* the defaults of the faults */
-    row_set refused;                    /* nothing more is to be said of these */
+    row_set refused;                    /* wrong or misspelt: nothing more is to be said of these */
 };
 
 static bool is_given(const struct reading *r, const char *name)
@@ -46,6 +46,12 @@ static void __attribute__((format(printf, 3, 4))) report(const struct reading *r
     settings_file_report(r->file, settings_line(setting ? setting : r->group), "%s%s", r->where, text);
 }
 
+/* Neither given nor misspelt. */
+static bool is_absent(const struct reading *r, const char *name)
+{
+    return !is_given(r, name) && !is_refused(r, name);
+}
+
 /* Address and port, or path. */
 static void check_place(const struct reading *r)
 {
@@ -53,11 +59,11 @@ static void check_place(const struct reading *r)
     if (path && (address || port))
         report(r, "path", "both \"%s\" and \"path\": a listener has either address and port, or path",
                port ? "port" : "address");
-    else if (!path && !address)
+    else if (is_absent(r, "path") && is_absent(r, "address"))
         report(r, "port", "%s",
                port ? "\"port\" without \"address\"; \"*\" is every address"
                     : "has neither address and port nor path");
-    else if (address && !port)
+    else if (address && is_absent(r, "port"))
         report(r, "address", "\"address\" without \"port\"");
 }
 
@@ -81,7 +87,7 @@ static void check_uses(const struct reading *r)
             !*(const bool *)((const char *)service + row->service_offset))
             report(r, row->name, "\"%s\" has no use: the service %s takes none", row->name, service->name);
     }
-    if (service->takes_text && !is_given(r, "text"))
+    if (service->takes_text && is_absent(r, "text"))
         report(r, "service", "service = \"%s\": needs a \"text\" to send", service->name);
 }
 
@@ -117,7 +123,7 @@ static void check_faults_of_answers(const struct reading *r)
 {
     const struct service *service = r->listener->service;
     bool is_mute = r->listener->misbehaviour.silent;
-    bool has_none = !service_speaks(service) && !r->listener->greeting;
+    bool has_none = !service_speaks(service) && !r->listener->greeting && !is_refused(r, "greeting");
     for (const struct setting_row *row = setting_table; row->name; row++) {
         if (!row->is_fault || !is_set(r, row))
             continue;

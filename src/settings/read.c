@@ -25,19 +25,27 @@ static bool read_setting(struct settings_file *file, const config_setting_t *set
     return true;
 }
 
+/* Returns what it was most likely meant to be; 0: nobody knows. */
+static row_set report_unknown(struct settings_file *file, const config_setting_t *setting,
+                              enum setting_scope scope, const char *where)
+{
+    const char *name = config_setting_name(setting);
+    char suggestion[SUGGESTION_SIZE];
+    const struct setting_row *meant = suggest_setting(scope, name, suggestion);
+    settings_file_report(file, settings_line(setting), "%s%sunknown setting \"%.*s\"; %s", where,
+                         scope == SCOPE_LOG ? "log: " : "", NAME_SHOWN, name, suggestion);
+    return meant ? row_bit(meant) : 0;
+}
+
 row_set read_group(struct settings_file *file, const config_setting_t *group, enum setting_scope scope,
                    const char *where, void *base)
 {
     row_set refused = 0;
     for (int i = 0; i < config_setting_length(group); i++) {
         const config_setting_t *setting = config_setting_get_elem(group, (unsigned)i);
-        const char *name = config_setting_name(setting);
-        const struct setting_row *row = setting_find(scope, name);
-        char suggestion[SUGGESTION_SIZE];
+        const struct setting_row *row = setting_find(scope, config_setting_name(setting));
         if (!row)
-            settings_file_report(file, settings_line(setting), "%s%sunknown setting \"%.*s\"; %s", where,
-                                 scope == SCOPE_LOG ? "log: " : "", NAME_SHOWN, name,
-                                 suggest_setting(scope, name, suggestion));
+            refused |= report_unknown(file, setting, scope, where);
         else if (!read_setting(file, setting, row, where, base))
             refused |= row_bit(row);
     }

@@ -13,7 +13,8 @@ static inline row_set row_bit(const struct setting_row *row)
 }
 
 /* Reads each member of a group into its field of `base` and reports those that are wrong or unknown. `where`
- * is put before each message: "", or "listener 2: ". Returns the rows whose value was refused. */
+ * is put before each message: "", or "listener 2: ". Returns the rows of which nothing more is to be said:
+ * their value was refused, or a misspelt name most likely meant them. */
 row_set read_group(struct settings_file *file, const config_setting_t *group, enum setting_scope scope,
                    const char *where, void *base);
 

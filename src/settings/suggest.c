@@ -16,11 +16,14 @@ static const char *other_place(enum setting_scope scope, const char *name)
     return NULL;
 }
 
-const char *suggest_setting(enum setting_scope scope, const char *name, char out[static SUGGESTION_SIZE])
+const struct setting_row *suggest_setting(enum setting_scope scope, const char *name,
+                                          char out[static SUGGESTION_SIZE])
 {
     const char *place = other_place(scope, name);
-    if (place)
-        return place;
+    if (place) {
+        snprintf(out, SUGGESTION_SIZE, "%s", place);
+        return NULL;
+    }
     struct nearest nearest = nearest_to(name);
     size_t used = (size_t)snprintf(out, SUGGESTION_SIZE, "known are");
     for (const struct setting_row *row = setting_table; row->name; row++) {
@@ -31,7 +34,8 @@ const char *suggest_setting(enum setting_scope scope, const char *name, char out
             used += (size_t)snprintf(out + used, SUGGESTION_SIZE - used, "%s %s",
                                      out[used - 1] == 'e' && used == 9 ? "" : ",", row->name);
     }
-    if (nearest_name(&nearest))
-        snprintf(out, SUGGESTION_SIZE, "did you mean \"%s\"?", nearest_name(&nearest));
-    return out;
+    if (!nearest_name(&nearest))
+        return NULL;
+    snprintf(out, SUGGESTION_SIZE, "did you mean \"%s\"?", nearest_name(&nearest));
+    return setting_find(scope, nearest_name(&nearest));
 }
