@@ -233,6 +233,11 @@ void daemon_log_reload_failed(struct problems *problems, const char *file)
                 file);
 }
 
+void daemon_log_reload_too_late(struct problems *problems)
+{
+    log_problem(&kind_reload, problems, "not reloaded: the daemon is stopping");
+}
+
 void daemon_log_needs_restart(const char *setting, const char *in_force, const char *wanted)
 {
     REPORT(kind_reload, LOG_LEVEL_WARNING, "%s = %s needs a restart; %s stays in force until then", setting,

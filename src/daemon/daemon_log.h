@@ -66,6 +66,9 @@ void daemon_log_reloaded(const char *file, bool is_absent, unsigned listeners);
 /* At error: nothing has changed. */
 void daemon_log_reload_failed(struct problems *problems, const char *file);
 
+/* At error: the daemon is stopping. */
+void daemon_log_reload_too_late(struct problems *problems);
+
 /* At warning: the new value waits for a restart. */
 void daemon_log_needs_restart(const char *setting, const char *in_force, const char *wanted);
 

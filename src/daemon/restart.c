@@ -96,8 +96,11 @@ static bool workers_go_on(struct server *server)
 
 void server_restart(struct server *server, bool is_for_manager)
 {
-    if (server->stopping)
+    if (server->stopping) {
+        daemon_log_not_handed_over(is_for_manager ? "SIGRTMIN+1" : "SIGUSR2", "the daemon is stopping",
+                                   "the stop goes on");
         return;
+    }
     if (fixture_runs(server->fixture) && is_for_manager) {
         fixture_signal(server->fixture, SIGTERM); /* the manager waits for the end */
         return;

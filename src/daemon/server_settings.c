@@ -96,7 +96,7 @@ void server_reload(struct server *server, const struct signalfd_siginfo *info)
     char answer[RELOAD_MESSAGES_SIZE];
     int status = EXIT_STATUS_SYSTEM;
     if (server->stopping) {
-        problems_add(&problems, NULL, 0, "not reloaded: the daemon is stopping");
+        daemon_log_reload_too_late(&problems);
     } else {
         service_manager_reloading(server->manager);
         status = reload(server, &problems);

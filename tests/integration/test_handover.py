@@ -1186,7 +1186,7 @@ class Signals:
             self.assertEqual(client.recv(1), b"")
             client.close()
             self.assertEqual(daemon.wait(), 0)
-            self.assertEqual(daemon.count_log("hand"), 0)
+            self.assertEqual(daemon.count_log("handing over"), 0)
 
     def test_with_a_reload(self):
         """First the reload, then the restart, with the new settings."""

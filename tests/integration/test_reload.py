@@ -368,7 +368,7 @@ class Stopping(daemons.TestCase):
             daemon.send_signal(signal.SIGHUP)
             client.close()
             self.assertEqual(daemon.wait(), 0)
-            self.assertEqual(daemon.count_log("reloaded"), 0)
+            self.assertEqual(daemon.count_log("notice: reloaded"), 0)
 
 
 AT_PATH = listener(path="DIR/socket", mode="0666")

@@ -379,11 +379,26 @@ class Delay(TestCase):
             self.assertEqual(daemon.count_log("new clients are accepted for 0.3 s more"), 1)
         with daemons.Daemon(settings=self.NEVER) as daemon:
             self.begin(daemon)
-            daemon.send_signal(signal.SIGHUP)
-            daemon.send_signal(signal.SIGUSR2)
-            daemon.counters()
+            self.assert_too_late(daemon)
             self.assertEqual(daemon.exchange(b"x"), b"x")
-            self.assertEqual(daemon.count_log("reloaded|handing over"), 0)
+            daemon.stop()
+
+    def assert_too_late(self, daemon):
+        """What a stop has no more use for is told, and changes nothing."""
+        for number, said in ((signal.SIGHUP, "not reloaded: the daemon is stopping"),
+                             (signal.SIGUSR2, "not handed over: SIGUSR2: the daemon is stopping; the stop goes on"),
+                             (signal.SIGRTMIN + 1, r"not handed over: SIGRTMIN\+1: the daemon is stopping; the stop goes on")):
+            daemon.send_signal(number)
+            daemon.wait_log(f"error: {said}$")
+        daemon.counters()
+        self.assertEqual(daemon.count_log("notice: reloaded|handing over"), 0)
+
+    def test_a_drain_too(self):
+        with daemons.Daemon(listener("chargen"), "drain_timeout = 600.0; " + LOG) as daemon, daemon.connect() as client:
+            client.recv(1)  # and no more, so that the stop waits for it
+            daemon.send_signal(signal.SIGTERM)
+            daemon.wait_log(r"stopping \(SIGTERM\): 1 connection to finish")
+            self.assert_too_late(daemon)
             daemon.stop()
 
     def test_the_manager_gives_it_the_time(self):
