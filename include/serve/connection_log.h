@@ -33,8 +33,9 @@ void connection_log_connected(const struct connection_facts *facts);
 void connection_log_closed(const struct connection_facts *facts, enum reason reason, int error,
                            bool is_probe);
 
-/* A client that was accepted and not let in; of the facts its addresses, the listener and the service count.
- * `why` says more than the reason; NULL: nothing does. At notice, whatever log.connections says. */
+/* A client that was accepted and not let in; of the facts its addresses, the listener and the service count,
+ * and at a worker the id and the worker (0: it has come to none). `why` says more than the reason; NULL:
+ * nothing does. At notice, whatever log.connections says. */
 void connection_log_refused(const struct connection_facts *facts, enum reason reason, const char *why);
 
 /* The first of a stretch of time in which new clients wait in the backlog (overload = "wait"). At notice. */

@@ -123,8 +123,14 @@ void connection_log_refused(const struct connection_facts *facts, enum reason re
         LOG_TEXT("TCPECHOD_SERVICE", facts->service),
         LOG_TEXT("TCPECHOD_REASON", reason_name(reason)),
         {0},
+        {0},
+        {0},
     };
-    size_t count = COUNT(fields) - 1;
+    size_t count = COUNT(fields) - 3;
+    if (facts->worker > 0) {
+        fields[count++] = LOG_NUMBER("TCPECHOD_CONNECTION", facts->id);
+        fields[count++] = LOG_NUMBER("TCPECHOD_WORKER", facts->worker);
+    }
     add_proxy(fields, &count, facts, &who);
     log_event(&kind_refused, LOG_LEVEL_NOTICE, fields, count, "client %s refused on %s: %s%s%s", who.both,
               facts->listener, reason_name(reason), why ? ": " : "", why ? why : "");

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """proxy_protocol: clients are who a header says, however it comes; whatever is no header is refused, and costs nothing."""
 
+import json
 import random
 import signal
 import socket
@@ -246,6 +247,20 @@ class Refused(TestCase):
                 ping(client, V1 + b"x", b"x")
                 client.close()
             self.assert_at_rest(daemon, descriptors)
+
+    def test_fields(self):
+        """A worker's refusal says which, and the connection; the acceptor's has come to neither."""
+        listeners = f"{behind_proxy(deny=[CLIENT])}, {behind_proxy(port='PORT1', proxy_from=['192.0.2.1'])}"
+        with daemons.Daemon(listeners, 'workers = 1; log = { format = "json"; };') as daemon:
+            for index, sent in ((0, V1), (0, b"nonsense"), (1, b"")):
+                with daemon.connect(index) as client:
+                    client.sendall(sent)
+                    self.assertTrue(is_refused(client))
+            daemon.wait_log(" refused on ", 3)
+            events = [json.loads(line) for line in daemon.log().splitlines()]
+            told = [[event.get(f"TCPECHOD_{name}") for name in ("REASON", "CONNECTION", "WORKER")] for event in events
+                    if "TCPECHOD_REASON" in event]
+            self.assertEqual(told, [["denied", 1, 1], ["bad_proxy_header", 2, 1], ["denied", None, None]])
 
     def test_cut_short(self):
         with daemons.Daemon(behind_proxy(), LOG) as daemon:
