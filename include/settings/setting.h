@@ -38,13 +38,13 @@ struct setting_row {
     const char *fallback;      /* the default, as the file would have it; NULL: nothing is set */
     const struct setting_choice *choices;
     enum setting_place place;
+    bool of_proxy;         /* only with proxy_protocol */
     bool is_fault;         /* of a listener that misbehaves */
     bool of_answers;       /* a fault that nobody sees where nothing is answered */
     size_t service_offset; /* of the bool in struct service that says "takes this"; 0: every service does */
     const char *unit;      /* for people: "threads"; NULL: none, or the type says it */
     const char *meaning;   /* for people: one paragraph, no line breaks */
     bool needs_restart;    /* a reload cannot change it */
-    bool always_shown;     /* of a listener: --dump has it, also when it is the default */
 };
 
 /* Those whose value is further settings. */

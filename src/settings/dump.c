@@ -19,34 +19,52 @@ static int print_setting(const struct setting_row *row, const void *base, const 
     return r;
 }
 
-/* What a listener is, and what it has not left at its default. A text that is set counts as set, whatever it
- * says. */
-static bool is_shown(const struct setting_row *row, const struct listener_settings *listener,
-                     const struct listener_settings *defaults)
+/* Whatever it has a use for, but what it takes from the global settings. */
+static bool is_shown(const struct setting_row *row, const struct listener_settings *listener)
 {
     if (row->own_offset > 0)
         return *(const bool *)((const char *)listener + row->own_offset);
     if (row->place != PLACE_ANY && (row->place == PLACE_PATH) != (listener->path != NULL))
         return false;
-    return row->always_shown || memcmp(setting_field_const(row, listener), setting_field_const(row, defaults),
-                                       row->type->size) != 0;
+    if ((row->of_proxy && !listener->proxy_protocol) ||
+        (row->is_fault && !misbehaviour_is_any(&listener->misbehaviour)))
+        return false;
+    /* A text without a default is not set. */
+    return !row->type->is_text || row->fallback || *(char *const *)setting_field_const(row, listener) != NULL;
+}
+
+static int print_listener(const struct listener_settings *listener, FILE *out)
+{
+    int r = 0;
+    bool has_faults = false;
+    fputs("\n    {", out);
+    for (const struct setting_row *row = setting_table; r == 0 && row->name; row++) {
+        if (row->scope != SCOPE_LISTENER || !is_shown(row, listener))
+            continue;
+        r = print_setting(row, listener, row->is_fault && !has_faults ? "\n      " : " ", "", out);
+        has_faults = row->is_fault;
+    }
+    fputs(" }", out);
+    return r;
 }
 
 static int print_listeners(const struct settings *settings, FILE *out)
 {
-    CLEANUP(listener_settings_clear) struct listener_settings defaults = {0};
-    int r = read_defaults(SCOPE_LISTENER, &defaults);
+    int r = 0;
     fputs("listeners = (", out);
     for (size_t i = 0; r == 0 && i < settings->listener_count; i++) {
-        const struct listener_settings *listener = &settings->listeners[i];
-        fputs(i ? ",\n    {" : "\n    {", out);
-        for (const struct setting_row *row = setting_table; r == 0 && row->name; row++)
-            if (row->scope == SCOPE_LISTENER && is_shown(row, listener, &defaults))
-                r = print_setting(row, listener, " ", "", out);
-        fputs(" }", out);
+        fputs(i ? "," : "", out);
+        r = print_listener(&settings->listeners[i], out);
     }
     fputs("\n);\n", out);
     return r;
+}
+
+static bool is_default(const struct setting_row *row, const struct listener_settings *listener,
+                       const struct listener_settings *defaults)
+{
+    return memcmp(setting_field_const(row, listener), setting_field_const(row, defaults), row->type->size) ==
+           0;
 }
 
 int settings_print_faults(const struct listener_settings *listener, FILE *out)
@@ -55,7 +73,7 @@ int settings_print_faults(const struct listener_settings *listener, FILE *out)
     int r = read_defaults(SCOPE_LISTENER, &defaults);
     const char *separator = "";
     for (const struct setting_row *row = setting_table; r == 0 && row->name; row++) {
-        if (!row->is_fault || strcmp(row->name, "seed") == 0 || !is_shown(row, listener, &defaults))
+        if (!row->is_fault || strcmp(row->name, "seed") == 0 || is_default(row, listener, &defaults))
             continue;
         fprintf(out, "%s%s = ", separator, row->name);
         r = setting_print(row, listener, out);

@@ -93,11 +93,10 @@ static void check_uses(const struct reading *r)
 
 static void check_proxy(const struct reading *r)
 {
-    static const char *const names[] = {"proxy_timeout", "proxy_from"};
     bool may_have_proxy = r->listener->proxy_protocol || is_refused(r, "proxy_protocol");
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (!may_have_proxy && is_given(r, names[i]))
-            report(r, names[i], "\"%s\" without \"proxy_protocol\"", names[i]);
+    for (const struct setting_row *row = setting_table; row->name; row++)
+        if (row->of_proxy && !may_have_proxy && is_given(r, row->name))
+            report(r, row->name, "\"%s\" without \"proxy_protocol\"", row->name);
 }
 
 /* Something else than its default. */

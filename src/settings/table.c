@@ -57,14 +57,12 @@ const struct setting_row setting_table[] = {
     {LISTENER(address), .type = &setting_address,
      .meaning = "The numeric address to listen on, IPv4 or IPv6, or \"*\" for every address of both."},
     {LISTENER(port), .type = &setting_port, .maximum = 65535, .place = PLACE_ADDRESS,
-     .always_shown = true,
      .meaning = "The TCP port of the address; 0 takes a free one, and the log says which."},
     {LISTENER(path), .type = &setting_path, .maximum = 107,
      .meaning = "Instead of address and port: the absolute path of a Unix socket."},
     {LISTENER(mode), .type = &setting_mode, .maximum = 0777, .fallback = "\"0666\"", .place = PLACE_PATH,
-     .always_shown = true,
      .meaning = "The access mode of the path, as text of octal digits; \"0666\" unless set."},
-    {LISTENER(service), .type = &setting_service, .fallback = "\"echo\"", .always_shown = true,
+    {LISTENER(service), .type = &setting_service, .fallback = "\"echo\"",
      .meaning = "What the client gets; \"echo\" unless set."},
     {LISTENER(text), .type = &setting_text, .minimum = 1, .maximum = 65536, OF_SERVICES(takes_text),
      .meaning = "What greet and reply send; they need it, and no other service takes it."},
@@ -90,9 +88,9 @@ const struct setting_row setting_table[] = {
      .meaning = "Each connection begins with a PROXY protocol header, version 1 or 2, which says who the client "
                 "is."},
     {LISTENER(proxy_timeout), .type = &setting_duration, .minimum = USEC_PER_MSEC, .maximum = HOUR,
-     .fallback = "3",
+     .fallback = "3", .of_proxy = true,
      .meaning = "How long the whole header may take; 3 seconds unless set."},
-    {LISTENER(proxy_from), .type = &setting_networks, .place = PLACE_ADDRESS,
+    {LISTENER(proxy_from), .type = &setting_networks, .place = PLACE_ADDRESS, .of_proxy = true,
      .meaning = "The networks of the proxies, from where alone clients come; an empty list trusts everyone. Not with a "
                 "path, whose mode says who may connect."},
 

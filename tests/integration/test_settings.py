@@ -231,6 +231,8 @@ class GoodFiles(Files):
                           ("-l", "upper@[::1]:0", "-l", "127.0.0.1:8", "-p", "9", "-w", "0", "-L", "error"),
                           ("-l", "greet@*:1,text=Hello, world,idle_timeout=5m,trace=true", "-l", "/run/x,mode=0600"),
                           ("-l", '*:1,allow=["10.0.0.0/8"],end_word="a,b"'),
+                          ("-l", "*:1,proxy_protocol=true", "-l", "/x,proxy_protocol=true,proxy_timeout=1m"),
+                          ("-l", "*:1,silent=true", "-l", "discard@*:2,deaf=true", "-l", "*:3,repeat=0.5,toxicity=0.5,seed=7"),
                           ("--listen=chargen@/run/c.sock", "--workers=1024", "--log-level=warning", "--port=0")):
             with self.subTest(arguments):
                 dumped = self.dump("-c", path, *arguments)
@@ -263,19 +265,19 @@ class GoodFiles(Files):
         dumped = self.dump("-c", path, "-w", "5", "-L", "debug", "-l", "upper@[::1]:9", "-p", "10")
         self.assertIn("workers = 5;\n", dumped)
         self.assertIn('    level = "debug";\n', dumped)
-        self.assertIn('listeners = (\n    { address = "::1"; port = 9; service = "upper"; },\n'
-                      '    { address = "*"; port = 10; service = "echo"; }\n);\n', dumped)
+        self.assertIn('listeners = (\n    { address = "::1"; port = 9; service = "upper"; trace = false; proxy_protocol = false; },\n'
+                      '    { address = "*"; port = 10; service = "echo"; trace = false; proxy_protocol = false; }\n);\n', dumped)
 
     def test_installed_file_is_ok(self):
         result = run("--test", "-c", INSTALLED)
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{INSTALLED}: configuration OK\n", ""))
         self.assertTrue(self.dump("-c", INSTALLED).startswith("""listeners = (
-    { address = "127.0.0.1"; port = 7; service = "echo"; },
-    { address = "::1"; port = 7; service = "echo"; },
-    { address = "127.0.0.1"; port = 7007; service = "echo"; },
-    { address = "::1"; port = 7007; service = "echo"; },
-    { address = "127.0.0.1"; port = 7008; service = "upper"; end_word = "end"; },
-    { address = "::1"; port = 7008; service = "upper"; end_word = "end"; }
+    { address = "127.0.0.1"; port = 7; service = "echo"; trace = false; proxy_protocol = false; },
+    { address = "::1"; port = 7; service = "echo"; trace = false; proxy_protocol = false; },
+    { address = "127.0.0.1"; port = 7007; service = "echo"; trace = false; proxy_protocol = false; },
+    { address = "::1"; port = 7007; service = "echo"; trace = false; proxy_protocol = false; },
+    { address = "127.0.0.1"; port = 7008; service = "upper"; end_word = "end"; trace = false; proxy_protocol = false; },
+    { address = "::1"; port = 7008; service = "upper"; end_word = "end"; trace = false; proxy_protocol = false; }
 );
 """))
 
@@ -297,9 +299,9 @@ class GoodFiles(Files):
             text = text.replace(line + "\n", "")
         text = text.replace("    #{ address", "    { address")
         self.assertTrue(self.dump("-c", self.write(text)).startswith("""listeners = (
-    { address = "*"; port = 7; service = "echo"; },
-    { address = "*"; port = 7007; service = "echo"; },
-    { address = "*"; port = 7008; service = "upper"; end_word = "end"; }
+    { address = "*"; port = 7; service = "echo"; trace = false; proxy_protocol = false; },
+    { address = "*"; port = 7007; service = "echo"; trace = false; proxy_protocol = false; },
+    { address = "*"; port = 7008; service = "upper"; end_word = "end"; trace = false; proxy_protocol = false; }
 );
 """))
 
@@ -310,7 +312,7 @@ class GoodFiles(Files):
         self.assertEqual(result.stdout.splitlines()[-1], f"{DEFAULT_FILE}: configuration OK")
         self.assertIn("absent", result.stdout)
         self.assertEqual(self.dump(), self.dump("-c", self.write("")))
-        self.assertIn('{ address = "::1"; port = 7008; service = "upper"; end_word = "end"; }', self.dump())
+        self.assertIn('{ address = "::1"; port = 7008; service = "upper"; end_word = "end"; ', self.dump())
 
 
 class CommandLine(Files):
@@ -430,7 +432,7 @@ class CommandLine(Files):
                             ("greet@*:1,text=a, b", 'address = "*"; port = 1; service = "greet"; text = "a, b";'),
                             (r'greet@*:1,text="a,b=c\\",greeting="\",trace=true"',
                              r'address = "*"; port = 1; service = "greet"; text = "a,b=c\\"; greeting = "\",trace=true";')):
-            self.assertIn(f"    {{ {shown} }}\n", self.dump("-c", self.write(""), "-l", spec))
+            self.assertIn(f"    {{ {shown} trace = false; proxy_protocol = false; }}\n", self.dump("-c", self.write(""), "-l", spec))
         for spec, problem in (("/run/a,b=c", 'unknown setting "b"; '), ("greet@*:1,text=a,b=c", 'unknown setting "b"; '),
                               ('"/run/a', "the text that starts here has no closing quote"),
                               ('"127.0.0.1:7"', 'path = "127.0.0.1:7": must be an absolute path ')):

@@ -173,32 +173,45 @@ TEST(the_command_line_overrides)
     ck_assert_uint_eq(problems.count, 1);
 }
 
-/* How the dump has the listener of a SPEC. */
+/* How the dump has the listener of a SPEC, its defaults among it. */
+#define QUIET "trace = false; "
+#define NO_PROXY "proxy_protocol = false; "
 TEST(specs)
 {
     static const struct {
         const char *spec, *listener;
     } cases[] = {
-        {"127.0.0.1:7", "{ address = \"127.0.0.1\"; port = 7; service = \"echo\"; }"},
-        {"upper@[::1]:0", "{ address = \"::1\"; port = 0; service = \"upper\"; }"},
-        {"time@*:37", "{ address = \"*\"; port = 37; service = \"time\"; }"},
-        {"/run/a,b@c", "{ path = \"/run/a,b@c\"; mode = \"0666\"; service = \"echo\"; }"},
+        {"127.0.0.1:7", "{ address = \"127.0.0.1\"; port = 7; service = \"echo\"; " QUIET NO_PROXY "}"},
+        {"upper@[::1]:0", "{ address = \"::1\"; port = 0; service = \"upper\"; " QUIET NO_PROXY "}"},
+        {"time@*:37", "{ address = \"*\"; port = 37; service = \"time\"; " QUIET NO_PROXY "}"},
+        {"/run/a,b@c", "{ path = \"/run/a,b@c\"; mode = \"0666\"; service = \"echo\"; " QUIET NO_PROXY "}"},
         {"echo@/run/x,mode=0600,trace=true",
-         "{ path = \"/run/x\"; mode = \"0600\"; service = \"echo\"; trace = true; }"},
+         "{ path = \"/run/x\"; mode = \"0600\"; service = \"echo\"; trace = true; " NO_PROXY "}"},
         {"echo@127.0.0.1:0,idle_timeout=5,trace=TRUE",
-         "{ address = \"127.0.0.1\"; port = 0; service = \"echo\"; trace = true; idle_timeout = 5.0; }"},
+         "{ address = \"127.0.0.1\"; port = 0; service = \"echo\"; trace = true; idle_timeout = "
+         "5.0; " NO_PROXY "}"},
         {"*:1,idle_timeout=250ms,max_connections_per_source=0x10",
-         "{ address = \"*\"; port = 1; service = \"echo\"; idle_timeout = 0.25; max_connections_per_source = "
-         "16; }"},
+         "{ address = \"*\"; port = 1; service = \"echo\"; " QUIET "idle_timeout = 0.25; "
+         "max_connections_per_source = 16; " NO_PROXY "}"},
         {"greet@*:1,text=Hello, world,end=less\\,greeting=\"a,b=c\\n\"", NULL},
         {"greet@*:1,text=Hello, wörld\\,greeting=\"a\\n\"",
          "{ address = \"*\"; port = 1; service = \"greet\"; text = \"Hello, wörld\\\\\"; greeting = "
-         "\"a\\n\"; }"},
-        {"reply@*:1,text=200", "{ address = \"*\"; port = 1; service = \"reply\"; text = \"200\"; }"},
+         "\"a\\n\"; " QUIET NO_PROXY "}"},
+        {"reply@*:1,text=200",
+         "{ address = \"*\"; port = 1; service = \"reply\"; text = \"200\"; " QUIET NO_PROXY "}"},
         {"*:1,deny=[\"10.0.0.0/8\",\"::1\"],end_word=bye",
-         "{ address = \"*\"; port = 1; service = \"echo\"; end_word = \"bye\"; deny = [ \"10.0.0.0/8\", "
-         "\"::1/128\" ]; }"},
-        {"*:1,trace=false", "{ address = \"*\"; port = 1; service = \"echo\"; }"},
+         "{ address = \"*\"; port = 1; service = \"echo\"; end_word = \"bye\"; " QUIET "deny = [ "
+         "\"10.0.0.0/8\", \"::1/128\" ]; " NO_PROXY "}"},
+        {"*:1,trace=false", "{ address = \"*\"; port = 1; service = \"echo\"; " QUIET NO_PROXY "}"},
+        {"*:1,proxy_protocol=true", "{ address = \"*\"; port = 1; service = \"echo\"; " QUIET
+                                    "proxy_protocol = true; proxy_timeout = 3.0; proxy_from = [ ]; }"},
+        {"/x,proxy_protocol=true", "{ path = \"/x\"; mode = \"0666\"; service = \"echo\"; " QUIET
+                                   "proxy_protocol = true; proxy_timeout = 3.0; }"},
+        {"*:1,after=5,end=hang",
+         "{ address = \"*\"; port = 1; service = \"echo\"; " QUIET "proxy_protocol = false;\n"
+         "      delay = 0.0; jitter = 0.0; rate = 0; slice = 0; slice_delay = 0.0; accept_delay = 0.0; "
+         "close_delay = 0.0; limit = 0; after = 5.0; end = \"hang\"; silent = false; deaf = false; "
+         "corrupt = 0.0; lose = 0.0; repeat = 0.0; toxicity = 1.0; seed = 0; }"},
         {"*:1,port=2", NULL},
         {"*:1,text=", NULL},
         {"*:1,trace=", NULL},
