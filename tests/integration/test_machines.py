@@ -4,6 +4,7 @@ examples/behind-haproxy.conf have them, and what clients see when machines are r
 
 import contextlib
 import csv
+import json
 import os
 import random
 import re
@@ -182,11 +183,32 @@ class Machines(daemons.TestCase):
         said = re.compile(rf"connection \d+ from {re.escape(address)}:{port} via {re.escape(BALANCER)}:\d+ closed: client_closed")
         harness.wait_until(lambda: [name for name in NAMES if said.search(self.daemons[name].log())], "the client in a log")
 
+    def whoami(self):
+        """What a machine says of a client, and the client's own address."""
+        with socket.create_connection((BALANCER, 7021), harness.patience()) as one:
+            return json.loads(harness.receive_all(one)), one.getsockname()
+
+    def test_whoami(self):
+        """Each machine in turn, with the addresses of the client and of HAProxy; and only those that are in use."""
+        for _ in NAMES:
+            said, me = self.whoami()
+            self.assertEqual((said["client"]["address"], said["client"]["port"]), me)
+            self.assertEqual((said["proxy"]["address"], said["proxy"]["command"]), (BALANCER, "proxy"))
+            self.assertEqual(said["proxy"]["destination"], {"address": BALANCER, "port": 7021})
+        everyone = {f"192.0.2.{number}" for number in (11, 12, 13)}
+        self.assertEqual({self.whoami()[0]["server"]["address"] for _ in range(9)}, everyone)
+        self.say("two", "drain")
+        self.balancer.wait_for("two", status="DRAIN (agent)")
+        self.assertEqual({self.whoami()[0]["server"]["address"] for _ in range(9)}, everyone - {"192.0.2.12"})
+        self.daemons["one"].kill()
+        self.assert_goes_down("one", "L4CON")
+        self.assertEqual({self.whoami()[0]["server"]["address"] for _ in range(3)}, {"192.0.2.13"})
+
     def test_nobody_goes_past_it(self):
-        for port in (7007, 7090):
+        for port in (7007, 7021, 7090):
             with socket.create_connection(("192.0.2.11", port), harness.patience()) as one:
                 self.assertTrue(harness.is_refused(one))
-        self.daemons["one"].wait_log(r"client 192\.0\.2\.100:\d+ refused on \*:\d+: denied", 2)
+        self.daemons["one"].wait_log(r"client 192\.0\.2\.100:\d+ refused on \*:\d+: denied", 3)
 
     def test_weight_and_drain_are_said_by_each_machine(self):
         with self.connect() as early:
