@@ -300,22 +300,23 @@ class Shown(daemons.TestCase):
 class Admitted(daemons.TestCase):
     """By their own addresses, not by the proxy's."""
 
-    PROXIES = {"send-proxy": lambda daemon: haproxy(daemon, "send-proxy"),
-               "send-proxy-v2": lambda daemon: haproxy(daemon, "send-proxy-v2"),
-               "nginx": nginx}
+    # Each with how clients connect to it.
+    PROXIES = {"send-proxy": (lambda daemon: haproxy(daemon, "send-proxy"), connect),
+               "send-proxy-v2": (lambda daemon: haproxy(daemon, "send-proxy-v2"), connect),
+               "nginx": (nginx, connect), "stunnel": (stunnel, connect_tls)}
 
     def behind_each(self, check, **options):
-        for name, proxy in self.PROXIES.items():
+        for name, (proxy, enter) in self.PROXIES.items():
             with self.subTest(proxy=name), network(), daemons.Daemon(behind_proxy(**options), LOG) as daemon, proxy(daemon):
-                check(daemon)
+                check(daemon, enter)
 
     def assert_refused(self, daemon, client, reason):
         self.assertTrue(is_refused(client))
         daemon.wait_log(rf"notice: client {re.escape(name_of(client))} via 127\.0\.0\.1:\d+ refused on \S+: {reason}$")
 
-    def check_lists(self, daemon):
+    def check_lists(self, daemon, enter):
         for source, is_welcome in ((HERE, True), (THERE, False), (HERE6, True), (THERE6, False)):
-            client = connect(daemon, source)
+            client = enter(daemon, source)
             if is_welcome:
                 ping(client)
             else:
@@ -324,16 +325,16 @@ class Admitted(daemons.TestCase):
     def test_allow_and_deny(self):
         self.behind_each(self.check_lists, allow=["127.0.0.0/16", "2001:db8::/48"], deny=["127.0.1.0/24"])
 
-    def check_limit(self, daemon):
+    def check_limit(self, daemon, enter):
         for source in (HERE, THERE, HERE6):
-            first, second = connect(daemon, source), connect(daemon, source)
+            first, second = enter(daemon, source), enter(daemon, source)
             ping(first)
             ping(second)
-            self.assert_refused(daemon, connect(daemon, source), "per_source")
+            self.assert_refused(daemon, enter(daemon, source), "per_source")
             name = name_of(first)
             first.close()
             daemon.wait_log(rf"from {re.escape(name)} via \S+ closed: ")
-            ping(connect(daemon, source))
+            ping(enter(daemon, source))
             ping(second)
 
     def test_limit_of_a_source(self):
