@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/address.h"
+#include "base/span.h"
 #include "serve/reason.h"
 
 #include <stdbool.h>
@@ -13,6 +14,7 @@
 struct connection_facts {
     uint64_t id;
     struct address client;
+    struct span path;            /* of a client at a Unix socket, where its proxy says it; else empty */
     const struct address *proxy; /* that has brought it; NULL: none has */
     const char *listener;
     const char *service;

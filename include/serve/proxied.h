@@ -20,7 +20,7 @@ enum proxied_kind {
 struct proxied {
     struct address proxy; /* the peer of our socket, which has sent the header */
     enum proxied_kind kind;
-    size_t length; /* of the header as it came; 0: nobody shows it, and it is not kept */
+    size_t length; /* of the header as it came; 0: nothing of it is shown, and it is not kept */
     uint8_t header[];
 };
 
@@ -34,6 +34,9 @@ static inline bool proxied_is_check(const struct proxied *proxied)
 {
     return proxied && proxied->kind == PROXIED_CHECK;
 }
+
+/* Of a client at a Unix socket, as in proxy_header.h, and a part of the header; empty: none is known. */
+struct span proxied_path(const struct proxied *proxied);
 
 /* One piece of memory for free(3); it copies the header, which may be empty. NULL: memory is short. */
 struct proxied *proxied_new(const struct address *proxy, enum proxied_kind kind, struct span header);

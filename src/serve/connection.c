@@ -75,6 +75,7 @@ static struct connection_facts facts_of(const struct connection *c)
     return (struct connection_facts){
         .id = c->id,
         .client = c->client,
+        .path = proxied_path(c->proxied),
         .proxy = proxied_by(c->proxied),
         .listener = c->config->listener,
         .service = c->config->service->name,

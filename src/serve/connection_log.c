@@ -28,11 +28,14 @@ void connection_log_configure(bool connections, enum address_detail detail)
     atomic_store(&address_detail, (int)detail);
 }
 
+#define PATH_BYTES 108 /* of a Unix socket's address */
+#define CLIENT_TEXT_SIZE (4 * PATH_BYTES + 4 + sizeof "unix:\"\"")
+
 /* The texts of a client's addresses. */
 struct who {
-    char client[ADDRESS_TEXT_SIZE];
+    char client[CLIENT_TEXT_SIZE];
     char proxy[ADDRESS_TEXT_SIZE];
-    char both[2 * ADDRESS_TEXT_SIZE + sizeof " via "]; /* as messages name it */
+    char both[CLIENT_TEXT_SIZE + ADDRESS_TEXT_SIZE + sizeof " via "]; /* as messages name it */
 };
 
 /* What every message about a connection carries. */
@@ -43,11 +46,24 @@ struct who {
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
+/* Between quotes, since it may be any bytes. */
+static void format_path(struct span path, char out[static CLIENT_TEXT_SIZE])
+{
+    char text[4 * PATH_BYTES + 4];
+    bool is_abstract = path.bytes[0] == 0;
+    struct span name = span_from(path, is_abstract ? 1 : 0);
+    snprintf(out, CLIENT_TEXT_SIZE, "unix:\"%s%s\"", is_abstract ? "@" : "",
+             escape_excerpt(name.bytes, name.length, PATH_BYTES, text));
+}
+
 static struct who who_of(const struct connection_facts *facts)
 {
     struct who who = {0};
     enum address_detail detail = (enum address_detail)atomic_load(&address_detail);
-    address_format(&facts->client, detail, who.client);
+    if (facts->path.length > 0 && detail == ADDRESS_FULL)
+        format_path(facts->path, who.client);
+    else
+        address_format(&facts->client, detail, who.client);
     if (facts->proxy)
         address_format(facts->proxy, detail, who.proxy);
     snprintf(who.both, sizeof who.both, "%s%s%s", who.client, facts->proxy ? " via " : "", who.proxy);

@@ -64,10 +64,10 @@ static enum proxied_kind kind_of(const struct proxy_header *header)
 }
 
 /* What the connection keeps of the header: nothing of one that says nothing, unless its service shows that.
- * Returns false when memory is short. */
+ * The log shows a path. Returns false when memory is short. */
 static bool note_proxy(struct proxy_arrival *a, const struct proxy_header *header)
 {
-    bool is_shown = a->client.config->service->describe;
+    bool is_shown = a->client.config->service->describe || header->source.path.length > 0;
     struct span shown = {a->bytes, is_shown ? header->length : 0};
     enum proxied_kind kind = kind_of(header);
     if (kind == PROXIED_UNKNOWN && !is_shown)

@@ -208,6 +208,7 @@ static struct connection_facts facts_of(const struct worker *worker, const struc
     struct connection_facts facts = {
         .id = client->id,
         .client = client->client,
+        .path = proxied_path(client->proxied),
         .proxy = proxied_by(client->proxied),
         .listener = client->config->listener,
         .service = client->config->service->name,

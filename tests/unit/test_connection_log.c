@@ -139,6 +139,44 @@ TEST(proxied_clients)
     expect_in(written(), "client - via - refused");
 }
 
+/* Any bytes, of which no message breaks, and nothing with less than the full addresses. */
+TEST(proxied_clients_at_paths)
+{
+    static const struct {
+        struct span path;
+        enum address_detail detail;
+        const char *expected;
+    } cases[] = {
+        {{(const uint8_t *)"/run/a \"b", 9},
+         ADDRESS_FULL,
+         "client unix:\"/run/a \\\"b\" via 10.0.0.2:4123 refused"},
+        {{(const uint8_t *)"\0a\0\n", 4},
+         ADDRESS_FULL,
+         "client unix:\"@a\\x00\\n\" via 10.0.0.2:4123 refused"},
+        {{NULL, 0}, ADDRESS_FULL, "client unix via 10.0.0.2:4123 refused"},
+        {{(const uint8_t *)"/run/a", 6}, ADDRESS_PREFIX, "client unix via 10.0.0.0/24 refused"},
+        {{(const uint8_t *)"/run/a", 6}, ADDRESS_NONE, "client - via - refused"},
+    };
+    const struct address proxy = {.family = AF_INET, .port = 4123, .ip = {10, 0, 0, 2}};
+    struct connection_facts some = facts();
+    uint8_t longest[108];
+    memset(longest, 0xff, sizeof longest);
+    some.client = (struct address){.family = AF_UNIX};
+    some.proxy = &proxy;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        some.path = cases[i].path;
+        capture(LOG_LEVEL_NOTICE);
+        connection_log_configure(true, cases[i].detail);
+        connection_log_refused(&some, REASON_DENIED, NULL);
+        expect_in(written(), cases[i].expected);
+    }
+    some.path = (struct span){longest, sizeof longest};
+    capture(LOG_LEVEL_NOTICE);
+    connection_log_configure(true, ADDRESS_FULL);
+    connection_log_refused(&some, REASON_DENIED, NULL);
+    expect_in(written(), "\\xff\" via 10.0.0.2:4123 refused on 127.0.0.1:7: denied\n");
+}
+
 TEST(trace_is_escaped_and_short)
 {
     const struct connection_facts some = facts();
