@@ -77,7 +77,9 @@ class Balancer:
         with harness.connect_path(os.path.join(self.directory, "admin.sock")) as admin:
             text = harness.exchange(admin, b"show stat\n").decode()
         rows = csv.DictReader(text.lstrip("# ").splitlines())
-        return {row["svname"]: row for row in rows if row["pxname"] == "machines" and row["svname"] in NAMES}
+        # An asterisk says that a check is under way just now.
+        return {row["svname"]: {**row, "check_status": row["check_status"].removeprefix("* ")} for row in rows
+                if row["pxname"] == "machines" and row["svname"] in NAMES}
 
     @staticmethod
     def digest(rows):
