@@ -662,14 +662,14 @@ class OneWay(harness.TestCase):
 
     def test_each_second(self):
         with daemons.Daemon(self.SERVICES) as daemon:
-            for option, port, verb in (("--send", daemon.port, "sent"), ("--receive", daemon.ports[1], "received")):
+            for option, port, verb in (("--send", daemon.port, "sent"), ("--receive", daemon.ports[1], "came right")):
                 result = bench(option, "-c", 2, "-d", "2.2", "127.0.0.1", port)
                 self.assertEqual((result.status, result.stderr), (0, ""), result.stdout)
                 lines = result.lines
                 for number, line in enumerate(lines[:2], 1):
                     self.assertRegex(line, rf"\A +{number}\.\d s +\d+\.\d MiB/s\Z")
                 self.assertRegex(lines[2], r"\A127\.0\.0\.1:\d+: \d\.\d\d s\Z")
-                self.assertRegex(lines[3], rf"\Abytes +\d+ {verb}(, all of the pattern)?, [\d.]+ [MG]iB; \d+\.\d MiB/s\Z")
+                self.assertRegex(lines[3], rf"\Abytes +\d+ {verb}, [\d.]+ [MG]iB; \d+\.\d MiB/s\Z")
 
     def test_receive_so_much(self):
         with daemons.Daemon(self.SERVICES) as daemon:
@@ -704,14 +704,34 @@ class OneWay(harness.TestCase):
         self.assertEqual(result.status, client.WRONG)
         self.assertRegex(result.stderr, r"\Atcpecho: 2 connections broke \(the first: .*\)\n\Z")
 
-    def test_server_that_stops_reading(self):
-        """Stdout tells nothing but zeros, and it ends after --wait."""
+    def check_silent_server(self, pattern, *arguments):
+        """It neither reads nor sends. Returns the report."""
         release = threading.Event()
         with client.Server(lambda connection: release.wait(harness.patience())) as server:
-            result = bench("--send", "-c", 1, "-d", "0.3", "-W", "0.3", "127.0.0.1", server.port)
+            result = bench(*arguments, "-W", "0.3", "127.0.0.1", server.port)
             release.set()
-        self.assertEqual(result.status, client.WRONG)
-        self.assertIn(", 1 not closed by the server after us\n", result.stdout.decode())
+        client.assert_one_line(self, result, client.WRONG, pattern)
+        return result
+
+    def test_server_that_stops_reading(self):
+        """It ends after --wait and says why, also when all was sent before the end."""
+        for end in (("-d", "0.3"), ("-n", 1)):
+            result = self.check_silent_server(r"2 connections were not closed by the server 300 ms after the end \(--wait\): .*",
+                                              "--send", "-c", 2, *end)
+            self.assertIn("\n             2 not closed by the server after us\n", result.stdout.decode())
+
+    def test_server_that_sends_nothing(self):
+        result = self.check_silent_server("not one byte came; --receive is for .*", "--receive", "-d", "0.3")
+        self.assertIn("bytes        0 came right, 0 bytes; ", result.stdout.decode())
+
+    def test_plan(self):
+        with daemons.Daemon(self.SERVICES) as daemon:
+            for option, port in (("--send", daemon.port), ("--receive", daemon.ports[1])):
+                for end, plan in ((("-d", "0.1"), {"duration_s": 0.1}), (("-n", 9), {"messages": 9})):
+                    figures = bench(option, *end, "--json", "127.0.0.1", port).document
+                    self.assertIsInstance(figures["client_limited"], bool)
+                    self.assertEqual(figures["plan"], {"direction": option[2:], "connections": 10, "threads": 1,
+                                                       "message_bytes": 262144, **plan})
 
     def test_interrupted(self):
         with daemons.Daemon(self.SERVICES) as daemon:

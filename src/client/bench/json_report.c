@@ -81,7 +81,7 @@ static void write_client(struct json *json, const struct bench_summary *summary)
         json_number(json, "client_cpu_per_message_ns", (double)result->cpu_nsec / (double)result->messages);
     json_number(json, "client_cpu_wait_s", clock_seconds(result->queued_nsec));
     json_number(json, "client_busiest_thread_percent", 100 * result->busy);
-    json_bool(json, "client_limited", bench_is_client_limited(summary->plan, result));
+    json_bool(json, "client_limited", bench_is_client_limited(result));
 }
 
 /* Rows of [lowest time, first time after it, messages], for those buckets that are not empty. */

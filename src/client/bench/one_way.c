@@ -12,10 +12,11 @@
 #include "client/process/exit_status.h"
 #include "client/process/interrupt.h"
 #include "client/report/json_document.h"
+#include "client/report/terminal.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
+#include <unistd.h>
 
 #define DEFAULT_DURATION (10 * USEC_PER_SEC)
 #define MIB (1024.0 * 1024.0)
@@ -32,15 +33,11 @@ struct one_way {
     struct transfer_thread **threads;
     size_t thread_count;
     uint64_t start_nsec, last_nsec, last_bytes;
-    uint64_t *seconds; /* bytes of each; owned */
+    uint64_t duration_usec; /* USEC_NEVER: until plan.limit */
+    uint64_t *seconds;      /* bytes of each; owned */
     size_t second_count;
     bool stopping, interrupted;
 };
-
-static const char *verb(const struct one_way *mine)
-{
-    return mine->plan.receives ? "received" : "sent";
-}
 
 static void stop(struct one_way *mine)
 {
@@ -137,18 +134,34 @@ static void print_text(const struct one_way *mine, const struct load_result *res
     FILE *out = mine->session->output.stream;
     char size[SIZE_TEXT_SIZE];
     double seconds = elapsed(mine, result);
+    struct terminal terminal;
+    terminal_init(&terminal, STDOUT_FILENO);
     fprintf(out, "%s: %.2f s%s\n", mine->session->peer, seconds, mine->interrupted ? ", interrupted" : "");
     print_tried(out, mine->session->tried);
-    fprintf(out, "bytes        %" PRIu64 " %s%s, %s; %.1f MiB/s\n", result->bytes, verb(mine),
-            mine->plan.receives ? ", all of the pattern" : "", units_format_size(result->bytes, size),
+    fprintf(out, "bytes        %" PRIu64 " %s, %s; %.1f MiB/s\n", result->bytes,
+            mine->plan.receives ? "came right" : "sent", units_format_size(result->bytes, size),
             seconds > 0 ? (double)result->bytes / seconds / MIB : 0);
-    fprintf(out, "connections  %" PRIu64, result->connected);
-    print_count(out, ", ", result->unconnected, "failed");
-    print_count(out, ", ", result->broken, "broken");
-    print_count(out, ", ", result->wrong, "with wrong bytes");
-    print_count(out, ", ", result->unended, "not closed by the server after us");
-    fprintf(out, "\nclient CPU   busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
+    bench_print_connections(result, out);
+    fprintf(out, "client CPU   busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
             mine->plan.threads, plural(mine->plan.threads), 100 * result->busy);
+    bench_print_client_limit(result, &terminal, out);
+}
+
+/* What a report of figures does not say of why it is not clean. */
+static void print_errors(const struct one_way *mine, const struct load_result *result)
+{
+    const struct client_options *options = mine->session->options;
+    char wait[DURATION_TEXT_SIZE];
+    bench_print_trouble(result, options->connections);
+    if (result->unended > 0)
+        print_error("%" PRIu64 " connection%s not closed by the server %s after the end (--wait): it may "
+                    "not have read all",
+                    result->unended, result->unended == 1 ? " was" : "s were",
+                    units_format_duration(options->wait_usec, wait));
+    else if (result->bytes == 0 && result->unconnected + result->broken + result->wrong == 0)
+        print_error(mine->plan.receives
+                        ? "not one byte came; --receive is for a server that sends unasked, as chargen"
+                        : "not one byte was sent");
 }
 
 static void print_json(const struct one_way *mine, const struct load_result *result)
@@ -162,6 +175,10 @@ static void print_json(const struct one_way *mine, const struct load_result *res
     json_count(&json, "connections", options->connections);
     json_count(&json, "threads", mine->plan.threads);
     json_count(&json, "message_bytes", mine->plan.run_size);
+    if (options->count > 0)
+        json_count(&json, "messages", options->count);
+    if (mine->duration_usec != USEC_NEVER)
+        json_number(&json, "duration_s", (double)mine->duration_usec / (double)USEC_PER_SEC);
     json_close(&json, '}');
     json_number(&json, "elapsed_s", seconds);
     json_bool(&json, "interrupted", mine->interrupted);
@@ -177,6 +194,7 @@ static void print_json(const struct one_way *mine, const struct load_result *res
     json_number(&json, "client_cpu_s", clock_seconds(result->cpu_nsec));
     json_number(&json, "client_cpu_wait_s", clock_seconds(result->queued_nsec));
     json_number(&json, "client_busiest_thread_percent", 100 * result->busy);
+    json_bool(&json, "client_limited", bench_is_client_limited(result));
     json_close(&json, '}');
 }
 
@@ -198,7 +216,7 @@ static int report(struct one_way *mine)
         print_text(mine, result);
     int r = output_finish(output);
     if (r != -EINTR)
-        bench_print_trouble(result, mine->session->options->connections);
+        print_errors(mine, result);
     int status = output_exit_status(r);
     if (status != 0)
         return status;
@@ -229,17 +247,19 @@ static int start_threads(struct one_way *mine)
 /* With its timers and the interrupt in the loop. */
 static int drive(struct one_way *mine)
 {
-    const struct client_options *options = mine->session->options;
-    uint64_t duration = options->duration_usec != USEC_NEVER ? options->duration_usec
-                        : mine->plan.limit > 0               ? USEC_NEVER
-                                                             : DEFAULT_DURATION;
     int r = start_threads(mine);
     if (r < 0)
         return r;
     precise_timer_arm(&mine->second, mine->start_nsec + NSEC_PER_SEC);
-    if (duration != USEC_NEVER)
-        precise_timer_arm(&mine->end, mine->start_nsec + duration * NSEC_PER_USEC);
+    if (mine->duration_usec != USEC_NEVER)
+        precise_timer_arm(&mine->end, mine->start_nsec + mine->duration_usec * NSEC_PER_USEC);
     return event_loop_run(&mine->loop);
+}
+
+static uint64_t duration_of(const struct client_options *options)
+{
+    return options->duration_usec == USEC_NEVER && options->count == 0 ? DEFAULT_DURATION
+                                                                       : options->duration_usec;
 }
 
 static int run(struct one_way *mine)
@@ -273,6 +293,7 @@ int one_way_run(struct session *session, uint64_t threads)
                  .limit = options->count * size,
                  .receives = options->receive,
                  .threads = threads},
+        .duration_usec = duration_of(options),
     };
     chargen_init();
     int r = event_loop_init(&mine.loop, on_wake);

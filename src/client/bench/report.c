@@ -35,13 +35,13 @@ static bool is_late(const struct load_result *result)
     return lag > LAG_LIMIT_NSEC && lag > histogram_quantile(&result->latency, P99) / LAG_PART;
 }
 
-bool bench_is_client_limited(const struct load_plan *plan, const struct load_result *result)
+bool bench_is_client_limited(const struct load_result *result)
 {
     if (result->unsent > 0)
         return true;
     if (result->wall_nsec < LEAST_WALL_NSEC)
         return false;
-    return result->busy >= BUSY_LIMIT || (plan->rate > 0 && is_late(result));
+    return result->busy >= BUSY_LIMIT || is_late(result);
 }
 
 static double per_second(uint64_t count, const struct bench_summary *summary)
@@ -84,10 +84,8 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
         fprintf(out, "             %" PRIu64 " not sent in time, and in no percentile\n", result->unsent);
 }
 
-static void print_connections(const struct bench_summary *summary, FILE *out)
+void bench_print_connections(const struct load_result *result, FILE *out)
 {
-    const struct load_result *result = summary->result;
-    char p50[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
     fprintf(out, "connections  %" PRIu64, result->connected);
     print_count(out, ", ", result->unconnected, "failed");
     print_count(out, ", ", result->broken, "broken");
@@ -95,17 +93,19 @@ static void print_connections(const struct bench_summary *summary, FILE *out)
     fputc('\n', out);
     if (result->unended > 0)
         fprintf(out, "             %" PRIu64 " not closed by the server after us\n", result->unended);
-    if (result->connect.count > 0 && !summary->plan->reconnect)
-        fprintf(out, "             connected in p50 %s, max %s\n",
-                latency_format(histogram_quantile(&result->connect, P50), p50),
-                latency_format(result->connect.max, max));
 }
 
-static void print_client_limit(const struct bench_summary *summary, const struct terminal *terminal,
-                               FILE *out)
+static void print_connect_times(const struct histogram *connect, FILE *out)
 {
-    const struct load_result *result = summary->result;
-    if (!bench_is_client_limited(summary->plan, result))
+    char p50[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
+    if (connect->count > 0)
+        fprintf(out, "             connected in p50 %s, max %s\n",
+                latency_format(histogram_quantile(connect, P50), p50), latency_format(connect->max, max));
+}
+
+void bench_print_client_limit(const struct load_result *result, const struct terminal *terminal, FILE *out)
+{
+    if (!bench_is_client_limited(result))
         return;
     fprintf(out, "\n%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
             terminal_colour(terminal, COLOUR_OFF));
@@ -153,12 +153,14 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
     print_times("latency", &result->latency, out);
     if (plan->reconnect)
         print_times("to connect", &result->connect, out);
-    print_connections(summary, out);
+    bench_print_connections(result, out);
+    if (!plan->reconnect)
+        print_connect_times(&result->connect, out);
     print_cost(summary, out);
     if (result->latency.count > 0)
         fputc('\n', out);
     histogram_draw(&result->latency, terminal_width(terminal), out);
-    print_client_limit(summary, terminal, out);
+    bench_print_client_limit(result, terminal, out);
 }
 
 /* ---- what went wrong ---- */

@@ -21,11 +21,16 @@ bool bench_is_clean(const struct load_result *result);
 
 /* Whether the figures are those of tcpecho rather than of the server: it had hardly a moment to wait, or came
  * late to its own schedule, or never to a part of it. */
-bool bench_is_client_limited(const struct load_plan *plan, const struct load_result *result);
+bool bench_is_client_limited(const struct load_result *result);
 
 /* Write errors stay in the stream. */
 void bench_print(const struct bench_summary *summary, const struct terminal *terminal, FILE *out);
 void bench_print_json(const struct bench_summary *summary, FILE *out);
+
+/* Parts of a report, also of one way: how many connections there were and what became of them, and a warning
+ * when bench_is_client_limited. */
+void bench_print_connections(const struct load_result *result, FILE *out);
+void bench_print_client_limit(const struct load_result *result, const struct terminal *terminal, FILE *out);
 
 /* What went wrong with connections, and where bytes were wrong: for programs; and one line on stderr for
  * each.

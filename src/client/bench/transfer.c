@@ -22,11 +22,21 @@ static void publish(struct transfer_thread *thread)
     atomic_store_explicit(&thread->open, thread->live, memory_order_relaxed);
 }
 
+/* The load of this connection is over. Once that of all is, the server has so long to close the rest. */
+static void leave_load(struct transfer_thread *thread)
+{
+    if (--thread->loaded == 0)
+        event_loop_arm(&thread->loop, &thread->patience,
+                       clock_monotonic_usec() + options_of(thread)->wait_usec);
+}
+
 static void close_connection(struct transfer_connection *connection)
 {
     struct transfer_thread *thread = connection->thread;
     if (connection->state == TRANSFER_CLOSED)
         return;
+    if (connection->state != TRANSFER_ENDING)
+        leave_load(thread);
     connection->state = TRANSFER_CLOSED;
     event_loop_remove(&thread->loop, &connection->source);
     fd_close(&connection->source.fd);
@@ -64,6 +74,7 @@ static void finish(struct transfer_connection *connection)
         return;
     }
     connection->state = TRANSFER_ENDING;
+    leave_load(connection->thread);
     int r = dial_half_close(connection->source.fd);
     if (r == 0)
         r = event_loop_change(&connection->thread->loop, &connection->source, EPOLLIN);
@@ -198,6 +209,7 @@ static void start_connection(struct transfer_connection *connection, int fd)
     if (r == 0) {
         connection->state = TRANSFER_CONNECTING;
         thread->live++;
+        thread->loaded++;
         return;
     }
     fd_close(&connection->source.fd);
@@ -208,11 +220,12 @@ static void start_connection(struct transfer_connection *connection, int fd)
 static void on_patience(struct timer *timer)
 {
     struct transfer_thread *thread = CONTAINER_OF(timer, struct transfer_thread, patience);
+    bool is_over = thread->stopping || thread->loaded == 0;
     for (size_t i = 0; i < thread->count; i++) {
         struct transfer_connection *connection = &thread->connections[i];
         if (connection->state == TRANSFER_CONNECTING)
             fail_to_connect(connection, ETIMEDOUT);
-        else if (connection->state != TRANSFER_CLOSED && thread->stopping) {
+        else if (connection->state != TRANSFER_CLOSED && is_over) {
             thread->result.unended++;
             close_connection(connection);
         }
@@ -227,7 +240,9 @@ static void on_wake(struct event_loop *loop)
     thread->stopping = true;
     for (size_t i = 0; i < thread->count; i++)
         finish(&thread->connections[i]);
-    event_loop_arm(&thread->loop, &thread->patience, clock_monotonic_usec() + options_of(thread)->wait_usec);
+    if (thread->loaded > 0) /* is still to be connected */
+        event_loop_arm(&thread->loop, &thread->patience,
+                       clock_monotonic_usec() + options_of(thread)->wait_usec);
     if (thread->live == 0)
         event_loop_quit(&thread->loop);
 }

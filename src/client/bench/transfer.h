@@ -47,8 +47,8 @@ struct transfer_thread {
     pthread_t thread;
     struct transfer_connection *connections;
     size_t count, live;
-    struct timer patience;
-    uint64_t patience_usec; /* of the phase: to connect, then to end */
+    size_t loaded;         /* of those alive, not yet TRANSFER_ENDING */
+    struct timer patience; /* to connect, and then with what is ending */
     struct thread_cost cost;
     struct load_result result;
     uint8_t *buffer;
