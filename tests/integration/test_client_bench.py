@@ -743,6 +743,42 @@ class OneWay(harness.TestCase):
                     self.assertEqual((result.status, result.stderr), (0, ""))
                     self.assertIn(", interrupted\n", result.stdout.decode())
 
+    def test_interrupted_twice(self):
+        """A server that does not read is not waited for any longer."""
+        release = threading.Event()
+        with client.Server(lambda connection: release.wait(harness.patience())) as server:
+            with client.Client("--bench", "--send", "-d", "1h", "-W", "1h", "127.0.0.1", server.port) as load:
+                self.assertTrue(load.process.stdout.readline())
+                load.interrupt()
+                harness.wait_until(lambda: not client.awaits_signals(load.process), "the first signal")
+                load.interrupt()
+                self.assertEqual(load.finish().status, -signal.SIGINT)
+            with client.Terminal("--bench", "--send", "-d", "1h", "-W", "1h", "127.0.0.1", server.port) as terminal:
+                terminal.expect(r"\d MiB/s\n")
+                terminal.type(terminal.INTERRUPT)
+                terminal.expect("waiting for the server to read the rest; Ctrl-C again ends at once")
+                terminal.type(terminal.INTERRUPT)
+                self.assertEqual(terminal.wait(), -signal.SIGINT)
+            release.set()
+
+    def test_figures_so_far(self):
+        """SIGQUIT ends nothing."""
+        with daemons.Daemon(self.SERVICES) as daemon:
+            for option, port, figures in (("--send", daemon.port, r"[\d.]+ [KMG]iB sent"),
+                                          ("--receive", daemon.ports[1], r"[\d.]+ [KMG]iB came right"),
+                                          ("--expect=echo", daemon.ports[2], r"[1-9]\d* messages?, \d+/s")):
+                with client.Client("--bench", option, "-d", "1h", "127.0.0.1", port) as load:
+                    harness.wait_until(lambda: client.awaits_signals(load.process), "a client that awaits signals")
+                    pattern = rf"(?m)^tcpecho: \d+\.\d s, {figures}, \d+\.\d MiB/s, 10 of 10 connections$"
+
+                    def told():
+                        load.interrupt(signal.SIGQUIT)
+                        return re.search(pattern, load.stderr())
+
+                    harness.wait_until(told, lambda: f"{pattern}: {load.stderr()}")
+                    load.interrupt()
+                    self.assertEqual(load.finish().status, 0)
+
     def test_beside_iperf_and_socat(self):
         """In the same run; what is told is the ratio to the faster of them."""
         iperf, socat = harness.needs("iperf"), harness.needs("socat")

@@ -24,7 +24,7 @@
 struct bench {
     struct session *session;
     struct event_loop loop;
-    struct event_source interrupt;
+    struct event_source interrupt, quit;
     struct timer progress_timer;
     struct precise_timer end_timer;
     struct terminal terminal; /* stderr: progress */
@@ -57,6 +57,24 @@ static void on_interrupt(struct event_source *source, uint32_t events)
         return;
     bench->interrupted = true;
     stop(bench);
+}
+
+/* The figures so far. The times are those of threads that are at work. */
+static void on_quit(struct event_source *source, uint32_t events)
+{
+    struct bench *bench = CONTAINER_OF(source, struct bench, quit);
+    struct load_progress now = load_progress(&bench->load);
+    uint64_t start = bench->load.control.start_nsec, time = clock_monotonic_nsec();
+    double passed = bench->running && time > start ? clock_seconds(time - start) : 0;
+    (void)events;
+    interrupt_take_quit(source->fd);
+    terminal_progress_erase(&bench->terminal);
+    print_error("%.1f s, %" PRIu64 " message%s, %.0f/s, %.1f MiB/s, %" PRIu64 " of %" PRIu64
+                " connections",
+                passed, now.messages, plural(now.messages), passed > 0 ? (double)now.messages / passed : 0,
+                passed > 0 ? (double)now.bytes / passed / (1 << 20) : 0,
+                bench->running ? now.connections : load_connected(&bench->load),
+                bench->load.control.plan.connections);
 }
 
 static void show_progress(struct bench *bench)
@@ -160,11 +178,14 @@ static int drive(struct bench *bench)
         return r;
     bench->interrupt = (struct event_source){.fd = bench->session->interrupt_fd, .ready = on_interrupt};
     r = event_loop_add(&bench->loop, &bench->interrupt, EPOLLIN);
+    if (r == 0)
+        r = event_loop_add(&bench->loop, &bench->quit, EPOLLIN);
     if (r == 0) {
         if (bench->terminal.is_rich)
             on_progress(&bench->progress_timer);
         r = event_loop_run(&bench->loop);
         timer_disarm(&bench->progress_timer);
+        event_loop_remove(&bench->loop, &bench->quit);
         event_loop_remove(&bench->loop, &bench->interrupt);
         terminal_progress_erase(&bench->terminal);
     }
@@ -214,14 +235,17 @@ static int run_load(struct bench *bench)
 int bench_run(const struct client_options *options)
 {
     CLEANUP(session_close) struct session session = SESSION_NONE;
-    struct bench bench = {.session = &session};
+    CLEANUP(fd_close) int quit_fd = interrupt_open_quit();
+    struct bench bench = {.session = &session, .quit = {.fd = quit_fd, .ready = on_quit}};
+    if (quit_fd < 0)
+        return session_fail("wait for signals", -quit_fd);
     int status = check_descriptors(options);
     if (status == 0)
         status = session_connect(&session, options);
     if (status != 0)
         return status;
     if (options->send || options->receive)
-        return one_way_run(&session, threads_of(options));
+        return one_way_run(&session, threads_of(options), quit_fd);
     timer_init(&bench.progress_timer, on_progress);
     terminal_init(&bench.terminal, STDERR_FILENO);
     int r = event_loop_init(&bench.loop, on_wake);

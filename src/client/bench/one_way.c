@@ -28,7 +28,8 @@ struct one_way {
     struct session *session;
     struct transfer_plan plan;
     struct event_loop loop;
-    struct event_source interrupt;
+    struct event_source interrupt, quit;
+    struct terminal terminal; /* stderr: progress */
     struct precise_timer second, end;
     struct transfer_thread **threads;
     size_t thread_count;
@@ -39,6 +40,11 @@ struct one_way {
     bool stopping, interrupted;
 };
 
+static const char *verb(const struct one_way *mine)
+{
+    return mine->plan.receives ? "came right" : "sent";
+}
+
 static void stop(struct one_way *mine)
 {
     if (mine->stopping)
@@ -48,9 +54,19 @@ static void stop(struct one_way *mine)
         transfer_thread_stop(mine->threads[i]);
 }
 
+/* Of a server that does not read this may take as long as --wait says. */
+static void show_wait(struct one_way *mine)
+{
+    if (mine->stopping && !mine->plan.receives)
+        terminal_progress(&mine->terminal, "waiting for the server to read the rest%s",
+                          mine->interrupted ? "; Ctrl-C again ends at once" : "");
+}
+
 static void on_end(struct precise_timer *timer)
 {
-    stop(CONTAINER_OF(timer, struct one_way, end));
+    struct one_way *mine = CONTAINER_OF(timer, struct one_way, end);
+    stop(mine);
+    show_wait(mine);
 }
 
 static void on_interrupt(struct event_source *source, uint32_t events)
@@ -61,6 +77,7 @@ static void on_interrupt(struct event_source *source, uint32_t events)
         return;
     mine->interrupted = true;
     stop(mine);
+    show_wait(mine);
 }
 
 static uint64_t sum_bytes(const struct one_way *mine)
@@ -69,6 +86,24 @@ static uint64_t sum_bytes(const struct one_way *mine)
     for (size_t i = 0; i < mine->thread_count; i++)
         bytes += atomic_load_explicit(&mine->threads[i]->bytes, memory_order_relaxed);
     return bytes;
+}
+
+/* The figures so far. */
+static void on_quit(struct event_source *source, uint32_t events)
+{
+    struct one_way *mine = CONTAINER_OF(source, struct one_way, quit);
+    uint64_t bytes = sum_bytes(mine), open = 0;
+    double passed = clock_seconds(clock_monotonic_nsec() - mine->start_nsec);
+    char size[SIZE_TEXT_SIZE];
+    (void)events;
+    interrupt_take_quit(source->fd);
+    for (size_t i = 0; i < mine->thread_count; i++)
+        open += atomic_load_explicit(&mine->threads[i]->open, memory_order_relaxed);
+    terminal_progress_erase(&mine->terminal);
+    print_error("%.1f s, %s %s, %.1f MiB/s, %" PRIu64 " of %" PRIu64 " connections", passed,
+                units_format_size(bytes, size), verb(mine), passed > 0 ? (double)bytes / passed / MIB : 0,
+                open, mine->session->options->connections);
+    show_wait(mine);
 }
 
 static void note_second(struct one_way *mine, uint64_t bytes)
@@ -89,12 +124,14 @@ static void on_second(struct precise_timer *timer)
     double passed = clock_seconds(now - mine->last_nsec);
     FILE *out = mine->session->output.stream;
     note_second(mine, bytes - mine->last_bytes);
+    terminal_progress_erase(&mine->terminal);
     if (!mine->session->options->json) {
         fprintf(out, "%7.1f s  %10.1f MiB/s\n", clock_seconds(now - mine->start_nsec),
                 (double)(bytes - mine->last_bytes) / passed / MIB);
         if (output_finish(&mine->session->output) < 0)
             stop(mine); /* nobody reads any more; the report says why */
     }
+    show_wait(mine);
     mine->last_nsec = now;
     mine->last_bytes = bytes;
     precise_timer_arm(timer, now + NSEC_PER_SEC - (now - mine->start_nsec) % NSEC_PER_SEC);
@@ -138,9 +175,8 @@ static void print_text(const struct one_way *mine, const struct load_result *res
     terminal_init(&terminal, STDOUT_FILENO);
     fprintf(out, "%s: %.2f s%s\n", mine->session->peer, seconds, mine->interrupted ? ", interrupted" : "");
     print_tried(out, mine->session->tried);
-    fprintf(out, "bytes        %" PRIu64 " %s, %s; %.1f MiB/s\n", result->bytes,
-            mine->plan.receives ? "came right" : "sent", units_format_size(result->bytes, size),
-            seconds > 0 ? (double)result->bytes / seconds / MIB : 0);
+    fprintf(out, "bytes        %" PRIu64 " %s, %s; %.1f MiB/s\n", result->bytes, verb(mine),
+            units_format_size(result->bytes, size), seconds > 0 ? (double)result->bytes / seconds / MIB : 0);
     bench_print_connections(result, out);
     fprintf(out, "client CPU   busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
             mine->plan.threads, plural(mine->plan.threads), 100 * result->busy);
@@ -271,9 +307,13 @@ static int run(struct one_way *mine)
     if (r == 0) {
         mine->interrupt = (struct event_source){.fd = mine->session->interrupt_fd, .ready = on_interrupt};
         r = event_loop_add(&mine->loop, &mine->interrupt, EPOLLIN);
+        if (r == 0)
+            r = event_loop_add(&mine->loop, &mine->quit, EPOLLIN);
         if (r == 0) {
             r = drive(mine);
             stop(mine);
+            terminal_progress_erase(&mine->terminal);
+            event_loop_remove(&mine->loop, &mine->quit);
             event_loop_remove(&mine->loop, &mine->interrupt);
         }
         precise_timer_deinit(&mine->end);
@@ -282,7 +322,7 @@ static int run(struct one_way *mine)
     return r;
 }
 
-int one_way_run(struct session *session, uint64_t threads)
+int one_way_run(struct session *session, uint64_t threads, int quit_fd)
 {
     const struct client_options *options = session->options;
     uint64_t size = options->size > 0 ? options->size : CHARGEN_SENT;
@@ -294,7 +334,9 @@ int one_way_run(struct session *session, uint64_t threads)
                  .receives = options->receive,
                  .threads = threads},
         .duration_usec = duration_of(options),
+        .quit = {.fd = quit_fd, .ready = on_quit},
     };
+    terminal_init(&mine.terminal, STDERR_FILENO);
     chargen_init();
     int r = event_loop_init(&mine.loop, on_wake);
     if (r < 0)
