@@ -79,9 +79,9 @@ static int set_number(struct client_options *options, const struct option_row *r
         return 0;
     }
     if (row->type == OPTION_COUNT)
-        return usage("--%s %.64s: must be %" PRIu64 " to %" PRIu64 "%s%s", row->name, text, row->minimum,
-                     row->maximum, row->maximum > 100 ? ", as 100, 10k or 1M" : "",
-                     format_hint(row->letter, hint));
+        return usage("--%s %.64s: must be %" PRIu64 " %s %" PRIu64 "%s%s", row->name, text, row->minimum,
+                     row->maximum - row->minimum == 1 ? "or" : "to", row->maximum,
+                     row->maximum > 100 ? ", as 100, 10k or 1M" : "", format_hint(row->letter, hint));
     if (row->type == OPTION_SIZE)
         return usage("--%s %.64s: must be %s to %s, as 512, 64k or 1M", row->name, text,
                      units_format_size(row->minimum, low), units_format_size(row->maximum, high));
@@ -238,12 +238,29 @@ static int set_mode(struct client_options *options, const struct option_row *row
     return 0;
 }
 
+static bool is_mode_option(int option)
+{
+    return option >= LONG_ONLY && option_table[option - LONG_ONLY].type == OPTION_MODE;
+}
+
+/* No address begins with "-": "--listen --help" asks for help. What is missing is told when it is needed. */
+static bool lacks_address(int option, char *argv[])
+{
+    return is_mode_option(option) && optarg && optarg == argv[optind - 1] && optarg[0] == '-';
+}
+
 static int take_option(int option, char *argv[], const struct option *long_options,
                        struct client_options *options, struct command_line *line)
 {
-    bool by_letter = option < LONG_ONLY;
-    if (option == ':' || option == '?')
+    if (option == ':' && is_mode_option(optopt)) {
+        option = optopt;
+    } else if (option == ':' || option == '?') {
         return refuse_option(argv, option, long_options);
+    } else if (lacks_address(option, argv)) {
+        optarg = NULL;
+        optind--;
+    }
+    bool by_letter = option < LONG_ONLY;
     const struct option_row *row =
         by_letter ? find_letter(option, EVERY_MODE) : &option_table[option - LONG_ONLY];
     if (line->count == OPTIONS_MAX)
@@ -349,8 +366,16 @@ static void limit_check(struct client_options *options)
         options->duration_usec = CHECK_USEC;
 }
 
+static bool is_given(const struct command_line *line, const char *name)
+{
+    for (size_t i = 0; i < line->count; i++)
+        if (strcmp(line->given[i].row->name, name) == 0)
+            return true;
+    return false;
+}
+
 /* What no row alone can say. */
-static int check_together(const struct client_options *options)
+static int check_together(const struct client_options *options, const struct command_line *line)
 {
     if (options->ipv4 && options->ipv6)
         return usage("--ipv4 and --ipv6 cannot be had at once");
@@ -369,6 +394,8 @@ static int check_together(const struct client_options *options)
     if ((options->send || options->receive) &&
         (options->reconnect || options->rate > 0 || options->expect != EXPECT_ANYTHING))
         return usage("--send and --receive go one way: no --reconnect, --rate or --expect");
+    if (options->receive && is_given(line, "wait"))
+        return usage("--receive ends without waiting for anything: no --wait");
     return 0;
 }
 
@@ -394,6 +421,8 @@ static int take_hosts(struct client_options *options, int count, char *words[])
 
 static int take_operands(struct client_options *options, int count, char *words[])
 {
+    if (options->mode == MODE_CHAT && !options->listen)
+        return usage("--listen needs an argument: [ADDRESS:]PORT");
     if (!mode_table[options->mode].has_host)
         return count == 0 ? 0
                           : usage("%.64s: --%s takes no HOST", words[0], mode_table[options->mode].option);
@@ -413,6 +442,29 @@ static int take_operands(struct client_options *options, int count, char *words[
     return 0;
 }
 
+/* As target_resolve takes it: "tcp://" and the like are none. */
+static bool is_path(const char *host)
+{
+    const char *slash = strchr(host, '/');
+    return slash && !(slash > host && slash[-1] == ':' && slash[1] == '/');
+}
+
+/* A Unix socket has neither addresses nor packets of IP. */
+static int check_paths(const struct client_options *options)
+{
+    const char *option = options->ipv4           ? "--ipv4"
+                         : options->ipv6         ? "--ipv6"
+                         : options->source       ? "--source"
+                         : options->tos_given    ? "--tos"
+                         : options->proxy_source ? "--proxy-source"
+                                                 : NULL;
+    for (size_t i = 0; option && i < options->host_count; i++)
+        if (is_path(options->hosts[i]))
+            return usage("%.128s is a Unix socket, where %s means nothing: leave it out", options->hosts[i],
+                         option);
+    return 0;
+}
+
 int client_options_parse(int argc, char *argv[], struct client_options *out)
 {
     struct client_options options = {0};
@@ -428,11 +480,13 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
     if (r == 0 && !options.help)
         r = apply(&options, &line);
     if (r == 0 && !options.help)
-        r = check_together(&options);
+        r = check_together(&options, &line);
     if (r == 0)
         limit_check(&options);
     if (r == 0 && !options.help && !options.version)
         r = take_operands(&options, argc - optind, argv + optind);
+    if (r == 0)
+        r = check_paths(&options);
     if (r == 0)
         *out = options;
     return r;

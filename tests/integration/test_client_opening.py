@@ -198,7 +198,7 @@ class ProxyProtocol(harness.TestCase):
                 daemon.wait_log(rf"192\.0\.2\.9:{4711 + version}")
 
     def test_usage(self):
-        for arguments, pattern in ((("--proxy-protocol", "3"), "--proxy-protocol 3: must be 1 to 2"),
+        for arguments, pattern in ((("--proxy-protocol", "3"), "--proxy-protocol 3: must be 1 or 2"),
                                    (("--proxy-source", "1.2.3.4:5"), "--proxy-source is for --proxy-protocol"),
                                    (("--ping", "--connect", "--proxy-protocol", 1), "--connect sends and reads nothing: .*")):
             client.assert_one_line(self, client.run(*arguments, "a"), client.USAGE, pattern + "; .*")

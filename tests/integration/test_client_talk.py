@@ -433,6 +433,7 @@ class Help(harness.TestCase):
         self.assertEqual(client.run("-h").stdout, result.stdout)
         self.assertEqual(client.run("-h", "--count").status, client.USAGE)
         # Of one mode: its options and no others.
+        self.assertEqual(client.run("--listen", "--help").stdout, client.run("--listen", "7777", "--help").stdout)
         ping = client.run("--ping", "--help").stdout.decode()
         self.assertIn("--interval", ping)
         self.assertNotIn("--listen", ping)

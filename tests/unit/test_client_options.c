@@ -66,6 +66,8 @@ TEST(a_port)
     ck_assert_str_eq(options.port, "7");
     accept_line("--watch localhost --port=echo");
     ck_assert_str_eq(options.port, "echo");
+    accept_line("-4 -Q ef tcp://localhost/");
+    accept_line("-4 http://localhost");
 }
 
 TEST(one_way)
@@ -148,6 +150,14 @@ TEST(help_and_version)
     ck_assert(options.version);
     accept_line("--vers");
     ck_assert(options.version);
+    const char *const of_a_chat[] = {"--listen --help", "--listen -h", "--help --listen",
+                                     "-4 --listen 7 --help"};
+    for (size_t i = 0; i < COUNT_OF(of_a_chat); i++) {
+        accept_line(of_a_chat[i]);
+        ck_assert(options.help && options.mode_given && options.mode == MODE_CHAT);
+    }
+    accept_line("--listen --version");
+    ck_assert(options.version);
 }
 
 static const struct {
@@ -207,6 +217,16 @@ static const struct {
     {"-p 0 a", "--port 0: must be 1 to 65535"},
     {"-p 65536 a", "--port 65536: must be 1 to 65535"},
     {"-p 7 a 7", "7: the port is 7 already, by --port"},
+    {"--listen", "--listen needs an argument: [ADDRESS:]PORT"},
+    {"--listen -v 7", "--listen needs an argument: [ADDRESS:]PORT"},
+    {"--bench --receive -W 5 a", "--receive ends without waiting for anything: no --wait"},
+    /* What would mean nothing to a Unix socket, in each mode. */
+    {"-4 /run/a", "/run/a is a Unix socket, where --ipv4 means nothing: leave it out"},
+    {"--bench -6 ./a", "./a is a Unix socket, where --ipv6 means nothing: leave it out"},
+    {"--ping -I eth0 a b/c", "b/c is a Unix socket, where --source means nothing: leave it out"},
+    {"--watch --tos ef /a://b", "/a://b is a Unix socket, where --tos means nothing: leave it out"},
+    {"--proxy-protocol 1 --proxy-source 192.0.2.1:5 /a",
+     "/a is a Unix socket, where --proxy-source means nothing: leave it out"},
 };
 
 TEST_EACH(refusals, refused)
