@@ -24,7 +24,7 @@ const struct option_row option_table[] = {
     {"crlf", 0, NULL, TALKS, OPTION_FLAG, FIELD(crlf), 0, 0, 0, "end each line of stdin with CR LF"},
     {"hex", 0, NULL, TALKS, OPTION_FLAG, FIELD(hex), 0, 0, 0, "show what arrives as hexdump -C does"},
     {"json", 0, NULL, TALKS, OPTION_FLAG, FIELD(json), 0, 0, 0,
-     "say at the end how much went each way, as JSON on stderr"},
+     "say on stderr, as lines of JSON and nothing else, how much went each way"},
     {"ping", 0, NULL, MODE_BIT(MODE_PING), OPTION_MODE, 0, 0, 0, 0, "send a message each interval"},
     {"count", 'c', "N", MODE_BIT(MODE_PING), OPTION_COUNT, FIELD(count), 1, UINT32_MAX, 0,
      "how many messages (default no end)"},

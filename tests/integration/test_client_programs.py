@@ -49,11 +49,38 @@ class Json(TestCase):
 
     def test_chat(self):
         with client.Client("--json", "-v", "--listen", "127.0.0.1:0") as host:
-            port = int(host.wait_stderr(r"listening at 127\.0\.0\.1:(\d+)").group(1))
+            port = int(host.wait_stderr(r'"address": "127\.0\.0\.1:(\d+)"').group(1))
             host.end_input()
             client.run("127.0.0.1", port, stdin=b"hi")
-            result = host.finish()
-        self.assertEqual(json.loads(result.stderr[result.stderr.index("{"):])["bytes_received"], 2)
+            lines = objects(host.finish().stderr.encode())
+        self.assertEqual([line["event"] for line in lines], ["listening", "summary"])
+        self.assertEqual((lines[1]["mode"], lines[1]["bytes_received"]), ("listen", 2))
+
+    def test_talk_in_trouble(self):
+        """Stderr is JSON whatever happens, and says what else would be told there."""
+        with client.Server(lambda connection: connection.sendall(b"?")) as server:
+            for arguments, status, message in (
+                    (("--expect", "echo", "-v", "127.0.0.1", server.port), client.WRONG, "wrong answer from .*"),
+                    (("127.0.0.1", self.closed), client.REFUSED, "cannot connect to .*"),
+                    (("no-such-host.invalid",), client.UNKNOWN, "cannot find no-such-host.invalid: .*"),
+                    (("--listen", f"127.0.0.1:{int(self.daemon.port)}"), client.REFUSED, "cannot listen at .*")):
+                result = client.run("--json", *arguments, stdin=b"hello")
+                document, = objects(result.stderr.encode())
+                self.assertEqual((result.status, document["exit_status"], document["clean"]), (status, status, False))
+                self.assertRegex(document["message"], rf"\A{message}\Z")
+
+    def test_bench_that_does_not_begin(self):
+        """A document with figures and the reason, beside the line on stderr."""
+        for arguments in ((), ("--send",), ("--receive",)):
+            for host, status in ((("127.0.0.1", self.closed), client.REFUSED), (("no-such-host.invalid",), client.UNKNOWN)):
+                result = client.run("--bench", *arguments, "--json", *host)
+                self.assertEqual(result.status, status)
+                document = result.document
+                self.assertEqual(result.stderr, f"tcpecho: {document['message']}\n")
+                self.assertEqual((document["mode"], document["server"], document["exit_status"]), ("bench", host[0], status))
+                self.assertEqual((document["clean"], document["messages_per_second"], document["connected"]), (False, 0, 0))
+        result = client.run("--bench", "--json", "127.0.0.1", self.daemon.port, faults="pthread_create:EAGAIN")
+        self.assertEqual((result.status, result.document["exit_status"]), (client.SYSTEM_ERROR, client.SYSTEM_ERROR))
 
     def test_ping(self):
         result = client.run("--ping", "--json", "-c", 2, "-i", "10ms", "localhost", self.daemon.port)

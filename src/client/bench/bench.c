@@ -229,7 +229,7 @@ static int run_load(struct bench *bench)
     int r = result ? drive(bench) : -ENOMEM;
     if (r == 0)
         r = load_collect(&bench->load, result);
-    return r < 0 ? session_fail("go on", -r) : report(bench, result);
+    return r < 0 ? bench_fail(bench->session->options, session_fail("go on", -r)) : report(bench, result);
 }
 
 int bench_run(const struct client_options *options)
@@ -237,20 +237,19 @@ int bench_run(const struct client_options *options)
     CLEANUP(session_close) struct session session = SESSION_NONE;
     CLEANUP(fd_close) int quit_fd = interrupt_open_quit();
     struct bench bench = {.session = &session, .quit = {.fd = quit_fd, .ready = on_quit}};
-    if (quit_fd < 0)
-        return session_fail("wait for signals", -quit_fd);
-    int status = check_descriptors(options);
+    bench_begin(options);
+    int status = quit_fd < 0 ? session_fail("wait for signals", -quit_fd) : check_descriptors(options);
     if (status == 0)
         status = session_connect(&session, options);
     if (status != 0)
-        return status;
+        return bench_fail(options, status);
     if (options->send || options->receive)
         return one_way_run(&session, threads_of(options), quit_fd);
     timer_init(&bench.progress_timer, on_progress);
     terminal_init(&bench.terminal, STDERR_FILENO);
     int r = event_loop_init(&bench.loop, on_wake);
     if (r < 0)
-        return session_fail("start", -r);
+        return bench_fail(options, session_fail("start", -r));
     const struct load_plan plan = make_plan(&session);
     r = load_init(&bench.load, &plan, &bench.loop, TAKE_FD(session.fd));
     if (r == 0) {
@@ -258,5 +257,5 @@ int bench_run(const struct client_options *options)
         load_deinit(&bench.load);
     }
     event_loop_deinit(&bench.loop);
-    return r < 0 ? session_fail("start a thread", -r) : status;
+    return r < 0 ? bench_fail(options, session_fail("start a thread", -r)) : status;
 }

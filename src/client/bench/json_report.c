@@ -1,8 +1,10 @@
 #include "base/clock.h"
+#include "base/streams.h"
 #include "client/bench/report.h"
 #include "client/check/pattern.h"
 #include "client/net/connection.h"
 #include "client/report/json_document.h"
+#include "client/report/output.h"
 
 #include <string.h>
 
@@ -106,4 +108,35 @@ void bench_print_json(const struct bench_summary *summary, FILE *out)
     write_client(&json, summary);
     write_histogram(&json, &summary->result->latency);
     json_close(&json, '}');
+}
+
+static char message[HELD_ERROR_SIZE];
+
+void bench_begin(const struct client_options *options)
+{
+    if (options->json)
+        print_error_copy(message);
+}
+
+static void write_failure(const struct client_options *options, int status)
+{
+    static const char *const none[] = {"elapsed_s", "messages",         "messages_per_second",
+                                       "bytes",     "bytes_per_second", "connected"};
+    struct json json = {.out = stdout};
+    json_open_report(&json, "bench", options->host, "");
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        json_count(&json, none[i], 0);
+    json_text(&json, "message", message);
+    json_count(&json, "exit_status", (uint64_t)status);
+    json_bool(&json, "clean", false);
+    json_close(&json, '}');
+}
+
+int bench_fail(const struct client_options *options, int status)
+{
+    if (!options->json)
+        return status;
+    write_failure(options, status);
+    int r = output_exit_status(print_finish(stdout));
+    return r != 0 ? r : status;
 }

@@ -239,11 +239,11 @@ static int report(struct one_way *mine)
     CLEANUP(free_pointer) struct load_result *result = calloc(1, sizeof *result);
     struct output *output = &mine->session->output;
     if (!result)
-        return session_fail("report", ENOMEM);
+        return bench_fail(mine->session->options, session_fail("report", ENOMEM));
     for (size_t i = 0; i < mine->thread_count; i++) {
         int error = atomic_load(&mine->threads[i]->error);
         if (error < 0)
-            return session_fail("go on", -error);
+            return bench_fail(mine->session->options, session_fail("go on", -error));
         load_result_add(result, &mine->threads[i]->result);
     }
     if (mine->session->options->json)
@@ -340,9 +340,9 @@ int one_way_run(struct session *session, uint64_t threads, int quit_fd)
     chargen_init();
     int r = event_loop_init(&mine.loop, on_wake);
     if (r < 0)
-        return session_fail("start", -r);
+        return bench_fail(options, session_fail("start", -r));
     r = run(&mine);
-    int status = r < 0 ? session_fail("start a thread", -r) : report(&mine);
+    int status = r < 0 ? bench_fail(options, session_fail("start a thread", -r)) : report(&mine);
     for (size_t i = 0; i < mine.thread_count; i++)
         transfer_thread_free(mine.threads[i]);
     free(mine.threads);

@@ -3,6 +3,7 @@
 
 #include "client/bench/load_plan.h"
 #include "client/bench/load_result.h"
+#include "client/options.h"
 #include "client/report/json_document.h"
 #include "client/report/terminal.h"
 
@@ -26,6 +27,12 @@ bool bench_is_client_limited(const struct load_result *result);
 /* Write errors stay in the stream. */
 void bench_print(const struct bench_summary *summary, const struct terminal *terminal, FILE *out);
 void bench_print_json(const struct bench_summary *summary, FILE *out);
+
+/* For --json a run that ends without a report prints a document as well: with which exit status, and the
+ * error as the latest line on stderr has it. bench_begin comes before anything that may fail; bench_fail
+ * returns the status. Main thread. */
+void bench_begin(const struct client_options *options);
+int bench_fail(const struct client_options *options, int status);
 
 /* Parts of a report, also of one way: how many connections there were and what became of them, and a warning
  * when bench_is_client_limited. */

@@ -86,10 +86,18 @@ void print_count(FILE *out, const char *before, uint64_t count, const char *kind
 }
 
 static char *held_error;
+static bool is_copied;
 
 void print_error_hold(char out[static HELD_ERROR_SIZE])
 {
     held_error = out;
+    is_copied = false;
+}
+
+void print_error_copy(char out[static HELD_ERROR_SIZE])
+{
+    held_error = out;
+    is_copied = true;
 }
 
 void print_error(const char *format, ...)
@@ -101,10 +109,10 @@ void print_error(const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     /* What a user has typed, or a script, may be anything. */
-    if (held_error) {
+    if (held_error)
         escape_controls(text, held_error, HELD_ERROR_SIZE);
+    if (held_error && !is_copied)
         return;
-    }
     length += escape_controls(text, line + length, sizeof line - length - 1);
     line[length++] = '\n';
     write_out(STDERR_FILENO, line, length);

@@ -51,3 +51,6 @@ void print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * say it on. */
 #define HELD_ERROR_SIZE 1024
 void print_error_hold(char out[static HELD_ERROR_SIZE]);
+
+/* The same, and each error is printed as before. */
+void print_error_copy(char out[static HELD_ERROR_SIZE]);

@@ -1,4 +1,5 @@
 #include "base/cleanup.h"
+#include "base/json.h"
 #include "base/socket_option.h"
 #include "client/modes.h"
 #include "client/process/exit_status.h"
@@ -134,11 +135,26 @@ static int accept_peer(struct listeners *listeners, int interrupt_fd, int *fd, s
     }
 }
 
-static void print_addresses(const struct target *target)
+static void print_json_line(const char *address)
+{
+    struct json json = {.out = stderr, .one_line = true};
+    json_open(&json, NULL, '{');
+    json_text(&json, "event", "listening");
+    json_text(&json, "address", address);
+    json_close(&json, '}');
+    fputc('\n', stderr);
+}
+
+static void print_addresses(const struct target *target, const struct client_options *options)
 {
     char name[ENDPOINT_TEXT_SIZE];
-    for (size_t i = 0; i < target->count; i++)
-        print_error("listening at %s", endpoint_format(&target->items[i], name));
+    for (size_t i = 0; i < target->count; i++) {
+        endpoint_format(&target->items[i], name);
+        if (options->json)
+            print_json_line(name);
+        else if (options->verbose || isatty(STDERR_FILENO) == 1)
+            print_error("listening at %s", name);
+    }
 }
 
 /* With the peer's connection in *session. */
@@ -150,8 +166,7 @@ static int wait_for_peer(struct session *session)
     int r = listen_at_all(&session->target, &listeners, &refused);
     if (r < 0)
         return fail_listen(&refused, -r);
-    if (session->options->verbose || isatty(STDERR_FILENO) == 1)
-        print_addresses(&session->target);
+    print_addresses(&session->target, session->options);
     int status = accept_peer(&listeners, session->interrupt_fd, &fd, &peer);
     if (status != 0)
         return status;
@@ -165,10 +180,11 @@ static int wait_for_peer(struct session *session)
 int chat_run(const struct client_options *options)
 {
     CLEANUP(session_close) struct session session;
+    talk_begin(options);
     int status = session_open(&session, options);
     if (status == 0)
         status = wait_for_peer(&session);
     if (status == EXIT_INTERRUPTED)
         interrupt_die();
-    return status == 0 ? talk_with_peer(&session) : status;
+    return status == 0 ? talk_with_peer(&session) : talk_fail(&session, status);
 }

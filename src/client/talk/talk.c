@@ -23,20 +23,46 @@ static void print_summary(const struct conversation_totals *totals, uint64_t use
                 units_format_duration(usec, time), units_format_size(a_second, rate));
 }
 
+/* With --json nothing but JSON goes to stderr: what would be told there is a text of the summary. */
+static char message[HELD_ERROR_SIZE];
+
+void talk_begin(const struct client_options *options)
+{
+    if (options->json)
+        print_error_hold(message);
+}
+
 static void print_json(const struct session *session, const struct conversation_totals *totals, uint64_t usec,
                        int status)
 {
-    struct json json = {.out = stderr};
+    const struct client_options *options = session->options;
+    const char *host = options->listen ? options->listen : options->host;
+    struct json json = {.out = stderr, .one_line = true};
     double seconds = (double)usec / (double)USEC_PER_SEC;
-    json_open_report(&json, session->options->listen ? "listen" : "talk", session->peer, session->tried);
+    json_open_report(&json, options->listen ? "listen" : "talk",
+                     session->peer[0] != '\0' ? session->peer : host, session->tried);
+    json_text(&json, "event", "summary");
     json_number(&json, "elapsed_s", seconds);
     json_bool(&json, "interrupted", status == EXIT_INTERRUPTED);
     json_count(&json, "bytes_sent", totals->sent);
     json_count(&json, "bytes_received", totals->received);
     json_number(&json, "bytes_per_second", seconds > 0 ? (double)totals->received / seconds : 0);
-    json_bool(&json, "checked", session->options->expect != EXPECT_ANYTHING);
+    json_bool(&json, "checked", options->expect != EXPECT_ANYTHING);
+    if (message[0] != '\0')
+        json_text(&json, "message", message);
+    if (status != EXIT_INTERRUPTED) /* then it ends by the signal */
+        json_count(&json, "exit_status", (uint64_t)status);
     json_bool(&json, "clean", status == 0);
     json_close(&json, '}');
+    fputc('\n', stderr);
+}
+
+int talk_fail(const struct session *session, int status)
+{
+    const struct conversation_totals none = {0};
+    if (session->options->json)
+        print_json(session, &none, 0, status);
+    return status;
 }
 
 int talk_with_peer(const struct session *session)
@@ -54,7 +80,7 @@ int talk_with_peer(const struct session *session)
     struct conversation_totals totals;
     uint64_t start = clock_monotonic_usec();
 
-    if (options->verbose)
+    if (options->verbose && !options->json)
         print_error("connected to %s%s%s", session->peer, session->tried[0] != '\0' ? "; also tried: " : "",
                     session->tried);
     int status = converse(session->fd, &terms, &totals);
@@ -75,6 +101,7 @@ int talk_with_peer(const struct session *session)
 int talk_run(const struct client_options *options)
 {
     CLEANUP(session_close) struct session session;
+    talk_begin(options);
     int status = session_connect(&session, options);
-    return status == 0 ? talk_with_peer(&session) : status;
+    return status == 0 ? talk_with_peer(&session) : talk_fail(&session, status);
 }
