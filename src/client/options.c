@@ -422,7 +422,7 @@ static int take_hosts(struct client_options *options, int count, char *words[])
 static int take_operands(struct client_options *options, int count, char *words[])
 {
     if (options->mode == MODE_CHAT && !options->listen)
-        return usage("--listen needs an argument: [ADDRESS:]PORT");
+        return usage("--listen needs an argument");
     if (!mode_table[options->mode].has_host)
         return count == 0 ? 0
                           : usage("%.64s: --%s takes no HOST", words[0], mode_table[options->mode].option);
@@ -449,19 +449,12 @@ static bool is_path(const char *host)
     return slash && !(slash > host && slash[-1] == ':' && slash[1] == '/');
 }
 
-/* A Unix socket has neither addresses nor packets of IP. */
 static int check_paths(const struct client_options *options)
 {
-    const char *option = options->ipv4           ? "--ipv4"
-                         : options->ipv6         ? "--ipv6"
-                         : options->source       ? "--source"
-                         : options->tos_given    ? "--tos"
-                         : options->proxy_source ? "--proxy-source"
-                                                 : NULL;
-    for (size_t i = 0; option && i < options->host_count; i++)
+    for (size_t i = 0; options->proxy_source && i < options->host_count; i++)
         if (is_path(options->hosts[i]))
-            return usage("%.128s is a Unix socket, where %s means nothing: leave it out", options->hosts[i],
-                         option);
+            return usage("%.128s: a path has no addresses to tell; leave out --proxy-source",
+                         options->hosts[i]);
     return 0;
 }
 

@@ -261,7 +261,7 @@ class Outages(harness.TestCase):
             again = probe.process.stdout.readline().decode()
             probe.interrupt()
             result = probe.finish()
-        self.assertRegex(line, rf"^{TIME}  steady client: wrong answer, byte \d+: 2 bytes changed \(0x.. instead of 0x..\)\n$")
+        self.assertRegex(line, rf"^{TIME}  steady client: wrong answer, byte \d+: 2 bytes changed \(0x.., not 0x..\)\n$")
         self.assertRegex(again, rf"^{TIME}  steady client: works again after .*; 1 failed\n$")
         text = result.stdout.decode()
         self.assertEqual(result.status, client.WRONG)

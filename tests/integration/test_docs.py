@@ -358,7 +358,7 @@ class Client(harness.TestCase):
         self.assert_names("man/tcpecho.1, ENVIRONMENT", written, used)
 
     def test_examples_are_understood(self):
-        examples = [line[2:] for block in literals(self.page) for line in block.splitlines()
+        examples = [line[2:] for block in literals(self.page) for line in block.replace("\\\n", "").splitlines()
                     if line.startswith("$ ")]
         self.assertGreater(len(examples), 4)
         for example in examples:
@@ -387,13 +387,21 @@ class Examples(harness.TestCase):
     def commands(self, title):
         """[(command, what it prints, if the page says so)]"""
         return [example for block in literals(section(self.page, title))
-                for example in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)]
+                for example in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.replace("\\\n", ""), re.MULTILINE)]
 
     def run_shell(self, directory, command):
         path = os.pathsep.join(os.path.dirname(program) for program in (client.TCPECHO, harness.TCPECHOD))
         return subprocess.run(["sh", "-c", command], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               check=False, timeout=harness.patience(60),
                               env={**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}"})
+
+    def test_they_fit_a_terminal(self):
+        """As all of the page, of which mandoc breaks no line of an example."""
+        mandoc = harness.needs("mandoc")
+        shown = subprocess.run([mandoc, "-T", "ascii", os.path.join(MAN, "tcpecho.1")], capture_output=True, text=True,
+                               check=True).stdout
+        for line in re.sub(".\b", "", shown).splitlines():
+            self.assertLessEqual(len(line.expandtabs()), 80, line)
 
     def test_they_run(self):
         with harness.network_namespace(), daemons.Daemon(self.LISTENERS), \

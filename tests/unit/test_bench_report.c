@@ -104,7 +104,9 @@ TEST(width)
     histogram_add(&result.latency, UINT64_MAX / 2);
     result.queued_nsec = result.cpu_nsec = 100000 * NSEC_PER_SEC;
     result.unsent = UINT32_MAX;
-    summary.peer = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535";
+    summary.peer = "[fe80::cccc:dddd:eeee:ffff%an-interface-15]:65535";
+    summary.tried = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535: Cannot assign requested address, "
+                    "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe]:65535: no answer in 250 ms";
     summary.interrupted = true;
     report_of();
 }
@@ -223,11 +225,21 @@ TEST(errors_one_line_each)
         "tcpecho: 2 of 10 connections could not be made (the first: Cannot assign requested address; every "
         "local port is taken: net.ipv4.ip_local_port_range has more)\n");
     expect_in(lines, "tcpecho: 1 connection broke (the first: Connection reset by peer)\n");
-    expect_in(lines,
-              "tcpecho: wrong answer on connection 7, byte 52428800: 3 bytes missing, and what follows "
-              "came (0x41 instead of 0x61)\n");
+    expect_in(lines, "tcpecho: connection 7, byte 52428800: 3 bytes missing (0x41, not 0x61)\n");
     expect_in(lines, "tcpecho: 1 message had no answer");
     expect_not_in(lines, "not one message");
+}
+
+/* Of every kind, on a terminal of the usual width. */
+TEST(wrong_bytes_are_told_in_one_row)
+{
+    for (enum fault_kind kind = FAULT_CHANGED; kind <= FAULT_SURPLUS; kind++) {
+        result.fault_count = 1;
+        result.faults[0] = (struct load_fault){
+            9, {.kind = kind, .offset = 99999, .length = 4096, .got = 0x41, .wanted = 0x61}};
+        const char *line = errors();
+        ck_assert_msg(strlen(line) <= 81, "too wide: %s", line);
+    }
 }
 
 TEST(error_of_nothing)

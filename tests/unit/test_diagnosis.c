@@ -234,16 +234,14 @@ TEST(in_words)
         struct fault fault;
         const char *text;
     } cases[] = {
-        {{FAULT_CHANGED, 7, 1, 0x41, 0x61}, "byte 7: 1 byte changed (0x41 instead of 0x61)"},
-        {{FAULT_REORDERED, 7, 2, 1, 2}, "byte 7: 2 bytes in another order than sent (0x01 instead of 0x02)"},
-        {{FAULT_MISSING, 1, 3, 1, 2},
-         "byte 1: 3 bytes missing, and what follows came (0x01 instead of 0x02)"},
-        {{FAULT_REPEATED, 1, 3, 1, 2}, "byte 1: 3 bytes repeated (0x01 instead of 0x02)"},
-        {{FAULT_INSERTED, 0, 6, 1, 2}, "byte 0: 6 bytes that nobody sent (0x01 instead of 0x02)"},
-        {{FAULT_OTHER, 0, 6, 1, 2}, "byte 0: what came is no part of what was sent (0x01 instead of 0x02)"},
-        {{FAULT_CASE, 0, 6, 1, 2}, "byte 0: right for the other kind of --expect (0x01 instead of 0x02)"},
-        {{FAULT_CUT, 9, 1, 0, 0},
-         "byte 9: the connection ended, and the last 1 byte of the answer had not come"},
+        {{FAULT_CHANGED, 7, 1, 0x41, 0x61}, "byte 7: 1 byte changed (0x41, not 0x61)"},
+        {{FAULT_REORDERED, 7, 2, 1, 2}, "byte 7: 2 bytes out of order (0x01, not 0x02)"},
+        {{FAULT_MISSING, 1, 3, 1, 2}, "byte 1: 3 bytes missing (0x01, not 0x02)"},
+        {{FAULT_REPEATED, 1, 3, 1, 2}, "byte 1: 3 bytes repeated (0x01, not 0x02)"},
+        {{FAULT_INSERTED, 0, 6, 1, 2}, "byte 0: 6 bytes nobody sent (0x01, not 0x02)"},
+        {{FAULT_OTHER, 0, 6, 1, 2}, "byte 0: no part of what was sent (0x01, not 0x02)"},
+        {{FAULT_CASE, 0, 6, 1, 2}, "byte 0: right for the other --expect (0x01, not 0x02)"},
+        {{FAULT_CUT, 9, 1, 0, 0}, "byte 9: the last 1 byte did not come"},
         {{FAULT_SURPLUS, 9, 2, 0, 0}, "byte 9: 2 bytes came after the whole answer"},
         {{FAULT_SURPLUS, 0, 1, 0, 0}, "byte 0: 1 byte came before anything was sent"},
     };

@@ -97,12 +97,11 @@ TEST(corruption)
     const struct ping_line line = {.kind = PING_LINE_CORRUPT, .peer = "peer", .number = 2, .fault = &fault};
     open_text();
     ping_print_line(&report, &line);
-    expect_text_is("from peer: seq=2 CORRUPT: byte 64: 1 byte changed (0x01 instead of 0x00)\n");
+    expect_text_is("from peer: seq=2 CORRUPT: byte 64: 1 byte changed (0x01, not 0x00)\n");
     open_text();
     report.terminal.is_rich = true;
     ping_print_line(&report, &line);
-    expect_text_is(
-        "\033[31mfrom peer: seq=2 CORRUPT: byte 64: 1 byte changed (0x01 instead of 0x00)\033[0m\n");
+    expect_text_is("\033[31mfrom peer: seq=2 CORRUPT: byte 64: 1 byte changed (0x01, not 0x00)\033[0m\n");
 }
 
 /* As ping(8) reckons: mdev is the root of the mean of the squares less the square of the mean. */

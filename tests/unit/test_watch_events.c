@@ -229,8 +229,7 @@ TEST_TIMES(each_kind_of_failure, 6)
         {CONNECTION_TIMED_OUT, 0, true, "steady client: timed out without an answer"},
         {CONNECTION_BROKEN, 0, true, "steady client: broken: closed by the server"},
         {CONNECTION_BROKEN, ECONNRESET, true, "steady client: broken: Connection reset by peer"},
-        {CONNECTION_WRONG, 0, true,
-         "steady client: wrong answer, byte 9: 2 bytes changed (0x01 instead of 0x02)"},
+        {CONNECTION_WRONG, 0, true, "steady client: wrong answer, byte 9: 2 bytes changed (0x01, not 0x02)"},
     };
 
     connection.fault = (struct fault){.kind = FAULT_CHANGED, .offset = 9, .length = 2, .got = 1, .wanted = 2};

@@ -237,7 +237,6 @@ int bench_run(const struct client_options *options)
     CLEANUP(session_close) struct session session = SESSION_NONE;
     CLEANUP(fd_close) int quit_fd = interrupt_open_quit();
     struct bench bench = {.session = &session, .quit = {.fd = quit_fd, .ready = on_quit}};
-    bench_begin(options);
     int status = quit_fd < 0 ? session_fail("wait for signals", -quit_fd) : check_descriptors(options);
     if (status == 0)
         status = session_connect(&session, options);

@@ -110,14 +110,6 @@ void bench_print_json(const struct bench_summary *summary, FILE *out)
     json_close(&json, '}');
 }
 
-static char message[HELD_ERROR_SIZE];
-
-void bench_begin(const struct client_options *options)
-{
-    if (options->json)
-        print_error_copy(message);
-}
-
 static void write_failure(const struct client_options *options, int status)
 {
     static const char *const none[] = {"elapsed_s", "messages",         "messages_per_second",
@@ -126,7 +118,7 @@ static void write_failure(const struct client_options *options, int status)
     json_open_report(&json, "bench", options->host, "");
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
         json_count(&json, none[i], 0);
-    json_text(&json, "message", message);
+    json_text(&json, "message", print_error_latest());
     json_count(&json, "exit_status", (uint64_t)status);
     json_bool(&json, "clean", false);
     json_close(&json, '}');

@@ -181,7 +181,7 @@ void bench_print_trouble(const struct load_result *result, uint64_t connections)
         print_error("%" PRIu64 " connection%s broke (the first: %s)", result->broken, plural(result->broken),
                     connection_break_reason(result->break_error));
     for (unsigned i = 0; i < result->fault_count; i++)
-        print_error("wrong answer on connection %" PRIu64 ", %s", result->faults[i].connection,
+        print_error("connection %" PRIu64 ", %s", result->faults[i].connection,
                     fault_format(&result->faults[i].fault, text));
 }
 

@@ -29,9 +29,7 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
 void bench_print_json(const struct bench_summary *summary, FILE *out);
 
 /* For --json a run that ends without a report prints a document as well: with which exit status, and the
- * error as the latest line on stderr has it. bench_begin comes before anything that may fail; bench_fail
- * returns the status. Main thread. */
-void bench_begin(const struct client_options *options);
+ * latest error. Returns the status. Main thread. */
 int bench_fail(const struct client_options *options, int status);
 
 /* Parts of a report, also of one way: how many connections there were and what became of them, and a warning

@@ -266,11 +266,8 @@ const char *fault_kind_name(enum fault_kind kind)
 const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_SIZE])
 {
     static const char *const what[] = {
-        [FAULT_CHANGED] = "changed",
-        [FAULT_REORDERED] = "in another order than sent",
-        [FAULT_MISSING] = "missing, and what follows came",
-        [FAULT_REPEATED] = "repeated",
-        [FAULT_INSERTED] = "that nobody sent",
+        [FAULT_CHANGED] = "changed",   [FAULT_REORDERED] = "out of order", [FAULT_MISSING] = "missing",
+        [FAULT_REPEATED] = "repeated", [FAULT_INSERTED] = "nobody sent",
     };
     int at = snprintf(out, FAULT_TEXT_SIZE, "byte %" PRIu64, fault->offset);
     char *rest = out + at;
@@ -278,25 +275,24 @@ const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_S
 
     switch (fault->kind) {
     case FAULT_CUT:
-        snprintf(rest, room,
-                 ": the connection ended, and the last %" PRIu64 " byte%s of the answer had not come",
-                 fault->length, plural(fault->length));
+        snprintf(rest, room, ": the last %" PRIu64 " byte%s did not come", fault->length,
+                 plural(fault->length));
         return out;
     case FAULT_SURPLUS:
         snprintf(rest, room, ": %" PRIu64 " byte%s came %s", fault->length, plural(fault->length),
                  fault->offset > 0 ? "after the whole answer" : "before anything was sent");
         return out;
     case FAULT_CASE:
-        at = snprintf(rest, room, ": right for the other kind of --expect");
+        at = snprintf(rest, room, ": right for the other --expect");
         break;
     case FAULT_OTHER:
-        at = snprintf(rest, room, ": what came is no part of what was sent");
+        at = snprintf(rest, room, ": no part of what was sent");
         break;
     default:
         at = snprintf(rest, room, ": %" PRIu64 " byte%s %s", fault->length, plural(fault->length),
                       what[fault->kind]);
         break;
     }
-    snprintf(rest + at, room - (size_t)at, " (0x%02x instead of 0x%02x)", fault->got, fault->wanted);
+    snprintf(rest + at, room - (size_t)at, " (0x%02x, not 0x%02x)", fault->got, fault->wanted);
     return out;
 }

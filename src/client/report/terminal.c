@@ -73,10 +73,33 @@ void terminal_progress_erase(struct terminal *terminal)
     terminal->progress_shown = false;
 }
 
+void print_wrapped(FILE *out, unsigned width, unsigned column, const char *format, ...)
+{
+    char text[2 * LINE_SIZE];
+    unsigned at = column;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    for (char *rest = text, *word; (word = strsep(&rest, " "));) {
+        unsigned length = (unsigned)strlen(word);
+        for (char *blank = word; (blank = strchr(blank, NO_BREAK[0]));)
+            *blank = ' ';
+        if (word == text)
+            at += (unsigned)fprintf(out, "%s", word);
+        else if (at + 1 + length <= width)
+            at += (unsigned)fprintf(out, " %s", word);
+        else
+            at = (unsigned)fprintf(out, "\n  %s", word) - 1;
+    }
+}
+
 void print_tried(FILE *out, const char *tried)
 {
-    if (tried[0] != '\0')
-        fprintf(out, "also tried: %s\n", tried);
+    if (tried[0] == '\0')
+        return;
+    print_wrapped(out, FALLBACK_WIDTH, 0, "also tried: %s", tried);
+    fputc('\n', out);
 }
 
 void print_count(FILE *out, const char *before, uint64_t count, const char *kind)
@@ -86,18 +109,16 @@ void print_count(FILE *out, const char *before, uint64_t count, const char *kind
 }
 
 static char *held_error;
-static bool is_copied;
+static _Thread_local char latest_error[HELD_ERROR_SIZE];
+
+const char *print_error_latest(void)
+{
+    return latest_error;
+}
 
 void print_error_hold(char out[static HELD_ERROR_SIZE])
 {
     held_error = out;
-    is_copied = false;
-}
-
-void print_error_copy(char out[static HELD_ERROR_SIZE])
-{
-    held_error = out;
-    is_copied = true;
 }
 
 void print_error(const char *format, ...)
@@ -109,10 +130,11 @@ void print_error(const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     /* What a user has typed, or a script, may be anything. */
-    if (held_error)
-        escape_controls(text, held_error, HELD_ERROR_SIZE);
-    if (held_error && !is_copied)
+    escape_controls(text, latest_error, sizeof latest_error);
+    if (held_error) {
+        memcpy(held_error, latest_error, sizeof latest_error);
         return;
+    }
     length += escape_controls(text, line + length, sizeof line - length - 1);
     line[length++] = '\n';
     write_out(STDERR_FILENO, line, length);

@@ -37,6 +37,12 @@ void terminal_progress(struct terminal *terminal, const char *format, ...)
 /* Before anything else is written there. */
 void terminal_progress_erase(struct terminal *terminal);
 
+/* Words, from column `column` on, where the cursor is. A blank becomes the end of a line where the next word
+ * would go beyond `width`; NO_BREAK is a blank that does not. Without a newline at the end. */
+#define NO_BREAK "\x1f"
+void print_wrapped(FILE *out, unsigned width, unsigned column, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
 /* A line on the other addresses that were tried; none when there were none. */
 void print_tried(FILE *out, const char *tried);
 
@@ -47,10 +53,10 @@ void print_count(FILE *out, const char *before, uint64_t count, const char *kind
  * told when even that fails. */
 void print_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The text of the latest error of this thread, without control characters. */
+const char *print_error_latest(void);
+
 /* From here on no error is printed, and the text of the latest is in `out`: for what has a line of its own to
  * say it on. */
 #define HELD_ERROR_SIZE 1024
 void print_error_hold(char out[static HELD_ERROR_SIZE]);
-
-/* The same, and each error is printed as before. */
-void print_error_copy(char out[static HELD_ERROR_SIZE]);

@@ -22,7 +22,7 @@ struct conversation_terms {
     bool is_peer;       /* it has called us, and has nothing to answer */
     bool no_half_close; /* not before the answer is whole */
     bool crlf;          /* send CR LF for each LF of stdin */
-    bool hex;           /* show what comes as hexdump(1) does */
+    bool hex;           /* show what comes in the lines of hexdump -C */
 };
 
 struct conversation_totals {

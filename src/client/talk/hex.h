@@ -1,4 +1,5 @@
-/* Bytes as hexdump(1) -C shows them: 16 a line, with their offset and as text. Pure. */
+/* Bytes in the lines of hexdump -C: 16 a line, with their offset and as text; without its "*" for lines that
+ * are repeated and its last line, of an offset alone. Pure. */
 #pragma once
 
 #include <stddef.h>

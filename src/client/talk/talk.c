@@ -18,9 +18,9 @@ static void print_summary(const struct conversation_totals *totals, uint64_t use
 {
     char time[DURATION_TEXT_SIZE], rate[SIZE_TEXT_SIZE];
     uint64_t a_second = (uint64_t)((double)totals->received * USEC_PER_SEC / (double)(usec > 0 ? usec : 1));
-    print_error("%" PRIu64 " byte%s sent, %" PRIu64 " received%s in %s (%s/s)", totals->sent,
-                plural(totals->sent), totals->received, checked ? ", every one right" : "",
-                units_format_duration(usec, time), units_format_size(a_second, rate));
+    print_error("%" PRIu64 " byte%s sent, %" PRIu64 " received%s", totals->sent, plural(totals->sent),
+                totals->received, checked ? ", every one right" : "");
+    print_error("%s, %s/s received", units_format_duration(usec, time), units_format_size(a_second, rate));
 }
 
 /* With --json nothing but JSON goes to stderr: what would be told there is a text of the summary. */
