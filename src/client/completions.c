@@ -22,13 +22,44 @@ static bool is_first(const struct option_row *row, unsigned modes)
     return is_in_mode(row, modes);
 }
 
+/* What an argument may be, where that is a list of words. */
+static const struct {
+    const char *argument, *words;
+} lists[] = {
+    {"SERVICE", "echo upper"},
+    {"TOS", "ef af11 af12 af13 af21 af22 af23 af31 af32 af33 af41 af42 af43"
+            " cs0 cs1 cs2 cs3 cs4 cs5 cs6 cs7"},
+    {"VERSION", "1 2"},
+};
+#define LISTS (sizeof lists / sizeof lists[0])
+
+static const char *find_list(const char *argument)
+{
+    for (size_t i = 0; i < LISTS; i++)
+        if (strcmp(argument, lists[i].argument) == 0)
+            return lists[i].words;
+    return NULL;
+}
+
+/* Addresses to connect from, for any shell; one of a link would need its interface. */
+#define PRINT_ADDRESSES                                                                                      \
+    "ip -o address show 2>/dev/null | sed -n '/ scope link/d; s/^.* inet6* \\([^/ ]*\\).*/\\1/p'"
+
 /* ---- bash: what each mode has, and a function that looks there ---- */
 
-static const char bash_function[] =
+static const char bash_words[] =
+    "# From where to connect.\n"
+    "_tcpecho_sources() {\n"
+    "    printf '%s\\n' /sys/class/net/* | sed 's,.*/,,'\n"
+    "    " PRINT_ADDRESSES "\n"
+    "}\n\n"
     "_tcpecho() {\n"
     "    local current=$2 mode='' wanted='' operands=0 word option argument i\n"
+    "    local typed=${COMP_LINE:0:COMP_POINT} before='' within=''\n"
     "    local -A arguments=()\n"
     "    COMPREPLY=()\n"
+    "    # For bash, \":\" ends a word: what stands after it in an address is none of ours.\n"
+    "    [[ ${typed##*[[:space:]]} != *:* ]] || return 0\n"
     "    for word in \"${COMP_WORDS[@]:1}\"; do\n"
     "        [[ \" ${_tcpecho_modes[*]} \" != *\" $word \"* ]] || mode=$word\n"
     "    done\n"
@@ -39,6 +70,10 @@ static const char bash_function[] =
     "    [[ $current != = ]] || current=\n"
     "    for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
     "        if [[ $word == = ]]; then\n"
+    "            continue\n"
+    "        elif [[ -n $within || $word == : || $word == :: ]]; then\n"
+    "            within=\n"
+    "            [[ $word != :* ]] || within=1\n"
     "            continue\n"
     "        elif [[ -n $wanted ]]; then\n"
     "            wanted=\n"
@@ -53,12 +88,18 @@ static const char bash_function[] =
     "            ((i < ${#word} - 1)) || wanted=${arguments[-${word:i:1}]}\n"
     "            break\n"
     "        done\n"
-    "    done\n"
-    "    case $wanted in\n"
-    "    SERVICE) mapfile -t COMPREPLY < <(compgen -W 'echo upper' -- \"$current\") ;;\n"
+    "    done\n";
+
+static const char bash_offers[] =
     "    FILE)\n"
     "        compopt -o filenames 2>/dev/null\n"
     "        mapfile -t COMPREPLY < <(compgen -f -- \"$current\")\n"
+    "        ;;\n"
+    "    ADDRESS)\n"
+    "        # --bench takes several.\n"
+    "        [[ $mode != --bench || $current != *,* ]] || before=${current%,*},\n"
+    "        mapfile -t COMPREPLY < <(compgen -P \"$before\" -W \"$(_tcpecho_sources)\" -- "
+    "\"${current#\"$before\"}\")\n"
     "        ;;\n"
     "    PORT) mapfile -t COMPREPLY < <(compgen -A service -- \"$current\") ;;\n"
     "    ?*) ;;\n"
@@ -112,7 +153,11 @@ static void print_bash(void)
     }
     fputs("    *) cat <<'END' ;;\n", stdout);
     print_bash_options(EVERY_MODE);
-    printf("END\n    esac\n}\n\n%s", bash_function);
+    printf("END\n    esac\n}\n\n%s    case $wanted in\n", bash_words);
+    for (size_t i = 0; i < LISTS; i++)
+        printf("    %s) mapfile -t COMPREPLY < <(compgen -W '%s' -- \"$current\") ;;\n", lists[i].argument,
+               lists[i].words);
+    fputs(bash_offers, stdout);
 }
 
 /* ---- zsh: _arguments for each mode ---- */
@@ -128,13 +173,17 @@ static void print_escaped(const char *text, const char *special)
     }
 }
 
-static const char *zsh_action(const char *argument)
+static void print_zsh_action(const char *argument)
 {
-    if (strcmp(argument, "SERVICE") == 0)
-        return "(echo upper)";
-    if (strcmp(argument, "FILE") == 0)
-        return "_files";
-    return strcmp(argument, "PORT") == 0 ? "_ports" : " ";
+    const char *list = find_list(argument);
+    if (list)
+        printf("(%s)", list);
+    else if (strcmp(argument, "FILE") == 0)
+        fputs("_files", stdout);
+    else if (strcmp(argument, "ADDRESS") == 0)
+        fputs("_tcpecho_sources", stdout);
+    else
+        fputs(strcmp(argument, "PORT") == 0 ? "_ports" : " ", stdout);
 }
 
 static void print_zsh_option(const struct option_row *row)
@@ -149,7 +198,8 @@ static void print_zsh_option(const struct option_row *row)
     if (row->argument) {
         putchar(':');
         print_escaped(row->argument, "[]:\\");
-        printf(":%s", zsh_action(row->argument));
+        putchar(':');
+        print_zsh_action(row->argument);
     }
     putchar('\'');
 }
@@ -157,6 +207,8 @@ static void print_zsh_option(const struct option_row *row)
 static void print_zsh(void)
 {
     fputs("#compdef tcpecho\n# zsh completion for tcpecho(1), made from its table of options.\n\n"
+          "# From where to connect.\n"
+          "_tcpecho_sources() {\n    _net_interfaces\n    compadd -- $(" PRINT_ADDRESSES ")\n}\n\n"
           "local word mode=''\nfor word in $words; do\n    case $word in\n    ",
           stdout);
     for (enum client_mode mode = 0, first = 1; mode < MODE_COUNT; mode++)
@@ -197,12 +249,15 @@ static void print_fish_condition(unsigned modes)
 
 static void print_fish_argument(const char *argument)
 {
+    const char *list = argument ? find_list(argument) : NULL;
     if (!argument)
         return;
-    if (strcmp(argument, "FILE") == 0)
+    if (list)
+        printf(" -x -a '%s'", list);
+    else if (strcmp(argument, "FILE") == 0)
         fputs(" -r -F", stdout);
-    else if (strcmp(argument, "SERVICE") == 0)
-        fputs(" -x -a 'echo upper'", stdout);
+    else if (strcmp(argument, "ADDRESS") == 0)
+        fputs(" -x -a '(__tcpecho_sources)'", stdout);
     else
         fputs(" -x", stdout);
 }
@@ -210,6 +265,8 @@ static void print_fish_argument(const char *argument)
 static void print_fish(void)
 {
     fputs("# fish completion for tcpecho(1), made from its table of options.\n\n"
+          "function __tcpecho_sources -d 'From where to connect'\n"
+          "    __fish_print_interfaces\n    " PRINT_ADDRESSES "\nend\n\n"
           "complete -c tcpecho -f\ncomplete -c tcpecho -a '(__fish_print_hostnames)'\n",
           stdout);
     for (const struct option_row *row = option_table; row->name; row++) {

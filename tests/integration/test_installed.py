@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 
@@ -232,6 +233,25 @@ class ClientCompletion(BashTestCase):
         self.assertEqual(self.complete("--expect", "=", "u"), ["upper"])
         self.assertEqual(self.complete("--expect", "="), list(told))
 
+    def test_values(self):
+        self.assertEqual(self.complete("-Q", "af4"), ["af41", "af42", "af43"])
+        self.assertLess({"ef", "cs0", "cs7"}, set(self.complete("--ping", "--tos", "")))
+        self.assertEqual(self.complete("--proxy-protocol", ""), ["1", "2"])
+        for words in (("-I",), ("--source",), ("--bench", "--source", "=")):
+            self.assertEqual(self.complete(*words, "lo"), ["lo"])
+        if shutil.which("ip"):
+            self.assertIn("127.0.0.1", self.complete("-I", ""))
+            self.assertEqual(self.complete("--bench", "-I", "lo,127.0.0.1"), ["lo,127.0.0.1"])
+        # What is accepted is what is offered.
+        for tos in self.complete("-Q", ""):
+            self.assertNotIn("--tos", client.run("-Q", tos).stderr)
+
+    def test_address_of_ipv6(self):
+        """Which is several words for bash."""
+        self.assertEqual(self.complete("-I", "fd00", "::", "1", typed="tcpecho -I fd00::1"), [])
+        typed = "tcpecho -I fd00::1 localhost ech"
+        self.assertEqual(set(self.complete("-I", "fd00", "::", "1", "localhost", "ech", typed=typed)), {"echo"})
+
     def test_host_and_port(self):
         # Once for each protocol that has it, which bash shows as one.
         self.assertEqual(set(self.complete("localhost", "ech")), {"echo"})
@@ -246,18 +266,27 @@ class ClientCompletion(BashTestCase):
 
 
 class OtherShells(harness.TestCase):
-    def test_fish(self):
+    def fish_offers(self, line):
         fish = harness.needs("fish")
+        script = f"source {COMPLETIONS}/tcpecho.fish; complete -C '{line}'"
+        with tempfile.TemporaryDirectory(prefix="tcpechod-test-") as home:
+            result = subprocess.run([fish, "--no-config", "-c", script], stdin=subprocess.DEVNULL, capture_output=True,
+                                    text=True, check=True, env={**os.environ, "HOME": home})
+        self.assertEqual(result.stderr, "")
+        return {line.partition("\t")[0] for line in result.stdout.splitlines()}
+
+    def test_values_for_fish(self):
+        for line, some in (("tcpecho -Q ", {"ef", "af43", "cs0"}), ("tcpecho --ping --proxy-protocol ", {"1", "2"}),
+                           ("tcpecho --bench -I ", {"lo", "127.0.0.1"} if shutil.which("ip") else {"lo"})):
+            self.assertLessEqual(some, self.fish_offers(line))
+
+    def test_fish(self):
         for arguments in ((), ("--ping",), ("--bench",), ("--watch",)):
-            script = f"source {COMPLETIONS}/tcpecho.fish; complete -C 'tcpecho {' '.join(arguments)} --'"
-            with tempfile.TemporaryDirectory(prefix="tcpechod-test-") as home:
-                result = subprocess.run([fish, "--no-config", "-c", script], stdin=subprocess.DEVNULL, capture_output=True,
-                                        text=True, check=True, env={**os.environ, "HOME": home})
-            offered = {line.partition("\t")[0] for line in result.stdout.splitlines()}
+            offered = self.fish_offers(f"tcpecho {' '.join(arguments)} --")
             wanted = set(options_of_help(*arguments)) | set(MODES)
             if arguments:
                 # Of a mode: what it has, and no more than the other modes.
-                self.assertEqual(offered - set(MODES), wanted - set(MODES) - set(arguments), result.stderr)
+                self.assertEqual(offered - set(MODES), wanted - set(MODES) - set(arguments))
             else:
                 self.assertLess(offered, wanted)
                 self.assertIn("--no-half-close", offered)
@@ -273,6 +302,18 @@ class OtherShells(harness.TestCase):
             self.assertEqual(result.stderr, "")
             offered = re.findall(r"^(?:\([^)]*\))?(--[\w-]+)", result.stdout, re.MULTILINE)
             self.assert_names(f"the completion for zsh, {arguments}", offered, options_of_help(*arguments))
+            if "--listen" not in arguments:
+                for action in (r":TOS:\(ef .* cs7\)", r":VERSION:\(1 2\)", ":ADDRESS:_tcpecho_sources"):
+                    self.assertRegex(result.stdout, rf"(?m){action}$")
+
+    def test_values_for_zsh(self):
+        """Interfaces by a function in the place of zsh's own."""
+        zsh = harness.needs("zsh")
+        script = """_arguments() {}; _net_interfaces() { print lo }; compadd() { shift; print -l -- "$@" }; words=()
+                    source "$1"; _tcpecho_sources"""
+        result = subprocess.run([zsh, "-f", "-c", script, "zsh", os.path.join(COMPLETIONS, "_tcpecho")],
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        self.assertLessEqual({"lo", "127.0.0.1"} if shutil.which("ip") else {"lo"}, set(result.stdout.split()))
 
 
 if __name__ == "__main__":
