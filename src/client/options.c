@@ -434,7 +434,7 @@ static int take_operands(struct client_options *options, int count, char *words[
     if (options->mode == MODE_PING && (options->port || count > 2 || (count == 2 && !may_be_port(words[1]))))
         return take_hosts(options, count, words);
     if (count > 2)
-        return usage("%.64s: one HOST and one PORT are all", words[2]);
+        return usage("%.64s: no more than one HOST and one PORT", words[2]);
     if (count > 1 && options->port)
         return usage("%.64s: the port is %.64s already, by --port", words[1], options->port);
     if (count > 1)

@@ -436,7 +436,7 @@ class Endings(harness.TestCase):
         with client.Server(client.discard) as server:
             result = bench("-c", 2, "-d", "0.1", "-W", "0.1", "127.0.0.1", server.port)
         self.assertEqual(result.status, client.WRONG)
-        self.assertRegex(result.stderr, r"^tcpecho: 2 messages had no answer: .* 100 ms after the end \(--wait\); .*\n$")
+        self.assertRegex(result.stderr, r"^tcpecho: 2 messages had no answer: .*, or 100 ms had passed since the end \(--wait\)\n$")
 
     def test_never_closed(self):
         """No mistake of the server's, but told."""
@@ -450,7 +450,7 @@ class Endings(harness.TestCase):
             result = bench("-c", 2, "-n", 10, "127.0.0.1", server.port)
             release.set()
         self.assertEqual((result.status, result.stderr), (0, ""))
-        self.assertIn("2 not closed by the server after us", result.stdout.decode())
+        self.assertIn("2 not closed by the server", result.stdout.decode())
 
     def test_some_are_refused(self):
         with daemons.Daemon() as daemon:
@@ -718,7 +718,7 @@ class OneWay(harness.TestCase):
         for end in (("-d", "0.3"), ("-n", 1)):
             result = self.check_silent_server(r"2 connections were not closed by the server 300 ms after the end \(--wait\): .*",
                                               "--send", "-c", 2, "-W", "0.3", *end)
-            self.assertIn("\n             2 not closed by the server after us\n", result.stdout.decode())
+            self.assertIn("\n             2 not closed by the server\n", result.stdout.decode())
 
     def test_server_that_sends_nothing(self):
         result = self.check_silent_server("not one byte came; --receive is for .*", "--receive", "-d", "0.3")

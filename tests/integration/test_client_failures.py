@@ -156,7 +156,7 @@ class Failures(harness.TestCase):
     def test_usage(self):
         for arguments, pattern in (
                 ((), "no HOST to connect to; see tcpecho --help"),
-                (("a", "b", "c"), "c: one HOST and one PORT are all; .*"),
+                (("a", "b", "c"), "c: no more than one HOST and one PORT; .*"),
                 (("--no-such", "a"), "--no-such: unknown option; .*"),
                 (("localhost", "0"), "0: a port is 1 to 65535 or the name of a service"),
                 (("localhost", "65536"), "65536: a port is .*"),

@@ -164,7 +164,7 @@ static const struct {
 } refused[] = {
     {"", "no HOST to connect to"},
     {"--ping", "no HOST to connect to"},
-    {"a b c", "c: one HOST and one PORT are all"},
+    {"a b c", "c: no more than one HOST and one PORT"},
     {"--listen 7 a", "a: --listen takes no HOST"},
     {"-x a", "-x: unknown option"},
     {"-vx a", "-x: unknown option"},

@@ -74,14 +74,15 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
                 latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
                 plural(summary->plan->threads), 100 * result->busy);
     if (result->queued_nsec > result->cpu_nsec / 10 && result->queued_nsec > LEAST_QUEUED_NSEC)
-        fprintf(out, "             of which %.2f s were spent waiting for a CPU that others had\n",
+        fprintf(out, "             of which %.2f s were spent waiting for a CPU that others used\n",
                 clock_seconds(result->queued_nsec));
     if (summary->plan->rate > 0 && result->lag.count > 0)
-        fprintf(out, "schedule     sent late by p99 %s, max %s; that counts in the times\n",
+        fprintf(out, "schedule     sent late by p99 %s, max %s; the latencies include it\n",
                 latency_format(histogram_quantile(&result->lag, P99), p99),
                 latency_format(result->lag.max, max));
     if (result->unsent > 0)
-        fprintf(out, "             %" PRIu64 " not sent in time, and in no percentile\n", result->unsent);
+        fprintf(out, "             %" PRIu64 " not sent in time, and not in the percentiles\n",
+                result->unsent);
 }
 
 void bench_print_connections(const struct load_result *result, FILE *out)
@@ -92,7 +93,7 @@ void bench_print_connections(const struct load_result *result, FILE *out)
     print_count(out, ", ", result->wrong, "with wrong bytes");
     fputc('\n', out);
     if (result->unended > 0)
-        fprintf(out, "             %" PRIu64 " not closed by the server after us\n", result->unended);
+        fprintf(out, "             %" PRIu64 " not closed by the server\n", result->unended);
 }
 
 static void print_connect_times(const struct histogram *connect, FILE *out)
@@ -120,7 +121,7 @@ void bench_print_client_limit(const struct load_result *result, const struct ter
               "CPUs of its own (taskset(1)).\n",
               out);
     else if (result->busy >= BUSY_LIMIT)
-        fputs("tcpecho had hardly a moment to wait.\n"
+        fputs("tcpecho was busy nearly all the time.\n"
               "These are not the server's limits. Use more --threads, where there are CPUs for\n"
               "them, or another machine.\n",
               out);
@@ -167,7 +168,9 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
 
 static const char *advice_on_connect(int error)
 {
-    return error == EADDRNOTAVAIL ? "; every local port is taken: net.ipv4.ip_local_port_range has more" : "";
+    return error == EADDRNOTAVAIL
+               ? "; every local port is taken: -I ADDRESS,... or net.ipv4.ip_local_port_range gives more"
+               : "";
 }
 
 void bench_print_trouble(const struct load_result *result, uint64_t connections)
@@ -193,11 +196,10 @@ void bench_print_errors(const struct bench_summary *summary)
     bench_print_trouble(result,
                         plan->reconnect ? result->connected + result->unconnected : plan->connections);
     if (result->unanswered > 0)
-        print_error("%" PRIu64
-                    " message%s had no answer: the connection was gone, or it was %s after the end (--wait); "
-                    "that is in no percentile",
-                    result->unanswered, plural(result->unanswered),
-                    units_format_duration(plan->wait_usec, wait));
+        print_error(
+            "%" PRIu64 " message%s had no answer: the connection was gone, or %s had passed since the "
+            "end (--wait)",
+            result->unanswered, plural(result->unanswered), units_format_duration(plan->wait_usec, wait));
     else if (result->messages == 0)
         print_error("not one message was answered");
 }
