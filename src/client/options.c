@@ -366,16 +366,8 @@ static void limit_check(struct client_options *options)
         options->duration_usec = CHECK_USEC;
 }
 
-static bool is_given(const struct command_line *line, const char *name)
-{
-    for (size_t i = 0; i < line->count; i++)
-        if (strcmp(line->given[i].row->name, name) == 0)
-            return true;
-    return false;
-}
-
 /* What no row alone can say. */
-static int check_together(const struct client_options *options, const struct command_line *line)
+static int check_together(const struct client_options *options)
 {
     if (options->ipv4 && options->ipv6)
         return usage("--ipv4 and --ipv6 cannot be had at once");
@@ -394,8 +386,6 @@ static int check_together(const struct client_options *options, const struct com
     if ((options->send || options->receive) &&
         (options->reconnect || options->rate > 0 || options->expect != EXPECT_ANYTHING))
         return usage("--send and --receive go one way: no --reconnect, --rate or --expect");
-    if (options->receive && is_given(line, "wait"))
-        return usage("--receive ends without waiting for anything: no --wait");
     return 0;
 }
 
@@ -449,8 +439,19 @@ static bool is_path(const char *host)
     return slash && !(slash > host && slash[-1] == ':' && slash[1] == '/');
 }
 
-static int check_paths(const struct client_options *options)
+static bool is_given(const struct command_line *line, const char *name)
 {
+    for (size_t i = 0; i < line->count; i++)
+        if (strcmp(line->given[i].row->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* What would do nothing. */
+static int check_useless(const struct client_options *options, const struct command_line *line)
+{
+    if (options->receive && is_given(line, "wait"))
+        return usage("--receive ends without waiting for anything: no --wait");
     for (size_t i = 0; options->proxy_source && i < options->host_count; i++)
         if (is_path(options->hosts[i]))
             return usage("%.128s: a path has no addresses to tell; leave out --proxy-source",
@@ -473,13 +474,13 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
     if (r == 0 && !options.help)
         r = apply(&options, &line);
     if (r == 0 && !options.help)
-        r = check_together(&options, &line);
+        r = check_together(&options);
     if (r == 0)
         limit_check(&options);
     if (r == 0 && !options.help && !options.version)
         r = take_operands(&options, argc - optind, argv + optind);
     if (r == 0)
-        r = check_paths(&options);
+        r = check_useless(&options, &line);
     if (r == 0)
         *out = options;
     return r;

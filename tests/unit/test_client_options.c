@@ -190,6 +190,11 @@ static const struct {
     {"--ping -i 0.9ms a", "--interval 0.9ms: must be 1 ms to 1 h, as 0.5, 250ms, 10s or 5m"},
     {"-W 61m a", "--wait 61m: must be 1 ms to 1 h, as 0.5, 250ms, 10s or 5m"},
     {"--connect-timeout never a", "--connect-timeout never: must be 1 ms to 1 h"},
+    {"--listen", "--listen needs an argument"},
+    {"--listen -v 7", "--listen needs an argument"},
+    {"--bench --receive -W 5 a", "--receive ends without waiting for anything: no --wait"},
+    {"--proxy-protocol 1 --proxy-source 192.0.2.1:5 /a",
+     "/a: a path has no addresses to tell; leave out --proxy-source"},
     /* What had another letter, or is another option elsewhere. */
     {"-b a", "-b: unknown option; type --bench"},
     {"-e echo a", "-e: unknown option; type --expect"},
@@ -216,11 +221,6 @@ static const struct {
     {"-p 0 a", "--port 0: must be 1 to 65535"},
     {"-p 65536 a", "--port 65536: must be 1 to 65535"},
     {"-p 7 a 7", "7: the port is 7 already, by --port"},
-    {"--listen", "--listen needs an argument"},
-    {"--listen -v 7", "--listen needs an argument"},
-    {"--bench --receive -W 5 a", "--receive ends without waiting for anything: no --wait"},
-    {"--proxy-protocol 1 --proxy-source 192.0.2.1:5 /a",
-     "/a: a path has no addresses to tell; leave out --proxy-source"},
 };
 
 TEST_EACH(refusals, refused)
