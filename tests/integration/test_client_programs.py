@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -68,6 +69,17 @@ class Json(TestCase):
                 document, = objects(result.stderr.encode())
                 self.assertEqual((result.status, document["exit_status"], document["clean"]), (status, status, False))
                 self.assertRegex(document["message"], rf"\A{message}\Z")
+
+    def test_interrupted_talk(self):
+        """It ends by the signal, which is no exit status."""
+        with client.Client("--json", "127.0.0.1", self.daemon.port) as process:
+            process.send(b"hello")
+            self.assertEqual(process.receive(5), b"hello")
+            process.interrupt()
+            self.assertEqual(process.process.wait(harness.patience()), -signal.SIGINT)
+            document, = objects(process.finish().stderr.encode())
+        self.assertEqual((document["interrupted"], document["clean"], document["bytes_received"]), (True, False, 5))
+        self.assertNotIn("exit_status", document)
 
     def test_bench_that_does_not_begin(self):
         """A document with figures and the reason, beside the line on stderr."""

@@ -50,5 +50,5 @@ const char *fault_kind_name(enum fault_kind kind);
 
 #define FAULT_TEXT_SIZE 192
 
-/* "byte 52428800: 3 bytes are missing"; how it goes on: "(0x41 instead of 0x61)". Returns `out`. */
+/* "byte 52428800: 3 bytes missing (0x41, not 0x61)". Returns `out`. */
 const char *fault_format(const struct fault *fault, char out[static FAULT_TEXT_SIZE]);
