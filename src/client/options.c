@@ -366,12 +366,19 @@ static void limit_check(struct client_options *options)
         options->duration_usec = CHECK_USEC;
 }
 
+/* "10.0.0.1,10.0.0.2"; what only has commas is refused where it is parsed. */
+static bool lists_several(const char *source)
+{
+    const char *comma = strchr(source, ',');
+    return comma && comma > source && comma[strspn(comma, ",")] != '\0';
+}
+
 /* What no row alone can say. */
 static int check_together(const struct client_options *options)
 {
     if (options->ipv4 && options->ipv6)
         return usage("--ipv4 and --ipv6 cannot be had at once");
-    if (options->source && options->mode != MODE_BENCH && strchr(options->source, ','))
+    if (options->source && options->mode != MODE_BENCH && lists_several(options->source))
         return usage("--source %.64s: several addresses are for --bench", options->source);
     if (options->reconnect && options->rate > 0)
         return usage("--reconnect and --rate cannot be had at once");

@@ -145,6 +145,11 @@ class Source(harness.TestCase):
                 (("-I", "", "a"), client.USAGE, "-I : neither .*"),
                 (("-I", "192.0.2.77", "a"), client.UNREACHABLE, "-I 192.0.2.77: .*; this host has no such address"),
                 (("-I", "127.0.0.2,127.0.0.3", "a"), client.USAGE, "--source .*: several addresses are for --bench; .*"),
+                (("-I", ",", "a"), client.USAGE, "-I ,: there is a comma without an address"),
+                (("-I", "127.0.0.2,", "a"), client.USAGE, "-I 127.0.0.2,: there is a comma without an address"),
+                (("--bench", "-I", "127.0.0.2,,127.0.0.3", "a"), client.USAGE, "-I .*: there is a comma without an address"),
+                (("--bench", "-I", "127.0.0.2,lo", "a"), client.USAGE,
+                 "-I 127.0.0.2,lo: lo is an interface, and only addresses can be listed"),
                 (("-I", "127.0.0.2", "::1"), client.UNREACHABLE, "::1 port 7007 has no address of the kind .*")):
             with self.subTest(arguments=arguments):
                 client.assert_one_line(self, client.run(*arguments), status, pattern)

@@ -44,9 +44,23 @@ static int add_address(const char *text, struct source *source)
     return 0;
 }
 
+/* One of a list, or all that was written. */
+static int add_item(const char *item, const char *text, struct source *source)
+{
+    bool is_alone = strcmp(item, text) == 0;
+    if (!is_alone && item[0] == '\0') {
+        print_error("-I %.128s: there is a comma without an address", text);
+        return EXIT_USAGE;
+    }
+    if (!is_alone && if_nametoindex(item) != 0) {
+        print_error("-I %.128s: %.64s is an interface, and only addresses can be listed", text, item);
+        return EXIT_USAGE;
+    }
+    return add_address(item, source);
+}
+
 int source_parse(const char *text, struct source *source)
 {
-    char *rest = NULL;
     int status = 0;
     if (if_nametoindex(text) != 0) {
         snprintf(source->interface, sizeof source->interface, "%s", text);
@@ -57,10 +71,8 @@ int source_parse(const char *text, struct source *source)
         print_error("%s", strerror(ENOMEM));
         return EXIT_SYSTEM;
     }
-    if (text[0] == '\0')
-        status = add_address(text, source);
-    for (char *item = strtok_r(copy, ",", &rest); item && status == 0; item = strtok_r(NULL, ",", &rest))
-        status = add_address(item, source);
+    for (char *rest = copy, *item; status == 0 && (item = strsep(&rest, ","));)
+        status = add_item(item, text, source);
     if (status != 0)
         source_clear(source);
     return status;
