@@ -232,7 +232,7 @@ static int set_mode(struct client_options *options, const struct option_row *row
 {
     enum client_mode mode = (enum client_mode)__builtin_ctz(row->modes);
     if (options->mode_given && options->mode != mode)
-        return usage("--%s and --%s cannot be had at once", mode_table[options->mode].option, row->name);
+        return usage("--%s and --%s cannot be used together", mode_table[options->mode].option, row->name);
     options->mode = mode;
     options->mode_given = true;
     return 0;
@@ -335,6 +335,13 @@ static int refuse_for_mode(const struct client_options *options, const struct gi
     return usage("%s takes no %s; it goes with %s%s", mode, option, modes, hint);
 }
 
+/* Which one it is in the mode; NULL: none. */
+static const struct option_row *find_given(const struct given *given, enum client_mode mode)
+{
+    return given->by_letter ? find_letter(given->row->letter, MODE_BIT(mode))
+                            : find_row(given->row->name, MODE_BIT(mode));
+}
+
 static int apply(struct client_options *options, const struct command_line *line)
 {
     for (const struct option_row *row = option_table; row->name; row++)
@@ -342,9 +349,7 @@ static int apply(struct client_options *options, const struct command_line *line
             set_fallback(options, row);
     for (size_t i = 0; i < line->count; i++) {
         const struct given *given = &line->given[i];
-        const struct option_row *row = given->by_letter
-                                           ? find_letter(given->row->letter, MODE_BIT(options->mode))
-                                           : find_row(given->row->name, MODE_BIT(options->mode));
+        const struct option_row *row = find_given(given, options->mode);
         if (!row)
             return refuse_for_mode(options, given);
         int r = set_value(options, row, given->text);
@@ -373,27 +378,42 @@ static bool lists_several(const char *source)
     return comma && comma > source && comma[strspn(comma, ",")] != '\0';
 }
 
+/* What --connect does not do. */
+static int check_connect(const struct command_line *line)
+{
+    static const struct {
+        const char *name, *why;
+    } useless[] = {
+        {"size", "sends nothing"},           {"expect", "reads nothing"},
+        {"proxy-protocol", "sends nothing"}, {"skip-line", "reads nothing"},
+        {"skip", "reads nothing"},           {"connect-timeout", "waits for as long as --wait says"},
+    };
+    for (size_t i = 0; i < sizeof useless / sizeof useless[0]; i++)
+        for (size_t j = 0; j < line->count; j++)
+            if (strcmp(find_given(&line->given[j], MODE_PING)->name, useless[i].name) == 0)
+                return usage("--connect %s: leave out --%s", useless[i].why, useless[i].name);
+    return 0;
+}
+
 /* What no row alone can say. */
-static int check_together(const struct client_options *options)
+static int check_together(const struct client_options *options, const struct command_line *line)
 {
     if (options->ipv4 && options->ipv6)
-        return usage("--ipv4 and --ipv6 cannot be had at once");
+        return usage("--ipv4 and --ipv6 cannot be used together");
     if (options->source && options->mode != MODE_BENCH && lists_several(options->source))
         return usage("--source %.64s: several addresses are for --bench", options->source);
     if (options->reconnect && options->rate > 0)
-        return usage("--reconnect and --rate cannot be had at once");
+        return usage("--reconnect and --rate cannot be used together");
     if (options->proxy_source && options->proxy_protocol == 0)
         return usage("--proxy-source is for --proxy-protocol");
-    if (options->connect && (options->proxy_protocol > 0 || options->skip_line || options->skip > 0))
-        return usage("--connect sends and reads nothing: no --proxy-protocol, --skip-line or --skip");
     if (options->json + options->csv + (options->nagios != NULL) > 1)
-        return usage("only one of --json, --csv and --nagios can be had");
+        return usage("only one of --json, --csv and --nagios can be used");
     if (options->send && options->receive)
-        return usage("--send and --receive cannot be had at once");
+        return usage("--send and --receive cannot be used together");
     if ((options->send || options->receive) &&
         (options->reconnect || options->rate > 0 || options->expect != EXPECT_ANYTHING))
         return usage("--send and --receive go one way: no --reconnect, --rate or --expect");
-    return 0;
+    return options->connect ? check_connect(line) : 0;
 }
 
 /* Digits that are no port are refused as one. */
@@ -481,7 +501,7 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
     if (r == 0 && !options.help)
         r = apply(&options, &line);
     if (r == 0 && !options.help)
-        r = check_together(&options);
+        r = check_together(&options, &line);
     if (r == 0)
         limit_check(&options);
     if (r == 0 && !options.help && !options.version)

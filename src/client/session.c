@@ -52,7 +52,10 @@ int session_look_up(const struct session *session, const char *host, struct targ
     int family = options->ipv4 ? AF_INET : options->ipv6 ? AF_INET6 : AF_UNSPEC;
     if (options->listen)
         return target_resolve_local(options->listen, family, out);
-    int status = target_resolve(host, options->port, family, out);
+    /* The second operand of --ping is a host where it is no port. */
+    bool may_be_service = options->host_count > 1 && !options->port && !strpbrk(host, ".:");
+    const char *advice = may_be_service ? "; it is no service either, and -p PORT gives the port" : "";
+    int status = target_resolve(host, options->port, family, advice, out);
     return status == 0 ? target_limit(out, &session->source) : status;
 }
 

@@ -635,7 +635,7 @@ class Reconnect(harness.TestCase):
 
     def test_no_schedule(self):
         client.assert_one_line(self, bench("--reconnect", "--rate", 5, "a"), client.USAGE,
-                               "--reconnect and --rate cannot be had at once; .*")
+                               "--reconnect and --rate cannot be used together; .*")
 
 
 class OneWay(harness.TestCase):
@@ -799,7 +799,7 @@ class OneWay(harness.TestCase):
         self.assertGreater(min(mine + others), 0)
 
     def test_usage(self):
-        for arguments, pattern in ((("--send", "--receive"), "--send and --receive cannot be had at once"),
+        for arguments, pattern in ((("--send", "--receive"), "--send and --receive cannot be used together"),
                                    (("--send", "--rate", "5"), "--send and --receive go one way: .*"),
                                    (("--receive", "--expect", "echo"), "--send and --receive go one way: .*")):
             client.assert_one_line(self, bench(*arguments, "a"), client.USAGE, pattern + "; .*")

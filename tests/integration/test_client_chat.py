@@ -248,7 +248,7 @@ class Failures(harness.TestCase):
                 (("--listen", "127.0.0.1:"), '"": a port is .*'),
                 (("--listen", "7777", "--expect", "echo"),
                  "--listen takes no --expect; it goes with a talk, --ping, --bench, --watch; .*"),
-                (("--listen", "7777", "--ping"), "--listen and --ping cannot be had at once; .*"),
+                (("--listen", "7777", "--ping"), "--listen and --ping cannot be used together; .*"),
         ):
             with self.subTest(arguments=arguments):
                 self.check(client.run(*arguments), client.USAGE, pattern)

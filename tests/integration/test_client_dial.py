@@ -115,7 +115,7 @@ class Families(harness.TestCase):
 
     def test_none_of_that_kind(self):
         client.assert_one_line(self, client.run("-4", "::1", "7"), client.UNKNOWN, "cannot find ::1: .*")
-        client.assert_one_line(self, client.run("-4", "-6", "a"), client.USAGE, "--ipv4 and --ipv6 cannot be had at once; .*")
+        client.assert_one_line(self, client.run("-4", "-6", "a"), client.USAGE, "--ipv4 and --ipv6 cannot be used together; .*")
 
     def test_chat(self):
         with client.Client("-v", "-4", "--listen", "0") as host:

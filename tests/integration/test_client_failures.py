@@ -162,6 +162,11 @@ class Failures(harness.TestCase):
                 (("localhost", "65536"), "65536: a port is .*"),
                 (("", "7"), '"": not the name of a host'),
                 (("/tmp/x", "7"), "/tmp/x: a path has no port"),
+                (("-4", "/tmp/x"), "/tmp/x: a path is neither IPv4 nor IPv6; leave out -4"),
+                (("--watch", "--ipv6", "/tmp/x"), "/tmp/x: a path is neither IPv4 nor IPv6; leave out -6"),
+                (("--ping", "-I", "127.0.0.1", "/tmp/x"), "/tmp/x: .*; leave out -I"),
+                (("--bench", "-I", "lo", "/tmp/x"), "/tmp/x: .*; leave out -I"),
+                (("-Q", "ef", "/tmp/x"), "/tmp/x: .*; leave out -Q"),
                 (("/" + "x" * 120,), "/x+...: the path of a socket has at most 107 bytes"),
                 (("--expect", "lower", "a"), "--expect lower: must be echo or upper; .*"),
         ):

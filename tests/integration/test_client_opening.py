@@ -88,7 +88,7 @@ class Greeting(harness.TestCase):
 
     def test_usage(self):
         client.assert_one_line(self, client.run("--ping", "--connect", "--skip-line", "a"), client.USAGE,
-                               "--connect sends and reads nothing: .*")
+                               "--connect reads nothing: leave out --skip-line; .*")
 
 
 def read_header(connection):
@@ -200,7 +200,7 @@ class ProxyProtocol(harness.TestCase):
     def test_usage(self):
         for arguments, pattern in ((("--proxy-protocol", "3"), "--proxy-protocol 3: must be 1 or 2"),
                                    (("--proxy-source", "1.2.3.4:5"), "--proxy-source is for --proxy-protocol"),
-                                   (("--ping", "--connect", "--proxy-protocol", 1), "--connect sends and reads nothing: .*")):
+                                   (("--ping", "--connect", "--proxy-protocol", 1), "--connect sends nothing: leave out --proxy-protocol")):
             client.assert_one_line(self, client.run(*arguments, "a"), client.USAGE, pattern + "; .*")
         for source in ("1.2.3.4", "name:5", "::1:5", "[::1]", "1.2.3.4:70000", "", ":5", "[]:5"):
             client.assert_one_line(self, client.run("--proxy-protocol", 1, "--proxy-source", source, "a"), client.USAGE,

@@ -446,6 +446,12 @@ class Letters(harness.TestCase):
                                    (("-p", "7", "a", "8"), "8: the port is 7 already, by --port; .*")):
             client.assert_one_line(self, ping(*arguments), client.USAGE, pattern)
 
+    def test_misspelt_service(self):
+        """What is no port is a host, and not found as one: the message says both."""
+        result = ping("-c", 1, f"127.0.0.1:{self.daemon.port}", "htpp")
+        client.assert_one_line(self, result, client.UNKNOWN,
+                               "cannot find htpp: .*; it is no service either, and -p PORT gives the port")
+
 
 class Handshakes(harness.TestCase):
     """--connect: the time of the handshake alone, to any port; open, closed and silent are told apart."""

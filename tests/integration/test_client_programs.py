@@ -287,7 +287,7 @@ class Nagios(TestCase):
         client.assert_one_line(self, client.run("--ping", "--nagios", "1,2", "-p", "7", "a", "b"), client.USAGE,
                                "b: --nagios is of one HOST; .*")
         client.assert_one_line(self, client.run("--ping", "--json", "--csv", "a"), client.USAGE,
-                               "only one of --json, --csv and --nagios can be had; .*")
+                               "only one of --json, --csv and --nagios can be used; .*")
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ static const struct {
     {"a -W", "-W needs an argument"},
     {"a --expect", "--expect needs an argument"},
     {"--expect both a", "--expect both: must be echo or upper"},
-    {"--ping --listen 7", "--ping and --listen cannot be had at once"},
+    {"--ping --listen 7", "--ping and --listen cannot be used together"},
     {"-c 1 a", "a talk takes no -c; it goes with --ping (--count), --bench (--connections)"},
     {"--listen 7 --expect echo", "--listen takes no --expect; it goes with a talk, --ping, --bench, --watch"},
     {"--ping -v a", "--ping takes no -v; it goes with a talk (--verbose), --listen (--verbose)"},
@@ -221,6 +221,10 @@ static const struct {
     {"-p 0 a", "--port 0: must be 1 to 65535"},
     {"-p 65536 a", "--port 65536: must be 1 to 65535"},
     {"-p 7 a 7", "7: the port is 7 already, by --port"},
+    {"--ping --connect -s 100 a", "--connect sends nothing: leave out --size"},
+    {"--expect echo --connect --ping a", "--connect reads nothing: leave out --expect"},
+    {"--ping --connect --connect-timeout 1 a",
+     "--connect waits for as long as --wait says: leave out --connect-timeout"},
 };
 
 TEST_EACH(refusals, refused)

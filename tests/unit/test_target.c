@@ -11,7 +11,7 @@ static struct target target;
 static void expect_target(const char *host, const char *port, const char *first)
 {
     char text[ENDPOINT_TEXT_SIZE];
-    ck_assert_int_eq(target_resolve(host, port, AF_UNSPEC, &target), 0);
+    ck_assert_int_eq(target_resolve(host, port, AF_UNSPEC, "", &target), 0);
     ck_assert_uint_ge(target.count, 1);
     ck_assert_str_eq(endpoint_format(&target.items[0], text), first);
     target_clear(&target);
@@ -33,7 +33,7 @@ TEST(addresses)
     expect_target("TCP://[::1]:8/", NULL, "[::1]:8");
     expect_target("tcp://127.0.0.1", "9", "127.0.0.1:9");
     expect_target("fd00::1:7", NULL, "[fd00::1:7]:7007"); /* an address all of it */
-    ck_assert_int_eq(target_resolve("::1", "7", AF_UNSPEC, &target), 0);
+    ck_assert_int_eq(target_resolve("::1", "7", AF_UNSPEC, "", &target), 0);
     ck_assert_str_eq(target_format(&target, text), "::1 port 7");
     target_clear(&target);
 }
@@ -45,7 +45,7 @@ TEST(paths)
     expect_target("./x", NULL, "./x");
     memset(path + 1, 'x', 106);
     expect_target(path, NULL, path); /* the longest */
-    ck_assert_int_eq(target_resolve("/x", NULL, AF_UNSPEC, &target), 0);
+    ck_assert_int_eq(target_resolve("/x", NULL, AF_UNSPEC, "", &target), 0);
     ck_assert_str_eq(target_format(&target, text), "/x");
     ck_assert_int_eq(target.items[0].address.ss_family, AF_UNIX);
     target_clear(&target);
@@ -53,7 +53,7 @@ TEST(paths)
 
 TEST(a_name)
 {
-    ck_assert_int_eq(target_resolve("localhost", "7", AF_UNSPEC, &target), 0);
+    ck_assert_int_eq(target_resolve("localhost", "7", AF_UNSPEC, "", &target), 0);
     for (size_t i = 0; i < target.count; i++)
         ck_assert_int_ne(target.items[i].address.ss_family, AF_UNIX);
     target_clear(&target);
@@ -104,7 +104,7 @@ static const struct {
 TEST_EACH(refusals, refused)
 {
     capture(LOG_LEVEL_DEBUG);
-    int status = target_resolve(c->host, c->port, AF_UNSPEC, &target);
+    int status = target_resolve(c->host, c->port, AF_UNSPEC, "", &target);
     const char *told = written();
     ck_assert_int_eq(status, c->status);
     expect_in(told, c->told);
@@ -126,7 +126,7 @@ TEST_TIMES(no_memory, 2)
     for (size_t i = 0; i < COUNT_OF(hosts); i++) {
         capture(LOG_LEVEL_DEBUG);
         fault_arm(calls[variant], ENOMEM, 0);
-        int status = target_resolve(hosts[i], NULL, AF_UNSPEC, &target);
+        int status = target_resolve(hosts[i], NULL, AF_UNSPEC, "", &target);
         fault_disarm();
         ck_assert_str_eq(written(), "tcpecho: Cannot allocate memory\n");
         ck_assert_int_eq(status, EXIT_SYSTEM);

@@ -82,7 +82,7 @@ static int refuse_port(const char *port, const char *allowed)
     return EXIT_USAGE;
 }
 
-static int refuse_name(const char *host, const char *port, int error)
+static int refuse_name(const char *host, const struct target *target, int error)
 {
     const char *interface = strchr(host, '%');
     if (error == EAI_MEMORY)
@@ -92,12 +92,12 @@ static int refuse_name(const char *host, const char *port, int error)
         return EXIT_SYSTEM;
     }
     if (error == EAI_SERVICE)
-        print_error("%.64s: no such service in /etc/services; give the number of the port", port);
+        print_error("%.64s: no such service in /etc/services; give the number of the port", target->port);
     else if (interface && if_nametoindex(interface + 1) == 0)
         print_error("cannot find %.200s: there is no interface %.64s; ip link shows those there are", host,
                     interface + 1);
     else
-        print_error("cannot find %.200s: %s", host, gai_strerror(error));
+        print_error("cannot find %.200s: %s%s", host, gai_strerror(error), target->advice);
     return EXIT_UNKNOWN_NAME;
 }
 
@@ -170,7 +170,7 @@ static int look_up(const struct addrinfo *hints, struct target *target)
     }
     int error = getaddrinfo(target->host ? bare : NULL, target->port, hints, &list);
     if (error != 0)
-        return refuse_name(target->host ? bare : "", target->port, error);
+        return refuse_name(target->host ? bare : "", target, error);
     return copy_addresses(list, target);
 }
 
@@ -214,12 +214,17 @@ static int resolve(char *host, const char *port, int family, struct target *targ
         print_error(SCHEME "%.128s: a host and a port have no path", host);
         return EXIT_USAGE;
     }
-    if (slash) {
-        if (!port)
-            return resolve_path(host, target);
+    if (slash && port) {
         print_error("%.128s: a path has no port", host);
         return EXIT_USAGE;
     }
+    if (slash && family != AF_UNSPEC) {
+        print_error("%.128s: a path is neither IPv4 nor IPv6; leave out -%c", host,
+                    family == AF_INET ? '4' : '6');
+        return EXIT_USAGE;
+    }
+    if (slash)
+        return resolve_path(host, target);
     const char *own_port = cut_port(host);
     if (own_port && port) {
         print_error("%.128s:%.40s: has its port already, and %.40s is another argument", host, own_port,
@@ -248,9 +253,10 @@ static int resolve_local(char *host, const char *port, int family, struct target
 }
 
 static int resolve_with(int (*look)(char *host, const char *port, int family, struct target *target),
-                        const char *spec, const char *port, int family, struct target *out)
+                        const char *spec, const char *port, int family, const char *advice,
+                        struct target *out)
 {
-    CLEANUP(target_clear) struct target target = {.owned = strdup(spec)};
+    CLEANUP(target_clear) struct target target = {.owned = strdup(spec), .advice = advice};
     if (!target.owned)
         return no_memory();
     char *host = strip_scheme(target.owned);
@@ -266,23 +272,30 @@ static int resolve_with(int (*look)(char *host, const char *port, int family, st
     return 0;
 }
 
-int target_resolve(const char *host, const char *port, int family, struct target *out)
+int target_resolve(const char *host, const char *port, int family, const char *advice, struct target *out)
 {
-    return resolve_with(resolve, host, port, family, out);
+    return resolve_with(resolve, host, port, family, advice, out);
 }
 
 int target_resolve_local(const char *spec, int family, struct target *out)
 {
-    return resolve_with(resolve_local, spec, NULL, family, out);
+    return resolve_with(resolve_local, spec, NULL, family, "", out);
 }
 
 int target_limit(struct target *target, const struct source *source)
 {
     char name[TARGET_TEXT_SIZE];
+    bool is_path = target->items[0].address.ss_family == AF_UNIX;
     size_t kept = 0;
+    if (is_path && (source->count > 0 || source->interface[0] != '\0' || source->tos >= 0)) {
+        print_error(
+            "%s: a path has no addresses or interfaces to choose from, and no type of service; leave out "
+            "-%c",
+            target->host, source->tos >= 0 ? 'Q' : 'I');
+        return EXIT_USAGE;
+    }
     for (size_t i = 0; i < target->count; i++) {
-        sa_family_t family = target->items[i].address.ss_family;
-        if (family == AF_UNIX || source_has(source, family))
+        if (is_path || source_has(source, target->items[i].address.ss_family))
             target->items[kept++] = target->items[i];
     }
     target->source = source;

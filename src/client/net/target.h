@@ -25,14 +25,15 @@ struct target {
     struct endpoint *items; /* owned; at least one */
     size_t count;
     const struct source *source; /* from where to connect; NULL: anywhere */
+    const char *advice;          /* what to add when there is no such name */
 };
 
 /* `host` is a name, an address (IPv6 also in brackets) or, with a slash in it, a path; `port` a number or a
  * name of services(5), which may also follow the host ("NAME:PORT", "[ADDRESS]:PORT", "tcp://NAME:PORT"),
  * NULL for the default; a path has none. `family` is AF_UNSPEC, AF_INET or AF_INET6. `port` has to outlive
- * *out. Blocks on name servers. The families take turns (RFC 8305, 4), whichever comes first. Returns 0, or
- * an exit status after one line on stderr. */
-int target_resolve(const char *host, const char *port, int family, struct target *out);
+ * *out. Blocks on name servers. When there is no such name, `advice` follows the message. The families take
+ * turns (RFC 8305, 4), whichever comes first. Returns 0, or an exit status after one line on stderr. */
+int target_resolve(const char *host, const char *port, int family, const char *advice, struct target *out);
 
 /* The same of an address to listen at, "PORT" or "ADDRESS:PORT": the address may be "*" or left out, for all,
  * and the port 0, for a free one. */
