@@ -265,7 +265,7 @@ class Failures(harness.TestCase):
             self.check(client.run("--listen", f"127.0.0.1:{port}"), client.REFUSED,
                        rf"cannot listen at 127\.0\.0\.1:{port}: Address already in use; another socket has that port: "
                        r"ss -tanp shows it, also when it does not listen")
-        self.check(client.run("--listen", "192.0.2.1:0"), client.UNREACHABLE,
+        self.check(client.run("--listen", "192.0.2.1:0"), client.SYSTEM_ERROR,
                    r"cannot listen at 192\.0\.2\.1:0: Cannot assign requested address; this host has no such address, or "
                    r"may not use it yet \(ip address says tentative\)")
         harness.needs_ipv6()

@@ -143,14 +143,14 @@ class Source(harness.TestCase):
         for arguments, status, pattern in (
                 (("-I", "nope0", "a"), client.USAGE, "-I nope0: neither an interface nor an address; .*"),
                 (("-I", "", "a"), client.USAGE, "-I : neither .*"),
-                (("-I", "192.0.2.77", "a"), client.UNREACHABLE, "-I 192.0.2.77: .*; this host has no such address"),
+                (("-I", "192.0.2.77", "a"), client.SYSTEM_ERROR, "-I 192.0.2.77: .*; this host has no such address"),
                 (("-I", "127.0.0.2,127.0.0.3", "a"), client.USAGE, "--source .*: several addresses are for --bench; .*"),
                 (("-I", ",", "a"), client.USAGE, "-I ,: there is a comma without an address"),
                 (("-I", "127.0.0.2,", "a"), client.USAGE, "-I 127.0.0.2,: there is a comma without an address"),
                 (("--bench", "-I", "127.0.0.2,,127.0.0.3", "a"), client.USAGE, "-I .*: there is a comma without an address"),
                 (("--bench", "-I", "127.0.0.2,lo", "a"), client.USAGE,
                  "-I 127.0.0.2,lo: lo is an interface, and only addresses can be listed"),
-                (("-I", "127.0.0.2", "::1"), client.UNREACHABLE, "::1 port 7007 has no address of the kind .*")):
+                (("-I", "127.0.0.2", "::1"), client.SYSTEM_ERROR, "::1 port 7007 has no address of the kind .*")):
             with self.subTest(arguments=arguments):
                 client.assert_one_line(self, client.run(*arguments), status, pattern)
 

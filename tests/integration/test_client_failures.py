@@ -285,7 +285,7 @@ class Failures(harness.TestCase):
             for rule, status, pattern in (
                     ("socket:EMFILE", client.SYSTEM_ERROR, "cannot connect to .*: Too many open files.*"),
                     ("setsockopt:ENOMEM", client.SYSTEM_ERROR, "cannot connect to .*: Cannot allocate memory.*"),
-                    ("connect:EADDRNOTAVAIL", client.UNREACHABLE, "cannot connect to .*: Cannot assign requested address.*"),
+                    ("connect:EADDRNOTAVAIL", client.SYSTEM_ERROR, "cannot connect to .*: Cannot assign requested address.*"),
                     ("getsockopt:ENOBUFS:1", client.SYSTEM_ERROR, "cannot connect to .*: No buffer space available.*"),
                     ("poll:ENOMEM:1", client.SYSTEM_ERROR, "cannot connect to .*: Cannot allocate memory.*"),
                     ("poll:ENOMEM:2", client.SYSTEM_ERROR, "cannot wait for input: Cannot allocate memory"),

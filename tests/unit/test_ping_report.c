@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-static char text[4096];
+static char text[16384];
 static struct ping_report report;
 
 static void open_text(void)
@@ -68,6 +68,51 @@ TEST(lines)
                    "cannot reach [::1]:7: seq=7 No route to host\n");
 }
 
+/* With the longest address, the longest label of a name, and figures of a long watch. */
+TEST(eighty_columns)
+{
+    static const char host[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz.example.org";
+    static const char peer[] = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
+    const struct fault fault = {
+        .kind = FAULT_CHANGED, .offset = 1234567890, .length = 12, .got = 1, .wanted = 2};
+    struct ping_counts counts = {.sent = 4000000000,
+                                 .received = 4000000000,
+                                 .lost = 2000000000,
+                                 .duplicates = 1000000,
+                                 .corrupted = 1000000,
+                                 .too_late = 1000000,
+                                 .not_sent = 1000000,
+                                 .late = 1000000,
+                                 .broken = 1000000,
+                                 .reconnected = 10000,
+                                 .unconnected = 10000,
+                                 .usec = 4000000 * USEC_PER_SEC};
+    ping_times_add(&counts.times, 3600 * USEC_PER_SEC);
+    open_text();
+    report.size = 1 << 20;
+    for (enum ping_line_kind kind = PING_LINE_REPLY; kind <= PING_LINE_UNREACHABLE; kind++) {
+        const struct ping_line line = {.kind = kind,
+                                       .host = host,
+                                       .peer = peer,
+                                       .number = 4000000000,
+                                       .usec = 123456,
+                                       .fault = &fault,
+                                       .error = EHOSTUNREACH};
+        ping_print_line(&report, &line);
+        report.timestamps = !report.timestamps;
+        ping_print_line(&report, &line);
+    }
+    ping_print_summary(&report, host, &counts);
+    report.connect = true;
+    ping_print_summary(&report, host, &counts);
+    ping_print_interim(report.out, 80, host, &counts);
+    fflush(report.out);
+    ck_assert_uint_lt(strlen(text), sizeof text - 1);
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1)
+        ck_assert_msg(strcspn(line, "\n") <= 80, "too wide: %.*s", (int)strcspn(line, "\n"), line);
+    fclose(report.out);
+}
+
 TEST(quiet)
 {
     open_text();
@@ -123,10 +168,11 @@ TEST(summary_of_trouble)
 {
     const struct ping_counts counts = {.sent = 10,
                                        .received = 6,
-                                       .lost = 6,
+                                       .lost = 3,
                                        .duplicates = 2,
                                        .corrupted = 3,
                                        .not_sent = 4,
+                                       .late = 5,
                                        .pending = 1,
                                        .broken = 2,
                                        .reconnected = 1,
@@ -134,9 +180,9 @@ TEST(summary_of_trouble)
     open_text();
     ping_print_summary(&report, "host", &counts);
     expect_text_is("\n--- host ping statistics ---\n"
-                   "10 messages transmitted, 6 received, 6 lost (46.15%), time 0 ms\n"
-                   "2 duplicates, 3 corrupted, 4 not sent, 1 under way\n"
-                   "connection broken 2 times, made again 1, not made 3\n");
+                   "10 messages transmitted, 6 received, 3 lost (33.33%), time 0 ms\n"
+                   "2 duplicates, 3 corrupted, 4 not sent, 5 not sent in time,\n1 under way\n"
+                   "connection broken 2 times, reconnected 1 time, 3 attempts failed\n");
 }
 
 TEST(summary_of_nothing)
@@ -172,6 +218,6 @@ TEST(interim)
     ping_times_add(&counts.times, 8000);
     ping_times_add(&counts.times, 16000);
     open_text();
-    ping_print_interim(report.out, "host", &counts);
+    ping_print_interim(report.out, 80, "host", &counts);
     expect_text_is("host: 2/4 answered, 25% lost, min/avg/ewma/max = 8.000/12.000/9.000/16.000 ms\n");
 }

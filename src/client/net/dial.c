@@ -33,12 +33,16 @@ int dial_exit_status(int error)
     case EHOSTUNREACH:
     case ENETDOWN:
     case EHOSTDOWN:
-    case EADDRNOTAVAIL:
-    case EAFNOSUPPORT:
         return EXIT_UNREACHABLE;
     default:
         return EXIT_SYSTEM;
     }
+}
+
+bool dial_is_short(int error)
+{
+    return error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE || error == ENOBUFS ||
+           error == ENOMEM || error == ENOSPC;
 }
 
 int dial_start(const struct endpoint *endpoint, const struct source *source, uint64_t number)

@@ -46,5 +46,9 @@ int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, s
 /* An errno in words, with what is missing where the address itself is at fault. Valid until the next call. */
 const char *dial_reason(const struct endpoint *endpoint, int error);
 
+/* Whether an errno is a shortage of this host: of a local port, a descriptor or memory. It says nothing about
+ * the server. */
+bool dial_is_short(int error);
+
 /* Which exit status (client/process/exit_status.h) an errno of a connection stands for. */
 int dial_exit_status(int error);

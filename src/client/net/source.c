@@ -32,7 +32,7 @@ static int add_address(const char *text, struct source *source)
     if (r < 0) {
         print_error("-I %.64s: %s%s", text, strerror(-r),
                     r == -EADDRNOTAVAIL ? "; this host has no such address" : "");
-        return r == -EADDRNOTAVAIL ? EXIT_UNREACHABLE : EXIT_SYSTEM;
+        return EXIT_SYSTEM;
     }
     struct address *more = realloc(source->addresses, (source->count + 1) * sizeof *more);
     if (!more) {

@@ -304,7 +304,7 @@ int target_limit(struct target *target, const struct source *source)
         return 0;
     }
     print_error("%s has no address of the kind (IPv4, IPv6) of those of -I", target_format(target, name));
-    return EXIT_UNREACHABLE;
+    return EXIT_SYSTEM;
 }
 
 void target_clear(struct target *target)

@@ -28,8 +28,13 @@ struct handshake {
 struct handshakes {
     struct handshake items[MOST_UNANSWERED];
     size_t used; /* those after it are free */
-    uint64_t begun, made, refused, silent, unreachable, not_sent, answered;
-    uint64_t orderly; /* usec; when one was closed in order last */
+    uint64_t begun, made, refused, silent, unreachable, not_sent;
+    uint64_t own; /* of those not sent: this host was short of something */
+    int own_error;
+    bool is_short;         /* so was the latest */
+    int failure;           /* the exit status of the latest that failed */
+    bool failed_otherwise; /* and there were others */
+    uint64_t orderly;      /* usec; when one was closed in order last */
     struct ping_times times, refusals;
 };
 
@@ -58,6 +63,12 @@ static struct handshake *find_free(struct handshakes *mine)
     return NULL;
 }
 
+static void trim(struct handshakes *mine)
+{
+    while (mine->used > 0 && mine->items[mine->used - 1].fd < 0)
+        mine->used--;
+}
+
 static void close_handshake(struct handshakes *mine, struct handshake *handshake)
 {
     uint64_t now = clock_monotonic_usec();
@@ -66,8 +77,13 @@ static void close_handshake(struct handshakes *mine, struct handshake *handshake
     else
         mine->orderly = now;
     fd_close(&handshake->fd);
-    while (mine->used > 0 && mine->items[mine->used - 1].fd < 0)
-        mine->used--;
+    trim(mine);
+}
+
+static void note_failure(struct handshakes *mine, int status)
+{
+    mine->failed_otherwise = mine->failed_otherwise || (mine->failure != 0 && mine->failure != status);
+    mine->failure = status;
 }
 
 /* `error` is 0 when it has been made. */
@@ -92,6 +108,8 @@ static int settle(struct ping_host *host, struct handshake *handshake, int error
         line.kind = PING_LINE_UNREACHABLE;
         mine->unreachable++;
     }
+    if (error != 0)
+        note_failure(mine, line.kind == PING_LINE_REFUSED ? EXIT_REFUSED : dial_exit_status(error));
     close_handshake(mine, handshake);
     return ping_tell(host, line);
 }
@@ -99,7 +117,19 @@ static int settle(struct ping_host *host, struct handshake *handshake, int error
 static bool is_due(const struct ping_host *host, uint64_t now)
 {
     bool is_flood = host->run->options->flood && host->run->options->interval_usec == USEC_NEVER;
-    return now >= host->next || (is_flood && of(host)->used == 0);
+    return now >= host->next || (is_flood && of(host)->used == 0 && !of(host)->is_short);
+}
+
+/* Without a descriptor or a local port of ours, nothing can be said about the server. */
+static int fail_to_begin(struct ping_host *host, int error)
+{
+    struct handshakes *mine = of(host);
+    mine->not_sent++;
+    mine->own++;
+    mine->own_error = error;
+    mine->is_short = true;
+    trim(mine);
+    return ping_tell(host, (struct ping_line){.kind = PING_LINE_UNCONNECTED, .error = error});
 }
 
 static int begin_one(struct ping_host *host, uint64_t now)
@@ -114,15 +144,18 @@ static int begin_one(struct ping_host *host, uint64_t now)
         mine->not_sent++;
         return 0;
     }
-    *handshake = (struct handshake){.number = ++mine->begun, .began_nsec = clock_monotonic_nsec()};
-    handshake->fd = dial_start(&host->endpoint, &host->run->session.source, 0);
+    uint64_t began_nsec = clock_monotonic_nsec();
+    int fd = dial_start(&host->endpoint, &host->run->session.source, 0);
+    if (fd < 0 && dial_is_short(-fd))
+        return fail_to_begin(host, -fd);
+    mine->is_short = false;
+    *handshake =
+        (struct handshake){.fd = fd < 0 ? -1 : fd, .number = ++mine->begun, .began_nsec = began_nsec};
     ping_print_sent(&host->run->report);
-    if (handshake->fd >= 0)
+    if (fd >= 0)
         return 0;
-    int error =
-        handshake->fd == -EAGAIN ? ETIMEDOUT : -handshake->fd; /* the backlog of a Unix socket is full */
-    handshake->fd = -1;
-    return settle(host, handshake, error);
+    return settle(host, handshake,
+                  fd == -EAGAIN ? ETIMEDOUT : -fd); /* the backlog of a Unix socket is full */
 }
 
 static int advance(struct ping_host *host)
@@ -183,12 +216,16 @@ static void count(const struct ping_host *host, struct ping_counts *out)
     *out = (struct ping_counts){
         .sent = mine->begun,
         .received = mine->made,
-        .lost = failed + mine->not_sent,
+        .lost = failed,
         .refused = mine->refused,
         .silent = mine->silent,
         .unreachable = mine->unreachable,
         .not_sent = mine->not_sent,
+        .own = mine->own,
+        .own_error = mine->own_error,
+        .late = host->late,
         .pending = mine->begun - mine->made - failed,
+        .failure = mine->made == 0 && !mine->failed_otherwise ? mine->failure : 0,
         .times = mine->times,
         .refusals = mine->refusals,
         .usec = clock_monotonic_usec() - host->start,
@@ -210,8 +247,10 @@ static int begin(struct ping_host *host)
 
 static void print_start(const struct ping_host *host)
 {
-    fprintf(host->run->report.out, "PING %s (%s): the handshake of a new connection each time\n", host->name,
-            host->peer);
+    const struct ping_report *report = &host->run->report;
+    print_wrapped(report->out, terminal_width(&report->terminal), 0,
+                  "PING %s (%s): the handshake of a new connection each time", host->name, host->peer);
+    fputc('\n', report->out);
 }
 
 static void end(struct ping_host *host)

@@ -28,12 +28,15 @@ struct ping_host {
     char peer[ENDPOINT_TEXT_SIZE];
     pthread_t thread; /* in which it begins */
     bool has_thread;
-    bool is_up;           /* the latest answer came, and nothing has failed since */
-    int status;           /* an exit status when it could not be begun; it takes no part then */
-    void *state;          /* the kind's */
-    size_t item;          /* the place of its first pollfd */
-    uint64_t start, next; /* usec; when the ping began, and when the next one is due */
-    uint64_t looked;      /* usec; what had come by then has been read */
+    bool is_up;                  /* the latest answer came, and nothing has failed since */
+    const char *trouble;         /* what failed last; NULL: nothing */
+    int status;                  /* an exit status when it could not be begun; it takes no part then */
+    char error[HELD_ERROR_SIZE]; /* why */
+    void *state;                 /* the kind's */
+    size_t item;                 /* the place of its first pollfd */
+    uint64_t start, next;        /* usec; when the ping began, and when the next one is due */
+    uint64_t late;   /* how often nothing was sent when it was due, since the one before was late */
+    uint64_t looked; /* usec; what had come by then has been read */
 };
 
 struct ping_kind {

@@ -25,7 +25,9 @@ struct messages {
     uint64_t noted;   /* up to this message it has been said that no answer has come in time */
     uint8_t *message; /* the one that is being sent */
     size_t unsent;    /* of it */
-    uint64_t dropped; /* due, but there was no way to send it */
+    uint64_t dropped; /* due, but given up before it was sent */
+    uint64_t own;     /* of these: this host was short of something */
+    int own_error;
     uint64_t broken, reconnected, unconnected;
     bool half_closed;
     uint64_t deadline; /* of the other side's end, once we have half-closed */
@@ -79,6 +81,10 @@ static int fail_to_connect(struct ping_host *host, int error)
     mine->is_connecting = false;
     mine->unconnected++;
     mine->dropped++;
+    if (dial_is_short(error)) {
+        mine->own++;
+        mine->own_error = error;
+    }
     ping_schedule_next(host, clock_monotonic_usec());
     return ping_tell(host, (struct ping_line){.kind = PING_LINE_UNCONNECTED, .error = error});
 }
@@ -322,11 +328,14 @@ static void count(const struct ping_host *host, struct ping_counts *out)
     *out = (struct ping_counts){
         .sent = stream->sent,
         .received = stream->answered,
-        .lost = ping_stream_waiting(stream) - pending + stream->gone + mine->dropped,
+        .lost = ping_stream_waiting(stream) - pending + stream->gone,
         .duplicates = stream->duplicates,
         .corrupted = stream->corrupted,
         .too_late = stream->too_late,
         .not_sent = mine->dropped,
+        .own = mine->own,
+        .own_error = mine->own_error,
+        .late = host->late,
         .pending = pending,
         .broken = mine->broken,
         .reconnected = mine->reconnected,
@@ -366,10 +375,13 @@ static int begin(struct ping_host *host)
 static void print_start(const struct ping_host *host)
 {
     char time[PING_TIME_TEXT_SIZE];
-    FILE *out = host->run->report.out;
-    fprintf(out, "PING %s (%s): %" PRIu64 " bytes a message, connected in %s ms\n", host->name, host->peer,
-            options_of(host)->size, ping_format_time(of(host)->connect_nsec / NSEC_PER_USEC, time));
-    print_tried(out, of(host)->tried);
+    const struct ping_report *report = &host->run->report;
+    print_wrapped(report->out, terminal_width(&report->terminal), 0,
+                  "PING %s (%s): %" PRIu64 " bytes a message, connected in %s" NO_BREAK "ms", host->name,
+                  host->peer, options_of(host)->size,
+                  ping_format_time(of(host)->connect_nsec / NSEC_PER_USEC, time));
+    fputc('\n', report->out);
+    print_tried(report->out, of(host)->tried);
 }
 
 static void end(struct ping_host *host)

@@ -27,10 +27,12 @@ struct ping {
     struct ping_host *hosts;
     size_t count;
     struct pollfd *items;
-    struct ping_metrics_of *metrics; /* of those that take part */
+    struct ping_metrics_of *metrics; /* of each */
     int quit_fd;                     /* SIGQUIT */
     uint64_t deadline;
     uint64_t next_write; /* usec; of the metrics */
+    bool is_file_bad;    /* they could not be written, which has been told */
+    bool has_failed;     /* there is no going on: nobody is up any more */
 };
 
 /* What has been printed is to be seen now, also through a pipe. */
@@ -41,15 +43,26 @@ static int show(struct ping_run *run)
     return output_exit_status(r);
 }
 
+static const char *trouble_of(const struct ping_line *line)
+{
+    const char *error = ping_line_error(line);
+    return error                             ? error
+           : line->kind == PING_LINE_CORRUPT ? "wrong bytes"
+           : line->kind == PING_LINE_SILENT  ? "no answer in time"
+                                             : "too late";
+}
+
 int ping_tell(struct ping_host *host, struct ping_line line)
 {
     const struct ping_report *report = &host->run->report;
     line.host = host->name;
     line.peer = host->peer;
-    if (line.kind == PING_LINE_REPLY || line.kind == PING_LINE_MADE)
+    if (line.kind == PING_LINE_REPLY || line.kind == PING_LINE_MADE) {
         host->is_up = true;
-    else if (line.kind != PING_LINE_DUPLICATE && line.kind != PING_LINE_RECONNECTED)
+    } else if (line.kind != PING_LINE_DUPLICATE && line.kind != PING_LINE_RECONNECTED) {
         host->is_up = false;
+        host->trouble = trouble_of(&line);
+    }
     if (report->quiet)
         return 0;
     if (host->run->options->json)
@@ -63,18 +76,31 @@ int ping_tell(struct ping_host *host, struct ping_line line)
 
 void ping_schedule_next(struct ping_host *host, uint64_t now)
 {
-    host->next += host->run->interval_usec;
-    if (host->next <= now)
-        host->next = now + host->run->interval_usec;
+    uint64_t interval = host->run->interval_usec;
+    bool has_schedule = !host->run->options->flood || host->run->options->interval_usec != USEC_NEVER;
+    host->next += interval;
+    if (host->next > now)
+        return;
+    if (has_schedule)
+        host->late += (now - host->next) / interval + 1;
+    host->next = now + interval;
 }
 
 /* ---- to begin ---- */
+
+static void settle(struct ping_host *host, int status)
+{
+    host->status = status;
+    if (status != 0)
+        snprintf(host->error, sizeof host->error, "%s",
+                 status == EXIT_INTERRUPTED ? "interrupted" : print_error_latest());
+}
 
 static void *begin_host(void *argument)
 {
     struct ping_host *host = argument;
     if (host->status == 0)
-        host->status = host->kind->begin(host);
+        settle(host, host->kind->begin(host));
     return NULL;
 }
 
@@ -86,7 +112,7 @@ static void begin_all(struct ping *ping)
         int r = pthread_create(&host->thread, NULL, begin_host, host);
         host->has_thread = r == 0;
         if (r != 0)
-            host->status = session_fail("start a thread", r);
+            settle(host, session_fail("start a thread", r));
     }
     begin_host(&ping->hosts[0]);
     for (size_t i = 1; i < ping->count; i++)
@@ -107,33 +133,56 @@ static int make_hosts(struct ping *ping)
         struct ping_host *host = &ping->hosts[ping->count];
         *host = (struct ping_host){.run = &ping->run, .kind = kind};
         escape_controls(options->hosts[ping->count], host->name, sizeof host->name);
-        host->status = session_look_up(&ping->run.session, options->hosts[ping->count], &host->target);
     }
     return 0;
 }
 
-/* Whether any host takes part; else what the first one failed with. */
+static void look_up(struct ping_host *host, const char *text)
+{
+    settle(host, session_look_up(&host->run->session, text, &host->target));
+    if (host->status == 0) /* the first one, until another is connected */
+        endpoint_format(&host->target.items[0], host->peer);
+}
+
+/* That of the hosts that failed; when they failed in different ways, it says only that they did. */
+static int combine(int a, int b)
+{
+    if (a == 0 || a == b)
+        return b;
+    return b == 0 ? a : EXIT_WRONG_ANSWER;
+}
+
+/* 0 when any host takes part. */
 static int check_hosts(const struct ping *ping)
 {
-    for (size_t i = 0; i < ping->count; i++)
+    int status = 0;
+    for (size_t i = 0; i < ping->count; i++) {
         if (ping->hosts[i].status == 0)
             return 0;
-    return ping->hosts[0].status;
+        if (ping->hosts[i].status == EXIT_INTERRUPTED)
+            status = EXIT_INTERRUPTED;
+        else if (status != EXIT_INTERRUPTED)
+            status = combine(status, ping->hosts[i].status);
+    }
+    return status;
 }
 
 static int begin(struct ping *ping)
 {
     struct ping_run *run = &ping->run;
-    int status = session_begin(&run->session, run->options);
+    int status = make_hosts(ping);
     if (status == 0)
-        status = make_hosts(ping);
-    if (status == 0)
-        status = check_hosts(ping);
+        status = session_begin(&run->session, run->options);
+    for (size_t i = 0; i < ping->count && status == 0; i++)
+        look_up(&ping->hosts[i], run->options->hosts[i]);
     /* After the look-ups, which nothing but a signal ends. */
     if (status == 0)
         status = session_start(&run->session);
     if (status != 0)
         return status;
+    ping->quit_fd = interrupt_open_quit();
+    if (ping->quit_fd < 0)
+        return session_fail("wait for signals", -ping->quit_fd);
     run->report = (struct ping_report){
         .out = run->session.output.stream,
         .size = run->options->size,
@@ -143,46 +192,58 @@ static int begin(struct ping *ping)
         .connect = run->options->connect,
     };
     terminal_init(&run->report.terminal, STDOUT_FILENO);
-    ping->quit_fd = interrupt_open_quit();
-    if (ping->quit_fd < 0)
-        return session_fail("wait for signals", -ping->quit_fd);
     begin_all(ping);
-    status = check_hosts(ping);
-    if (status == EXIT_INTERRUPTED)
-        interrupt_die();
-    return status;
+    return 0;
 }
 
-static void print_starts(const struct ping *ping)
+/* For programs also of a host that takes no part; people have read it on stderr. */
+static int tell_begin(struct ping_host *host)
 {
+    const struct client_options *options = host->run->options;
+    if (host->status == 0 && !options->csv && !options->json && !options->nagios)
+        host->kind->print_start(host);
+    if (host->status == 0 || (!options->csv && !options->json))
+        return 0;
+    return ping_tell(host, (struct ping_line){.kind = PING_LINE_UNCONNECTED, .text = host->error});
+}
+
+static int tell_all(struct ping *ping)
+{
+    int status = 0;
     if (ping->run.options->csv)
         ping_write_csv_head(ping->run.report.out);
-    if (ping->run.options->csv || ping->run.options->json || ping->run.options->nagios)
-        return;
-    for (size_t i = 0; i < ping->count; i++)
-        if (ping->hosts[i].status == 0)
-            ping->hosts[i].kind->print_start(&ping->hosts[i]);
+    for (size_t i = 0; i < ping->count && status == 0; i++)
+        status = tell_begin(&ping->hosts[i]);
+    return status == 0 ? show(&ping->run) : status;
 }
 
 /* ---- metrics ---- */
+
+static struct ping_counts count(const struct ping_host *host)
+{
+    struct ping_counts counts = {0};
+    if (host->status == 0 && host->state)
+        host->kind->count(host, &counts);
+    return counts;
+}
 
 /* Returns 0 or an exit status. */
 static int write_metrics(struct ping *ping)
 {
     const char *path = ping->run.options->prometheus;
-    struct ping_metrics metrics = {.hosts = ping->metrics, .connect = ping->run.options->connect};
+    const struct ping_metrics metrics = {
+        .hosts = ping->metrics, .count = ping->count, .connect = ping->run.options->connect};
     for (size_t i = 0; i < ping->count; i++) {
         const struct ping_host *host = &ping->hosts[i];
-        struct ping_metrics_of *mine = &ping->metrics[metrics.count];
-        if (host->status != 0)
-            continue;
-        *mine = (struct ping_metrics_of){.host = host->name, .peer = host->peer, .is_up = host->is_up};
-        host->kind->count(host, &mine->counts);
-        metrics.count++;
+        ping->metrics[i] = (struct ping_metrics_of){.host = host->name,
+                                                    .peer = host->peer,
+                                                    .is_up = host->is_up && !ping->has_failed,
+                                                    .counts = count(host)};
     }
     int r = prometheus_write(path, ping_write_metrics, &metrics);
     if (r == 0)
         return 0;
+    ping->is_file_bad = true;
     print_error("cannot write %.512s: %s", path, strerror(-r));
     return EXIT_FILE;
 }
@@ -205,13 +266,14 @@ static bool is_done(const struct ping *ping, const struct ping_host *host)
 
 static void print_interim(const struct ping *ping)
 {
-    struct ping_counts counts;
-    if (isatty(STDERR_FILENO) == 1)
-        fputc('\r', stderr); /* over the "^\" of a terminal */
+    struct terminal terminal;
+    terminal_init(&terminal, STDERR_FILENO);
+    if (terminal.is_terminal)
+        fputc('\r', stderr); /* over the "^\" */
     for (size_t i = 0; i < ping->count; i++)
         if (ping->hosts[i].status == 0) {
-            ping->hosts[i].kind->count(&ping->hosts[i], &counts);
-            ping_print_interim(stderr, ping->hosts[i].name, &counts);
+            const struct ping_counts counts = count(&ping->hosts[i]);
+            ping_print_interim(stderr, terminal_width(&terminal), ping->hosts[i].name, &counts);
         }
 }
 
@@ -297,37 +359,51 @@ static int exchange(struct ping *ping)
 
 /* ---- to end ---- */
 
-/* When all failed in the same way, that is the status. */
 static int status_of(const struct ping_counts *counts)
 {
     if (ping_is_clean(counts))
         return EXIT_SUCCESS;
-    if (counts->refused > 0 && counts->refused == counts->sent)
-        return EXIT_REFUSED;
-    if (counts->silent > 0 && counts->silent == counts->sent - counts->pending)
-        return EXIT_TIMED_OUT;
-    if (counts->unreachable > 0 && counts->unreachable == counts->sent)
-        return EXIT_UNREACHABLE;
-    return EXIT_WRONG_ANSWER;
+    if (counts->own > 0 && counts->own == counts->lost + counts->not_sent)
+        return EXIT_SYSTEM;
+    return counts->failure != 0 ? counts->failure : EXIT_WRONG_ANSWER;
 }
 
-static int report_check(struct ping *ping, const struct ping_counts *counts)
+static enum nagios_state state_of(const struct ping *ping, const struct ping_counts *counts, double mean)
 {
     const struct client_options *options = ping->run.options;
-    const struct ping_host *host = &ping->hosts[0];
-    double mean = ping_times_mean(&counts->times) / USEC_PER_MSEC, loss = ping_lost_percent(counts);
-    double warning = (double)options->warning_usec / USEC_PER_MSEC;
-    double critical = (double)options->critical_usec / USEC_PER_MSEC;
     enum nagios_state state = ping_is_clean(counts) ? NAGIOS_OK : NAGIOS_WARNING;
-    char text[TARGET_TEXT_SIZE + ENDPOINT_TEXT_SIZE + 128], data[256];
-    if (mean > warning)
-        state = nagios_worse(state, NAGIOS_WARNING);
-    if (mean > critical || counts->received == 0 || counts->corrupted > 0)
+    if (mean > (double)options->warning_usec)
+        state = NAGIOS_WARNING;
+    if (counts->own > 0 || ping->is_file_bad)
+        state = NAGIOS_UNKNOWN;
+    bool is_ours = counts->own > 0 && counts->own == counts->lost + counts->not_sent;
+    if (mean > (double)options->critical_usec || (counts->received == 0 && !is_ours) || counts->corrupted > 0)
         state = NAGIOS_CRITICAL;
-    snprintf(text, sizeof text, "%s (%s): %" PRIu64 " of %" PRIu64 " %s, %.4g%% lost, mean %.3f ms",
-             host->name, host->peer, counts->received, counts->sent + counts->not_sent,
-             options->connect ? "connected" : "answered", loss, mean);
-    snprintf(data, sizeof data, "rta=%.3fms;%.3f;%.3f;0 pl=%.4g%%;0;99;0;100", mean, warning, critical, loss);
+    return state;
+}
+
+static int report_check(struct ping *ping, const struct ping_host *host, const struct ping_counts *counts)
+{
+    const struct client_options *options = ping->run.options;
+    double mean = ping_times_mean(&counts->times);
+    uint64_t due = counts->sent - counts->pending + counts->not_sent;
+    double loss = due > 0 ? 100.0 * (double)(counts->lost + counts->not_sent) / (double)due : 0;
+    char text[TARGET_TEXT_SIZE + ENDPOINT_TEXT_SIZE + HELD_ERROR_SIZE], data[256], time[64] = "",
+                                                                                   rta[64] = "U";
+    enum nagios_state state = state_of(ping, counts, mean);
+    if (ping->is_file_bad && state == NAGIOS_UNKNOWN)
+        return EXIT_FILE; /* whose message is the line then */
+    if (counts->received > 0) {
+        snprintf(time, sizeof time, ", mean %.3f ms", mean / USEC_PER_MSEC);
+        snprintf(rta, sizeof rta, "%.3fms", mean / USEC_PER_MSEC);
+    }
+    snprintf(text, sizeof text, "%s (%s): %" PRIu64 " of %" PRIu64 " %s, %.4g%% lost%s%s%s", host->name,
+             host->peer, counts->received, counts->sent + counts->not_sent,
+             options->connect ? "connected" : "answered", loss, time, host->trouble ? ", last failure: " : "",
+             host->trouble ? host->trouble : "");
+    snprintf(data, sizeof data, "rta=%s;%.3f;%.3f;0 pl=%.4g%%;0;99;0;100", rta,
+             (double)options->warning_usec / USEC_PER_MSEC, (double)options->critical_usec / USEC_PER_MSEC,
+             loss);
     return nagios_print(ping->run.report.out, state, text, data);
 }
 
@@ -336,36 +412,40 @@ static void print_summary(const struct ping *ping, const struct ping_host *host,
 {
     const struct client_options *options = ping->run.options;
     if (options->json)
-        ping_write_json_summary(ping->run.report.out, host->name, host->peer, counts, options->connect);
-    else if (!options->csv && !options->nagios)
+        ping_write_json_summary(ping->run.report.out, host->name, host->peer, host->error, counts,
+                                options->connect);
+    else if (!options->csv && !options->nagios && host->status == 0)
         ping_print_summary(&ping->run.report, host->name, counts);
+}
+
+/* Of one host; returns its exit status. */
+static int judge(struct ping *ping, const struct ping_host *host, int status)
+{
+    const struct ping_counts counts = count(host);
+    if (ping->run.options->nagios && status == 0 && host->status == 0)
+        return report_check(ping, host, &counts);
+    if (ping->run.report.out && ping->run.session.output.error == 0)
+        print_summary(ping, host, &counts);
+    if (host->status == EXIT_INTERRUPTED) /* others were connected by then */
+        return EXIT_WRONG_ANSWER;
+    return host->status != 0 ? host->status : status_of(&counts);
 }
 
 /* Also after a failure, but of stdout: what was measured until then is not lost. */
 static int sum_up(struct ping *ping, int status)
 {
     int judged = 0;
-    for (size_t i = 0; i < ping->count; i++) {
-        struct ping_counts counts;
-        struct ping_host *host = &ping->hosts[i];
-        if (judged == 0)
-            judged = host->status;
-        if (host->status != 0)
-            continue;
-        host->kind->count(host, &counts);
-        if (judged == 0)
-            judged = status_of(&counts);
-        if (ping->run.options->nagios && status == 0)
-            judged = report_check(ping, &counts);
-        else if (ping->run.session.output.error == 0)
-            print_summary(ping, host, &counts);
+    ping->has_failed = status != 0;
+    if (ping->run.options->prometheus && !ping->is_file_bad) {
+        int written = write_metrics(ping);
+        status = status == 0 && !ping->run.options->nagios ? written : status;
     }
-    if (ping->run.session.output.error == 0) {
+    for (size_t i = 0; i < ping->count; i++)
+        judged = combine(judged, judge(ping, &ping->hosts[i], status));
+    if (ping->run.report.out && ping->run.session.output.error == 0) {
         int shown = show(&ping->run);
         status = status == 0 ? shown : status;
     }
-    if (ping->run.options->prometheus && status == 0)
-        status = write_metrics(ping);
     return status != 0 || ping->run.reader_gone ? status : judged;
 }
 
@@ -390,11 +470,14 @@ int ping_run(const struct client_options *options)
                              : options->flood                     ? FLOOD_INTERVAL
                                                                   : DEFAULT_INTERVAL;
     int status = begin(&ping);
-    if (status != 0)
-        return status;
-    print_starts(&ping);
-    status = show(&ping.run);
-    if (status == 0 && !ping.run.reader_gone)
+    if (status == 0 && check_hosts(&ping) == EXIT_INTERRUPTED) {
+        if (options->prometheus)
+            (void)write_metrics(&ping);
+        interrupt_die();
+    }
+    if (status == 0)
+        status = tell_all(&ping);
+    if (status == 0 && !ping.run.reader_gone && check_hosts(&ping) == 0)
         status = exchange(&ping);
     return sum_up(&ping, status);
 }

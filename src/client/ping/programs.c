@@ -28,20 +28,6 @@ static bool has_time(enum ping_line_kind kind)
            kind == PING_LINE_MADE || kind == PING_LINE_REFUSED;
 }
 
-static const char *error_text(const struct ping_line *line)
-{
-    switch (line->kind) {
-    case PING_LINE_BROKEN:
-        return connection_break_reason(line->error);
-    case PING_LINE_UNCONNECTED:
-    case PING_LINE_REFUSED:
-    case PING_LINE_UNREACHABLE:
-        return strerror(line->error);
-    default:
-        return NULL;
-    }
-}
-
 /* ---- JSON ---- */
 
 void ping_write_json_line(FILE *out, const struct ping_line *line, size_t size)
@@ -59,8 +45,8 @@ void ping_write_json_line(FILE *out, const struct ping_line *line, size_t size)
         json_count(&json, "time_us", line->usec);
     if (line->kind == PING_LINE_REPLY || line->kind == PING_LINE_DUPLICATE)
         json_count(&json, "message_bytes", size);
-    if (error_text(line))
-        json_text(&json, "error", error_text(line));
+    if (ping_line_error(line))
+        json_text(&json, "error", ping_line_error(line));
     if (line->kind == PING_LINE_CORRUPT) {
         json_text(&json, "kind", fault_kind_name(line->fault->kind));
         json_count(&json, "offset_bytes", line->fault->offset);
@@ -81,25 +67,31 @@ static void write_json_times(struct json *json, const char *name, const struct p
                    {"max", (double)times->maximum},
                    {"mdev", ping_times_mdev(times)}};
     char key[64];
-    for (size_t i = 0; times->count > 0 && i < sizeof figures / sizeof figures[0]; i++) {
+    for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++) {
         snprintf(key, sizeof key, "%s_%s_us", name, figures[i].suffix);
-        json_number(json, key, figures[i].usec);
+        if (times->count > 0)
+            json_number(json, key, figures[i].usec);
+        else
+            json_null(json, key);
     }
 }
 
-void ping_write_json_summary(FILE *out, const char *host, const char *peer, const struct ping_counts *counts,
-                             bool connect)
+void ping_write_json_summary(FILE *out, const char *host, const char *peer, const char *error,
+                             const struct ping_counts *counts, bool connect)
 {
     struct json json = {.out = out, .one_line = true};
     json_open_report(&json, "ping", peer, "");
     json_text(&json, "event", "summary");
     json_text(&json, "host", host);
+    if (error[0] != '\0')
+        json_text(&json, "error", error);
     json_number(&json, "elapsed_s", (double)counts->usec / (double)USEC_PER_SEC);
     json_count(&json, "sent", counts->sent);
     json_count(&json, "received", counts->received);
     json_count(&json, "lost", counts->lost);
     json_number(&json, "lost_percent", ping_lost_percent(counts));
     json_count(&json, "not_sent", counts->not_sent);
+    json_count(&json, "not_sent_in_time", counts->late);
     json_count(&json, "under_way", counts->pending);
     if (connect) {
         json_count(&json, "refused", counts->refused);
@@ -114,7 +106,8 @@ void ping_write_json_summary(FILE *out, const char *host, const char *peer, cons
         json_count(&json, "not_connected", counts->unconnected);
     }
     write_json_times(&json, "time", &counts->times);
-    write_json_times(&json, "refused", &counts->refusals);
+    if (connect)
+        write_json_times(&json, "refused", &counts->refusals);
     json_bool(&json, "clean", ping_is_clean(counts));
     json_close(&json, '}');
     fputc('\n', out);
@@ -145,7 +138,7 @@ void ping_write_csv_head(FILE *out)
 void ping_write_csv_line(FILE *out, const struct ping_line *line)
 {
     char fault[FAULT_TEXT_SIZE] = "";
-    const char *error = error_text(line);
+    const char *error = ping_line_error(line);
     fprintf(out, "%" PRIu64 ",%s,", clock_usec(CLOCK_REALTIME), event_names[line->kind]);
     write_field(out, line->host);
     fputc(',', out);
@@ -176,8 +169,10 @@ static const struct {
      OF_BOTH},
     {"tcpecho_ping_received_total", "Messages answered, or handshakes completed.",
      offsetof(struct ping_counts, received), OF_BOTH},
-    {"tcpecho_ping_lost_total", "Without an answer, failed or not sent.", offsetof(struct ping_counts, lost),
-     OF_BOTH},
+    {"tcpecho_ping_lost_total", "Messages without an answer, or handshakes that failed.",
+     offsetof(struct ping_counts, lost), OF_BOTH},
+    {"tcpecho_ping_not_sent_total", "Messages that were not sent, or handshakes that were not begun.",
+     offsetof(struct ping_counts, not_sent), OF_BOTH},
     {"tcpecho_ping_duplicates_total", "Answers that came again.", offsetof(struct ping_counts, duplicates),
      OF_MESSAGES},
     {"tcpecho_ping_corrupted_total", "Answers with wrong bytes.", offsetof(struct ping_counts, corrupted),
@@ -188,7 +183,7 @@ static const struct {
      OF_HANDSHAKES},
     {"tcpecho_ping_silent_total", "Handshakes without an answer.", offsetof(struct ping_counts, silent),
      OF_HANDSHAKES},
-    {"tcpecho_ping_unreachable_total", "Handshakes for which there was no way.",
+    {"tcpecho_ping_unreachable_total", "Handshakes that did not reach the host.",
      offsetof(struct ping_counts, unreachable), OF_HANDSHAKES},
 };
 

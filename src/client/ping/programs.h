@@ -5,8 +5,10 @@
 
 /* An object on a line of its own. */
 void ping_write_json_line(FILE *out, const struct ping_line *line, size_t size);
-void ping_write_json_summary(FILE *out, const char *host, const char *peer, const struct ping_counts *counts,
-                             bool connect);
+
+/* `error` says why it takes no part; "": it does. */
+void ping_write_json_summary(FILE *out, const char *host, const char *peer, const char *error,
+                             const struct ping_counts *counts, bool connect);
 
 /* As RFC 4180 has it, but that a line ends in LF. */
 void ping_write_csv_head(FILE *out);

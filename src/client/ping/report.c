@@ -47,56 +47,79 @@ const char *ping_format_time(uint64_t usec, char out[static PING_TIME_TEXT_SIZE]
 
 double ping_lost_percent(const struct ping_counts *counts)
 {
-    uint64_t judged = counts->sent - counts->pending + counts->not_sent;
+    uint64_t judged = counts->sent - counts->pending;
     return judged > 0 ? 100.0 * (double)counts->lost / (double)judged : 0.0;
 }
 
 bool ping_is_clean(const struct ping_counts *counts)
 {
-    return counts->received > 0 && counts->lost == 0 && counts->corrupted == 0 && counts->duplicates == 0 &&
-           counts->too_late == 0 && counts->broken == 0;
+    return counts->received > 0 && counts->lost == 0 && counts->not_sent == 0 && counts->corrupted == 0 &&
+           counts->duplicates == 0 && counts->too_late == 0 && counts->broken == 0;
 }
 
 /* ---- lines ---- */
 
-static void print_text(FILE *out, const struct ping_line *line, size_t size)
+const char *ping_line_error(const struct ping_line *line)
+{
+    switch (line->kind) {
+    case PING_LINE_BROKEN:
+        return connection_break_reason(line->error);
+    case PING_LINE_UNCONNECTED:
+        return line->text ? line->text : strerror(line->error);
+    case PING_LINE_REFUSED:
+    case PING_LINE_UNREACHABLE:
+        return strerror(line->error);
+    default:
+        return NULL;
+    }
+}
+
+#define TIME "time=%s" NO_BREAK "ms"
+
+/* From column `at` on. */
+static void print_text(const struct ping_report *report, const struct ping_line *line, unsigned at)
 {
     char time[PING_TIME_TEXT_SIZE], fault[FAULT_TEXT_SIZE];
+    unsigned width = terminal_width(&report->terminal);
+    FILE *out = report->out;
     const char *peer = line->peer;
     uint64_t number = line->number;
     ping_format_time(line->usec, time);
     switch (line->kind) {
     case PING_LINE_REPLY:
     case PING_LINE_DUPLICATE:
-        fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " time=%s ms%s", size, peer, number, time,
-                line->kind == PING_LINE_DUPLICATE ? " (DUP!)" : "");
+        print_wrapped(out, width, at, "%zu bytes from %s: seq=%" PRIu64 " " TIME "%s", report->size, peer,
+                      number, time, line->kind == PING_LINE_DUPLICATE ? " (DUP!)" : "");
         break;
     case PING_LINE_CORRUPT:
-        fprintf(out, "from %s: seq=%" PRIu64 " CORRUPT: %s", peer, number, fault_format(line->fault, fault));
+        print_wrapped(out, width, at, "from %s: seq=%" PRIu64 " CORRUPT: %s", peer, number,
+                      fault_format(line->fault, fault));
         break;
     case PING_LINE_TOO_LATE:
-        fprintf(out, "%zu bytes from %s: seq=%" PRIu64 " too late to tell the time", size, peer, number);
+        print_wrapped(out, width, at, "%zu bytes from %s: seq=%" PRIu64 " too late to tell the time",
+                      report->size, peer, number);
         break;
     case PING_LINE_SILENT:
-        fprintf(out, "no answer from %s: seq=%" PRIu64, peer, number);
+        print_wrapped(out, width, at, "no answer from %s: seq=%" PRIu64, peer, number);
         break;
     case PING_LINE_BROKEN:
-        fprintf(out, "connection to %s broken: %s", peer, connection_break_reason(line->error));
+        print_wrapped(out, width, at, "connection to %s broken: %s", peer, ping_line_error(line));
         break;
     case PING_LINE_RECONNECTED:
-        fprintf(out, "connected again to %s in %s ms", peer, time);
+        print_wrapped(out, width, at, "connected again to %s in %s" NO_BREAK "ms", peer, time);
         break;
     case PING_LINE_UNCONNECTED:
-        fprintf(out, "cannot connect to %s: %s", peer, strerror(line->error));
+        print_wrapped(out, width, at, "cannot connect to %s: %s", peer, ping_line_error(line));
         break;
     case PING_LINE_MADE:
-        fprintf(out, "connected to %s: seq=%" PRIu64 " time=%s ms", peer, number, time);
+        print_wrapped(out, width, at, "connected to %s: seq=%" PRIu64 " " TIME, peer, number, time);
         break;
     case PING_LINE_REFUSED:
-        fprintf(out, "refused by %s: seq=%" PRIu64 " time=%s ms", peer, number, time);
+        print_wrapped(out, width, at, "refused by %s: seq=%" PRIu64 " " TIME, peer, number, time);
         break;
     case PING_LINE_UNREACHABLE:
-        fprintf(out, "cannot reach %s: seq=%" PRIu64 " %s", peer, number, strerror(line->error));
+        print_wrapped(out, width, at, "cannot reach %s: seq=%" PRIu64 " %s", peer, number,
+                      ping_line_error(line));
         break;
     }
 }
@@ -127,10 +150,11 @@ void ping_print_sent(const struct ping_report *report)
         fputc('.', report->out);
 }
 
-static void print_timestamp(FILE *out)
+/* Returns its columns. */
+static unsigned print_timestamp(FILE *out)
 {
     uint64_t now = clock_usec(CLOCK_REALTIME);
-    fprintf(out, "[%" PRIu64 ".%06" PRIu64 "] ", now / USEC_PER_SEC, now % USEC_PER_SEC);
+    return (unsigned)fprintf(out, "[%" PRIu64 ".%06" PRIu64 "] ", now / USEC_PER_SEC, now % USEC_PER_SEC);
 }
 
 void ping_print_line(const struct ping_report *report, const struct ping_line *line)
@@ -142,9 +166,7 @@ void ping_print_line(const struct ping_report *report, const struct ping_line *l
         return;
     }
     fputs(is_bad(line->kind) ? terminal_colour(&report->terminal, COLOUR_BAD) : "", report->out);
-    if (report->timestamps)
-        print_timestamp(report->out);
-    print_text(report->out, line, report->size);
+    print_text(report, line, report->timestamps ? print_timestamp(report->out) : 0);
     fputs(is_bad(line->kind) ? terminal_colour(&report->terminal, COLOUR_OFF) : "", report->out);
     fputc('\n', report->out);
 }
@@ -160,7 +182,7 @@ static void print_times(FILE *out, const char *name, const struct ping_times *ti
 }
 
 /* "2 duplicates, 1 not sent": what there was beside answers. */
-static void print_rest(FILE *out, const struct ping_counts *counts)
+static void print_rest(FILE *out, unsigned screen, const struct ping_counts *counts)
 {
     const struct {
         uint64_t count;
@@ -173,6 +195,7 @@ static void print_rest(FILE *out, const struct ping_counts *counts)
         {counts->silent, "silent", "silent"},
         {counts->unreachable, "unreachable", "unreachable"},
         {counts->not_sent, "not sent", "not sent"},
+        {counts->late, "not sent in time", "not sent in time"},
         {counts->pending, "under way", "under way"},
     };
     int width = 0;
@@ -185,35 +208,45 @@ static void print_rest(FILE *out, const struct ping_counts *counts)
         }
     if (width > 0)
         fputc('\n', out);
-    if (counts->broken + counts->unconnected > 0)
-        fprintf(out, "connection broken %" PRIu64 " time%s, made again %" PRIu64 ", not made %" PRIu64 "\n",
-                counts->broken, plural(counts->broken), counts->reconnected, counts->unconnected);
+    if (counts->broken + counts->unconnected == 0)
+        return;
+    print_wrapped(out, screen, 0,
+                  "connection broken %" PRIu64 " time%s, reconnected %" PRIu64 " time%s, %" PRIu64
+                  " attempt%s failed",
+                  counts->broken, plural(counts->broken), counts->reconnected, plural(counts->reconnected),
+                  counts->unconnected, plural(counts->unconnected));
+    fputc('\n', out);
 }
 
 void ping_print_summary(const struct ping_report *report, const char *host, const struct ping_counts *counts)
 {
     FILE *out = report->out;
-    fprintf(out, "\n--- %s ping statistics ---\n", host);
-    if (report->connect)
-        fprintf(out, "%" PRIu64 " connection%s tried, %" PRIu64 " made, %" PRIu64 " failed", counts->sent,
-                plural(counts->sent), counts->received, counts->lost);
-    else
-        fprintf(out, "%" PRIu64 " message%s transmitted, %" PRIu64 " received, %" PRIu64 " lost",
-                counts->sent, plural(counts->sent), counts->received, counts->lost);
-    fprintf(out, " (%.4g%%), time %" PRIu64 " ms\n", ping_lost_percent(counts), counts->usec / USEC_PER_MSEC);
-    print_rest(out, counts);
+    unsigned width = terminal_width(&report->terminal);
+    fputc('\n', out);
+    print_wrapped(out, width, 0, "--- %s ping statistics ---", host);
+    fputc('\n', out);
+    print_wrapped(out, width, 0,
+                  report->connect ? "%" PRIu64 " connection%s tried, %" PRIu64 " made, %" PRIu64
+                                    " failed (%.4g%%), time %" PRIu64 " ms"
+                                  : "%" PRIu64 " message%s transmitted, %" PRIu64 " received, %" PRIu64
+                                    " lost (%.4g%%), time %" PRIu64 " ms",
+                  counts->sent, plural(counts->sent), counts->received, counts->lost,
+                  ping_lost_percent(counts), counts->usec / USEC_PER_MSEC);
+    fputc('\n', out);
+    print_rest(out, width, counts);
     print_times(out, "rtt", &counts->times);
     print_times(out, "refused", &counts->refusals);
 }
 
-void ping_print_interim(FILE *out, const char *host, const struct ping_counts *counts)
+void ping_print_interim(FILE *out, unsigned width, const char *host, const struct ping_counts *counts)
 {
     const struct ping_times *times = &counts->times;
-    fprintf(out, "%s: %" PRIu64 "/%" PRIu64 " answered, %.4g%% lost", host, counts->received, counts->sent,
-            ping_lost_percent(counts));
+    char figures[128] = "";
     if (times->count > 0)
-        fprintf(out, ", min/avg/ewma/max = %.3f/%.3f/%.3f/%.3f ms", (double)times->minimum / USEC_PER_MSEC,
-                ping_times_mean(times) / USEC_PER_MSEC, times->ewma / USEC_PER_MSEC,
-                (double)times->maximum / USEC_PER_MSEC);
+        snprintf(figures, sizeof figures, ", min/avg/ewma/max = %.3f/%.3f/%.3f/%.3f" NO_BREAK "ms",
+                 (double)times->minimum / USEC_PER_MSEC, ping_times_mean(times) / USEC_PER_MSEC,
+                 times->ewma / USEC_PER_MSEC, (double)times->maximum / USEC_PER_MSEC);
+    print_wrapped(out, width, 0, "%s: %" PRIu64 "/%" PRIu64 " answered, %.4g%% lost%s", host,
+                  counts->received, counts->sent, ping_lost_percent(counts), figures);
     fputc('\n', out);
 }

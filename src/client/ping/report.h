@@ -43,7 +43,11 @@ struct ping_line {
     uint64_t usec;
     const struct fault *fault; /* CORRUPT */
     int error;
+    const char *text; /* UNCONNECTED: what is told in place of the errno; NULL: nothing else */
 };
+
+/* Why it is bad, where that is an error; else NULL. Valid until the next call. */
+const char *ping_line_error(const struct ping_line *line);
 
 /* How to tell it. */
 struct ping_report {
@@ -62,10 +66,14 @@ void ping_print_sent(const struct ping_report *report);
 /* What has become of all of one host. */
 struct ping_counts {
     uint64_t sent, received; /* messages, or handshakes that were begun and that were completed */
-    uint64_t lost;           /* with those not sent, and all that failed */
+    uint64_t lost;           /* of those that were sent; handshakes: that failed */
     uint64_t duplicates, corrupted, too_late;
-    uint64_t not_sent; /* due, but there was no way to send it */
-    uint64_t pending;  /* under way when the user had enough: neither received nor lost */
+    uint64_t not_sent; /* given up before it was sent */
+    uint64_t own;      /* of these: this host was short of something, with `own_error` */
+    int own_error;
+    uint64_t late;    /* times at which nothing was sent, since the one before was late; not in not_sent */
+    uint64_t pending; /* under way when the user had enough: neither received nor lost */
+    int failure;      /* the exit status of all handshakes, when all failed in one way; else 0 */
     uint64_t broken, reconnected, unconnected; /* connections of messages */
     uint64_t refused, silent, unreachable;     /* handshakes */
     struct ping_times times, refusals;         /* of answers, or of handshakes; and how long a refusal took */
@@ -79,5 +87,5 @@ bool ping_is_clean(const struct ping_counts *counts);
 
 void ping_print_summary(const struct ping_report *report, const char *host, const struct ping_counts *counts);
 
-/* What there is to tell by now (SIGQUIT): one line. */
-void ping_print_interim(FILE *out, const char *host, const struct ping_counts *counts);
+/* What there is to tell by now (SIGQUIT), in `width` columns. */
+void ping_print_interim(FILE *out, unsigned width, const char *host, const struct ping_counts *counts);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/plural.h"
+#include "client/net/dial.h"
 #include "client/process/interrupt.h"
 
 #include <errno.h>
@@ -118,8 +119,7 @@ void watch_ended(struct watch_events *events, struct watch_side *side, const str
 
 bool watch_is_short(struct watch_events *events, struct watch_side *side, int error)
 {
-    if (error != EADDRNOTAVAIL && error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM &&
-        error != ENOSPC)
+    if (!dial_is_short(error))
         return false;
     side->short_error = error;
     if (side->not_begun[NOT_BEGUN_SHORT]++ == 0)
