@@ -84,20 +84,26 @@ void session_set_peer(struct session *session, int fd, const struct endpoint *en
     endpoint_format(endpoint, session->peer);
 }
 
-int session_connect(struct session *session, const struct client_options *options)
+int session_dial(struct session *session, const struct client_options *options)
 {
     struct dialled dialled;
     int status = session_open(session, options);
     if (status == 0)
         status = dial(&session->target, options->connect_timeout_usec, session->interrupt_fd, &dialled);
-    if (status == EXIT_INTERRUPTED)
-        interrupt_die();
     if (status != 0)
         return status;
     session->connect_nsec = dialled.nsec;
     memcpy(session->tried, dialled.tried, sizeof session->tried);
     session_set_peer(session, dialled.fd, &session->target.items[dialled.chosen]);
     return 0;
+}
+
+int session_connect(struct session *session, const struct client_options *options)
+{
+    int status = session_dial(session, options);
+    if (status == EXIT_INTERRUPTED)
+        interrupt_die();
+    return status;
 }
 
 void session_close(struct session *session)

@@ -36,7 +36,10 @@ int session_start(struct session *session);
  * status after one line on stderr. Either way *session is to be closed. */
 int session_open(struct session *session, const struct client_options *options);
 
-/* The same, with a connection. Does not return when the user interrupts it: nothing has been measured yet. */
+/* The same, with a connection. EXIT_INTERRUPTED when the user interrupts it, of which nothing is told. */
+int session_dial(struct session *session, const struct client_options *options);
+
+/* The same, but does not return when the user interrupts it: nothing has been measured yet. */
 int session_connect(struct session *session, const struct client_options *options);
 
 /* Takes a connection with this endpoint. */

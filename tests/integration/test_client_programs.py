@@ -126,6 +126,29 @@ class Json(TestCase):
             self.assertGreaterEqual(lines[0]["time_us"], 0)
             self.assertEqual(lines[1]["refused"], int(event == "refused"))
 
+    def test_no_connection(self):
+        """Each host has its objects, and its reason."""
+        for place, server, reason in ((f"127.0.0.1:{int(self.closed)}", f"127.0.0.1:{int(self.closed)}", "cannot connect to .*"),
+                                      ("no-such-host.invalid", "", "cannot find no-such-host.invalid: .*")):
+            result = client.run("--ping", "--json", place)
+            self.assertEqual(result.stderr.count("\n"), 1)
+            event, summary = objects(result.stdout)
+            self.assertEqual((event["event"], summary["event"]), ("not_connected", "summary"))
+            for line in (event, summary):
+                self.assertEqual((line["host"], line["server"]), (place, server))
+                self.assertRegex(line["error"], reason)
+            self.assertEqual((summary["sent"], summary["clean"]), (0, False))
+            rows = list(csv.DictReader(io.StringIO(client.run("--ping", "--csv", place).stdout.decode())))
+            self.assertEqual([row["event"] for row in rows], ["not_connected"])
+            self.assertRegex(rows[0]["text"], reason)
+
+    def test_no_times(self):
+        """Null, where nothing was answered; the keys are there."""
+        with client.Server(client.discard) as server:
+            summary = objects(client.run("--ping", "--json", "-c", 1, "-W", "10ms", "127.0.0.1", server.port).stdout)[-1]
+        for name in ("min", "mean", "max", "mdev"):
+            self.assertIsNone(summary[f"time_{name}_us"])
+
     def test_keys_are_documented(self):
         with open(os.path.join(harness.ROOT, "man", "tcpecho.1"), encoding="utf-8") as file:
             words = set(file.read().split())
@@ -211,6 +234,35 @@ class Prometheus(TestCase):
         self.assertRegex(text, r"(?m)^tcpecho_ping_up\{.*\} 0$")
         self.assertRegex(text, r"(?m)^tcpecho_ping_refused_total\{.*\} 1$")
 
+    def test_run_that_fails(self):
+        """What an earlier run has left there does not stay, and who was not connected to is in it."""
+        closed = f"127.0.0.1:{int(self.closed)}"
+        for mode in ("--ping", "--watch"):
+            for arguments, server in (((closed,), closed), (("-I", "192.0.2.77", closed), ""),
+                                      (("no-such-host.invalid",), "")):
+                with self.subTest(mode=mode, arguments=arguments), self.metrics_file() as path:
+                    with open(path, "w", encoding="ascii") as file:
+                        file.write("tcpecho_up 1\n")
+                    result = client.run(mode, "--prometheus", path, *arguments)
+                    self.assertNotEqual(result.status, 0)
+                    self.assertEqual(result.stderr.count("\n"), 1)
+                    text = self.read(path)
+                    self.assertRegex(text, rf'(?m)^tcpecho_\w+_up\{{.*server=".*{server}".*\}} 0$')
+                    self.assertNotRegex(text, r"(?m)^\w+_up.* 1$")
+
+    def test_one_of_several_hosts_fails(self):
+        with self.metrics_file() as path:
+            client.run("--ping", "-c", 1, "--prometheus", path, f"127.0.0.1:{self.daemon.port}",
+                       f"127.0.0.1:{int(self.closed)}")
+            found = re.findall(r'(?m)^tcpecho_ping_up\{host="127\.0\.0\.1:(\d+)",.*\} ([01])$', self.read(path))
+        self.assertEqual(found, [(str(int(self.daemon.port)), "1"), (str(int(self.closed)), "0")])
+
+    def test_outage_that_lasts_to_the_end(self):
+        """A watch that ends in an outage leaves no 'up 1'."""
+        with client.Server(client.discard) as server, self.metrics_file() as path:
+            client.run("--watch", "-d", "0.3", "--gap", "50ms", "--prometheus", path, "127.0.0.1", server.port)
+            self.assertEqual(re.findall(r"(?m)^tcpecho_watch_up\{.*\} ([01])$", self.read(path)), ["0", "0"])
+
     def test_no_regular_file(self):
         """It would be lost for good."""
         with self.metrics_file() as path:
@@ -232,9 +284,10 @@ class Prometheus(TestCase):
 
 class Nagios(TestCase):
     DATA = r"rta=\d+\.\d{3}ms;[\d.]+;[\d.]+;0 pl=[\d.]+%;0;99;0;100"
+    NO_TIME = r"rta=U;[\d.]+;[\d.]+;0 pl=100%;0;99;0;100"
 
-    def check(self, state, arguments, text, data=""):
-        result = client.run(*arguments)
+    def check(self, state, arguments, text, data="", **options):
+        result = client.run(*arguments, **options)
         name = ("OK", "WARNING", "CRITICAL", "UNKNOWN")[state]
         self.assertEqual((result.status, result.stderr), (state, ""), result.stdout)
         self.assertRegex(result.stdout.decode(), rf"\ATCPECHO {name} - {text}{data}\n\Z")
@@ -249,7 +302,7 @@ class Nagios(TestCase):
         self.check(OK, ("--ping", "--connect", "--nagios", "10,20", "-i", "10ms", "-c", 2, "127.0.0.1", self.daemon.port),
                    r".*: 2 of 2 connected, .* \| ", self.DATA)
         self.check(CRITICAL, ("--ping", "--connect", "--nagios", "10,20", "-c", 1, "127.0.0.1", self.closed),
-                   r".*: 0 of 1 connected, 100% lost, .* \| ", self.DATA)
+                   r".*: 0 of 1 connected, 100% lost, last failure: Connection refused \| ", self.NO_TIME)
 
     def test_lost(self):
         """One of three."""
@@ -262,11 +315,40 @@ class Nagios(TestCase):
 
         with client.Server(serve) as server:
             self.check(WARNING, ("--ping", "--nagios", "10,20", "-c", 3, "-i", "20ms", "-W", "100ms", "127.0.0.1", server.port),
-                       r".*: 2 of 3 answered, 33\.33% lost, .* \| ", self.DATA)
+                       r".*: 2 of 3 answered, 33\.33% lost, mean .* ms, last failure: no answer in time \| ", self.DATA)
 
     def test_no_connection(self):
         self.check(CRITICAL, ("--ping", "--nagios", "10,20", "127.0.0.1", self.closed), "cannot connect to .*")
         self.check(UNKNOWN, ("--ping", "--nagios", "10,20", "no-such-host.invalid"), "cannot find no-such-host.invalid: .*")
+
+    def test_our_own_fault(self):
+        """It says nothing about the server: unknown, and not critical."""
+        place = ("127.0.0.1", self.daemon.port)
+        for mode in (("--ping",), ("--watch", "-d", "0.3")):
+            mode = (*mode, "--nagios", "10,20")
+            self.check(UNKNOWN, (*mode, "-I", "192.0.2.77", *place), "-I 192.0.2.77: .*; this host has no such address")
+            self.check(UNKNOWN, (*mode, "--prometheus", "/no/such/directory/x", *place), "cannot write /no/such/directory/x: .*")
+            for rule in ("socket:EMFILE", "connect:EADDRNOTAVAIL"):
+                self.check(UNKNOWN, (*mode, *place), "cannot connect to .*", faults=rule)
+        data = r"rta=U;[\d.]+;[\d.]+;0 pl=100%;0;99;0;100"
+        self.check(UNKNOWN, ("--ping", "--connect", "--nagios", "10,20", "-c", 2, "-i", "10ms", *place),
+                   r".*: 0 of 2 connected, 100% lost, last failure: Too many open files \| ", data, faults="socket:EMFILE")
+        self.check(UNKNOWN, ("--watch", "--nagios", "10,20", "-d", "0.3", *place), r".* \| .*", faults="socket:EMFILE:2-")
+
+    def test_reasons(self):
+        """The line says what failed."""
+        limits = ("--nagios", "10,20")
+        with client.full_queue() as port:
+            self.check(CRITICAL, ("--ping", "--connect", *limits, "-c", 1, "-W", "50ms", "127.0.0.1", port),
+                       r".* last failure: no answer in time \| ", self.NO_TIME)
+        with client.Server(client.discard) as server:
+            self.check(CRITICAL, ("--ping", *limits, "-c", 1, "-W", "50ms", "127.0.0.1", server.port),
+                       r".*: 0 of 1 answered, 100% lost, last failure: no answer in time \| ", self.NO_TIME)
+            self.check(CRITICAL, ("--watch", *limits, "-d", "0.2", "-W", "50ms", "127.0.0.1", server.port),
+                       r".* connections? failed \(\d+ timed out\), watched .* \| ", r"gap=.*")
+        with client.Server(lambda connection: connection.recv(1)) as server:
+            self.check(CRITICAL, ("--watch", *limits, "-d", "0.2", "127.0.0.1", server.port),
+                       r".* connections? failed \(\d+ broken: (Connection reset by peer|closed by the server).*\), .* \| ", r"gap=.*")
 
     def test_watch(self):
         place = ("127.0.0.1", self.daemon.port)

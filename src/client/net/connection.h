@@ -109,6 +109,12 @@ void connection_look(struct connection *connection);
  * resets it. */
 void connection_finish(struct connection *connection);
 
+/* Whether all that is due has come. */
+static inline bool connection_is_answered(const struct connection *connection)
+{
+    return connection->answered > 0 && connection->stream.received == connection->stream.due;
+}
+
 /* Ends it with CONNECTION_TIMED_OUT after so long, in place of what the terms said. */
 void connection_limit(struct connection *connection, uint64_t usec);
 

@@ -22,12 +22,15 @@
 /* A gap of more than a tenth of what is allowed is marked in the chart. */
 #define SLOW_PART 10
 
+/* Seconds that the line of progress shows at least. */
+#define CHART_LEAST 12U
+
 static void __attribute__((format(printf, 3, 4))) print_event(struct watch_events *events, enum colour colour,
                                                               const char *format, ...)
 {
     uint64_t now = clock_monotonic_nsec();
     FILE *out = events->output->stream;
-    char at[CLOCK_TEXT_SIZE];
+    char at[CLOCK_TEXT_SIZE], text[1024], left_out[64] = "";
     va_list arguments;
     if (events->options->json || events->options->nagios)
         return;
@@ -40,16 +43,17 @@ static void __attribute__((format(printf, 3, 4))) print_event(struct watch_event
         return;
     }
     terminal_progress_erase(&events->progress);
-    fprintf(out, "%s  %s", clock_format(now, at), terminal_colour(&events->out, colour));
     va_start(arguments, format);
-    vfprintf(out, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    fprintf(out, "%s", terminal_colour(&events->out, COLOUR_OFF));
     if (events->lines_left_out > 0)
-        fprintf(out, "  (%" PRIu64 " line%s left out before)", events->lines_left_out,
-                plural(events->lines_left_out));
+        snprintf(left_out, sizeof left_out, " (%" PRIu64 " line%s left out before)", events->lines_left_out,
+                 plural(events->lines_left_out));
     events->lines_left_out = 0;
-    fputc('\n', out);
+    unsigned column = (unsigned)fprintf(out, "%s  ", clock_format(now, at));
+    fputs(terminal_colour(&events->out, colour), out);
+    print_wrapped(out, terminal_width(&events->out), column, "%s%s", text, left_out);
+    fprintf(out, "%s\n", terminal_colour(&events->out, COLOUR_OFF));
     if (output_finish(events->output) == -EINTR) /* any other error stays in the stream */
         interrupt_die();
 }
@@ -63,7 +67,9 @@ static void print_failure(struct watch_events *events, struct watch_side *side,
         print_event(events, COLOUR_BAD, "%s: cannot connect: %s", name, strerror(error));
     else if (end == CONNECTION_TIMED_OUT)
         print_event(events, COLOUR_BAD, "%s: timed out %s", name,
-                    connection->was_connected ? "without an answer" : "before it was connected");
+                    !connection->was_connected           ? "before it was connected"
+                    : connection_is_answered(connection) ? "(answered, not closed)"
+                                                         : "without an answer");
     else if (end == CONNECTION_BROKEN)
         print_event(events, COLOUR_BAD, "%s: broken: %s", name, connection_break_reason(error));
     else
@@ -83,9 +89,9 @@ static bool count_failure(struct watch_side *side, uint64_t due_nsec)
     return side->failures == 1; /* the first of a row is told, and then that it is over */
 }
 
-/* One message or connection, served or not, took until now. */
-static void note_slowest(struct watch_side *side, uint64_t due_nsec, uint64_t now)
+void watch_waited(struct watch_side *side, uint64_t due_nsec)
 {
+    uint64_t now = clock_monotonic_nsec();
     uint64_t took = now > due_nsec ? now - due_nsec : 0;
     if (took <= side->slowest_nsec)
         return;
@@ -105,7 +111,6 @@ void watch_ended(struct watch_events *events, struct watch_side *side, const str
     side->ends[end]++;
     if (end == CONNECTION_SERVED)
         return;
-    note_slowest(side, due_nsec, clock_monotonic_nsec());
     chart_mark(&events->chart, clock_monotonic_nsec(), CELL_FAILED);
     if (end == CONNECTION_UNCONNECTED)
         side->connect_error = error;
@@ -137,7 +142,8 @@ static uint64_t look_at_gap(struct watch_events *events, struct watch_side *side
     if (clock_monotonic_nsec() <= end)
         return end;
     side->is_gap_told = true;
-    print_event(events, COLOUR_BAD, "%s: no answer since %s", side->name, clock_format(side->gap.since, at));
+    print_event(events, COLOUR_BAD, "%s: no answer since %s", side->name,
+                clock_format_since(side->gap.since, at));
     return UINT64_MAX;
 }
 
@@ -159,8 +165,9 @@ void watch_expect_answer(struct watch_events *events, struct watch_side *side, u
         look_at_gaps(&events->gap_timer);
 }
 
-static void end_gap(struct watch_events *events, struct watch_side *side, uint64_t at_nsec, bool more,
-                    const char *until)
+/* Returns how long it was. */
+static uint64_t end_gap(struct watch_events *events, struct watch_side *side, uint64_t at_nsec, bool more,
+                        const char *until)
 {
     uint64_t allowed = events->options->gap_usec * NSEC_PER_USEC;
     uint64_t gap = gap_answered(&side->gap, at_nsec, more, allowed);
@@ -170,6 +177,7 @@ static void end_gap(struct watch_events *events, struct watch_side *side, uint64
         print_event(events, COLOUR_BAD, "%s: no answer for %s, until %s", side->name,
                     latency_format_down(gap, text), until);
     side->is_gap_told = false;
+    return gap;
 }
 
 void watch_answered(struct watch_events *events, struct watch_side *side, uint64_t due_nsec, bool more)
@@ -178,7 +186,7 @@ void watch_answered(struct watch_events *events, struct watch_side *side, uint64
     char text[LATENCY_TEXT_SIZE];
     side->answered++;
     histogram_add(&side->latency, now - due_nsec);
-    note_slowest(side, due_nsec, now);
+    watch_waited(side, due_nsec);
     end_gap(events, side, now, more, "now");
     /* What was due before it went wrong says nothing. */
     if (!side->is_failing || due_nsec < side->failing_nsec)
@@ -202,6 +210,14 @@ static uint64_t count_ends(const struct watch_events *events, enum connection_en
     return events->steady.ends[end] + events->newcomers.ends[end];
 }
 
+static uint64_t count_failures(const struct watch_events *events)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < WATCH_FAILURES; i++)
+        count += count_ends(events, watch_failures[i].end);
+    return count;
+}
+
 static uint64_t longest_gap(const struct watch_events *events, uint64_t open)
 {
     uint64_t steady = events->steady.gap.longest_nsec, newcomers = events->newcomers.gap.longest_nsec;
@@ -209,7 +225,7 @@ static uint64_t longest_gap(const struct watch_events *events, uint64_t open)
     return open > longest ? open : longest;
 }
 
-/* The chart has what room there is after it. */
+/* The chart has what room there is after it; where that is little, the failures are one figure. */
 static void show_progress(struct timer *timer)
 {
     struct watch_events *events = CONTAINER_OF(timer, struct watch_events, progress_timer);
@@ -218,15 +234,20 @@ static void show_progress(struct timer *timer)
 
     if (open > PROGRESS_USEC * NSEC_PER_USEC)
         snprintf(waiting, sizeof waiting, "no answer for %s  ", latency_format_down(open, text));
+    int head =
+        snprintf(line, sizeof line, "%6.1f s  %slongest gap %s", clock_seconds(now - events->start_nsec),
+                 waiting, latency_format_down(longest_gap(events, open), text));
     int length =
-        snprintf(line, sizeof line,
-                 "%6.1f s  %slongest gap %s  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
-                 clock_seconds(now - events->start_nsec), waiting,
-                 latency_format_down(longest_gap(events, open), text), count_ends(events, CONNECTION_BROKEN),
-                 count_ends(events, CONNECTION_UNCONNECTED), count_ends(events, CONNECTION_WRONG));
-    unsigned width = terminal_width(&events->progress), taken = (unsigned)length + 4;
-    if (taken < width)
-        chart_format(&events->chart, width - taken, row);
+        head + snprintf(line + head, sizeof line - (size_t)head,
+                        "  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
+                        count_ends(events, CONNECTION_BROKEN), count_ends(events, CONNECTION_UNCONNECTED),
+                        count_ends(events, CONNECTION_WRONG));
+    unsigned width = terminal_width(&events->progress);
+    if ((unsigned)length + CHART_LEAST + 3 > width)
+        length = head + snprintf(line + head, sizeof line - (size_t)head, "  failed %" PRIu64,
+                                 count_failures(events));
+    if ((unsigned)length + 3 < width)
+        chart_format(&events->chart, width - (unsigned)length - 3, row);
     terminal_progress(&events->progress, "%s  %s", line, row);
     event_loop_arm(events->loop, timer, clock_monotonic_usec() + PROGRESS_USEC);
 }
@@ -235,12 +256,9 @@ static void show_life(struct watch_events *events, uint64_t now)
 {
     char gap[LATENCY_TEXT_SIZE];
     events->life_nsec = now;
-    print_event(events, COLOUR_OFF,
-                "still watching: %" PRIu64 " answered, longest gap %s, %" PRIu64 " connections failed",
-                events->steady.answered + events->newcomers.answered,
-                latency_format_down(longest_gap(events, open_gap(events, now)), gap),
-                count_ends(events, CONNECTION_BROKEN) + count_ends(events, CONNECTION_UNCONNECTED) +
-                    count_ends(events, CONNECTION_TIMED_OUT) + count_ends(events, CONNECTION_WRONG));
+    print_event(events, COLOUR_OFF, "still watching: %" PRIu64 " answered, %" PRIu64 " failed, gap %s",
+                events->steady.answered + events->newcomers.answered, count_failures(events),
+                latency_format_down(longest_gap(events, open_gap(events, now)), gap));
 }
 
 /* Four times in each, so that none is left out. */
@@ -285,8 +303,8 @@ void watch_events_stop(struct watch_events *events)
 {
     uint64_t now = clock_monotonic_nsec();
     terminal_progress_erase(&events->progress);
-    end_gap(events, &events->steady, now, false, "the end");
-    end_gap(events, &events->newcomers, now, false, "the end");
+    events->steady.last_gap_nsec = end_gap(events, &events->steady, now, false, "the end");
+    events->newcomers.last_gap_nsec = end_gap(events, &events->newcomers, now, false, "the end");
     timer_disarm(&events->gap_timer);
     timer_disarm(&events->progress_timer);
     timer_disarm(&events->second_timer);

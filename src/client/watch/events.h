@@ -41,6 +41,10 @@ void watch_answered(struct watch_events *events, struct watch_side *side, uint64
 void watch_ended(struct watch_events *events, struct watch_side *side, const struct connection *connection,
                  uint64_t due_nsec, enum connection_end end, int error);
 
+/* A message or a connection that was due at that time has waited until now: it is answered, has failed, or
+ * this is the end. */
+void watch_waited(struct watch_side *side, uint64_t due_nsec);
+
 /* A message or a connection could not be begun. Returns false, uncounted, unless the error is a shortage of
  * our own: of a local port, a descriptor or memory. */
 bool watch_is_short(struct watch_events *events, struct watch_side *side, int error);

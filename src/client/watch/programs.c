@@ -1,6 +1,8 @@
 #include "client/watch/programs.h"
 
 #include "base/clock.h"
+#include "base/plural.h"
+#include "client/process/exit_status.h"
 #include "client/report/json_document.h"
 #include "client/report/nagios.h"
 #include "client/report/prometheus.h"
@@ -111,7 +113,8 @@ void watch_write_metrics(FILE *out, const void *what)
     static const struct {
         const char *name, *type, *help;
     } metrics[] = {
-        {"tcpecho_watch_up", "gauge", "Whether nobody has waited for longer than allowed."},
+        {"tcpecho_watch_up", "gauge",
+         "Whether nothing has failed since the latest answer, and nobody waits for longer than allowed."},
         {"tcpecho_watch_begun_total", "counter", "Messages of the steady client, or new connections."},
         {"tcpecho_watch_answered_total", "counter", "Those of them that were served."},
         {"tcpecho_watch_gaps_total", "counter", "Gaps that were longer than allowed."},
@@ -124,9 +127,10 @@ void watch_write_metrics(FILE *out, const void *what)
         for (size_t s = 0; s < 2; s++) {
             const struct watch_side *side = sides[s].side;
             uint64_t since = side->gap.since;
-            double open = since != 0 && since < now ? clock_seconds(now - since) : 0;
+            double open = clock_seconds(since != 0 && since < now ? now - since : side->last_gap_nsec);
+            bool is_waiting = open * (double)USEC_PER_SEC > (double)summary->allowed_usec;
             double longest = clock_seconds(side->gap.longest_nsec);
-            const double values[] = {open * (double)USEC_PER_SEC <= (double)summary->allowed_usec,
+            const double values[] = {!summary->has_failed && !side->is_failing && !is_waiting,
                                      (double)side->begun,
                                      (double)side->answered,
                                      (double)side->gap.over,
@@ -148,22 +152,54 @@ void watch_write_metrics(FILE *out, const void *what)
 
 /* ---- a check ---- */
 
-int watch_print_check(const struct watch_summary *summary, const struct client_options *options, FILE *out)
+#define FAILURES_SIZE 512
+
+/* " (2 refused: Connection refused, 1 timed out)"; "" when none failed. */
+static void format_failures(const struct watch_summary *summary, char out[static FAILURES_SIZE])
+{
+    const struct watch_side *sides[] = {summary->steady, summary->newcomers};
+    size_t length = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < WATCH_FAILURES; i++) {
+        enum connection_end end = watch_failures[i].end;
+        uint64_t count = watch_total(summary, end);
+        if (count == 0)
+            continue;
+        const struct watch_side *side = sides[sides[0]->ends[end] > 0 ? 0 : 1];
+        const char *reason = end == CONNECTION_UNCONNECTED ? strerror(side->connect_error)
+                             : end == CONNECTION_BROKEN    ? connection_break_reason(side->break_error)
+                                                           : NULL;
+        length += (size_t)snprintf(
+            out + length, FAILURES_SIZE - length, "%s%" PRIu64 " %s%s%s", length == 0 ? " (" : ", ", count,
+            watch_failures[i].text + strlen("connections "), reason ? ": " : "", reason ? reason : "");
+    }
+    if (length > 0)
+        snprintf(out + length, FAILURES_SIZE - length, ")");
+}
+
+int watch_print_check(const struct watch_summary *summary, const struct client_options *options,
+                      bool is_file_bad, FILE *out)
 {
     double gap = clock_seconds(watch_worse(summary)->gap.longest_nsec);
     double warning = (double)options->warning_usec / (double)USEC_PER_SEC;
     double critical = (double)options->critical_usec / (double)USEC_PER_SEC;
     uint64_t failed = 0;
-    char text[1024], data[256];
+    bool was_short = watch_was_short(summary);
+    char text[1024], data[256], failures[FAILURES_SIZE];
     for (size_t i = 0; i < WATCH_FAILURES; i++)
         failed += watch_total(summary, watch_failures[i].end);
     enum nagios_state state = failed > 0 || gap > warning ? NAGIOS_WARNING : NAGIOS_OK;
-    if (!watch_has_outage(summary) && !watch_is_clean(summary))
-        state = nagios_worse(state, NAGIOS_UNKNOWN);
-    if (gap > critical || summary->steady->answered == 0 || watch_total(summary, CONNECTION_WRONG) > 0)
+    if (was_short || is_file_bad)
+        state = NAGIOS_UNKNOWN;
+    if (gap > critical || (summary->steady->answered == 0 && !was_short) ||
+        watch_total(summary, CONNECTION_WRONG) > 0)
         state = NAGIOS_CRITICAL;
-    snprintf(text, sizeof text, "%s: longest gap %.3f s, %" PRIu64 " connections failed, watched for %.1f s",
-             summary->peer, gap, failed, clock_seconds(summary->elapsed_nsec));
+    if (state == NAGIOS_UNKNOWN && is_file_bad)
+        return EXIT_FILE;
+    format_failures(summary, failures);
+    snprintf(text, sizeof text,
+             "%s: longest gap %.3f s, %" PRIu64 " connection%s failed%s, watched for %.1f s", summary->peer,
+             gap, failed, plural(failed), failures, clock_seconds(summary->elapsed_nsec));
     snprintf(data, sizeof data, "gap=%.3fs;%.3f;%.3f;0 failed=%" PRIu64 ";0;;0", gap, warning, critical,
              failed);
     return nagios_print(out, state, text, data);

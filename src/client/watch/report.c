@@ -31,15 +31,14 @@ bool watch_has_outage(const struct watch_summary *summary)
            (summary->steady->answered == 0 && !summary->reader_gone);
 }
 
-/* It could not look: that says nothing about the server. */
-static bool was_short(const struct watch_summary *summary)
+bool watch_was_short(const struct watch_summary *summary)
 {
     return summary->steady->not_begun[NOT_BEGUN_SHORT] + summary->newcomers->not_begun[NOT_BEGUN_SHORT] > 0;
 }
 
 bool watch_is_clean(const struct watch_summary *summary)
 {
-    return !watch_has_outage(summary) && !was_short(summary);
+    return !watch_has_outage(summary) && !watch_was_short(summary);
 }
 
 /* A moment of CLOCK_MONOTONIC as one of CLOCK_REALTIME. */
@@ -59,6 +58,16 @@ const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZ
     size_t length = strftime(out, CLOCK_TEXT_SIZE, "%Y-%m-%d %H:%M:%S", &local);
     snprintf(out + length, CLOCK_TEXT_SIZE - length, ".%03d", (int)(msec % 1000));
     return out;
+}
+
+#define DATE_LENGTH (sizeof "2026-11-28 " - 1)
+
+const char *clock_format_since(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZE])
+{
+    char now[CLOCK_TEXT_SIZE];
+    clock_format(clock_monotonic_nsec(), now);
+    clock_format(monotonic_nsec, out);
+    return strncmp(now, out, DATE_LENGTH) == 0 ? out + DATE_LENGTH : out;
 }
 
 const struct watch_side *watch_worse(const struct watch_summary *summary)
@@ -171,9 +180,9 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
     const struct watch_side *gap = watch_worse(summary), *slow = watch_slower(summary);
     bool clean = watch_is_clean(summary);
 
-    fprintf(out, "%s: watched for %.2f s\n", summary->peer,
-            ceil(clock_seconds(summary->elapsed_nsec) * 100) / 100);
-    fprintf(out, "a message and a new connection every %s\n",
+    print_wrapped(out, terminal_width(terminal), 0, "%s: watched for %.2f s", summary->peer,
+                  ceil(clock_seconds(summary->elapsed_nsec) * 100) / 100);
+    fprintf(out, "\na message and a new connection every %s\n",
             units_format_duration(summary->interval_usec, interval));
     print_tried(out, summary->tried);
     print_worst(summary, "longest gap", gap, gap->gap.longest_nsec, gap->gap.longest_at_nsec, out);

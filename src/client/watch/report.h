@@ -19,17 +19,18 @@ enum not_begun {
 struct watch_side {
     const char *name;
     struct gap gap;
-    bool is_gap_told;  /* the one that is open */
-    uint64_t begun;    /* messages, or connections */
-    uint64_t answered; /* of these */
+    bool is_gap_told;       /* the one that is open */
+    uint64_t last_gap_nsec; /* that was open at the end */
+    uint64_t begun;         /* messages, or connections */
+    uint64_t answered;      /* of these */
     uint64_t not_begun[NOT_BEGUN_REASONS];
     uint64_t ends[CONNECTION_ENDS]; /* connections, by how they ended */
     uint64_t wrong_bytes;
     int connect_error; /* the last of each */
     int break_error, short_error;
     struct histogram latency;               /* from when it was due until it was answered */
-    uint64_t slowest_nsec, slowest_at_nsec; /* the longest that one message or connection took, also when it
-                                               failed; and when it was due */
+    uint64_t slowest_nsec, slowest_at_nsec; /* the longest that one message or connection took until it was
+                                               answered, or failed, or the end; and when it was due */
 
     /* Since something went wrong, until it goes right again. What was due before `recovered_nsec` and fails
      * later belongs to what is over. */
@@ -45,6 +46,7 @@ struct watch_summary {
     uint64_t
         late_nsec;    /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
     bool reader_gone; /* nobody read stdout any more, perhaps before the first answer */
+    bool has_failed;  /* the watch could not begin, or go on: nothing is up */
     const struct watch_side *steady, *newcomers;
     const struct chart *chart;
 };
@@ -54,6 +56,9 @@ bool watch_has_outage(const struct watch_summary *summary);
 
 /* Whether there was none, and nothing is missing that would have shown one. */
 bool watch_is_clean(const struct watch_summary *summary);
+
+/* Whether this host was short of something, and could not begin all that was due. */
+bool watch_was_short(const struct watch_summary *summary);
 
 /* Write errors stay in the stream. */
 void watch_print(const struct watch_summary *summary, const struct terminal *terminal, FILE *out);
@@ -81,3 +86,6 @@ int64_t watch_wall_msec(uint64_t monotonic_nsec);
 /* "2026-11-28 16:01:04.094", local time, of a moment of CLOCK_MONOTONIC. Returns `out`. */
 #define CLOCK_TEXT_SIZE 40
 const char *clock_format(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZE]);
+
+/* The same, without the date where it is that of today. */
+const char *clock_format_since(uint64_t monotonic_nsec, char out[static CLOCK_TEXT_SIZE]);

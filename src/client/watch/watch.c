@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/escape.h"
 #include "client/modes.h"
 #include "client/net/precise_timer.h"
 #include "client/process/exit_status.h"
@@ -90,6 +91,21 @@ static void write_metrics(struct watch *watch)
     watch->metrics_error = r;
 }
 
+/* It could not begin or go on: what an earlier run has left there is not to stay. */
+static void write_failure(struct watch *watch)
+{
+    struct session *session = &watch->session;
+    struct watch_summary summary = summarise(watch, clock_monotonic_nsec());
+    if (!watch->options->prometheus)
+        return;
+    if (session->peer[0] == '\0' && session->target.count > 0)
+        endpoint_format(&session->target.items[0], session->peer);
+    else if (session->peer[0] == '\0')
+        escape_controls(watch->options->host, session->peer, sizeof session->peer);
+    summary.has_failed = true;
+    (void)prometheus_write(watch->options->prometheus, watch_write_metrics, &summary);
+}
+
 static void on_metrics(struct timer *timer)
 {
     struct watch *watch = CONTAINER_OF(timer, struct watch, metrics_timer);
@@ -157,11 +173,20 @@ static void on_steady_received(struct connection *connection, size_t bytes, uint
                        number + 1 < watch->sent);
 }
 
+/* The message that has waited longest on this connection. */
+static void note_steady(struct watch *watch)
+{
+    if (watch->sent > watch->steady.answered)
+        watch_waited(&watch->events.steady, watch->due_nsec[watch->steady.answered % MOST_UNANSWERED]);
+}
+
 static void on_steady_end(struct connection *connection, enum connection_end end, int error)
 {
     struct watch *watch = CONTAINER_OF(connection, struct watch, steady);
     uint64_t since = watch->events.steady.gap.since; /* 0: nothing was due */
 
+    if (end != CONNECTION_SERVED)
+        note_steady(watch);
     watch_ended(&watch->events, &watch->events.steady, connection,
                 since != 0 ? since : clock_monotonic_nsec(), end, error);
     quit_if_done(watch);
@@ -176,6 +201,8 @@ static void on_newcomer_end(struct connection *connection, enum connection_end e
     list_append(&watch->idle, &newcomer->link);
     if (end == CONNECTION_SERVED)
         watch_answered(&watch->events, side, newcomer->due_nsec, watch->under_way > 0);
+    else
+        watch_waited(side, newcomer->due_nsec);
     watch_ended(&watch->events, side, connection, newcomer->due_nsec, end, error);
     quit_if_done(watch);
 }
@@ -323,6 +350,20 @@ static int watch_loop(struct watch *watch)
     return event_loop_run(&watch->loop);
 }
 
+/* Who still waits at the end has waited until then. */
+static void drop_all(struct watch *watch)
+{
+    if (is_used(&watch->steady))
+        note_steady(watch);
+    connection_drop(&watch->steady);
+    for (size_t i = 0; i < watch->newcomer_count && watch->newcomers; i++) {
+        struct newcomer *newcomer = &watch->newcomers[i];
+        if (is_used(&newcomer->connection))
+            watch_waited(&watch->events.newcomers, newcomer->due_nsec);
+        connection_drop(&newcomer->connection);
+    }
+}
+
 /* The same, with all that it needs in the loop. */
 static int run_in_loop(struct watch *watch)
 {
@@ -336,9 +377,7 @@ static int run_in_loop(struct watch *watch)
         if (r == 0)
             r = watch_loop(watch);
         watch_events_stop(&watch->events);
-        connection_drop(&watch->steady);
-        for (size_t i = 0; i < watch->newcomer_count && watch->newcomers; i++)
-            connection_drop(&watch->newcomers[i].connection);
+        drop_all(watch);
         free(watch->newcomers);
         timer_disarm(&watch->end_timer);
         timer_disarm(&watch->last_timer);
@@ -356,7 +395,7 @@ static int print_report(struct watch *watch, const struct watch_summary *summary
                  : watch_is_clean(summary) ? EXIT_SUCCESS
                                            : EXIT_SYSTEM;
     if (watch->options->nagios)
-        judged = watch_print_check(summary, watch->options, output->stream);
+        judged = watch_print_check(summary, watch->options, watch->metrics_error < 0, output->stream);
     else if (watch->options->json)
         watch_print_json(summary, output->stream);
     else
@@ -368,9 +407,9 @@ static int print_report(struct watch *watch, const struct watch_summary *summary
 static int report(struct watch *watch, uint64_t end_nsec)
 {
     const struct watch_summary summary = summarise(watch, end_nsec);
-    int status = print_report(watch, &summary);
     if (watch->options->prometheus)
         write_metrics(watch);
+    int status = print_report(watch, &summary);
     return watch->metrics_error < 0 && (status == 0 || status == EXIT_WRONG_ANSWER) ? EXIT_FILE : status;
 }
 
@@ -388,7 +427,10 @@ static int watch_session(struct watch *watch)
     r = run_in_loop(watch);
     uint64_t end_nsec = clock_monotonic_nsec();
     event_loop_deinit(&watch->loop);
-    return r < 0 ? session_fail("watch", -r) : report(watch, end_nsec);
+    if (r == 0)
+        return report(watch, end_nsec);
+    write_failure(watch);
+    return session_fail("watch", -r);
 }
 
 static void free_watch(struct watch **watch)
@@ -404,6 +446,11 @@ int watch_run(const struct client_options *options)
     if (!watch)
         return session_fail("watch", ENOMEM);
     watch->options = options;
-    int status = session_connect(&watch->session, options);
-    return status == 0 ? watch_session(watch) : status;
+    int status = session_dial(&watch->session, options);
+    if (status == 0)
+        return watch_session(watch);
+    write_failure(watch);
+    if (status == EXIT_INTERRUPTED)
+        interrupt_die();
+    return status;
 }
