@@ -134,13 +134,20 @@ class Json(TestCase):
             self.assertEqual(result.stderr.count("\n"), 1)
             event, summary = objects(result.stdout)
             self.assertEqual((event["event"], summary["event"]), ("not_connected", "summary"))
-            for line in (event, summary):
+            for line, key in ((event, "error"), (summary, "message")):
                 self.assertEqual((line["host"], line["server"]), (place, server))
-                self.assertRegex(line["error"], reason)
-            self.assertEqual((summary["sent"], summary["clean"]), (0, False))
+                self.assertRegex(line[key], reason)
+            self.assertEqual((summary["sent"], summary["clean"], summary["exit_status"]), (0, False, result.status))
             rows = list(csv.DictReader(io.StringIO(client.run("--ping", "--csv", place).stdout.decode())))
             self.assertEqual([row["event"] for row in rows], ["not_connected"])
             self.assertRegex(rows[0]["text"], reason)
+            result = client.run("--watch", "--json", place)
+            self.assertEqual(result.stderr.count("\n"), 1)
+            self.assertRegex(result.document["message"], reason)
+            self.assertEqual((result.document["server"], result.document["clean"]), (server or place, False))
+        for mode in ("--ping", "--watch"):
+            document, = [json.loads(client.run(mode, "--json", "-I", "192.0.2.77", "127.0.0.1").stdout)]
+            self.assertRegex(document["message"], "-I 192.0.2.77: .*")
 
     def test_no_times(self):
         """Null, where nothing was answered; the keys are there."""

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/escape.h"
+#include "base/streams.h"
 #include "client/modes.h"
 #include "client/ping/host.h"
 #include "client/ping/programs.h"
@@ -194,6 +195,15 @@ static int begin(struct ping *ping)
     terminal_init(&run->report.terminal, STDOUT_FILENO);
     begin_all(ping);
     return 0;
+}
+
+/* Nothing could be begun, perhaps not even what else is written with. */
+static void fail_all(struct ping *ping, int status)
+{
+    for (size_t i = 0; i < ping->count; i++)
+        if (ping->hosts[i].status == 0)
+            settle(&ping->hosts[i], status);
+    ping->run.report.out = stdout;
 }
 
 /* For programs also of a host that takes no part; people have read it on stderr. */
@@ -412,8 +422,8 @@ static void print_summary(const struct ping *ping, const struct ping_host *host,
 {
     const struct client_options *options = ping->run.options;
     if (options->json)
-        ping_write_json_summary(ping->run.report.out, host->name, host->peer, host->error, counts,
-                                options->connect);
+        ping_write_json_summary(ping->run.report.out, host->name, host->peer, host->status, host->error,
+                                counts, options->connect);
     else if (!options->csv && !options->nagios && host->status == 0)
         ping_print_summary(&ping->run.report, host->name, counts);
 }
@@ -424,7 +434,7 @@ static int judge(struct ping *ping, const struct ping_host *host, int status)
     const struct ping_counts counts = count(host);
     if (ping->run.options->nagios && status == 0 && host->status == 0)
         return report_check(ping, host, &counts);
-    if (ping->run.report.out && ping->run.session.output.error == 0)
+    if (ping->run.session.output.error == 0)
         print_summary(ping, host, &counts);
     if (host->status == EXIT_INTERRUPTED) /* others were connected by then */
         return EXIT_WRONG_ANSWER;
@@ -442,7 +452,10 @@ static int sum_up(struct ping *ping, int status)
     }
     for (size_t i = 0; i < ping->count; i++)
         judged = combine(judged, judge(ping, &ping->hosts[i], status));
-    if (ping->run.report.out && ping->run.session.output.error == 0) {
+    if (ping->run.report.out == stdout) {
+        int shown = output_exit_status(print_finish(stdout));
+        status = status == 0 ? shown : status;
+    } else if (ping->run.session.output.error == 0) {
         int shown = show(&ping->run);
         status = status == 0 ? shown : status;
     }
@@ -470,6 +483,8 @@ int ping_run(const struct client_options *options)
                              : options->flood                     ? FLOOD_INTERVAL
                                                                   : DEFAULT_INTERVAL;
     int status = begin(&ping);
+    if (status != 0)
+        fail_all(&ping, status);
     if (status == 0 && check_hosts(&ping) == EXIT_INTERRUPTED) {
         if (options->prometheus)
             (void)write_metrics(&ping);

@@ -76,15 +76,17 @@ static void write_json_times(struct json *json, const char *name, const struct p
     }
 }
 
-void ping_write_json_summary(FILE *out, const char *host, const char *peer, const char *error,
+void ping_write_json_summary(FILE *out, const char *host, const char *peer, int status, const char *message,
                              const struct ping_counts *counts, bool connect)
 {
     struct json json = {.out = out, .one_line = true};
     json_open_report(&json, "ping", peer, "");
     json_text(&json, "event", "summary");
     json_text(&json, "host", host);
-    if (error[0] != '\0')
-        json_text(&json, "error", error);
+    if (status != 0) {
+        json_text(&json, "message", message);
+        json_count(&json, "exit_status", (uint64_t)status);
+    }
     json_number(&json, "elapsed_s", (double)counts->usec / (double)USEC_PER_SEC);
     json_count(&json, "sent", counts->sent);
     json_count(&json, "received", counts->received);

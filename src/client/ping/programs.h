@@ -6,8 +6,8 @@
 /* An object on a line of its own. */
 void ping_write_json_line(FILE *out, const struct ping_line *line, size_t size);
 
-/* `error` says why it takes no part; "": it does. */
-void ping_write_json_summary(FILE *out, const char *host, const char *peer, const char *error,
+/* `status`, an exit status, and `message` say why it takes no part; 0: it does. */
+void ping_write_json_summary(FILE *out, const char *host, const char *peer, int status, const char *message,
                              const struct ping_counts *counts, bool connect);
 
 /* As RFC 4180 has it, but that a line ends in LF. */

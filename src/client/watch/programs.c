@@ -62,7 +62,11 @@ void watch_print_json(const struct watch_summary *summary, FILE *out)
     json_number(&json, "elapsed_s", clock_seconds(summary->elapsed_nsec));
     json_number(&json, "interval_s", (double)summary->interval_usec / (double)USEC_PER_SEC);
     json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);
-    json_bool(&json, "clean", watch_is_clean(summary));
+    json_bool(&json, "clean", summary->status == 0 && watch_is_clean(summary));
+    if (summary->status != 0) {
+        json_text(&json, "message", print_error_latest());
+        json_count(&json, "exit_status", (uint64_t)summary->status);
+    }
     write_gap(&json, summary, &watch_worse(summary)->gap);
     write_slowest(&json, watch_slower(summary));
     json_count(&json, "gaps_over_allowed", summary->steady->gap.over + summary->newcomers->gap.over);
@@ -130,7 +134,7 @@ void watch_write_metrics(FILE *out, const void *what)
             double open = clock_seconds(since != 0 && since < now ? now - since : side->last_gap_nsec);
             bool is_waiting = open * (double)USEC_PER_SEC > (double)summary->allowed_usec;
             double longest = clock_seconds(side->gap.longest_nsec);
-            const double values[] = {!summary->has_failed && !side->is_failing && !is_waiting,
+            const double values[] = {summary->status == 0 && !side->is_failing && !is_waiting,
                                      (double)side->begun,
                                      (double)side->answered,
                                      (double)side->gap.over,

@@ -46,7 +46,7 @@ struct watch_summary {
     uint64_t
         late_nsec;    /* how late tcpecho itself came to its schedule at most: part of a gap may be its own */
     bool reader_gone; /* nobody read stdout any more, perhaps before the first answer */
-    bool has_failed;  /* the watch could not begin, or go on: nothing is up */
+    int status;       /* an exit status when the watch could not begin, or go on: nothing is up */
     const struct watch_side *steady, *newcomers;
     const struct chart *chart;
 };

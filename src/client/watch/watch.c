@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/escape.h"
+#include "base/streams.h"
 #include "client/modes.h"
 #include "client/net/precise_timer.h"
 #include "client/process/exit_status.h"
@@ -91,19 +92,24 @@ static void write_metrics(struct watch *watch)
     watch->metrics_error = r;
 }
 
-/* It could not begin or go on: what an earlier run has left there is not to stay. */
-static void write_failure(struct watch *watch)
+/* It could not begin or go on, which has been told: metrics of an earlier run are not to stay. Returns the
+ * exit status. */
+static int fail(struct watch *watch, int status)
 {
     struct session *session = &watch->session;
     struct watch_summary summary = summarise(watch, clock_monotonic_nsec());
-    if (!watch->options->prometheus)
-        return;
+    summary.status = status;
     if (session->peer[0] == '\0' && session->target.count > 0)
         endpoint_format(&session->target.items[0], session->peer);
     else if (session->peer[0] == '\0')
         escape_controls(watch->options->host, session->peer, sizeof session->peer);
-    summary.has_failed = true;
-    (void)prometheus_write(watch->options->prometheus, watch_write_metrics, &summary);
+    if (watch->options->prometheus)
+        (void)prometheus_write(watch->options->prometheus, watch_write_metrics, &summary);
+    if (!watch->options->json || status == EXIT_INTERRUPTED)
+        return status;
+    watch_print_json(&summary, stdout);
+    int shown = output_exit_status(print_finish(stdout));
+    return shown != 0 ? shown : status;
 }
 
 static void on_metrics(struct timer *timer)
@@ -429,8 +435,7 @@ static int watch_session(struct watch *watch)
     event_loop_deinit(&watch->loop);
     if (r == 0)
         return report(watch, end_nsec);
-    write_failure(watch);
-    return session_fail("watch", -r);
+    return fail(watch, session_fail("watch", -r));
 }
 
 static void free_watch(struct watch **watch)
@@ -449,8 +454,8 @@ int watch_run(const struct client_options *options)
     int status = session_dial(&watch->session, options);
     if (status == 0)
         return watch_session(watch);
-    write_failure(watch);
+    int failed = fail(watch, status);
     if (status == EXIT_INTERRUPTED)
         interrupt_die();
-    return status;
+    return failed;
 }
