@@ -427,11 +427,10 @@ static int take_hosts(struct client_options *options, int count, char *words[])
 {
     for (int i = 0; i < count; i++)
         if (words[i][strspn(words[i], "0123456789")] == '\0')
-            return options->port
-                       ? usage("%.64s: the port is %.64s already, by --port", words[i], options->port)
-                       : usage("%.64s: the port of several HOSTs is given by -p", words[i]);
+            return options->port ? usage("%.64s: --port has set the port to %.64s", words[i], options->port)
+                                 : usage("%.64s: the port of several HOSTs is given by -p", words[i]);
     if (options->nagios && count > 1)
-        return usage("%.64s: --nagios is of one HOST", words[1]);
+        return usage("%.64s: --nagios takes one HOST", words[1]);
     options->host_count = (size_t)count;
     return 0;
 }
@@ -453,7 +452,7 @@ static int take_operands(struct client_options *options, int count, char *words[
     if (count > 2)
         return usage("%.64s: no more than one HOST and one PORT", words[2]);
     if (count > 1 && options->port)
-        return usage("%.64s: the port is %.64s already, by --port", words[1], options->port);
+        return usage("%.64s: --port has set the port to %.64s", words[1], options->port);
     if (count > 1)
         options->port = words[1];
     return 0;

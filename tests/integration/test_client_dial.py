@@ -163,7 +163,7 @@ class Source(harness.TestCase):
                 (("--bench", "-I", "127.0.0.2,,127.0.0.3", "a"), client.USAGE, "-I .*: there is a comma without an address"),
                 (("--bench", "-I", "127.0.0.2,lo", "a"), client.USAGE,
                  "-I 127.0.0.2,lo: lo is an interface, and only addresses can be listed"),
-                (("-I", "127.0.0.2", "::1"), client.SYSTEM_ERROR, "::1 port 7007 has no address of the kind .*")):
+                (("-I", "127.0.0.2", "::1"), client.SYSTEM_ERROR, "::1 port 7007 has no address of the same family .*")):
             with self.subTest(arguments=arguments):
                 client.assert_one_line(self, client.run(*arguments), status, pattern)
 

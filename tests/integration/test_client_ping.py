@@ -469,7 +469,7 @@ class Letters(harness.TestCase):
         self.assertEqual(result.status, 0, result.stderr)
         self.assertEqual(len(re.findall(REPLY, result.stdout.decode())), 2)
         for arguments, pattern in ((("a", "b", "7"), "7: the port of several HOSTs is given by -p; .*"),
-                                   (("-p", "7", "a", "8"), "8: the port is 7 already, by --port; .*")):
+                                   (("-p", "7", "a", "8"), "8: --port has set the port to 7; .*")):
             client.assert_one_line(self, ping(*arguments), client.USAGE, pattern)
 
     def test_misspelt_service(self):

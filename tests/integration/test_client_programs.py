@@ -374,7 +374,7 @@ class Nagios(TestCase):
             client.assert_one_line(self, client.run("--ping", "--nagios", limits, "a"), client.USAGE,
                                    "--nagios .*: must be two times, .*")
         client.assert_one_line(self, client.run("--ping", "--nagios", "1,2", "-p", "7", "a", "b"), client.USAGE,
-                               "b: --nagios is of one HOST; .*")
+                               "b: --nagios takes one HOST; .*")
         client.assert_one_line(self, client.run("--ping", "--json", "--csv", "a"), client.USAGE,
                                "only one of --json, --csv and --nagios can be used; .*")
 

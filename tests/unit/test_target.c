@@ -96,8 +96,7 @@ static const struct {
     {"[::1]:7", "8", EXIT_USAGE, "[::1]:7: has its port already"},
     {"127.0.0.1:", NULL, EXIT_USAGE, "\"\": a port is 1 to 65535"},
     {":7", NULL, EXIT_USAGE, "\"\": not the name of a host"},
-    {"http://localhost:7", NULL, EXIT_USAGE,
-     "http://localhost:7: of such addresses only tcp://HOST:PORT is known"},
+    {"http://localhost:7", NULL, EXIT_USAGE, "http://localhost:7: only tcp://HOST:PORT is supported"},
     {"fe80::1%nope", "7", EXIT_UNKNOWN_NAME, "there is no interface nope"},
 };
 

@@ -261,7 +261,7 @@ static int resolve_with(int (*look)(char *host, const char *port, int family, st
         return no_memory();
     char *host = strip_scheme(target.owned);
     if (has_scheme(host)) {
-        print_error("%.128s: of such addresses only " SCHEME "HOST:PORT is known", host);
+        print_error("%.128s: only " SCHEME "HOST:PORT is supported", host);
         return EXIT_USAGE;
     }
     int status = look(host, port, family, &target);
@@ -303,7 +303,7 @@ int target_limit(struct target *target, const struct source *source)
         target->count = kept;
         return 0;
     }
-    print_error("%s has no address of the kind (IPv4, IPv6) of those of -I", target_format(target, name));
+    print_error("%s has no address of the same family (IPv4 or IPv6) as -I", target_format(target, name));
     return EXIT_SYSTEM;
 }
 
