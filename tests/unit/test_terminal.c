@@ -133,3 +133,25 @@ TEST(errors)
     fault_disarm();
     ck_assert_str_eq(written(), "");
 }
+
+/* Lines end at blanks, but for those that must not be one; a word that is too long has a line of its own. */
+TEST(wrapped)
+{
+    char text[256] = "";
+    FILE *out = fmemopen(text, sizeof text, "w");
+    ck_assert_ptr_nonnull(out);
+    print_wrapped(out, 10, 0, "one two %s 5" NO_BREAK "ms six", "three");
+    fputs("\n....", out);
+    print_wrapped(out, 10, 4, "123456 7 supercalifragilistic x");
+    fclose(out);
+    ck_assert_str_eq(text, "one two\n  three\n  5 ms six\n....123456\n  7\n  supercalifragilistic\n  x");
+}
+
+TEST(latest_error)
+{
+    char held[HELD_ERROR_SIZE];
+    print_error_hold(held);
+    print_error("what\t%d", 7);
+    ck_assert_str_eq(held, "what\\t7");
+    ck_assert_str_eq(print_error_latest(), held);
+}
