@@ -101,7 +101,7 @@ class Healthy(harness.TestCase):
             terminal.expect(r"refused 0  wrong 0  [.-]+x")
             terminal.type(terminal.INTERRUPT)
             self.assertEqual(terminal.wait(), client.WRONG)
-            self.assertRegex(terminal.screen, r"\nall \d+ seconds, a cell each: \. served, - slow, # a gap, x a failure\n"
+            self.assertRegex(terminal.screen, r"\nthe whole of the watch, a cell a second: \. served, - slow, # gap, x failure\n"
                                               r"\|[.-]+x+\|\n")
 
     def test_chart_of_an_outage(self):

@@ -72,7 +72,8 @@ TEST(no_outage)
     expect("\nconnections refused           0\n");
     expect("steady client: 100 messages, 100 answered\n  latency p50 1.00 us, p99 1.00 us, max 1.00 us\n");
     expect("new connections: 99 begun, 99 answered\n");
-    expect("\nall 2 seconds, a cell each: . served, - slow, # a gap, x a failure\n|.#|\n\nno outage\n");
+    expect(
+        "\nthe whole of the watch, a cell a second: . served, - slow, # gap, x failure\n|.#|\n\nno outage\n");
     ck_assert_ptr_null(strchr(text, '\x1b'));
 }
 

@@ -249,7 +249,7 @@ static void print_start(const struct ping_host *host)
 {
     const struct ping_report *report = &host->run->report;
     print_wrapped(report->out, terminal_width(&report->terminal), 0,
-                  "PING %s (%s): the handshake of a new connection each time", host->name, host->peer);
+                  "PING %s (%s): a new connection each time", host->name, host->peer);
     fputc('\n', report->out);
 }
 

@@ -170,8 +170,9 @@ static void print_chart(const struct chart *chart, const struct terminal *termin
     char row[CHART_CELLS + 1];
     unsigned width = terminal_width(terminal);
     unsigned count = chart_format(chart, width > 3 ? width - 3 : 1, row);
-    fprintf(out, "\n%s %u second%s, a cell each: . served, - slow, # a gap, x a failure\n|%s|\n",
-            chart->second + 1 > count ? "the last" : "all", count, plural(count), row);
+    bool is_all = chart->second < count;
+    fprintf(out, "\nthe %s of the watch, a cell a second: . served, - slow, # gap, x failure\n|%s|\n",
+            is_all ? "whole" : "end", row);
 }
 
 void watch_print(const struct watch_summary *summary, const struct terminal *terminal, FILE *out)
