@@ -227,6 +227,7 @@ class Prometheus(TestCase):
                 with contextlib.suppress(FileNotFoundError):
                     text = self.read(path)
                     self.assertRegex(text, r"(?m)^tcpecho_ping_time_seconds_count\{.*\} \d+\n\Z")
+                    self.assertRegex(text, r"(?m)^tcpecho_ping_up\{.*\} 1$")
                     seen.add(re.search(r"(?m)^tcpecho_ping_sent_total\{.*\} (\d+)$", text).group(1))
                 return len(seen) > 2
 
@@ -263,6 +264,13 @@ class Prometheus(TestCase):
                        f"127.0.0.1:{int(self.closed)}")
             found = re.findall(r'(?m)^tcpecho_ping_up\{host="127\.0\.0\.1:(\d+)",.*\} ([01])$', self.read(path))
         self.assertEqual(found, [(str(int(self.daemon.port)), "1"), (str(int(self.closed)), "0")])
+
+    def test_nothing_is_answered(self):
+        """Also when there was still time for an answer at the end."""
+        for arguments in (("--ping", "-w", "0.2", "-W", "1h"), ("--watch", "-d", "0.2", "--gap", "1h", "-W", "1h")):
+            with client.Server(client.discard) as server, self.metrics_file() as path:
+                client.run(*arguments, "--prometheus", path, "127.0.0.1", server.port)
+                self.assertEqual(set(re.findall(r"(?m)^tcpecho_\w+_up\{.*\} ([01])$", self.read(path))), {"0"})
 
     def test_outage_that_lasts_to_the_end(self):
         """A watch that ends in an outage leaves no 'up 1'."""

@@ -28,7 +28,7 @@ struct ping_host {
     char peer[ENDPOINT_TEXT_SIZE];
     pthread_t thread; /* in which it begins */
     bool has_thread;
-    bool is_up;                  /* the latest answer came, and nothing has failed since */
+    bool is_up;                  /* connected or answered, and nothing has failed since */
     const char *trouble;         /* what failed last; NULL: nothing */
     int status;                  /* an exit status when it could not be begun; it takes no part then */
     char error[HELD_ERROR_SIZE]; /* why */

@@ -364,6 +364,7 @@ static int begin(struct ping_host *host)
         dial(&host->target, options->connect_timeout_usec, host->run->session.interrupt_fd, &dialled);
     if (status != 0)
         return status;
+    host->is_up = true;
     mine->fd = dialled.fd;
     mine->connect_nsec = dialled.nsec;
     memcpy(mine->tried, dialled.tried, sizeof mine->tried);

@@ -33,7 +33,8 @@ struct ping {
     uint64_t deadline;
     uint64_t next_write; /* usec; of the metrics */
     bool is_file_bad;    /* they could not be written, which has been told */
-    bool has_failed;     /* there is no going on: nobody is up any more */
+    bool has_ended;
+    bool has_failed; /* there is no going on: nobody is up any more */
 };
 
 /* What has been printed is to be seen now, also through a pipe. */
@@ -245,10 +246,9 @@ static int write_metrics(struct ping *ping)
         .hosts = ping->metrics, .count = ping->count, .connect = ping->run.options->connect};
     for (size_t i = 0; i < ping->count; i++) {
         const struct ping_host *host = &ping->hosts[i];
-        ping->metrics[i] = (struct ping_metrics_of){.host = host->name,
-                                                    .peer = host->peer,
-                                                    .is_up = host->is_up && !ping->has_failed,
-                                                    .counts = count(host)};
+        struct ping_metrics_of *mine = &ping->metrics[i];
+        *mine = (struct ping_metrics_of){.host = host->name, .peer = host->peer, .counts = count(host)};
+        mine->is_up = host->is_up && !ping->has_failed && (!ping->has_ended || mine->counts.received > 0);
     }
     int r = prometheus_write(path, ping_write_metrics, &metrics);
     if (r == 0)
@@ -352,7 +352,10 @@ static int exchange(struct ping *ping)
     ping->deadline = ping->run.options->deadline_usec == USEC_NEVER
                          ? USEC_NEVER
                          : start + ping->run.options->deadline_usec;
-    ping->next_write = ping->run.options->prometheus ? start : USEC_NEVER;
+    /* Of handshakes there is nothing to tell before the first. */
+    ping->next_write = !ping->run.options->prometheus ? USEC_NEVER
+                       : ping->run.options->connect   ? start + USEC_PER_SEC
+                                                      : start;
     for (size_t i = 0; i < ping->count; i++)
         ping->hosts[i].start = ping->hosts[i].next = start;
     while (status == 0 && !all_done(ping)) {
@@ -445,6 +448,7 @@ static int judge(struct ping *ping, const struct ping_host *host, int status)
 static int sum_up(struct ping *ping, int status)
 {
     int judged = 0;
+    ping->has_ended = true;
     ping->has_failed = status != 0;
     if (ping->run.options->prometheus && !ping->is_file_bad) {
         int written = write_metrics(ping);

@@ -216,7 +216,7 @@ void ping_write_metrics(FILE *out, const void *what)
     const struct ping_metrics *metrics = what;
     char labels[LABELS_SIZE];
     prometheus_head(out, "tcpecho_ping_up", "gauge",
-                    "Whether the latest answer came, and nothing failed since.");
+                    "Whether it is connected, and nothing has failed since the latest answer.");
     for (size_t i = 0; i < metrics->count; i++)
         prometheus_sample(out, "tcpecho_ping_up", labels_of(&metrics->hosts[i], labels),
                           metrics->hosts[i].is_up ? 1 : 0);

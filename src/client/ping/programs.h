@@ -20,7 +20,7 @@ struct ping_metrics {
     const struct ping_metrics_of {
         const char *host, *peer;
         struct ping_counts counts;
-        bool is_up; /* the latest answer came, and nothing has failed since */
+        bool is_up; /* connected or answered, and nothing has failed since */
     } *hosts;
     bool connect;
 };

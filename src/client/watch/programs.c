@@ -132,7 +132,8 @@ void watch_write_metrics(FILE *out, const void *what)
             const struct watch_side *side = sides[s].side;
             uint64_t since = side->gap.since;
             double open = clock_seconds(since != 0 && since < now ? now - since : side->last_gap_nsec);
-            bool is_waiting = open * (double)USEC_PER_SEC > (double)summary->allowed_usec;
+            bool is_silent = side->answered == 0 && side->last_gap_nsec > 0; /* to the end */
+            bool is_waiting = is_silent || open * (double)USEC_PER_SEC > (double)summary->allowed_usec;
             double longest = clock_seconds(side->gap.longest_nsec);
             const double values[] = {summary->status == 0 && !side->is_failing && !is_waiting,
                                      (double)side->begun,
