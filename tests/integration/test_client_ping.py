@@ -558,6 +558,21 @@ class Handshakes(harness.TestCase):
                 mine = ping("--connect", "-c", 2, "-i", "50ms", "127.0.0.1", port).stdout.decode()
                 self.assertEqual((theirs, int(re.search(r"(\d+) made", mine).group(1))), (made, made), other)
 
+    def test_beside_hping3(self):
+        """What answers to a SYN is a connection, a RST is a refusal, and nothing is silence."""
+        hping3 = harness.needs("hping3")
+        harness.needs_root()
+        closed = harness.free_port()
+        self.addCleanup(closed.close)
+        with client.Server(lambda connection: connection.recv(1)) as server, client.full_queue() as silent:
+            for port, flags, line in ((server.port, ["SA"], "connected to"), (closed, ["RA"], "refused by"),
+                                      (silent, [], "no answer from")):
+                other = harness.subprocess.run([hping3, "-I", "lo", "-S", "-c", "1", "-p", str(int(port)), "127.0.0.1"],
+                                               capture_output=True, text=True, check=False).stdout
+                mine = ping("--connect", "-c", 1, "-W", "1s", "127.0.0.1", port).stdout.decode()
+                self.assertEqual(re.findall(r" flags=(\w+) ", other), flags, other)
+                self.assertRegex(mine, rf"(?m)^{line} 127\.0\.0\.1:{int(port)}: seq=1")
+
 
 class Person(harness.TestCase):
     """At a terminal: colour for what is wrong, Ctrl-C for the summary."""
