@@ -198,6 +198,16 @@ class Healthy(harness.TestCase):
                 self.assertEqual((result.status, result.stderr), (0, ""))
                 self.assertTrue(result.stdout.endswith(b"\nno outage\n"))
 
+    def test_interim_figures(self):
+        answered = threading.Event()
+        with client.Server(client.echo_and_tell(answered)) as server, \
+                client.Client("--watch", *PATIENT, "127.0.0.1", server.port) as probe:
+            self.assertTrue(answered.wait(harness.patience()))
+            probe.interrupt(signal.SIGQUIT)
+            probe.wait_stderr(r"\Atcpecho: \d+\.\d s, \d+ answered, 0 failed, gap [\d.]+ [num]?s, waiting for [\d.]+ [num]?s\n\Z")
+            probe.interrupt()
+            self.assertEqual(probe.finish().status, 0)
+
     def test_terminal(self):
         arguments = ("--watch", *PATIENT, "127.0.0.1", self.daemon.port)
         with client.Terminal(*arguments) as terminal:

@@ -261,6 +261,17 @@ static void show_life(struct watch_events *events, uint64_t now)
                 latency_format_down(longest_gap(events, open_gap(events, now)), gap));
 }
 
+void watch_print_interim(struct watch_events *events)
+{
+    uint64_t now = clock_monotonic_nsec(), open = open_gap(events, now);
+    char gap[LATENCY_TEXT_SIZE], waiting[LATENCY_TEXT_SIZE];
+    terminal_progress_erase(&events->progress);
+    print_error("%.1f s, %" PRIu64 " answered, %" PRIu64 " failed, gap %s, waiting for %s",
+                clock_seconds(now - events->start_nsec), events->steady.answered + events->newcomers.answered,
+                count_failures(events), latency_format_down(longest_gap(events, open), gap),
+                latency_format_down(open, waiting));
+}
+
 /* Four times in each, so that none is left out. */
 static void on_second(struct timer *timer)
 {

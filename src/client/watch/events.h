@@ -27,6 +27,9 @@ void watch_events_init(struct watch_events *events, struct event_loop *loop, str
  * sign of life each minute. */
 void watch_events_start(struct watch_events *events);
 
+/* What there is to tell by now, as a line on stderr. */
+void watch_print_interim(struct watch_events *events);
+
 /* Now is the end: what is still due has been a gap until now. */
 void watch_events_stop(struct watch_events *events);
 

@@ -43,7 +43,8 @@ struct watch {
     struct session session;
     const struct client_options *options;
     struct event_loop loop;
-    struct event_source interrupt;
+    int quit_fd; /* SIGQUIT */
+    struct event_source interrupt, quit;
     struct precise_timer tick;
     struct timer end_timer, last_timer, metrics_timer;
     struct watch_events events;
@@ -161,6 +162,13 @@ static void on_interrupt(struct event_source *source, uint32_t events)
     (void)events;
     if (interrupt_take(source->fd) != 0)
         stop(CONTAINER_OF(source, struct watch, interrupt));
+}
+
+static void on_quit(struct event_source *source, uint32_t events)
+{
+    (void)events;
+    interrupt_take_quit(source->fd);
+    watch_print_interim(&CONTAINER_OF(source, struct watch, quit)->events);
 }
 
 static void on_last(struct timer *timer)
@@ -370,14 +378,27 @@ static void drop_all(struct watch *watch)
     }
 }
 
+/* Returns 0 or a negative errno. */
+static int add_signals(struct watch *watch)
+{
+    watch->interrupt = (struct event_source){.fd = watch->session.interrupt_fd, .ready = on_interrupt};
+    watch->quit = (struct event_source){.fd = watch->quit_fd, .ready = on_quit};
+    int r = event_loop_add(&watch->loop, &watch->interrupt, EPOLLIN);
+    if (r < 0)
+        return r;
+    r = event_loop_add(&watch->loop, &watch->quit, EPOLLIN);
+    if (r < 0)
+        event_loop_remove(&watch->loop, &watch->interrupt);
+    return r;
+}
+
 /* The same, with all that it needs in the loop. */
 static int run_in_loop(struct watch *watch)
 {
     int r = precise_timer_init(&watch->tick, &watch->loop, on_tick);
     if (r < 0)
         return r;
-    watch->interrupt = (struct event_source){.fd = watch->session.interrupt_fd, .ready = on_interrupt};
-    r = event_loop_add(&watch->loop, &watch->interrupt, EPOLLIN);
+    r = add_signals(watch);
     if (r == 0) {
         r = make_newcomers(watch);
         if (r == 0)
@@ -389,6 +410,7 @@ static int run_in_loop(struct watch *watch)
         timer_disarm(&watch->last_timer);
         timer_disarm(&watch->metrics_timer);
         event_loop_remove(&watch->loop, &watch->interrupt);
+        event_loop_remove(&watch->loop, &watch->quit);
     }
     precise_timer_deinit(&watch->tick);
     return r;
@@ -440,8 +462,10 @@ static int watch_session(struct watch *watch)
 
 static void free_watch(struct watch **watch)
 {
-    if (*watch)
+    if (*watch) {
         session_close(&(*watch)->session);
+        fd_close(&(*watch)->quit_fd);
+    }
     free(*watch);
 }
 
@@ -451,7 +475,10 @@ int watch_run(const struct client_options *options)
     if (!watch)
         return session_fail("watch", ENOMEM);
     watch->options = options;
-    int status = session_dial(&watch->session, options);
+    watch->session = SESSION_NONE;
+    watch->quit_fd = interrupt_open_quit();
+    int status = watch->quit_fd < 0 ? session_fail("wait for signals", -watch->quit_fd)
+                                    : session_dial(&watch->session, options);
     if (status == 0)
         return watch_session(watch);
     int failed = fail(watch, status);
