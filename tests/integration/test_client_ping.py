@@ -22,8 +22,17 @@ REPLY = rf"64 bytes from \S+: seq=(\d+) time={TIME}"
 TIMES = r"rtt min/avg/max/mdev = [\d.]+/[\d.]+/[\d.]+/[\d.]+ ms"
 
 
-def ping(*arguments, **options):
-    return client.run("--ping", *arguments, **options)
+def without_late(output):
+    """On a busy machine any ping may say that it did not keep its schedule."""
+    output = re.sub(rb",\s\d+ not sent in time", b"", output)
+    return re.sub(rb"(?m)^\d+ not sent in time(,\s|\n)", b"", output)
+
+
+def ping(*arguments, is_late=False, **options):
+    result = client.run("--ping", *arguments, **options)
+    if not is_late:
+        result.stdout = without_late(result.stdout)
+    return result
 
 
 def unwrapped(result):
@@ -95,6 +104,7 @@ class Answers(harness.TestCase):
                     self.assertTrue(process.process.stdout.readline())
                 process.interrupt(number)
                 result = process.finish()
+                result.stdout = without_late(result.stdout)
                 self.assertEqual((result.status, result.stderr), (0, ""))
                 self.assertRegex(result.lines[-3 if "under way" in result.lines[-2] else -2],
                                  r"\d+ messages transmitted, \d+ received, 0 lost \(0%\), .*")
@@ -165,7 +175,7 @@ class Wrong(harness.TestCase):
                 connection.sendall(message)
 
         with client.Server(serve) as server:
-            result = ping("-c", 15, "-i", "10ms", "-s", "1M", "-W", "1h", "127.0.0.1", server.port)
+            result = ping("-c", 15, "-i", "10ms", "-s", "1M", "-W", "1h", "127.0.0.1", server.port, is_late=True)
         self.assertEqual((result.status, result.stderr), (0, ""), result.stdout)
         self.assertIn(b"\n15 messages transmitted, 15 received, 0 lost (0%)", result.stdout)
         self.assertRegex(result.stdout, rb"\n\d+ not sent in time\n")
@@ -584,7 +594,7 @@ class Person(harness.TestCase):
             person.expect(rf"^{REPLY}\n{REPLY}\n")
             person.type(person.INTERRUPT)
             self.assertEqual(person.wait(), 0)
-            self.assertRegex(person.screen, rf"\n--- .* ---\n\d+ messages transmitted, .*\n(1 under way\n)?{TIMES}\n\Z")
+            self.assertRegex(person.screen, rf"\n--- .* ---\n\d+ messages transmitted, .*\n(.* under way\n|\d+ not sent in time\n)?{TIMES}\n\Z")
             self.assertNotIn("\x1b", person.screen)
 
     def colour(self, variables=None, stdout=None):
