@@ -16,6 +16,15 @@ static int (*const modes[MODE_COUNT])(const struct client_options *options) = {
     [MODE_BENCH] = bench_run, [MODE_WATCH] = watch_run,
 };
 
+/* Of a command line that is wrong, so that nobody knows its options. */
+static bool asks_for_check(char *argv[])
+{
+    for (; *argv && strcmp(*argv, "--") != 0; argv++)
+        if (strcmp(*argv, "--nagios") == 0 || strncmp(*argv, "--nagios=", strlen("--nagios=")) == 0)
+            return true;
+    return false;
+}
+
 int main(int argc, char *argv[])
 {
     static char error[HELD_ERROR_SIZE];
@@ -28,7 +37,8 @@ int main(int argc, char *argv[])
     }
     signal(SIGPIPE, SIG_IGN);
     if (client_options_parse(argc, argv, &options) < 0)
-        return EXIT_USAGE;
+        return asks_for_check(argv) ? nagios_finish(EXIT_USAGE, "the command line is wrong, as stderr says")
+                                    : EXIT_USAGE;
     if (options.help)
         return output_exit_status(client_options_print_help(&options, stdout));
     if (options.version)

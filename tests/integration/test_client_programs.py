@@ -379,10 +379,11 @@ class Nagios(TestCase):
 
     def test_usage(self):
         for limits in ("5", "5,1", "a,b", "1,", ""):
-            client.assert_one_line(self, client.run("--ping", "--nagios", limits, "a"), client.USAGE,
+            client.assert_one_line(self, client.run("--ping", "--nagios", limits, "a"), UNKNOWN,
                                    "--nagios .*: must be two times, .*")
-        client.assert_one_line(self, client.run("--ping", "--nagios", "1,2", "-p", "7", "a", "b"), client.USAGE,
-                               "b: --nagios takes one HOST; .*")
+        result = client.run("--ping", "--nagios=1,2", "-p", "7", "a", "b")
+        client.assert_one_line(self, result, UNKNOWN, "b: --nagios takes one HOST; .*")
+        self.assertEqual(result.stdout, b"TCPECHO UNKNOWN - the command line is wrong, as stderr says\n")
         client.assert_one_line(self, client.run("--ping", "--json", "--csv", "a"), client.USAGE,
                                "only one of --json, --csv and --nagios can be used; .*")
 
