@@ -136,6 +136,25 @@ class Families(harness.TestCase):
             self.assertNotIn("[::]", host.stderr())
 
 
+class Width(harness.TestCase):
+    ADDRESS = "2001:db8:1111:2222:3333:4444:5555:6666"
+    NAME = "x" * 31 + "." + "y" * 32
+
+    def test_long_names(self):
+        """Reports fit 80 columns with the longest address, and with a name of 64 characters."""
+        with harness.network_namespace(), hosts(f"{self.ADDRESS} {self.NAME}\n") as wrapper:
+            self.assertEqual(ip(f"-6 address add {self.ADDRESS}/128 dev lo nodad"), "")
+            with client.Server(client.echo, socket.AF_INET6, "::", 65535) as server:
+                for arguments in (("--ping", "-c", "2", "-i", "10ms"), ("--ping", "-D", "-c", "2", "-i", "10ms", "-s", "1M"),
+                                  ("--ping", "--connect", "-c", "2", "-i", "10ms"), ("--watch", "-d", "0.2")):
+                    for host in (self.ADDRESS, self.NAME):
+                        with self.subTest(arguments=arguments, host=host):
+                            result = client.run(*arguments, host, server.port, wrapper=wrapper)
+                            self.assertEqual((result.status, result.stderr), (0, ""), result.stdout)
+                            self.assertIn(self.ADDRESS, result.stdout.decode())
+                            self.assertLessEqual(max(map(len, result.lines)), 80, result.stdout)
+
+
 class Source(harness.TestCase):
     def test_address(self):
         seen = []
