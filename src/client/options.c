@@ -378,25 +378,8 @@ static bool lists_several(const char *source)
     return comma && comma > source && comma[strspn(comma, ",")] != '\0';
 }
 
-/* What --connect does not do. */
-static int check_connect(const struct command_line *line)
-{
-    static const struct {
-        const char *name, *why;
-    } useless[] = {
-        {"size", "sends nothing"},           {"expect", "reads nothing"},
-        {"proxy-protocol", "sends nothing"}, {"skip-line", "reads nothing"},
-        {"skip", "reads nothing"},           {"connect-timeout", "waits for as long as --wait says"},
-    };
-    for (size_t i = 0; i < sizeof useless / sizeof useless[0]; i++)
-        for (size_t j = 0; j < line->count; j++)
-            if (strcmp(find_given(&line->given[j], MODE_PING)->name, useless[i].name) == 0)
-                return usage("--connect %s: leave out --%s", useless[i].why, useless[i].name);
-    return 0;
-}
-
 /* What no row alone can say. */
-static int check_together(const struct client_options *options, const struct command_line *line)
+static int check_together(const struct client_options *options)
 {
     if (options->ipv4 && options->ipv6)
         return usage("--ipv4 and --ipv6 cannot be used together");
@@ -413,7 +396,7 @@ static int check_together(const struct client_options *options, const struct com
     if ((options->send || options->receive) &&
         (options->reconnect || options->rate > 0 || options->expect != EXPECT_ANYTHING))
         return usage("--send and --receive go one way: no --reconnect, --rate or --expect");
-    return options->connect ? check_connect(line) : 0;
+    return 0;
 }
 
 /* Digits that are no port are refused as one. */
@@ -473,6 +456,22 @@ static bool is_given(const struct command_line *line, const char *name)
     return false;
 }
 
+/* What --connect does not do. */
+static int check_connect(const struct command_line *line)
+{
+    static const struct {
+        const char *name, *why;
+    } useless[] = {
+        {"size", "sends nothing"},           {"expect", "reads nothing"},
+        {"proxy-protocol", "sends nothing"}, {"skip-line", "reads nothing"},
+        {"skip", "reads nothing"},           {"connect-timeout", "waits for as long as --wait says"},
+    };
+    for (size_t i = 0; i < sizeof useless / sizeof useless[0]; i++)
+        if (is_given(line, useless[i].name))
+            return usage("--connect %s: leave out --%s", useless[i].why, useless[i].name);
+    return 0;
+}
+
 /* What would do nothing. */
 static int check_useless(const struct client_options *options, const struct command_line *line)
 {
@@ -482,7 +481,7 @@ static int check_useless(const struct client_options *options, const struct comm
         if (is_path(options->hosts[i]))
             return usage("%.128s: a path has no addresses to tell; leave out --proxy-source",
                          options->hosts[i]);
-    return 0;
+    return options->connect ? check_connect(line) : 0;
 }
 
 int client_options_parse(int argc, char *argv[], struct client_options *out)
@@ -500,7 +499,7 @@ int client_options_parse(int argc, char *argv[], struct client_options *out)
     if (r == 0 && !options.help)
         r = apply(&options, &line);
     if (r == 0 && !options.help)
-        r = check_together(&options, &line);
+        r = check_together(&options);
     if (r == 0)
         limit_check(&options);
     if (r == 0 && !options.help && !options.version)
