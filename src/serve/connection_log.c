@@ -29,7 +29,10 @@ void connection_log_configure(bool connections, enum address_detail detail)
 }
 
 #define PATH_BYTES 108 /* of a Unix socket's address */
-#define CLIENT_TEXT_SIZE (4 * PATH_BYTES + 4 + sizeof "unix:\"\"")
+/* A path of plain characters is shown whole. One whose bytes have to be escaped is cut, since the proxy's
+ * client has chosen it: it leaves no other field of the record without room. */
+#define PATH_SHOWN PATH_BYTES
+#define CLIENT_TEXT_SIZE (PATH_SHOWN + sizeof "unix:\"@\"")
 
 /* The texts of a client's addresses. */
 struct who {
@@ -52,8 +55,10 @@ static void format_path(struct span path, char out[static CLIENT_TEXT_SIZE])
     char text[4 * PATH_BYTES + 4];
     bool is_abstract = path.bytes[0] == 0;
     struct span name = span_from(path, is_abstract ? 1 : 0);
-    snprintf(out, CLIENT_TEXT_SIZE, "unix:\"%s%s\"", is_abstract ? "@" : "",
-             escape_excerpt(name.bytes, name.length, PATH_BYTES, text));
+    escape_excerpt(name.bytes, name.length, PATH_BYTES, text);
+    if (strlen(text) > PATH_SHOWN)
+        escape_cut_short(text, PATH_SHOWN);
+    snprintf(out, CLIENT_TEXT_SIZE, "unix:\"%s%s\"", is_abstract ? "@" : "", text);
 }
 
 static struct who who_of(const struct connection_facts *facts)

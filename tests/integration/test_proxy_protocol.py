@@ -161,6 +161,26 @@ class Headers(TestCase):
         self.assertEqual(receive_exactly(client, 5), b"hello")
         ping(client, b"and on")
 
+    def test_no_client_leaves_a_field_without_room(self):
+        """However it has called its socket: each of the bytes is four characters, and comes twice."""
+        settings = 'workers = 1; log = { level = "debug"; rate = 0; format = "json"; };'
+        with daemons.Daemon(behind_proxy(path="DIR/" + 50 * "L", trace=True), settings) as daemon:
+            for name in (108 * b"\xff", b"\0" + 107 * b"\x01", 54 * b'"\\', 108 * b"/"):
+                with daemon.connect_path(50 * "L") as client:
+                    client.sendall(v2(family=UNIX, addresses=unix(name)) + 256 * b"\xfe")
+                    client.shutdown(socket.SHUT_WR)
+                    self.assertEqual(harness.receive_all(client), 256 * b"\xfe")
+            daemon.wait_log(" closed: client_closed", 4)
+            events = [json.loads(line) for line in daemon.log().splitlines()]
+            events = [event for event in events if "TCPECHOD_CONNECTION" in event]
+            self.assertGreater(len(events), 12)
+            for event in events:
+                wanted = {"CLIENT", "PROXY", "LISTENER", "SERVICE", "WORKER"}
+                if " closed: " in event["MESSAGE"]:
+                    wanted |= {"BYTES_IN", "BYTES_OUT", "DURATION_USEC", "REASON"}
+                self.assertFalse({f"TCPECHOD_{name}" for name in wanted} - event.keys(), event)
+                self.assertLessEqual(len(event["TCPECHOD_CLIENT"]), len('unix:"@"') + 108)
+
     def test_cut_at_every_byte(self):
         """And with data right after. The client in the log is whom it names, and the bytes are those after it."""
         with daemons.Daemon(f"{behind_proxy()}, {behind_proxy(path='DIR/socket')}", LOG) as daemon:
