@@ -27,10 +27,9 @@ def black_hole():
             error = ip("link add hole0 type ifb")
             if error:
                 raise harness.unittest.SkipTest(error)
-        for command in ("link set hole0 up", "-6 address add 2001:db8::1/64 dev hole0 nodad"):
-            error = ip(command)
-            if error:
-                raise harness.unittest.SkipTest(error)
+        error = ip("link set hole0 up") or add_address("2001:db8::1/64", "hole0", HOLE)
+        if error:
+            raise harness.unittest.SkipTest(error)
         yield
 
 
@@ -38,6 +37,19 @@ def ip(command):
     """Returns what went wrong; "" for nothing."""
     made = subprocess.run(["ip", *command.split()], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return "" if made.returncode == 0 else f"ip {command}: {made.stderr.strip()}"
+
+
+def add_address(address, device, reachable):
+    """The same. The kernel makes the route afterwards, in a thread of its own."""
+    error = ip(f"-6 address add {address} dev {device} nodad")
+    if not error:
+        harness.wait_until(lambda: has_route(reachable), f"a route to {reachable}")
+    return error
+
+
+def has_route(address):
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as any_socket:
+        return any_socket.connect_ex((address, 7)) == 0
 
 
 @contextlib.contextmanager
@@ -143,7 +155,7 @@ class Width(harness.TestCase):
     def test_long_names(self):
         """Reports fit 80 columns with the longest address, and with a name of 64 characters."""
         with harness.network_namespace(), hosts(f"{self.ADDRESS} {self.NAME}\n") as wrapper:
-            self.assertEqual(ip(f"-6 address add {self.ADDRESS}/128 dev lo nodad"), "")
+            self.assertEqual(add_address(f"{self.ADDRESS}/128", "lo", self.ADDRESS), "")
             with client.Server(client.echo, socket.AF_INET6, "::", 65535) as server:
                 for arguments in (("--ping", "-c", "2", "-i", "10ms"), ("--ping", "-D", "-c", "2", "-i", "10ms", "-s", "1M"),
                                   ("--ping", "--connect", "-c", "2", "-i", "10ms"), ("--watch", "-d", "0.2")):

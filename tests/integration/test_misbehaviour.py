@@ -559,7 +559,7 @@ class Named(harness.TestCase):
     def test_corrupt(self):
         def found(answer):
             place = self.first_difference(answer)
-            return place, rf"\({answer[place]:#04x} instead of {STREAM[place]:#04x}\)"
+            return place, rf"\({answer[place]:#04x}, not {STREAM[place]:#04x}\)"
 
         self.check(found, "1 byte changed {}", corrupt=0.0005)
 

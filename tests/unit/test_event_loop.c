@@ -389,7 +389,8 @@ TEST_EACH(polls_before_it_sleeps, poll_times)
     looks = fault_disarm();
     ck_assert_int_eq(r, 0);
     ck_assert_uint_ge(alarm.fired_usec, begin + 20 * USEC_PER_MSEC);
-    ck_assert(*c > 0 || looks <= 4);
+    /* The wheel may wake it on the way, at most once a millisecond. */
+    ck_assert(*c > 0 || looks <= 20);
 }
 
 /* And a loop that sleeps looks no hundred times, since nothing comes. */
