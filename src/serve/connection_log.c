@@ -29,10 +29,10 @@ void connection_log_configure(bool connections, enum address_detail detail)
 }
 
 #define PATH_BYTES 108 /* of a Unix socket's address */
-/* A path of plain characters is shown whole. One whose bytes have to be escaped is cut, since the proxy's
- * client has chosen it: it leaves no other field of the record without room. */
-#define PATH_SHOWN PATH_BYTES
-#define CLIENT_TEXT_SIZE (PATH_SHOWN + sizeof "unix:\"@\"")
+/* A path of plain characters is shown whole. Of one that is longer when it is escaped its beginning is shown:
+ * the proxy's client has chosen it, and shall leave no other field of the record without room. */
+#define PATH_BEGIN (PATH_BYTES / 4)
+#define CLIENT_TEXT_SIZE (PATH_BYTES + sizeof "unix:\"@...\"")
 
 /* The texts of a client's addresses. */
 struct who {
@@ -56,8 +56,8 @@ static void format_path(struct span path, char out[static CLIENT_TEXT_SIZE])
     bool is_abstract = path.bytes[0] == 0;
     struct span name = span_from(path, is_abstract ? 1 : 0);
     escape_excerpt(name.bytes, name.length, PATH_BYTES, text);
-    if (strlen(text) > PATH_SHOWN)
-        escape_cut_short(text, PATH_SHOWN);
+    if (strlen(text) > PATH_BYTES)
+        escape_excerpt(name.bytes, name.length, PATH_BEGIN, text);
     snprintf(out, CLIENT_TEXT_SIZE, "unix:\"%s%s\"", is_abstract ? "@" : "", text);
 }
 

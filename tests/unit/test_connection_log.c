@@ -174,7 +174,7 @@ TEST(proxied_clients_at_paths)
     capture(LOG_LEVEL_NOTICE);
     connection_log_configure(true, ADDRESS_FULL);
     connection_log_refused(&some, REASON_DENIED, NULL);
-    expect_in(written(), "\\xff\" via 10.0.0.2:4123 refused on 127.0.0.1:7: denied\n");
+    expect_in(written(), "\\xff\\xff...\" via 10.0.0.2:4123 refused on 127.0.0.1:7: denied\n");
 }
 
 TEST(trace_is_escaped_and_short)
