@@ -144,7 +144,8 @@ class Json(TestCase):
             result = client.run("--watch", "--json", place)
             self.assertEqual(result.stderr.count("\n"), 1)
             self.assertRegex(result.document["message"], reason)
-            self.assertEqual((result.document["server"], result.document["clean"]), (server or place, False))
+            self.assertEqual((result.document["server"], result.document["clean"], result.document["elapsed_s"]),
+                             (server or place, False, 0))
         for mode in ("--ping", "--watch"):
             document, = [json.loads(client.run(mode, "--json", "-I", "192.0.2.77", "127.0.0.1").stdout)]
             self.assertRegex(document["message"], "-I 192.0.2.77: .*")

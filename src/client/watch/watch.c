@@ -69,13 +69,14 @@ struct watch {
 
 static struct watch_summary summarise(const struct watch *watch, uint64_t end_nsec)
 {
+    uint64_t start_nsec = watch->events.start_nsec; /* 0: it has not begun */
     return (struct watch_summary){
         .peer = watch->session.peer,
         .tried = watch->session.tried,
         .interval_usec = watch->options->interval_usec,
         .allowed_usec = watch->options->gap_usec,
-        .start_nsec = watch->events.start_nsec,
-        .elapsed_nsec = end_nsec - watch->events.start_nsec,
+        .start_nsec = start_nsec,
+        .elapsed_nsec = start_nsec != 0 ? end_nsec - start_nsec : 0,
         .reader_gone = watch->reader_gone,
         .late_nsec = watch->late_nsec,
         .steady = &watch->events.steady,
