@@ -368,7 +368,7 @@ class Nagios(TestCase):
 
     def test_watch(self):
         place = ("127.0.0.1", self.daemon.port)
-        data = r"\| gap=\d+\.\d{3}s;[\d.]+;[\d.]+;0 failed=\d+;0;;0"
+        data = r"\| gap=\d+\.\d{6}s;[\d.]+;[\d.]+;0 failed=\d+;0;;0"
         self.check(OK, ("--watch", "--nagios", "10,20", "-d", "0.3", *place), r"127\.0\.0\.1:\d+: longest gap 0\.\d{3} s, "
                    r"0 connections failed, watched for \d\.\d s ", data)
         for limits, state in (("1us,10", WARNING), ("1us,1us", CRITICAL)):

@@ -425,6 +425,35 @@ class Outages(harness.TestCase):
             self.assertLessEqual(end, document["elapsed_s"] + 1e-6)
             self.assertGreaterEqual(side["longest_gap_s"], 0.3)
 
+    def test_nothing_told_exceeds_the_time_watched(self):
+        """In the line of progress, the figures so far, and a check: without an answer, all of it is a gap."""
+
+        def check(match):
+            unit = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1}[match["unit"]]
+            self.assertLessEqual(float(match["gap"]) * unit, float(match["time"]), match[0])
+
+        figures = r"(?P<time>\d+\.\d) s,? [^\r]* gap (?P<gap>[\d.]+) (?P<unit>[num]?s)[ ,]"
+        with client.Server(client.discard) as server:
+            with client.Terminal("--watch", *PATIENT, "127.0.0.1", server.port) as terminal:
+                for _ in range(6):
+                    check(terminal.expect(figures))
+            with client.Client("--watch", "--nagios", "1,2", "-d", "1h", "127.0.0.1", server.port) as probe:
+                harness.wait_until(lambda: client.awaits_signals(probe.process), "a client that awaits signals")
+                for number in range(1, 9):
+                    probe.interrupt(signal.SIGQUIT)
+                    harness.wait_until(lambda: probe.stderr().count("\n") == number, probe.stderr)
+                probe.interrupt()
+                result = probe.finish()
+        for line in result.stderr.splitlines():
+            check(re.search(figures, line))
+        check(re.search(r"longest gap (?P<gap>[\d.]+) (?P<unit>s),.* watched for (?P<time>[\d.]+) s", result.lines[0]))
+
+    def test_check_agrees_with_its_data(self):
+        """Both have as many digits as a limit can have."""
+        with client.Server(client.discard) as server:
+            result = watch("--nagios", "100us,1h", "-d", "0.1", "-W", "1h", "127.0.0.1", server.port)
+        self.assertRegex(result.lines[0], r"gap=\d+\.\d{6}s;0\.000100;3600\.000000;0 ")
+
     def test_failures_that_began_long_ago(self):
         """A server that stands still for a while, and then resets all who wait: that while has failed."""
         held, over = threading.Event(), threading.Event()

@@ -234,9 +234,9 @@ static void show_progress(struct timer *timer)
 
     if (open > PROGRESS_USEC * NSEC_PER_USEC)
         snprintf(waiting, sizeof waiting, "no answer for %s  ", latency_format_down(open, text));
-    int head =
-        snprintf(line, sizeof line, "%6.1f s  %slongest gap %s", clock_seconds(now - events->start_nsec),
-                 waiting, latency_format_down(longest_gap(events, open), text));
+    int head = snprintf(line, sizeof line, "%6.1f s  %slongest gap %s",
+                        watch_seconds_up(now - events->start_nsec, 10), waiting,
+                        latency_format_down(longest_gap(events, open), text));
     int length =
         head + snprintf(line + head, sizeof line - (size_t)head,
                         "  broken %" PRIu64 "  refused %" PRIu64 "  wrong %" PRIu64,
@@ -261,15 +261,16 @@ static void show_life(struct watch_events *events, uint64_t now)
                 latency_format_down(longest_gap(events, open_gap(events, now)), gap));
 }
 
+/* No error, which --nagios would hold back for its line. */
 void watch_print_interim(struct watch_events *events)
 {
     uint64_t now = clock_monotonic_nsec(), open = open_gap(events, now);
     char gap[LATENCY_TEXT_SIZE], waiting[LATENCY_TEXT_SIZE];
     terminal_progress_erase(&events->progress);
-    print_error("%.1f s, %" PRIu64 " answered, %" PRIu64 " failed, gap %s, waiting for %s",
-                clock_seconds(now - events->start_nsec), events->steady.answered + events->newcomers.answered,
-                count_failures(events), latency_format_down(longest_gap(events, open), gap),
-                latency_format_down(open, waiting));
+    fprintf(stderr, "tcpecho: %.1f s, %" PRIu64 " answered, %" PRIu64 " failed, gap %s, waiting for %s\n",
+            watch_seconds_up(now - events->start_nsec, 10),
+            events->steady.answered + events->newcomers.answered, count_failures(events),
+            latency_format_down(longest_gap(events, open), gap), latency_format_down(open, waiting));
 }
 
 /* Four times in each, so that none is left out. */

@@ -8,6 +8,7 @@
 #include "client/report/prometheus.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 /* ---- JSON ---- */
@@ -185,7 +186,8 @@ static void format_failures(const struct watch_summary *summary, char out[static
 int watch_print_check(const struct watch_summary *summary, const struct client_options *options,
                       bool is_file_bad, FILE *out)
 {
-    double gap = clock_seconds(watch_worse(summary)->gap.longest_nsec);
+    /* As it is told: the state agrees with the figure and its thresholds. */
+    double gap = (double)(watch_worse(summary)->gap.longest_nsec / NSEC_PER_USEC) / (double)USEC_PER_SEC;
     double warning = (double)options->warning_usec / (double)USEC_PER_SEC;
     double critical = (double)options->critical_usec / (double)USEC_PER_SEC;
     uint64_t failed = 0;
@@ -204,8 +206,9 @@ int watch_print_check(const struct watch_summary *summary, const struct client_o
     format_failures(summary, failures);
     snprintf(text, sizeof text,
              "%s: longest gap %.3f s, %" PRIu64 " connection%s failed%s, watched for %.1f s", summary->peer,
-             gap, failed, plural(failed), failures, clock_seconds(summary->elapsed_nsec));
-    snprintf(data, sizeof data, "gap=%.3fs;%.3f;%.3f;0 failed=%" PRIu64 ";0;;0", gap, warning, critical,
+             floor(gap * 1000) / 1000, failed, plural(failed), failures,
+             watch_seconds_up(summary->elapsed_nsec, 10));
+    snprintf(data, sizeof data, "gap=%.6fs;%.6f;%.6f;0 failed=%" PRIu64 ";0;;0", gap, warning, critical,
              failed);
     return nagios_print(out, state, text, data);
 }

@@ -41,6 +41,11 @@ bool watch_is_clean(const struct watch_summary *summary)
     return !watch_has_outage(summary) && !watch_was_short(summary);
 }
 
+double watch_seconds_up(uint64_t nsec, unsigned parts)
+{
+    return ceil(clock_seconds(nsec) * parts) / parts;
+}
+
 /* A moment of CLOCK_MONOTONIC as one of CLOCK_REALTIME. */
 int64_t watch_wall_msec(uint64_t monotonic_nsec)
 {
@@ -182,7 +187,7 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
     bool clean = watch_is_clean(summary);
 
     print_wrapped(out, terminal_width(terminal), 0, "%s: watched for %.2f s", summary->peer,
-                  ceil(clock_seconds(summary->elapsed_nsec) * 100) / 100);
+                  watch_seconds_up(summary->elapsed_nsec, 100));
     fprintf(out, "\na message and a new connection every %s\n",
             units_format_duration(summary->interval_usec, interval));
     print_tried(out, summary->tried);

@@ -80,6 +80,9 @@ const struct watch_side *watch_worse(const struct watch_summary *summary);
 const struct watch_side *watch_slower(const struct watch_summary *summary);
 double watch_into_run(const struct watch_summary *summary, uint64_t at_nsec);
 
+/* Seconds, rounded up to 1/`parts` of one: the time watched, of which every other figure is a part. */
+double watch_seconds_up(uint64_t nsec, unsigned parts);
+
 /* A moment of CLOCK_MONOTONIC as one of CLOCK_REALTIME, in milliseconds. */
 int64_t watch_wall_msec(uint64_t monotonic_nsec);
 
