@@ -95,9 +95,16 @@ class Race(harness.TestCase):
 
     def test_what_was_tried_in_json(self):
         with black_hole(), hosts(f"{HOLE} both\n127.0.0.1 both\n") as wrapper, client.Server(client.echo) as server:
-            document = client.run("--bench", "-n", "1", "--json", "both", server.port, wrapper=wrapper).document
-            self.assertEqual(document["server"], f"127.0.0.1:{server.port}")
-            self.assertRegex(document["tried"], rf"\[{HOLE}\]:\d+: no answer in \d+ ms")
+            for mode in (("--bench", "-n", "1"), ("--ping", "-q", "-c", "1"), ("--watch", "-d", "50ms")):
+                document = client.run(*mode, "--json", "both", server.port, wrapper=wrapper).document
+                self.assertEqual(document["server"], f"127.0.0.1:{server.port}")
+                self.assertRegex(document["tried"], rf"\[{HOLE}\]:\d+: no answer in \d+ ms")
+
+    def test_what_was_tried_in_a_check(self):
+        with black_hole(), hosts(f"{HOLE} both\n127.0.0.1 both\n") as wrapper, client.Server(client.echo) as server:
+            for mode in (("--ping", "-c", "1"), ("--watch", "-d", "50ms")):
+                line, = client.run(*mode, "--nagios", "1h,1h", "both", server.port, wrapper=wrapper).lines
+                self.assertRegex(line, rf"\ATCPECHO OK - .*, also tried: \[{HOLE}\]:\d+: no answer in \d+ ms \| ")
 
     def test_families_take_turns(self):
         """Three dead addresses of IPv6 cost no more than one."""

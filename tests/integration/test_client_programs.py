@@ -103,6 +103,8 @@ class Json(TestCase):
             self.assertEqual(line["server"].rpartition(":")[2], str(int(self.daemon.port)))
             self.assertGreater(line["time_us"], 0)
         self.assertEqual((lines[2]["sent"], lines[2]["received"], lines[2]["lost"], lines[2]["clean"]), (2, 2, 0, True))
+        self.assertEqual(lines[2]["exit_status"], 0)
+        self.assertNotIn("message", lines[2])
         self.assertEqual(len(objects(client.run("--ping", "-q", "--json", "-c", 2, "-i", "10ms", "localhost",
                                                 self.daemon.port).stdout)), 1)
 
@@ -280,22 +282,34 @@ class Prometheus(TestCase):
             self.assertEqual(re.findall(r"(?m)^tcpecho_watch_up\{.*\} ([01])$", self.read(path)), ["0", "0"])
 
     def test_no_regular_file(self):
-        """It would be lost for good."""
+        """It would be lost for good: refused before anybody is connected to."""
         with self.metrics_file() as path:
             os.symlink("/dev/null", path)
             for arguments in self.MODES:
-                result = client.run(*arguments, "--prometheus", path, "127.0.0.1", self.daemon.port)
-                self.assertEqual((result.status, result.stderr),
-                                 (client.FILE_ERROR, f"tcpecho: cannot write {path}: File exists\n"))
+                for target in (path, "/dev/null"):
+                    result = client.run(*arguments, "--prometheus", target, "127.0.0.1", self.closed)
+                    client.assert_one_line(self, result, client.FILE_ERROR,
+                                           f"cannot write {target}: it is no regular file, and would be lost")
+                    self.assertEqual(result.stdout, b"")
             self.assertEqual(os.readlink(path), "/dev/null")
 
     def test_no_such_directory(self):
+        """It is told, and each mode goes on to its end."""
         with self.metrics_file() as path:
             path = f"{path}.d/x"
             for arguments in self.MODES:
                 result = client.run(*arguments, "--prometheus", path, "127.0.0.1", self.daemon.port)
                 self.assertEqual((result.status, result.stderr),
                                  (client.FILE_ERROR, f"tcpecho: cannot write {path}: No such file or directory\n"))
+                self.assertRegex(result.stdout, b"\n3 messages transmitted, 3 |\n3 connections tried, 3 |\nno outage\n")
+
+    def test_no_such_directory_in_json(self):
+        for arguments in self.MODES:
+            result = client.run(*arguments, "--json", "--prometheus", "/no/such/x", "127.0.0.1", self.daemon.port)
+            document = json.loads(result.stdout if "--watch" in arguments else result.lines[-1])
+            self.assertEqual((result.status, document["exit_status"], document["clean"], document["message"]),
+                             (client.FILE_ERROR, client.FILE_ERROR, False,
+                              "cannot write /no/such/x: No such file or directory"))
 
 
 class Nagios(TestCase):

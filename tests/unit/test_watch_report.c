@@ -51,7 +51,7 @@ static void print(bool as_json)
     FILE *out = open_memstream(&text, &length);
     ck_assert_ptr_nonnull(out);
     if (as_json)
-        watch_print_json(&summary, out);
+        watch_print_json(&summary, watch_is_clean(&summary) ? 0 : 1, out);
     else
         watch_print(&summary, &no_terminal, out);
     ck_assert_int_eq(fclose(out), 0);
@@ -195,7 +195,7 @@ TEST(for_programs)
     have_an_outage();
     print(true);
     expect("  \"mode\": \"watch\",\n  \"server\": \"[::1]:7007\",\n");
-    expect("  \"clean\": false,\n  \"longest_gap_s\": 1.5,\n  \"longest_gap_into_watch_s\": 0.25,\n");
+    expect("  \"clean\": false,\n  \"exit_status\": 1,\n  \"longest_gap_s\": 1.5,\n  \"longest_gap_into_watch_s\": 0.25,\n");
     expect("  \"refused\": 7,\n");
     expect("  \"wrong_bytes\": 5,\n  \"late_s\": 0.003,\n");
     expect(

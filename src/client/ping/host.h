@@ -26,7 +26,8 @@ struct ping_host {
     char name[TARGET_TEXT_SIZE]; /* as it can be shown */
     struct endpoint endpoint;
     char peer[ENDPOINT_TEXT_SIZE];
-    pthread_t thread; /* in which it begins */
+    char tried[DIAL_TRIED_SIZE]; /* other addresses, and what came of them; "": none was tried */
+    pthread_t thread;            /* in which it begins */
     bool has_thread;
     bool is_up;                  /* connected or answered, and nothing has failed since */
     const char *trouble;         /* what failed last; NULL: nothing */

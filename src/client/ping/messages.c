@@ -21,7 +21,6 @@ struct messages {
     struct opening_progress progress; /* connecting */
     uint64_t connect_nsec;            /* how long the first took */
     uint64_t dialled;                 /* usec; when a further one was begun */
-    char tried[DIAL_TRIED_SIZE];
     uint64_t noted;   /* up to this message it has been said that no answer has come in time */
     uint8_t *message; /* the one that is being sent */
     size_t unsent;    /* of it */
@@ -367,7 +366,7 @@ static int begin(struct ping_host *host)
     host->is_up = true;
     mine->fd = dialled.fd;
     mine->connect_nsec = dialled.nsec;
-    memcpy(mine->tried, dialled.tried, sizeof mine->tried);
+    memcpy(host->tried, dialled.tried, sizeof host->tried);
     host->endpoint = host->target.items[dialled.chosen];
     endpoint_format(&host->endpoint, host->peer);
     return 0;
@@ -382,7 +381,7 @@ static void print_start(const struct ping_host *host)
                   host->peer, options_of(host)->size,
                   ping_format_time(of(host)->connect_nsec / NSEC_PER_USEC, time));
     fputc('\n', report->out);
-    print_tried(report->out, of(host)->tried);
+    print_tried(report->out, host->tried);
 }
 
 static void end(struct ping_host *host)

@@ -173,6 +173,10 @@ static int begin(struct ping *ping)
 {
     struct ping_run *run = &ping->run;
     int status = make_hosts(ping);
+    if (status == 0 && run->options->prometheus) {
+        status = prometheus_check(run->options->prometheus);
+        ping->is_file_bad = status != 0;
+    }
     if (status == 0)
         status = session_begin(&run->session, run->options);
     for (size_t i = 0; i < ping->count && status == 0; i++)
@@ -238,8 +242,8 @@ static struct ping_counts count(const struct ping_host *host)
     return counts;
 }
 
-/* Returns 0 or an exit status. */
-static int write_metrics(struct ping *ping)
+/* Of several failures in a row the first is told. */
+static void write_metrics(struct ping *ping)
 {
     const char *path = ping->run.options->prometheus;
     const struct ping_metrics metrics = {
@@ -251,20 +255,18 @@ static int write_metrics(struct ping *ping)
         mine->is_up = host->is_up && !ping->has_failed && (!ping->has_ended || mine->counts.received > 0);
     }
     int r = prometheus_write(path, ping_write_metrics, &metrics);
-    if (r == 0)
-        return 0;
-    ping->is_file_bad = true;
-    print_error("cannot write %.512s: %s", path, strerror(-r));
-    return EXIT_FILE;
+    if (r < 0 && !ping->is_file_bad)
+        print_error("cannot write %.512s: %s", path, prometheus_error(r));
+    ping->is_file_bad = r < 0;
 }
 
-static int write_metrics_if_due(struct ping *ping)
+static void write_metrics_if_due(struct ping *ping)
 {
     uint64_t now = clock_monotonic_usec();
     if (now < ping->next_write)
-        return 0;
+        return;
     ping->next_write = now + USEC_PER_SEC;
-    return write_metrics(ping);
+    write_metrics(ping);
 }
 
 /* ---- to go on ---- */
@@ -363,7 +365,7 @@ static int exchange(struct ping *ping)
             if (!is_done(ping, &ping->hosts[i]))
                 status = ping->hosts[i].kind->advance(&ping->hosts[i]);
         if (status == 0)
-            status = write_metrics_if_due(ping);
+            write_metrics_if_due(ping);
         if (status == 0 && !all_done(ping)) /* the last message may have been given up */
             status = turn(ping);
     }
@@ -401,8 +403,8 @@ static int report_check(struct ping *ping, const struct ping_host *host, const s
     double mean = ping_times_mean(&counts->times);
     uint64_t due = counts->sent - counts->pending + counts->not_sent;
     double loss = due > 0 ? 100.0 * (double)(counts->lost + counts->not_sent) / (double)due : 0;
-    char text[TARGET_TEXT_SIZE + ENDPOINT_TEXT_SIZE + HELD_ERROR_SIZE], data[256], time[64] = "",
-                                                                                   rta[64] = "U";
+    char text[TARGET_TEXT_SIZE + ENDPOINT_TEXT_SIZE + HELD_ERROR_SIZE + DIAL_TRIED_SIZE];
+    char data[256], time[64] = "", rta[64] = "U";
     enum nagios_state state = state_of(ping, counts, mean);
     if (ping->is_file_bad && state == NAGIOS_UNKNOWN)
         return EXIT_FILE; /* whose message is the line then */
@@ -410,10 +412,10 @@ static int report_check(struct ping *ping, const struct ping_host *host, const s
         snprintf(time, sizeof time, ", mean %.3f ms", mean / USEC_PER_MSEC);
         snprintf(rta, sizeof rta, "%.3fms", mean / USEC_PER_MSEC);
     }
-    snprintf(text, sizeof text, "%s (%s): %" PRIu64 " of %" PRIu64 " %s, %.4g%% lost%s%s%s", host->name,
+    snprintf(text, sizeof text, "%s (%s): %" PRIu64 " of %" PRIu64 " %s, %.4g%% lost%s%s%s%s%s", host->name,
              host->peer, counts->received, counts->sent + counts->not_sent,
              options->connect ? "connected" : "answered", loss, time, host->trouble ? ", last failure: " : "",
-             host->trouble ? host->trouble : "");
+             host->trouble ? host->trouble : "", host->tried[0] != '\0' ? ", also tried: " : "", host->tried);
     snprintf(data, sizeof data, "rta=%s;%.3f;%.3f;0 pl=%.4g%%;0;99;0;100", rta,
              (double)options->warning_usec / USEC_PER_MSEC, (double)options->critical_usec / USEC_PER_MSEC,
              loss);
@@ -421,27 +423,44 @@ static int report_check(struct ping *ping, const struct ping_host *host, const s
 }
 
 static void print_summary(const struct ping *ping, const struct ping_host *host,
-                          const struct ping_counts *counts)
+                          const struct ping_counts *counts, int status)
 {
     const struct client_options *options = ping->run.options;
+    const struct ping_summary summary = {
+        .host = host->name,
+        .peer = host->peer,
+        .tried = host->tried,
+        .message = host->status != 0                       ? host->error
+                   : ping->has_failed || ping->is_file_bad ? print_error_latest()
+                                                           : "",
+        .status = status,
+        .connect = options->connect,
+    };
     if (options->json)
-        ping_write_json_summary(ping->run.report.out, host->name, host->peer, host->status, host->error,
-                                counts, options->connect);
+        ping_write_json_summary(ping->run.report.out, &summary, counts);
     else if (!options->csv && !options->nagios && host->status == 0)
         ping_print_summary(&ping->run.report, host->name, counts);
 }
 
-/* Of one host; returns its exit status. */
+/* The metrics that could not be written go before what is wrong with the server alone. */
+static int status_with_file(const struct ping *ping, int status)
+{
+    return ping->is_file_bad && (status == 0 || status == EXIT_WRONG_ANSWER) ? EXIT_FILE : status;
+}
+
+/* Of one host; `status` is why the whole ping has failed, or 0. Returns the exit status of the host. */
 static int judge(struct ping *ping, const struct ping_host *host, int status)
 {
     const struct ping_counts counts = count(host);
     if (ping->run.options->nagios && status == 0 && host->status == 0)
         return report_check(ping, host, &counts);
+    int judged = host->status == EXIT_INTERRUPTED ? EXIT_WRONG_ANSWER /* others were connected by then */
+                 : host->status != 0              ? host->status
+                                                  : status_of(&counts);
+    judged = status_with_file(ping, status != 0 ? status : judged);
     if (ping->run.session.output.error == 0)
-        print_summary(ping, host, &counts);
-    if (host->status == EXIT_INTERRUPTED) /* others were connected by then */
-        return EXIT_WRONG_ANSWER;
-    return host->status != 0 ? host->status : status_of(&counts);
+        print_summary(ping, host, &counts, judged);
+    return judged;
 }
 
 /* Also after a failure, but of stdout: what was measured until then is not lost. */
@@ -450,10 +469,8 @@ static int sum_up(struct ping *ping, int status)
     int judged = 0;
     ping->has_ended = true;
     ping->has_failed = status != 0;
-    if (ping->run.options->prometheus && !ping->is_file_bad) {
-        int written = write_metrics(ping);
-        status = status == 0 && !ping->run.options->nagios ? written : status;
-    }
+    if (ping->run.options->prometheus)
+        write_metrics(ping);
     for (size_t i = 0; i < ping->count; i++)
         judged = combine(judged, judge(ping, &ping->hosts[i], status));
     if (ping->run.report.out == stdout) {
@@ -463,7 +480,7 @@ static int sum_up(struct ping *ping, int status)
         int shown = show(&ping->run);
         status = status == 0 ? shown : status;
     }
-    return status != 0 || ping->run.reader_gone ? status : judged;
+    return status_with_file(ping, status != 0 || ping->run.reader_gone ? status : judged);
 }
 
 static void ping_clear(struct ping *ping)
@@ -491,7 +508,7 @@ int ping_run(const struct client_options *options)
         fail_all(&ping, status);
     if (status == 0 && check_hosts(&ping) == EXIT_INTERRUPTED) {
         if (options->prometheus)
-            (void)write_metrics(&ping);
+            write_metrics(&ping);
         interrupt_die();
     }
     if (status == 0)

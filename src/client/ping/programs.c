@@ -76,17 +76,15 @@ static void write_json_times(struct json *json, const char *name, const struct p
     }
 }
 
-void ping_write_json_summary(FILE *out, const char *host, const char *peer, int status, const char *message,
-                             const struct ping_counts *counts, bool connect)
+void ping_write_json_summary(FILE *out, const struct ping_summary *summary, const struct ping_counts *counts)
 {
     struct json json = {.out = out, .one_line = true};
-    json_open_report(&json, "ping", peer, "");
+    json_open_report(&json, "ping", summary->peer, summary->tried);
     json_text(&json, "event", "summary");
-    json_text(&json, "host", host);
-    if (status != 0) {
-        json_text(&json, "message", message);
-        json_count(&json, "exit_status", (uint64_t)status);
-    }
+    json_text(&json, "host", summary->host);
+    if (summary->message[0] != '\0')
+        json_text(&json, "message", summary->message);
+    json_count(&json, "exit_status", (uint64_t)summary->status);
     json_number(&json, "elapsed_s", (double)counts->usec / (double)USEC_PER_SEC);
     json_count(&json, "sent", counts->sent);
     json_count(&json, "received", counts->received);
@@ -95,7 +93,7 @@ void ping_write_json_summary(FILE *out, const char *host, const char *peer, int 
     json_count(&json, "not_sent", counts->not_sent);
     json_count(&json, "not_sent_in_time", counts->late);
     json_count(&json, "under_way", counts->pending);
-    if (connect) {
+    if (summary->connect) {
         json_count(&json, "refused", counts->refused);
         json_count(&json, "silent", counts->silent);
         json_count(&json, "unreachable", counts->unreachable);
@@ -108,9 +106,9 @@ void ping_write_json_summary(FILE *out, const char *host, const char *peer, int 
         json_count(&json, "not_connected", counts->unconnected);
     }
     write_json_times(&json, "time", &counts->times);
-    if (connect)
+    if (summary->connect)
         write_json_times(&json, "refused", &counts->refusals);
-    json_bool(&json, "clean", ping_is_clean(counts));
+    json_bool(&json, "clean", summary->status == 0);
     json_close(&json, '}');
     fputc('\n', out);
 }

@@ -6,9 +6,16 @@
 /* An object on a line of its own. */
 void ping_write_json_line(FILE *out, const struct ping_line *line, size_t size);
 
-/* `status`, an exit status, and `message` say why it takes no part; 0: it does. */
-void ping_write_json_summary(FILE *out, const char *host, const char *peer, int status, const char *message,
-                             const struct ping_counts *counts, bool connect);
+/* What a document tells of a host beside its figures. */
+struct ping_summary {
+    const char *host, *peer;
+    const char *tried;   /* other addresses; "": none */
+    const char *message; /* what has been told on stderr; "": nothing */
+    int status;          /* the exit status */
+    bool connect;
+};
+
+void ping_write_json_summary(FILE *out, const struct ping_summary *summary, const struct ping_counts *counts);
 
 /* As RFC 4180 has it, but that a line ends in LF. */
 void ping_write_csv_head(FILE *out);

@@ -1,8 +1,25 @@
 #include "client/report/prometheus.h"
 
 #include "base/whole_file.h"
+#include "client/process/exit_status.h"
+#include "client/report/terminal.h"
 
+#include <errno.h>
 #include <string.h>
+
+int prometheus_check(const char *path)
+{
+    struct stat there;
+    if (lstat(path, &there) < 0 || S_ISREG(there.st_mode))
+        return 0;
+    print_error("cannot write %.512s: %s", path, prometheus_error(-EEXIST));
+    return EXIT_FILE;
+}
+
+const char *prometheus_error(int r)
+{
+    return r == -EEXIST ? "it is no regular file, and would be lost" : strerror(-r);
+}
 
 int prometheus_write(const char *path, void (*fill)(FILE *out, const void *what), const void *what)
 {

@@ -4,8 +4,15 @@
 
 #include <stdio.h>
 
+/* Whether the path may be written: it is a regular file, or nothing yet. Returns 0, or EXIT_FILE after one
+ * line on stderr. */
+int prometheus_check(const char *path);
+
 /* Writes what `fill` writes, readable as far as the umask lets. Returns what whole_file_write does. */
 int prometheus_write(const char *path, void (*fill)(FILE *out, const void *what), const void *what);
+
+/* What a result of it says. Valid until the next call. */
+const char *prometheus_error(int r);
 
 /* "# HELP" and "# TYPE" of a metric, before its samples. `type` is "counter", "gauge" or "summary". */
 void prometheus_head(FILE *out, const char *name, const char *type, const char *help);

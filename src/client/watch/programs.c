@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/plural.h"
+#include "client/net/dial.h"
 #include "client/process/exit_status.h"
 #include "client/report/json_document.h"
 #include "client/report/nagios.h"
@@ -56,18 +57,17 @@ static void write_side(struct json *json, const char *key, const struct watch_su
     json_close(json, '}');
 }
 
-void watch_print_json(const struct watch_summary *summary, FILE *out)
+void watch_print_json(const struct watch_summary *summary, int exit_status, FILE *out)
 {
     struct json json = {.out = out};
     json_open_report(&json, "watch", summary->peer, summary->tried);
     json_number(&json, "elapsed_s", clock_seconds(summary->elapsed_nsec));
     json_number(&json, "interval_s", (double)summary->interval_usec / (double)USEC_PER_SEC);
     json_number(&json, "allowed_gap_s", (double)summary->allowed_usec / (double)USEC_PER_SEC);
-    json_bool(&json, "clean", summary->status == 0 && watch_is_clean(summary));
-    if (summary->status != 0) {
+    json_bool(&json, "clean", exit_status == 0);
+    json_count(&json, "exit_status", (uint64_t)exit_status);
+    if (print_error_latest()[0] != '\0')
         json_text(&json, "message", print_error_latest());
-        json_count(&json, "exit_status", (uint64_t)summary->status);
-    }
     write_gap(&json, summary, &watch_worse(summary)->gap);
     write_slowest(&json, watch_slower(summary));
     json_count(&json, "gaps_over_allowed", summary->steady->gap.over + summary->newcomers->gap.over);
@@ -192,7 +192,7 @@ int watch_print_check(const struct watch_summary *summary, const struct client_o
     double critical = (double)options->critical_usec / (double)USEC_PER_SEC;
     uint64_t failed = 0;
     bool was_short = watch_was_short(summary);
-    char text[1024], data[256], failures[FAILURES_SIZE];
+    char text[1024 + DIAL_TRIED_SIZE], data[256], failures[FAILURES_SIZE];
     for (size_t i = 0; i < WATCH_FAILURES; i++)
         failed += watch_total(summary, watch_failures[i].end);
     enum nagios_state state = failed > 0 || gap > warning ? NAGIOS_WARNING : NAGIOS_OK;
@@ -205,9 +205,10 @@ int watch_print_check(const struct watch_summary *summary, const struct client_o
         return EXIT_FILE;
     format_failures(summary, failures);
     snprintf(text, sizeof text,
-             "%s: longest gap %.3f s, %" PRIu64 " connection%s failed%s, watched for %.1f s", summary->peer,
-             floor(gap * 1000) / 1000, failed, plural(failed), failures,
-             watch_seconds_up(summary->elapsed_nsec, 10));
+             "%s: longest gap %.3f s, %" PRIu64 " connection%s failed%s, watched for %.1f s%s%s",
+             summary->peer, floor(gap * 1000) / 1000, failed, plural(failed), failures,
+             watch_seconds_up(summary->elapsed_nsec, 10), summary->tried[0] != '\0' ? ", also tried: " : "",
+             summary->tried);
     snprintf(data, sizeof data, "gap=%.6fs;%.6f;%.6f;0 failed=%" PRIu64 ";0;;0", gap, warning, critical,
              failed);
     return nagios_print(out, state, text, data);

@@ -4,7 +4,8 @@
 #include "client/options.h"
 #include "client/watch/report.h"
 
-void watch_print_json(const struct watch_summary *summary, FILE *out);
+/* With the exit status, and as its message what was told last on stderr. */
+void watch_print_json(const struct watch_summary *summary, int exit_status, FILE *out);
 
 /* A struct watch_summary, also while it goes on: for prometheus_write. */
 void watch_write_metrics(FILE *out, const void *summary);

@@ -90,7 +90,7 @@ static void write_metrics(struct watch *watch)
     const struct watch_summary summary = summarise(watch, clock_monotonic_nsec());
     int r = prometheus_write(watch->options->prometheus, watch_write_metrics, &summary);
     if (r < 0 && watch->metrics_error == 0)
-        print_error("cannot write %.512s: %s", watch->options->prometheus, strerror(-r));
+        print_error("cannot write %.512s: %s", watch->options->prometheus, prometheus_error(r));
     watch->metrics_error = r;
 }
 
@@ -109,7 +109,7 @@ static int fail(struct watch *watch, int status)
         (void)prometheus_write(watch->options->prometheus, watch_write_metrics, &summary);
     if (!watch->options->json || status == EXIT_INTERRUPTED)
         return status;
-    watch_print_json(&summary, stdout);
+    watch_print_json(&summary, status, stdout);
     int shown = output_exit_status(print_finish(stdout));
     return shown != 0 ? shown : status;
 }
@@ -417,16 +417,23 @@ static int run_in_loop(struct watch *watch)
     return r;
 }
 
+static int judge(const struct watch *watch, const struct watch_summary *summary)
+{
+    if (!watch_has_outage(summary) && watch_was_short(summary))
+        return EXIT_SYSTEM;
+    if (watch->metrics_error < 0)
+        return EXIT_FILE;
+    return watch_is_clean(summary) ? EXIT_SUCCESS : EXIT_WRONG_ANSWER;
+}
+
 static int print_report(struct watch *watch, const struct watch_summary *summary)
 {
     struct output *output = &watch->session.output;
-    int judged = watch_has_outage(summary) ? EXIT_WRONG_ANSWER
-                 : watch_is_clean(summary) ? EXIT_SUCCESS
-                                           : EXIT_SYSTEM;
+    int judged = judge(watch, summary);
     if (watch->options->nagios)
         judged = watch_print_check(summary, watch->options, watch->metrics_error < 0, output->stream);
     else if (watch->options->json)
-        watch_print_json(summary, output->stream);
+        watch_print_json(summary, judged, output->stream);
     else
         watch_print(summary, &watch->events.out, output->stream);
     int status = output_exit_status(output_finish(output));
@@ -438,8 +445,7 @@ static int report(struct watch *watch, uint64_t end_nsec)
     const struct watch_summary summary = summarise(watch, end_nsec);
     if (watch->options->prometheus)
         write_metrics(watch);
-    int status = print_report(watch, &summary);
-    return watch->metrics_error < 0 && (status == 0 || status == EXIT_WRONG_ANSWER) ? EXIT_FILE : status;
+    return print_report(watch, &summary);
 }
 
 static int watch_session(struct watch *watch)
@@ -478,8 +484,11 @@ int watch_run(const struct client_options *options)
     watch->options = options;
     watch->session = SESSION_NONE;
     watch->quit_fd = interrupt_open_quit();
-    int status = watch->quit_fd < 0 ? session_fail("wait for signals", -watch->quit_fd)
-                                    : session_dial(&watch->session, options);
+    int status = watch->quit_fd < 0 ? session_fail("wait for signals", -watch->quit_fd) : 0;
+    if (status == 0 && options->prometheus)
+        status = prometheus_check(options->prometheus);
+    if (status == 0)
+        status = session_dial(&watch->session, options);
     if (status == 0)
         return watch_session(watch);
     int failed = fail(watch, status);
