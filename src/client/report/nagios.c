@@ -9,9 +9,21 @@ static const char *const names[] = {
     [NAGIOS_UNKNOWN] = "UNKNOWN",
 };
 
+/* A bar, as of a path, would begin the performance data. */
+static void print_text(FILE *out, enum nagios_state state, const char *text)
+{
+    fprintf(out, "TCPECHO %s - ", names[state]);
+    for (; *text != '\0'; text++)
+        if (*text == '|')
+            fputs("\\x7c", out);
+        else
+            fputc(*text, out);
+}
+
 int nagios_print(FILE *out, enum nagios_state state, const char *text, const char *data)
 {
-    fprintf(out, "TCPECHO %s - %s | %s\n", names[state], text, data);
+    print_text(out, state, text);
+    fprintf(out, " | %s\n", data);
     return NAGIOS_STATUS(state);
 }
 
@@ -42,6 +54,7 @@ int nagios_finish(int status, const char *error)
     if (status >= NAGIOS_STATUS(NAGIOS_OK) && status <= NAGIOS_STATUS(NAGIOS_UNKNOWN))
         return status - NAGIOS_STATUS(NAGIOS_OK);
     enum nagios_state state = state_of(status);
-    printf("TCPECHO %s - %s\n", names[state], error[0] != '\0' ? error : "no result");
+    print_text(stdout, state, error[0] != '\0' ? error : "no result");
+    putchar('\n');
     return fflush(stdout) == 0 ? (int)state : NAGIOS_UNKNOWN;
 }
