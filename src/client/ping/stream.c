@@ -213,15 +213,19 @@ static void spoil(struct ping_stream *stream, uint64_t number)
     find_oldest(stream);
 }
 
-static void corrupt(struct ping_stream *stream, uint64_t number, bool ended, struct ping_event *out)
+/* Returns false where the bytes are right, and only the end has cut them short: that message is lost. */
+static bool corrupt(struct ping_stream *stream, uint64_t number, bool ended, struct ping_event *out)
 {
     const struct ping_message *message = ping_stream_message(stream, number);
     *out = (struct ping_event){
         .kind = PING_CORRUPT, .number = number, .sent_usec = message ? message->sent_usec : 0};
     explain(stream, number, ended, &out->fault);
+    if (out->fault.kind == FAULT_CUT && message && message->state == PING_WAITING)
+        return false;
     stream->corrupted++;
     stream->is_lost = true;
     spoil(stream, number);
+    return true;
 }
 
 /* A whole message that is as it should be. */
@@ -310,8 +314,10 @@ bool ping_stream_next(struct ping_stream *stream, bool ended, struct ping_event 
         }
         /* Without a header they are those of the message that should be here. */
         bool tells = number != 0 ? is_news(stream, number) : !stream->is_lost;
-        if (tells)
-            corrupt(stream, number != 0 ? number : stream->oldest, ended, out);
+        if (tells && !corrupt(stream, number != 0 ? number : stream->oldest, ended, out)) {
+            consume(stream, stream->length);
+            return false;
+        }
         if (stream->length < HEADER_SIZE)
             consume(stream, stream->length);
         else
