@@ -324,9 +324,10 @@ class Nagios(TestCase):
 
     def test_ping(self):
         place = ("127.0.0.1", self.daemon.port)
-        for limits, state in (("10,20", OK), ("1us,20", WARNING), ("1us,2us", CRITICAL)):
+        for limits, state, reason in (("10,20", OK, ""), ("1us,20", WARNING, " over 1 us"), ("1us,2us", CRITICAL, " over 2 us")):
             self.check(state, ("--ping", "--nagios", limits, "-i", "10ms", *place),
-                       r"127\.0\.0\.1 \(127\.0\.0\.1:\d+\): 5 of 5 answered, 0% lost, mean \d+\.\d{3} ms \| ", self.DATA)
+                       rf"127\.0\.0\.1 \(127\.0\.0\.1:\d+\): 5 of 5 answered, 0% lost, mean \d+\.\d{{3}} ms{reason} \| ",
+                       self.DATA)
 
     def test_handshakes(self):
         self.check(OK, ("--ping", "--connect", "--nagios", "10,20", "-i", "10ms", "-c", 2, "127.0.0.1", self.daemon.port),
@@ -346,6 +347,94 @@ class Nagios(TestCase):
         with client.Server(serve) as server:
             self.check(WARNING, ("--ping", "--nagios", "10,20", "-c", 3, "-i", "20ms", "-W", "100ms", "127.0.0.1", server.port),
                        r".*: 2 of 3 answered, 33\.33% lost, mean .* ms, last failure: no answer in time \| ", self.DATA)
+
+    def answer(self, answers):
+        """A server; `answers` takes a message and its number."""
+        def serve(connection):
+            for number, data in enumerate(client.chunks(connection, 64), 1):
+                connection.sendall(answers(data, number))
+
+        return client.Server(serve)
+
+    def test_one_definition_of_lost(self):
+        """An outage counts the same for people, machines and a check, whether a message could be sent or not."""
+        arguments = ("--ping", "-c", 12, "-i", "20ms", "127.0.0.1")
+
+        def serve(connection):
+            for _ in range(3):
+                connection.sendall(harness.receive_exactly(connection, 64))
+            server.stop()
+
+        for kind in ((), ("--json",), ("--nagios", "1h,1h"), ("--prometheus",)):
+            with client.Server(serve) as server, tempfile.TemporaryDirectory(prefix="tcpecho-test-") as directory:
+                path = [os.path.join(directory, "x.prom")] if kind == ("--prometheus",) else []
+                result = client.run(*arguments, server.port, *kind, *path)
+                text = result.stdout.decode()
+                if kind == ("--json",):
+                    summary = objects(result.stdout)[-1]
+                    self.assertEqual((summary["received"], summary["lost"], summary["lost_percent"]), (3, 9, 75))
+                    self.assertEqual(summary["sent"] + summary["not_sent"], 12)
+                elif kind and not path:
+                    self.assertRegex(text, r"WARNING - .*: 3 of 12 answered, 75% lost, .*, last failure: .* pl=75%;0;99;0;100$")
+                else:
+                    self.assertRegex(text, r"(?m) 3 received, 9 lost \(75%\), time .*\n\d+ not sent")
+                if path:
+                    with open(path[0], encoding="utf-8") as file:
+                        self.assertRegex(file.read(), r"(?m)^tcpecho_ping_lost_total\{.*\} 9$")
+
+    def test_deadline(self):
+        """What has still time at the end is under way, but not when nothing was answered at all."""
+        arguments = ("--ping", "--nagios", "1h,1h", "-w", "0.3", "-i", "20ms", "-W", "1h", "127.0.0.1")
+        with client.Server(client.discard) as server:
+            self.check(CRITICAL, (*arguments, server.port),
+                       r".*: 0 of \d+ answered, 100% lost, last failure: no answer by the end \| ", self.NO_TIME)
+        with self.answer(lambda data, number: data if number == 1 else b"") as server:
+            self.check(OK, (*arguments, server.port), r".*: 1 of 1 answered, 0% lost, mean .* ms \| ", self.DATA)
+
+    def test_wrong_answers(self):
+        with self.answer(lambda data, number: bytes(64)) as server:
+            self.check(CRITICAL, ("--ping", "--nagios", "1h,1h", "-c", 3, "-i", "20ms", "-W", "100ms", "127.0.0.1", server.port),
+                       r".*: 0 of 3 answered, 100% lost, last failure: (wrong bytes|no answer in time) \| ", self.NO_TIME)
+
+    def test_answered_twice(self):
+        with self.answer(lambda data, number: data * 2 if number == 1 else data) as server:
+            self.check(WARNING, ("--ping", "--nagios", "1h,1h", "-c", 3, "-i", "20ms", "127.0.0.1", server.port),
+                       r".*: 3 of 3 answered, 0% lost, mean .* ms, 1 answered twice \| ", self.DATA)
+
+    def test_threshold_of_loss(self):
+        """What is over the limit in the data is critical."""
+        with self.answer(lambda data, number: data if number == 1 else b"") as server:
+            self.check(CRITICAL, ("--ping", "--nagios", "1h,1h", "-c", 150, "-i", "1ms", "-W", "100ms", "127.0.0.1", server.port),
+                       r".*: 1 of 150 answered, 99\.33% lost, .* \| ", self.DATA)
+
+    def test_cut_by_a_reset(self):
+        """What came was right: lost, and not wrong."""
+        def serve(connection):
+            connection.sendall(harness.receive_exactly(connection, 64))
+            connection.sendall(harness.receive_exactly(connection, 64)[:30])
+            client.reset(connection)
+
+        with client.Server(serve) as server:
+            self.check(WARNING, ("--ping", "--nagios", "1h,1h", "-c", 2, "-i", "20ms", "127.0.0.1", server.port),
+                       r".*: 1 of 2 answered, 50% lost, mean .* ms, last failure: Connection reset by peer \| ", self.DATA)
+
+    def test_bar_in_a_path(self):
+        """It separates the data."""
+        with tempfile.TemporaryDirectory(prefix="tcpecho-test-") as directory:
+            path = os.path.join(directory, "a|b")
+            with client.Server(client.echo, family=client.socket.AF_UNIX, address=path):
+                for mode in (("--ping", "-c", 1), ("--watch", "-d", "50ms")):
+                    line, = client.run(*mode, "--nagios", "1h,1h", path).lines
+                    self.assertRegex(line, r"\ATCPECHO OK - [^|]*a\\x7cb[^|]* \| [^|]*\Z")
+            line, = client.run("--ping", "--nagios", "1h,1h", path).lines
+            self.assertNotIn("|", line)
+
+    def test_reasons_of_a_watch(self):
+        with client.Server(client.discard) as server:
+            self.check(CRITICAL, ("--watch", "--nagios", "50ms,1h", "-d", "0.1", "-W", "1h", "127.0.0.1", server.port),
+                       r".*: longest gap [\d.]+ s over 50 ms, 0 connections failed, the steady client was not answered, watched for .* \| gap=", ".*")
+        self.check(UNKNOWN, ("--watch", "--nagios", "1h,1h", "-d", "0.3", "127.0.0.1", self.daemon.port),
+                   r".*, \d+ not begun: Too many open files, watched for .* \| gap=", ".*", faults="socket:EMFILE:9-")
 
     def test_no_connection(self):
         self.check(CRITICAL, ("--ping", "--nagios", "10,20", "127.0.0.1", self.closed), "cannot connect to .*")
@@ -375,7 +464,7 @@ class Nagios(TestCase):
             self.check(CRITICAL, ("--ping", *limits, "-c", 1, "-W", "50ms", "127.0.0.1", server.port),
                        r".*: 0 of 1 answered, 100% lost, last failure: no answer in time \| ", self.NO_TIME)
             self.check(CRITICAL, ("--watch", *limits, "-d", "0.2", "-W", "50ms", "127.0.0.1", server.port),
-                       r".* connections? failed \(\d+ timed out\), watched .* \| ", r"gap=.*")
+                       r".* connections? failed \(\d+ timed out\), .* \| ", r"gap=.*")
         with client.Server(lambda connection: connection.recv(1)) as server:
             self.check(CRITICAL, ("--watch", *limits, "-d", "0.2", "127.0.0.1", server.port),
                        r".* connections? failed \(\d+ broken: (Connection reset by peer|closed by the server).*\), .* \| ", r"gap=.*")

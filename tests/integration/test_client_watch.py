@@ -446,7 +446,7 @@ class Outages(harness.TestCase):
                 result = probe.finish()
         for line in result.stderr.splitlines():
             check(re.search(figures, line))
-        check(re.search(r"longest gap (?P<gap>[\d.]+) (?P<unit>s),.* watched for (?P<time>[\d.]+) s", result.lines[0]))
+        check(re.search(r"longest gap (?P<gap>[\d.]+) (?P<unit>s)[ ,].* watched for (?P<time>[\d.]+) s", result.lines[0]))
 
     def test_check_agrees_with_its_data(self):
         """Both have as many digits as a limit can have."""

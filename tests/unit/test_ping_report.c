@@ -214,10 +214,10 @@ TEST(summary_of_handshakes)
 
 TEST(interim)
 {
-    struct ping_counts counts = {.sent = 4, .received = 2, .lost = 1};
+    struct ping_counts counts = {.sent = 4, .received = 2, .lost = 1, .pending = 1};
     ping_times_add(&counts.times, 8000);
     ping_times_add(&counts.times, 16000);
     open_text();
     ping_print_interim(report.out, 80, "host", &counts);
-    expect_text_is("host: 2/4 answered, 25% lost, min/avg/ewma/max = 8.000/12.000/9.000/16.000 ms\n");
+    expect_text_is("host: 2/4 answered, 33.33% lost, min/avg/ewma/max = 8.000/12.000/9.000/16.000 ms\n");
 }

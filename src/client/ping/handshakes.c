@@ -216,7 +216,7 @@ static void count(const struct ping_host *host, struct ping_counts *out)
     *out = (struct ping_counts){
         .sent = mine->begun,
         .received = mine->made,
-        .lost = failed,
+        .lost = failed + mine->not_sent,
         .refused = mine->refused,
         .silent = mine->silent,
         .unreachable = mine->unreachable,

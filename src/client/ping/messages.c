@@ -327,7 +327,7 @@ static void count(const struct ping_host *host, struct ping_counts *out)
     *out = (struct ping_counts){
         .sent = stream->sent,
         .received = stream->answered,
-        .lost = ping_stream_waiting(stream) - pending + stream->gone,
+        .lost = stream->sent - stream->answered - pending + mine->dropped,
         .duplicates = stream->duplicates,
         .corrupted = stream->corrupted,
         .too_late = stream->too_late,

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/escape.h"
 #include "base/streams.h"
+#include "base/units.h"
 #include "client/modes.h"
 #include "client/ping/host.h"
 #include "client/ping/programs.h"
@@ -14,11 +15,16 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define DEFAULT_INTERVAL USEC_PER_SEC
 #define FLOOD_INTERVAL (10 * USEC_PER_MSEC)
+
+/* Percent; a check is critical when more is lost. */
+#define CRITICAL_LOSS 99
 
 /* Before the hosts' in the list for poll(2). */
 enum { INTERRUPT, QUIT, FIRST_HOST };
@@ -234,11 +240,16 @@ static int tell_all(struct ping *ping)
 
 /* ---- metrics ---- */
 
-static struct ping_counts count(const struct ping_host *host)
+/* At the end, nobody waits for a server that has answered nothing. */
+static struct ping_counts count(const struct ping *ping, const struct ping_host *host)
 {
     struct ping_counts counts = {0};
     if (host->status == 0 && host->state)
         host->kind->count(host, &counts);
+    if (ping->has_ended && counts.received == 0) {
+        counts.lost += counts.pending;
+        counts.pending = 0;
+    }
     return counts;
 }
 
@@ -251,7 +262,7 @@ static void write_metrics(struct ping *ping)
     for (size_t i = 0; i < ping->count; i++) {
         const struct ping_host *host = &ping->hosts[i];
         struct ping_metrics_of *mine = &ping->metrics[i];
-        *mine = (struct ping_metrics_of){.host = host->name, .peer = host->peer, .counts = count(host)};
+        *mine = (struct ping_metrics_of){.host = host->name, .peer = host->peer, .counts = count(ping, host)};
         mine->is_up = host->is_up && !ping->has_failed && (!ping->has_ended || mine->counts.received > 0);
     }
     int r = prometheus_write(path, ping_write_metrics, &metrics);
@@ -284,7 +295,7 @@ static void print_interim(const struct ping *ping)
         fputc('\r', stderr); /* over the "^\" */
     for (size_t i = 0; i < ping->count; i++)
         if (ping->hosts[i].status == 0) {
-            const struct ping_counts counts = count(&ping->hosts[i]);
+            const struct ping_counts counts = count(ping, &ping->hosts[i]);
             ping_print_interim(stderr, terminal_width(&terminal), ping->hosts[i].name, &counts);
         }
 }
@@ -378,12 +389,14 @@ static int status_of(const struct ping_counts *counts)
 {
     if (ping_is_clean(counts))
         return EXIT_SUCCESS;
-    if (counts->own > 0 && counts->own == counts->lost + counts->not_sent)
+    if (counts->own > 0 && counts->own == counts->lost)
         return EXIT_SYSTEM;
     return counts->failure != 0 ? counts->failure : EXIT_WRONG_ANSWER;
 }
 
-static enum nagios_state state_of(const struct ping *ping, const struct ping_counts *counts, double mean)
+/* `mean` and `loss` are as they are told, so that the state agrees with them and their limits. */
+static enum nagios_state state_of(const struct ping *ping, const struct ping_counts *counts, double mean,
+                                  double loss)
 {
     const struct client_options *options = ping->run.options;
     enum nagios_state state = ping_is_clean(counts) ? NAGIOS_OK : NAGIOS_WARNING;
@@ -391,34 +404,51 @@ static enum nagios_state state_of(const struct ping *ping, const struct ping_cou
         state = NAGIOS_WARNING;
     if (counts->own > 0 || ping->is_file_bad)
         state = NAGIOS_UNKNOWN;
-    bool is_ours = counts->own > 0 && counts->own == counts->lost + counts->not_sent;
-    if (mean > (double)options->critical_usec || (counts->received == 0 && !is_ours) || counts->corrupted > 0)
+    bool is_ours = counts->own > 0 && counts->own == counts->lost;
+    if (mean > (double)options->critical_usec || (loss > CRITICAL_LOSS && !is_ours) || counts->corrupted > 0)
         state = NAGIOS_CRITICAL;
     return state;
+}
+
+#define REASON_SIZE (HELD_ERROR_SIZE + DIAL_TRIED_SIZE)
+
+/* What is to be told beside the figures: why it is not OK, and other addresses. */
+static void format_reasons(const struct ping_host *host, const struct ping_counts *counts,
+                           char out[static REASON_SIZE])
+{
+    const char *trouble = host->trouble ? host->trouble : counts->lost > 0 ? "no answer by the end" : NULL;
+    char twice[48] = "";
+    if (counts->duplicates > 0)
+        snprintf(twice, sizeof twice, ", %" PRIu64 " answered twice", counts->duplicates);
+    snprintf(out, REASON_SIZE, "%s%s%s%s%s", twice, trouble ? ", last failure: " : "", trouble ? trouble : "",
+             host->tried[0] != '\0' ? ", also tried: " : "", host->tried);
 }
 
 static int report_check(struct ping *ping, const struct ping_host *host, const struct ping_counts *counts)
 {
     const struct client_options *options = ping->run.options;
-    double mean = ping_times_mean(&counts->times);
-    uint64_t due = counts->sent - counts->pending + counts->not_sent;
-    double loss = due > 0 ? 100.0 * (double)(counts->lost + counts->not_sent) / (double)due : 0;
-    char text[TARGET_TEXT_SIZE + ENDPOINT_TEXT_SIZE + HELD_ERROR_SIZE + DIAL_TRIED_SIZE];
-    char data[256], time[64] = "", rta[64] = "U";
-    enum nagios_state state = state_of(ping, counts, mean);
+    double mean = round(ping_times_mean(&counts->times));
+    char text[TARGET_TEXT_SIZE + ENDPOINT_TEXT_SIZE + REASON_SIZE + 256], reasons[REASON_SIZE];
+    char data[256], time[128] = "", rta[64] = "U", loss[32], over[DURATION_TEXT_SIZE];
+    snprintf(loss, sizeof loss, "%.4g", ping_lost_percent(counts));
+    enum nagios_state state = state_of(ping, counts, mean, strtod(loss, NULL));
     if (ping->is_file_bad && state == NAGIOS_UNKNOWN)
         return EXIT_FILE; /* whose message is the line then */
     if (counts->received > 0) {
-        snprintf(time, sizeof time, ", mean %.3f ms", mean / USEC_PER_MSEC);
+        uint64_t limit =
+            mean > (double)options->critical_usec ? options->critical_usec : options->warning_usec;
+        bool is_over = mean > (double)limit;
+        snprintf(time, sizeof time, ", mean %.3f ms%s%s", mean / USEC_PER_MSEC, is_over ? " over " : "",
+                 is_over ? units_format_duration(limit, over) : "");
         snprintf(rta, sizeof rta, "%.3fms", mean / USEC_PER_MSEC);
     }
-    snprintf(text, sizeof text, "%s (%s): %" PRIu64 " of %" PRIu64 " %s, %.4g%% lost%s%s%s%s%s", host->name,
-             host->peer, counts->received, counts->sent + counts->not_sent,
-             options->connect ? "connected" : "answered", loss, time, host->trouble ? ", last failure: " : "",
-             host->trouble ? host->trouble : "", host->tried[0] != '\0' ? ", also tried: " : "", host->tried);
-    snprintf(data, sizeof data, "rta=%s;%.3f;%.3f;0 pl=%.4g%%;0;99;0;100", rta,
+    format_reasons(host, counts, reasons);
+    snprintf(text, sizeof text, "%s (%s): %" PRIu64 " of %" PRIu64 " %s, %s%% lost%s%s", host->name,
+             host->peer, counts->received, counts->received + counts->lost,
+             options->connect ? "connected" : "answered", loss, time, reasons);
+    snprintf(data, sizeof data, "rta=%s;%.3f;%.3f;0 pl=%s%%;0;%d;0;100", rta,
              (double)options->warning_usec / USEC_PER_MSEC, (double)options->critical_usec / USEC_PER_MSEC,
-             loss);
+             loss, CRITICAL_LOSS);
     return nagios_print(ping->run.report.out, state, text, data);
 }
 
@@ -451,7 +481,7 @@ static int status_with_file(const struct ping *ping, int status)
 /* Of one host; `status` is why the whole ping has failed, or 0. Returns the exit status of the host. */
 static int judge(struct ping *ping, const struct ping_host *host, int status)
 {
-    const struct ping_counts counts = count(host);
+    const struct ping_counts counts = count(ping, host);
     if (ping->run.options->nagios && status == 0 && host->status == 0)
         return report_check(ping, host, &counts);
     int judged = host->status == EXIT_INTERRUPTED ? EXIT_WRONG_ANSWER /* others were connected by then */

@@ -47,14 +47,14 @@ const char *ping_format_time(uint64_t usec, char out[static PING_TIME_TEXT_SIZE]
 
 double ping_lost_percent(const struct ping_counts *counts)
 {
-    uint64_t judged = counts->sent - counts->pending;
+    uint64_t judged = counts->received + counts->lost;
     return judged > 0 ? 100.0 * (double)counts->lost / (double)judged : 0.0;
 }
 
 bool ping_is_clean(const struct ping_counts *counts)
 {
-    return counts->received > 0 && counts->lost == 0 && counts->not_sent == 0 && counts->corrupted == 0 &&
-           counts->duplicates == 0 && counts->too_late == 0 && counts->broken == 0;
+    return counts->received > 0 && counts->lost == 0 && counts->corrupted == 0 && counts->duplicates == 0 &&
+           counts->too_late == 0 && counts->broken == 0;
 }
 
 /* ---- lines ---- */
@@ -247,6 +247,6 @@ void ping_print_interim(FILE *out, unsigned width, const char *host, const struc
                  (double)times->minimum / USEC_PER_MSEC, ping_times_mean(times) / USEC_PER_MSEC,
                  times->ewma / USEC_PER_MSEC, (double)times->maximum / USEC_PER_MSEC);
     print_wrapped(out, width, 0, "%s: %" PRIu64 "/%" PRIu64 " answered, %.4g%% lost%s", host,
-                  counts->received, counts->sent, ping_lost_percent(counts), figures);
+                  counts->received, counts->sent + counts->not_sent, ping_lost_percent(counts), figures);
     fputc('\n', out);
 }

@@ -66,7 +66,7 @@ void ping_print_sent(const struct ping_report *report);
 /* What has become of all of one host. */
 struct ping_counts {
     uint64_t sent, received; /* messages, or handshakes that were begun and that were completed */
-    uint64_t lost;           /* of those that were sent; handshakes: that failed */
+    uint64_t lost;           /* have no right answer, and are not pending; also those that were not sent */
     uint64_t duplicates, corrupted, too_late;
     uint64_t not_sent; /* given up before it was sent */
     uint64_t own;      /* of these: this host was short of something, with `own_error` */
@@ -80,6 +80,7 @@ struct ping_counts {
     uint64_t usec;
 };
 
+/* Of those that are not pending. */
 double ping_lost_percent(const struct ping_counts *counts);
 
 /* Everything was answered, once and right, and no connection broke. */

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/plural.h"
+#include "base/units.h"
 #include "client/net/dial.h"
 #include "client/process/exit_status.h"
 #include "client/report/json_document.h"
@@ -183,6 +184,20 @@ static void format_failures(const struct watch_summary *summary, char out[static
         snprintf(out + length, FAILURES_SIZE - length, ")");
 }
 
+/* ", 3 not begun: Too many open files, nothing was answered": what may be wrong beside failures and gaps. */
+static void format_lack(const struct watch_summary *summary, char out[static FAILURES_SIZE])
+{
+    const struct watch_side *sides[] = {summary->steady, summary->newcomers};
+    size_t length = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < 2; i++)
+        if (sides[i]->not_begun[NOT_BEGUN_SHORT] > 0)
+            length += (size_t)snprintf(out + length, FAILURES_SIZE - length, ", %" PRIu64 " not begun: %s",
+                                       sides[i]->not_begun[NOT_BEGUN_SHORT], strerror(sides[i]->short_error));
+    if (summary->steady->answered == 0)
+        snprintf(out + length, FAILURES_SIZE - length, ", the steady client was not answered");
+}
+
 int watch_print_check(const struct watch_summary *summary, const struct client_options *options,
                       bool is_file_bad, FILE *out)
 {
@@ -192,7 +207,9 @@ int watch_print_check(const struct watch_summary *summary, const struct client_o
     double critical = (double)options->critical_usec / (double)USEC_PER_SEC;
     uint64_t failed = 0;
     bool was_short = watch_was_short(summary);
-    char text[1024 + DIAL_TRIED_SIZE], data[256], failures[FAILURES_SIZE];
+    char text[ENDPOINT_TEXT_SIZE + 2 * FAILURES_SIZE + DIAL_TRIED_SIZE + 256], data[256];
+    char failures[FAILURES_SIZE], lack[FAILURES_SIZE], limit[DURATION_TEXT_SIZE],
+        over[DURATION_TEXT_SIZE + 8] = "";
     for (size_t i = 0; i < WATCH_FAILURES; i++)
         failed += watch_total(summary, watch_failures[i].end);
     enum nagios_state state = failed > 0 || gap > warning ? NAGIOS_WARNING : NAGIOS_OK;
@@ -204,9 +221,14 @@ int watch_print_check(const struct watch_summary *summary, const struct client_o
     if (state == NAGIOS_UNKNOWN && is_file_bad)
         return EXIT_FILE;
     format_failures(summary, failures);
+    if (gap > warning)
+        snprintf(
+            over, sizeof over, " over %s",
+            units_format_duration(gap > critical ? options->critical_usec : options->warning_usec, limit));
+    format_lack(summary, lack);
     snprintf(text, sizeof text,
-             "%s: longest gap %.3f s, %" PRIu64 " connection%s failed%s, watched for %.1f s%s%s",
-             summary->peer, floor(gap * 1000) / 1000, failed, plural(failed), failures,
+             "%s: longest gap %.3f s%s, %" PRIu64 " connection%s failed%s%s, watched for %.1f s%s%s",
+             summary->peer, floor(gap * 1000) / 1000, over, failed, plural(failed), failures, lack,
              watch_seconds_up(summary->elapsed_nsec, 10), summary->tried[0] != '\0' ? ", also tried: " : "",
              summary->tried);
     snprintf(data, sizeof data, "gap=%.6fs;%.6f;%.6f;0 failed=%" PRIu64 ";0;;0", gap, warning, critical,
