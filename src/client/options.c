@@ -414,6 +414,10 @@ static int take_hosts(struct client_options *options, int count, char *words[])
                                  : usage("%.64s: the port of several HOSTs is given by -p", words[i]);
     if (options->nagios && count > 1)
         return usage("%.64s: --nagios takes one HOST", words[1]);
+    for (int i = 1; options->prometheus && i < count; i++)
+        for (int j = 0; j < i; j++)
+            if (strcmp(words[i], words[j]) == 0)
+                return usage("%.64s: given twice, and --prometheus has one series of each HOST", words[i]);
     options->host_count = (size_t)count;
     return 0;
 }
@@ -475,6 +479,15 @@ static int check_connect(const struct command_line *line)
 /* What would do nothing. */
 static int check_useless(const struct client_options *options, const struct command_line *line)
 {
+    const char *output = options->nagios ? "nagios" : options->csv ? "csv" : options->json ? "json" : NULL;
+    if (options->timestamps && output)
+        return usage("--timestamps is for lines of text: leave it out with --%s", output);
+    if (options->quiet && options->csv)
+        return usage("--csv prints no summary: leave out --quiet");
+    if (options->quiet && options->nagios)
+        return usage("--nagios prints one line: leave out --quiet");
+    if (options->nagios && !options->prometheus && is_given(line, "gap")) /* the metrics use it */
+        return usage("--nagios has limits of its own: leave out --gap");
     if (options->receive && is_given(line, "wait"))
         return usage("--receive ends without waiting for anything: no --wait");
     for (size_t i = 0; options->proxy_source && i < options->host_count; i++)
