@@ -96,7 +96,7 @@ static void expect_gap(double seconds, const char *until)
     const char *line = last_line();
     double told = 0;
     int length = 0;
-    ck_assert_int_eq(sscanf(line, "new connections: no answer for %lf s, until %n", &told, &length), 1);
+    ck_assert_int_eq(sscanf(line, "new connections: none served for %lf s, until %n", &told, &length), 1);
     ck_assert_double_ge(told, seconds);
     ck_assert_str_eq(line + length, until);
 }
@@ -150,7 +150,7 @@ TEST_TIMES(a_gap, 2)
     for (unsigned i = 0; i < 2; i++)
         watch_expect_answer(&events, &events.newcomers, due + i);
     ck_assert_uint_eq(count_lines(), 1);
-    ck_assert_ptr_nonnull(strstr(last_line(), "new connections: no answer since "));
+    ck_assert_ptr_nonnull(strstr(last_line(), "new connections: none served since "));
     if (variant == 0)
         watch_answered(&events, &events.newcomers, due, false);
     else

@@ -148,8 +148,8 @@ TEST(what_a_load_balancer_engineer_wants_to_know)
     expect("\nbytes wrong                   5\n");
     expect("\ntcpecho itself late by        3.00 ms at most\n");
     expect("  longest gap 100 ms, at ");
-    expect("  last refusal, new connections: Connection refused\n");
-    expect("  last break, steady client: Connection reset by peer\n");
+    expect("  last refusal: Connection refused\n");
+    expect("  last break: Connection reset by peer\n");
     expect("  8 not begun: tcpecho itself was late\n");
     expect("  4 not begun: too many were under way\n");
     expect("  9 not begun: Cannot assign requested address; every local port is taken\n");
@@ -195,7 +195,8 @@ TEST(for_programs)
     have_an_outage();
     print(true);
     expect("  \"mode\": \"watch\",\n  \"server\": \"[::1]:7007\",\n");
-    expect("  \"clean\": false,\n  \"exit_status\": 1,\n  \"longest_gap_s\": 1.5,\n  \"longest_gap_into_watch_s\": 0.25,\n");
+    expect("  \"clean\": false,\n  \"exit_status\": 1,\n  \"longest_gap_s\": 1.5,\n  "
+           "\"longest_gap_into_watch_s\": 0.25,\n");
     expect("  \"refused\": 7,\n");
     expect("  \"wrong_bytes\": 5,\n  \"late_s\": 0.003,\n");
     expect(

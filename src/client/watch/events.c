@@ -142,7 +142,7 @@ static uint64_t look_at_gap(struct watch_events *events, struct watch_side *side
     if (clock_monotonic_nsec() <= end)
         return end;
     side->is_gap_told = true;
-    print_event(events, COLOUR_BAD, "%s: no answer since %s", side->name,
+    print_event(events, COLOUR_BAD, "%s: %s since %s", side->name, side->unserved,
                 clock_format_since(side->gap.since, at));
     return UINT64_MAX;
 }
@@ -174,7 +174,7 @@ static uint64_t end_gap(struct watch_events *events, struct watch_side *side, ui
     char text[LATENCY_TEXT_SIZE];
     chart_mark(&events->chart, at_nsec, cell_of(events, gap));
     if (gap > allowed)
-        print_event(events, COLOUR_BAD, "%s: no answer for %s, until %s", side->name,
+        print_event(events, COLOUR_BAD, "%s: %s for %s, until %s", side->name, side->unserved,
                     latency_format_down(gap, text), until);
     side->is_gap_told = false;
     return gap;
@@ -233,7 +233,7 @@ static void show_progress(struct timer *timer)
     char text[LATENCY_TEXT_SIZE], waiting[LATENCY_TEXT_SIZE + 32] = "", line[256], row[CHART_CELLS + 1] = "";
 
     if (open > PROGRESS_USEC * NSEC_PER_USEC)
-        snprintf(waiting, sizeof waiting, "no answer for %s  ", latency_format_down(open, text));
+        snprintf(waiting, sizeof waiting, "waiting for %s  ", latency_format_down(open, text));
     int head = snprintf(line, sizeof line, "%6.1f s  %slongest gap %s",
                         watch_seconds_up(now - events->start_nsec, 10), waiting,
                         latency_format_down(longest_gap(events, open), text));
@@ -291,8 +291,8 @@ void watch_events_init(struct watch_events *events, struct event_loop *loop, str
         .loop = loop,
         .output = output,
         .options = options,
-        .steady.name = "steady client",
-        .newcomers.name = "new connections",
+        .steady = {.name = "steady client", .unserved = "no answer"},
+        .newcomers = {.name = "new connections", .unserved = "none served"}, /* answered and closed */
         .start_nsec = clock_monotonic_nsec(),
     };
     timer_init(&events->gap_timer, look_at_gaps);

@@ -144,16 +144,12 @@ static void print_not_begun(const struct watch_side *side, FILE *out)
                     i == NOT_BEGUN_SHORT ? advice : "");
 }
 
-static void print_errors(const struct watch_summary *summary, FILE *out)
+static void print_errors(const struct watch_side *side, FILE *out)
 {
-    const struct watch_side *sides[] = {summary->steady, summary->newcomers};
-    for (size_t i = 0; i < 2; i++) {
-        if (sides[i]->connect_error != 0)
-            fprintf(out, "  last refusal, %s: %s\n", sides[i]->name, strerror(sides[i]->connect_error));
-        if (sides[i]->ends[CONNECTION_BROKEN] > 0)
-            fprintf(out, "  last break, %s: %s\n", sides[i]->name,
-                    connection_break_reason(sides[i]->break_error));
-    }
+    if (side->connect_error != 0)
+        fprintf(out, "  last refusal: %s\n", strerror(side->connect_error));
+    if (side->ends[CONNECTION_BROKEN] > 0)
+        fprintf(out, "  last break: %s\n", connection_break_reason(side->break_error));
 }
 
 static void print_worst(const struct watch_summary *summary, const char *what, const struct watch_side *side,
@@ -203,9 +199,10 @@ void watch_print(const struct watch_summary *summary, const struct terminal *ter
     fprintf(out, "tcpecho itself late by        %s at most\n", latency_format_down(summary->late_nsec, late));
     print_side(summary, summary->steady, summary->steady->begun == 1 ? "message" : "messages", out);
     print_not_begun(summary->steady, out);
+    print_errors(summary->steady, out);
     print_side(summary, summary->newcomers, "begun", out);
     print_not_begun(summary->newcomers, out);
-    print_errors(summary, out);
+    print_errors(summary->newcomers, out);
     print_chart(summary->chart, terminal, out);
     fprintf(out, "\n%s%s%s\n", terminal_colour(terminal, clean ? COLOUR_GOOD : COLOUR_BAD),
             clean                       ? "no outage"

@@ -17,7 +17,7 @@ enum not_begun {
 
 /* The steady client, or the new connections. */
 struct watch_side {
-    const char *name;
+    const char *name, *unserved; /* "no answer": what a gap of it is */
     struct gap gap;
     bool is_gap_told;       /* the one that is open */
     uint64_t last_gap_nsec; /* that was open at the end */
