@@ -74,11 +74,68 @@ class Greeting(harness.TestCase):
             with self.subTest(mode=mode), client.Server(client.discard) as server:
                 result = client.run(*mode, "--skip-line", "--connect-timeout", "0.2", "127.0.0.1", server.port)
                 client.assert_one_line(self, result, client.TIMED_OUT,
-                                       r"cannot connect to 127\.0\.0\.1 port \d+ \(127\.0\.0\.1:\d+: connected, "
+                                       r"no whole greeting from 127\.0\.0\.1 port \d+ \(127\.0\.0\.1:\d+: connected, "
                                        r"but no greeting came\); --connect-timeout allows more time")
-        with client.Server(lambda connection: connection.sendall(b"hel")) as server:
-            client.assert_one_line(self, client.run("--skip-line", "127.0.0.1", server.port), client.CLOSED_EARLY,
-                                   r"cannot connect to .*: Connection reset by peer\)")
+
+    def test_greeting_in_part(self):
+        """It was connected: what came, and how it ended, is told."""
+        def hold(connection):
+            connection.sendall(b"x" * 100000)
+            client.discard(connection)
+
+        for serve, skip, status, what in (
+                (lambda connection: connection.sendall(b"hel"), ("--skip-line",), client.CLOSED_EARLY,
+                 "closed by the server after 3 bytes without an LF"),
+                (lambda connection: connection.sendall(b"hel"), ("--skip", 1000), client.CLOSED_EARLY,
+                 "closed by the server after 3 bytes"),
+                (lambda connection: None, ("--skip-line",), client.CLOSED_EARLY,
+                 "closed by the server after 0 bytes without an LF"),
+                (hold, ("--skip-line",), client.TIMED_OUT, "only 100000 bytes without an LF came"),
+                (hold, ("--skip", 100001), client.TIMED_OUT, "only 100000 bytes came")):
+            for mode in ((), ("--ping", "-c", 1), ("--bench", "-n", 1), ("--bench", "--receive"), ("--watch", "-d", "0.1")):
+                with self.subTest(mode=mode, what=what), client.Server(serve) as server:
+                    result = client.run(*mode, *skip, "--connect-timeout", "0.3", "127.0.0.1", server.port)
+                    advice = "; --connect-timeout allows more time" if status == client.TIMED_OUT else ""
+                    client.assert_one_line(self, result, status, rf"no whole greeting from 127\.0\.0\.1 port \d+ "
+                                           rf"\(127\.0\.0\.1:\d+: connected, but {what}\){advice}")
+
+    def test_reset_in_the_greeting(self):
+        def fail(connection):
+            connection.sendall(b"hel")
+            time.sleep(0.1)  # a client that is later than that has read nothing
+            client.reset(connection)
+
+        with client.Server(fail) as server:
+            def told():
+                result = client.run("--skip", 1000, "127.0.0.1", server.port)
+                self.assertEqual(result.status, client.CLOSED_EARLY)
+                return re.fullmatch(r"tcpecho: no whole greeting from .*: connected, but after 3 bytes: "
+                                    r"Connection reset by peer\)\n", result.stderr)
+            harness.wait_until(told, "a client that reads before the reset")
+
+    def test_later_connection_closed_in_its_greeting(self):
+        served = []
+
+        def serve(connection):
+            served.append(connection)
+            if len(served) > 1:
+                connection.sendall(b"hel")
+                return
+            connection.sendall(b"hello\n")
+            client.echo(connection)
+
+        why = "closed by the server before its greeting was whole"
+        for mode in (("--bench", "-c", 3, "-n", 30), ("--bench", "-c", 1, "--reconnect", "-d", "0.2"),
+                     ("--bench", "-c", 3, "-d", "0.2", "--send")):
+            with self.subTest(mode=mode), client.Server(serve) as server:
+                served.clear()
+                result = client.run(*mode, "--json", "--skip-line", "127.0.0.1", server.port)
+                self.assertEqual((result.status, result.document["connect_error"]), (client.WRONG, why), result.stderr)
+                self.assertRegex(result.stderr, rf"connections? could not be made \(the first: {why}\)")
+        with client.Server(serve) as server:
+            served.clear()
+            result = client.run("--watch", "-d", "0.2", "--skip-line", "127.0.0.1", server.port)
+            self.assertIn("new connections: broken: closed by the server", result.stdout.decode())
 
     def test_interrupted(self):
         with client.Server(client.discard) as server, client.Client("--skip-line", "127.0.0.1", server.port) as process:

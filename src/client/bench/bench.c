@@ -69,8 +69,7 @@ static void on_quit(struct event_source *source, uint32_t events)
     (void)events;
     interrupt_take_quit(source->fd);
     terminal_progress_erase(&bench->terminal);
-    print_error("%.1f s, %" PRIu64 " message%s, %.0f/s, %.1f MiB/s, %" PRIu64 " of %" PRIu64
-                " connections",
+    print_error("%.1f s, %" PRIu64 " message%s, %.0f/s, %.1f MiB/s, %" PRIu64 " of %" PRIu64 " connections",
                 passed, now.messages, plural(now.messages), passed > 0 ? (double)now.messages / passed : 0,
                 passed > 0 ? (double)now.bytes / passed / (1 << 20) : 0,
                 bench->running ? now.connections : load_connected(&bench->load),

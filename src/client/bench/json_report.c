@@ -55,7 +55,7 @@ void bench_write_trouble(struct json *json, const struct load_result *result)
     json_count(json, "connected", result->connected);
     json_count(json, "not_connected", result->unconnected);
     if (result->unconnected > 0)
-        json_text(json, "connect_error", strerror(result->connect_error));
+        json_text(json, "connect_error", load_connect_reason(result->connect_error));
     json_count(json, "broken", result->broken);
     if (result->broken > 0)
         json_text(json, "break_error", connection_break_reason(result->break_error));

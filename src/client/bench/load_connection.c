@@ -243,7 +243,8 @@ static void on_ended(struct connection *connection, enum connection_end end, int
         fail_connect(thread, error);
         return;
     }
-    if (end == CONNECTION_UNCONNECTED || (end == CONNECTION_TIMED_OUT && !connection->was_connected)) {
+    if (end == CONNECTION_UNCONNECTED ||
+        (!connection->was_connected && (end == CONNECTION_TIMED_OUT || end == CONNECTION_BROKEN))) {
         fail_connect(thread, error);
         if (wants_another(mine))
             wait_to_connect(mine);

@@ -20,7 +20,7 @@ struct load_result {
     uint64_t broken;  /* connections that the server ended or reset */
     uint64_t wrong;   /* connections given up for a wrong byte */
     uint64_t unended; /* not closed by the server after we had half-closed; no mistake in itself */
-    int connect_error, break_error; /* the first errno of each; a plain FIN is 0 */
+    int connect_error, break_error; /* the first errno of each; a plain FIN, in a greeting or later, is 0 */
     struct load_fault faults[LOAD_FAULTS];
     unsigned fault_count;
     uint64_t last_answer_nsec;
@@ -35,6 +35,9 @@ struct load_result {
     struct histogram connect; /* how long it took to be connected */
     struct histogram lag;     /* with a rate: how late the client itself sent a message */
 };
+
+/* load_result.connect_error in words. */
+const char *load_connect_reason(int error);
 
 /* Adds a thread's result to that of all. */
 void load_result_add(struct load_result *into, const struct load_result *from);

@@ -178,8 +178,8 @@ void bench_print_trouble(const struct load_result *result, uint64_t connections)
     char text[FAULT_TEXT_SIZE];
     if (result->unconnected > 0)
         print_error("%" PRIu64 " of %" PRIu64 " connection%s could not be made (the first: %s%s)",
-                    result->unconnected, connections, plural(connections), strerror(result->connect_error),
-                    advice_on_connect(result->connect_error));
+                    result->unconnected, connections, plural(connections),
+                    load_connect_reason(result->connect_error), advice_on_connect(result->connect_error));
     if (result->broken > 0)
         print_error("%" PRIu64 " connection%s broke (the first: %s)", result->broken, plural(result->broken),
                     connection_break_reason(result->break_error));

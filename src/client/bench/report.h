@@ -20,8 +20,8 @@ struct bench_summary {
 /* Whether every connection was made and held, and every message answered and right. */
 bool bench_is_clean(const struct load_result *result);
 
-/* Whether the figures are those of tcpecho rather than of the server: it was busy nearly all the time, or came
- * late to its own schedule, or never to a part of it. */
+/* Whether the figures are those of tcpecho rather than of the server: it was busy nearly all the time, or
+ * came late to its own schedule, or never to a part of it. */
 bool bench_is_client_limited(const struct load_result *result);
 
 /* Write errors stay in the stream. */

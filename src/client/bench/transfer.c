@@ -165,7 +165,7 @@ static void on_connected(struct transfer_connection *connection)
     else if (r == 0)
         r = 1;
     if (r < 0)
-        fail_to_connect(connection, -r);
+        fail_to_connect(connection, connection->progress.has_ended ? 0 : -r);
     if (r <= 0)
         return;
     histogram_add(&thread->result.connect, connection->began_nsec > 0

@@ -178,7 +178,9 @@ static void on_connected(struct connection *connection)
         r = event_loop_change(connection->loop, &connection->source, EPOLLIN);
     else if (r == 0)
         r = 1;
-    if (r < 0)
+    if (r < 0 && connection->progress.has_ended)
+        end(connection, CONNECTION_BROKEN, 0);
+    else if (r < 0)
         end(connection, CONNECTION_UNCONNECTED, -r);
     if (r <= 0)
         return;

@@ -19,8 +19,9 @@ enum connection_end {
     CONNECTION_SERVED, /* finished: everything was answered, and the server closed after us or was reset */
     CONNECTION_UNCONNECTED, /* with an errno */
     CONNECTION_TIMED_OUT,   /* not connected, or not at its end, in time */
-    CONNECTION_BROKEN,   /* with an errno: reset; 0: closed before it was finished and everything answered */
-    CONNECTION_WRONG,    /* with connection->fault and connection->wrong_bytes */
+    CONNECTION_BROKEN, /* with an errno: reset; 0: closed before it was finished and everything answered, or,
+                          where !was_connected, before its greeting was whole */
+    CONNECTION_WRONG,  /* with connection->fault and connection->wrong_bytes */
     CONNECTION_GIVEN_UP, /* by connection_give_up */
 };
 #define CONNECTION_ENDS (CONNECTION_GIVEN_UP + 1)

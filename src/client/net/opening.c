@@ -90,13 +90,16 @@ static int skip_greeting(const struct opening *opening, struct opening_progress 
         ssize_t length = recv(fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
         if (length < 0 && errno != EINTR)
             return -errno;
-        if (length == 0)
+        if (length == 0) {
+            progress->has_ended = true;
             return -ECONNRESET;
+        }
         if (length < 0)
             continue;
         size_t taken = measure(opening, progress, bytes, (size_t)length);
         if (recv(fd, bytes, taken, MSG_DONTWAIT) < 0)
             return -errno;
+        progress->greeted += taken;
     }
     return 0;
 }

@@ -2,12 +2,14 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/plural.h"
 #include "client/net/dial.h"
 #include "client/net/opening.h"
 #include "client/process/exit_status.h"
 #include "client/report/terminal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -195,15 +197,18 @@ static int run(struct race *race, int interrupt_fd, struct dialled *out)
     }
 }
 
-static int fail_all(const struct race *race)
+#define CANNOT_CONNECT "cannot connect to"
+
+/* Returns the exit status. */
+static int fail_all(const struct race *race, const char *what)
 {
     char name[TARGET_TEXT_SIZE];
     const struct reasons *reasons = &race->reasons;
     if (race->target->port)
-        print_error("cannot connect to %s (%s)%s", target_format(race->target, name), reasons->text,
+        print_error("%s %s (%s)%s", what, target_format(race->target, name), reasons->text,
                     advice(reasons->status));
     else
-        print_error("cannot connect to %s%s", reasons->text, advice(reasons->status));
+        print_error("%s %s%s", what, reasons->text, advice(reasons->status));
     return reasons->status;
 }
 
@@ -221,14 +226,14 @@ static void tell_others(struct race *race, struct dialled *out)
 }
 
 /* The one that takes us also has to greet us, where that is expected. Returns 0 or a negative errno. */
-static int open_up(const struct target *target, int fd, uint64_t timeout_usec, int interrupt_fd)
+static int open_up(const struct target *target, int fd, uint64_t timeout_usec, int interrupt_fd,
+                   struct opening_progress *progress)
 {
     uint64_t deadline = clock_monotonic_usec() + timeout_usec;
-    struct opening_progress progress = {0};
     for (;;) {
         struct pollfd items[] = {{.fd = fd, .events = POLLIN}, {.fd = interrupt_fd, .events = POLLIN}};
         uint64_t now = clock_monotonic_usec();
-        int r = opening_go_on(target->source ? &target->source->opening : NULL, &progress, fd);
+        int r = opening_go_on(target->source ? &target->source->opening : NULL, progress, fd);
         if (r != -EAGAIN)
             return r;
         int count = poll(items, 2, clock_wait_msec(deadline));
@@ -241,6 +246,35 @@ static int open_up(const struct target *target, int fd, uint64_t timeout_usec, i
     }
 }
 
+/* This one took us, but what came of its greeting is not all. */
+static int fail_greeting(struct race *race, size_t chosen, const struct opening_progress *progress, int error)
+{
+    bool lacks_line = race->target->source->opening.skip_line && !progress->has_line;
+    char came[64], what[160];
+    snprintf(came, sizeof came, "%" PRIu64 " byte%s%s", progress->greeted, plural(progress->greeted),
+             lacks_line ? " without an LF" : "");
+    if (progress->has_ended)
+        snprintf(what, sizeof what, "connected, but closed by the server after %s", came);
+    else if (error != ETIMEDOUT)
+        snprintf(what, sizeof what, "connected, but after %s: %s", came, strerror(error));
+    else if (progress->greeted > 0)
+        snprintf(what, sizeof what, "connected, but only %s came", came);
+    else
+        snprintf(what, sizeof what, "connected, but no greeting came");
+    add_text(&race->reasons, &race->target->items[chosen], what);
+    return fail_all(race, "no whole greeting from");
+}
+
+/* Of the one that took us. Returns the exit status. */
+static int fail_opening(struct race *race, size_t chosen, const struct opening_progress *progress, int error)
+{
+    race->reasons = (struct reasons){.status = dial_exit_status(error)};
+    if (progress->is_connected)
+        return fail_greeting(race, chosen, progress, error);
+    add_text(&race->reasons, &race->target->items[chosen], strerror(error));
+    return fail_all(race, CANNOT_CONNECT);
+}
+
 static void race_clear(struct race *race)
 {
     for (size_t i = 0; race->attempts && i < race->begun; i++)
@@ -251,6 +285,7 @@ static void race_clear(struct race *race)
 
 int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, struct dialled *out)
 {
+    struct opening_progress progress = {0};
     CLEANUP(race_clear)
     struct race race = {
         .target = target,
@@ -267,16 +302,13 @@ int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, s
     if (r == -EINTR)
         return EXIT_INTERRUPTED;
     if (r < 0)
-        return fail_all(&race);
+        return fail_all(&race, CANNOT_CONNECT);
     tell_others(&race, out);
-    r = open_up(target, out->fd, timeout_usec, interrupt_fd);
+    r = open_up(target, out->fd, timeout_usec, interrupt_fd, &progress);
     if (r == 0)
         return 0;
     fd_close(&out->fd);
     if (r == -EINTR)
         return EXIT_INTERRUPTED;
-    race.reasons = (struct reasons){.status = dial_exit_status(-r)};
-    add_text(&race.reasons, &target->items[out->chosen],
-             r == -ETIMEDOUT ? "connected, but no greeting came" : strerror(-r));
-    return fail_all(&race);
+    return fail_opening(&race, out->chosen, &progress, -r);
 }
