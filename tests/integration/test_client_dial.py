@@ -217,6 +217,25 @@ class Source(harness.TestCase):
                 result = client.run(*load, "-t", "2", "-I", "127.0.0.2,127.0.0.3,127.0.0.4", "127.0.0.1", daemon.port)
                 self.assertEqual((result.status, result.document["connected"]), (0, 1400), result.stderr)
 
+    def test_address_without_a_free_port_is_passed_over(self):
+        with harness.network_namespace():
+            with open("/proc/sys/net/ipv4/ip_local_port_range", "w", encoding="ascii") as file:
+                file.write("40000 40099")
+            with daemons.Daemon() as daemon, contextlib.ExitStack() as stack:
+                for _ in range(100):
+                    taken = stack.enter_context(socket.socket())
+                    taken.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT: connect(2) takes one
+                    taken.bind(("127.0.0.2", 0))
+                    taken.connect(("127.0.0.1", daemon.port))
+                for load in (("-c", 150, "-n", 150), ("-c", 20, "-n", 200, "--reconnect"), ("-c", 20, "-d", "0.2", "--send")):
+                    result = client.run("--bench", *load, "--json", "-I", "127.0.0.2,127.0.0.3,127.0.0.4", "127.0.0.1",
+                                        daemon.port)
+                    self.assertEqual(result.document.get("not_connected"), 0, result.stderr)
+                client.assert_one_line(self, client.run("--bench", "-c", 1, "-I", "127.0.0.2", "127.0.0.1", daemon.port),
+                                       client.SYSTEM_ERROR,
+                                       r"cannot connect to .*: Cannot assign requested address\); every local port is taken: "
+                                       r"-I ADDRESS,\.\.\. or net\.ipv4\.ip_local_port_range gives more")
+
     def test_sixty_thousand_connections(self):
         harness.needs_unsanitized("it has so much memory")
         harness.raise_nofile(62000)

@@ -4,6 +4,7 @@
 #include "base/plural.h"
 #include "base/units.h"
 #include "client/net/connection.h"
+#include "client/net/dial.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -166,20 +167,14 @@ void bench_print(const struct bench_summary *summary, const struct terminal *ter
 
 /* ---- what went wrong ---- */
 
-static const char *advice_on_connect(int error)
-{
-    return error == EADDRNOTAVAIL
-               ? "; every local port is taken: -I ADDRESS,... or net.ipv4.ip_local_port_range gives more"
-               : "";
-}
-
 void bench_print_trouble(const struct load_result *result, uint64_t connections)
 {
     char text[FAULT_TEXT_SIZE];
     if (result->unconnected > 0)
         print_error("%" PRIu64 " of %" PRIu64 " connection%s could not be made (the first: %s%s)",
                     result->unconnected, connections, plural(connections),
-                    load_connect_reason(result->connect_error), advice_on_connect(result->connect_error));
+                    load_connect_reason(result->connect_error),
+                    result->connect_error == EADDRNOTAVAIL ? dial_port_advice() : "");
     if (result->broken > 0)
         print_error("%" PRIu64 " connection%s broke (the first: %s)", result->broken, plural(result->broken),
                     connection_break_reason(result->break_error));

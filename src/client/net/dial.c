@@ -45,7 +45,7 @@ bool dial_is_short(int error)
            error == ENOMEM || error == ENOSPC;
 }
 
-int dial_start(const struct endpoint *endpoint, const struct source *source, uint64_t number)
+static int start_from(const struct endpoint *endpoint, const struct source *source, uint64_t number)
 {
     int family = endpoint->address.ss_family;
     CLEANUP(fd_close) int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -64,6 +64,15 @@ int dial_start(const struct endpoint *endpoint, const struct source *source, uin
         errno != EINPROGRESS)
         return -errno;
     return TAKE_FD(fd);
+}
+
+int dial_start(const struct endpoint *endpoint, const struct source *source, uint64_t number)
+{
+    size_t others = source ? source_count(source, endpoint->address.ss_family) : 0;
+    int r = start_from(endpoint, source, number);
+    while (r == -EADDRNOTAVAIL && others-- > 1)
+        r = start_from(endpoint, source, ++number);
+    return r;
 }
 
 int dial_error(int fd)
@@ -100,6 +109,11 @@ int dial_result(int fd)
         return r;
     socket_reset_on_close(fd); /* no TIME_WAIT at a port that a server may want */
     return -ECONNREFUSED;
+}
+
+const char *dial_port_advice(void)
+{
+    return "; every local port is taken: -I ADDRESS,... or net.ipv4.ip_local_port_range gives more";
 }
 
 int dial_half_close(int fd)

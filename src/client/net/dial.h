@@ -12,9 +12,9 @@
 #include <stdint.h>
 
 /* Begins to connect a non-blocking socket without waiting: from `source`, unless that is NULL, whose
- * addresses take turns by `number`. Returns it, owned by the caller: connected or
- * about to be, which is known from dial_result once it is writable. Or a negative errno, of which -EAGAIN
- * means that a Unix socket's backlog is full: try again. */
+ * addresses take turns by `number`; one whose local ports are used up leaves it to the next. Returns it,
+ * owned by the caller: connected or about to be, which is known from dial_result once it is writable. Or a
+ * negative errno, of which -EAGAIN means that a Unix socket's backlog is full: try again. */
 int dial_start(const struct endpoint *endpoint, const struct source *source, uint64_t number);
 
 /* Of a socket of dial_start that has become writable: 0, or a negative errno, after which it is to be closed.
@@ -45,6 +45,9 @@ int dial(const struct target *target, uint64_t timeout_usec, int interrupt_fd, s
 
 /* An errno in words, with what is missing where the address itself is at fault. Valid until the next call. */
 const char *dial_reason(const struct endpoint *endpoint, int error);
+
+/* What to do about EADDRNOTAVAIL, to follow a message. */
+const char *dial_port_advice(void);
 
 /* Whether an errno is a shortage of this host: of a local port, a descriptor or memory. It says nothing about
  * the server. */

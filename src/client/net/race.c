@@ -41,6 +41,7 @@ struct reasons {
     char text[DIAL_TRIED_SIZE];
     size_t length;
     int status;
+    bool lacks_port;
 };
 
 struct race {
@@ -65,9 +66,11 @@ static bool is_more_telling(int status, int than)
     return false;
 }
 
-static const char *advice(int status)
+static const char *advice(const struct reasons *reasons)
 {
-    switch (status) {
+    if (reasons->status == EXIT_SYSTEM && reasons->lacks_port)
+        return dial_port_advice();
+    switch (reasons->status) {
     case EXIT_REFUSED:
         return "; no server listens there";
     case EXIT_TIMED_OUT:
@@ -97,6 +100,11 @@ static void fail(struct race *race, size_t index, int error)
     race->next = 0;
     if (race->reasons.length == 0 || is_more_telling(status, race->reasons.status))
         race->reasons.status = status;
+    /* To an IPv6 address it may also mean that this host has none of that kind. */
+    const struct source *source = race->target->source;
+    int family = race->target->items[index].address.ss_family;
+    if (error == EADDRNOTAVAIL && (family == AF_INET || (source && source->count > 0)))
+        race->reasons.lacks_port = true;
     add_text(&race->reasons, &race->target->items[index], dial_reason(&race->target->items[index], error));
 }
 
@@ -205,10 +213,9 @@ static int fail_all(const struct race *race, const char *what)
     char name[TARGET_TEXT_SIZE];
     const struct reasons *reasons = &race->reasons;
     if (race->target->port)
-        print_error("%s %s (%s)%s", what, target_format(race->target, name), reasons->text,
-                    advice(reasons->status));
+        print_error("%s %s (%s)%s", what, target_format(race->target, name), reasons->text, advice(reasons));
     else
-        print_error("%s %s%s", what, reasons->text, advice(reasons->status));
+        print_error("%s %s%s", what, reasons->text, advice(reasons));
     return reasons->status;
 }
 

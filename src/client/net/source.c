@@ -85,11 +85,17 @@ void source_clear(struct source *source)
     source->count = 0;
 }
 
-static const struct address *choose(const struct source *source, int family, uint64_t number)
+size_t source_count(const struct source *source, int family)
 {
     size_t matching = 0;
     for (size_t i = 0; i < source->count; i++)
         matching += source->addresses[i].family == family;
+    return matching;
+}
+
+static const struct address *choose(const struct source *source, int family, uint64_t number)
+{
+    size_t matching = source_count(source, family);
     if (matching == 0)
         return NULL;
     size_t skip = (size_t)(number % matching);
@@ -100,7 +106,7 @@ static const struct address *choose(const struct source *source, int family, uin
 
 bool source_has(const struct source *source, int family)
 {
-    return source->count == 0 || choose(source, family, 0);
+    return source->count == 0 || source_count(source, family) > 0;
 }
 
 int source_apply(const struct source *source, int fd, int family, uint64_t number)

@@ -32,6 +32,9 @@ struct source {
 int source_parse(const char *text, struct source *source);
 void source_clear(struct source *source);
 
+/* How many of the addresses are of this family. */
+size_t source_count(const struct source *source, int family);
+
 /* Whether a connection to an address of this family may come from there. */
 bool source_has(const struct source *source, int family);
 
