@@ -121,8 +121,29 @@ TEST(nothing_answered)
     expect_in(report, "messages     0 answered, 0/s\n");
     expect_in(report, "10, 10 with wrong bytes\n");
     expect_not_in(report, "latency");
-    expect_not_in(report, "client CPU");
+    expect_in(report, "client CPU   busiest of 1 thread: busy 0 % of the time\n");
     expect_not_in(report, "|");
+}
+
+/* No word of latencies that there are not. */
+TEST(nothing_answered_on_a_schedule)
+{
+    result = (struct load_result){
+        .connected = 10, .unanswered = 1000, .wall_nsec = NSEC_PER_SEC, .queued_nsec = NSEC_PER_SEC / 2};
+    plan.rate = 500;
+    histogram_add(&result.lag, 5000000);
+    const char *report = report_of();
+    expect_in(report, "client CPU   busiest of 1 thread: busy 0 % of the time\n"
+                      "             of which 0.50 s were spent waiting for a CPU that others used\n"
+                      "schedule     sent late by p99 5.00 ms, max 5.00 ms\n");
+    expect_in(report, "client-limited: tcpecho was late for its own schedule.\nUse more");
+    expect_not_in(report, "latenc");
+    result.unsent = 3;
+    report = report_of();
+    expect_in(report, "\n             3 not sent in time\n");
+    expect_in(report, "client-limited: tcpecho could not send all that was due.\nUse");
+    expect_not_in(report, "latenc");
+    expect_not_in(report, "percentiles");
 }
 
 TEST(what_went_wrong)

@@ -70,20 +70,22 @@ static void print_cost(const struct bench_summary *summary, FILE *out)
 {
     const struct load_result *result = summary->result;
     char cpu[LATENCY_TEXT_SIZE], p99[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
+    bool is_answered = result->latency.count > 0;
+    fputs("client CPU   ", out);
     if (result->messages > 0)
-        fprintf(out, "client CPU   %s a message; busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n",
-                latency_format(result->cpu_nsec / result->messages, cpu), summary->plan->threads,
-                plural(summary->plan->threads), 100 * result->busy);
+        fprintf(out, "%s a message; ", latency_format(result->cpu_nsec / result->messages, cpu));
+    fprintf(out, "busiest of %" PRIu64 " thread%s: busy %.0f %% of the time\n", summary->plan->threads,
+            plural(summary->plan->threads), 100 * result->busy);
     if (result->queued_nsec > result->cpu_nsec / 10 && result->queued_nsec > LEAST_QUEUED_NSEC)
         fprintf(out, "             of which %.2f s were spent waiting for a CPU that others used\n",
                 clock_seconds(result->queued_nsec));
     if (summary->plan->rate > 0 && result->lag.count > 0)
-        fprintf(out, "schedule     sent late by p99 %s, max %s; the latencies include it\n",
+        fprintf(out, "schedule     sent late by p99 %s, max %s%s\n",
                 latency_format(histogram_quantile(&result->lag, P99), p99),
-                latency_format(result->lag.max, max));
+                latency_format(result->lag.max, max), is_answered ? "; the latencies include it" : "");
     if (result->unsent > 0)
-        fprintf(out, "             %" PRIu64 " not sent in time, and not in the percentiles\n",
-                result->unsent);
+        fprintf(out, "             %" PRIu64 " not sent in time%s\n", result->unsent,
+                is_answered ? ", and not in the percentiles" : "");
 }
 
 void bench_print_connections(const struct load_result *result, FILE *out)
@@ -107,15 +109,17 @@ static void print_connect_times(const struct histogram *connect, FILE *out)
 
 void bench_print_client_limit(const struct load_result *result, const struct terminal *terminal, FILE *out)
 {
+    bool is_answered = result->latency.count > 0;
     if (!bench_is_client_limited(result))
         return;
     fprintf(out, "\n%sclient-limited%s: ", terminal_colour(terminal, COLOUR_BAD),
             terminal_colour(terminal, COLOUR_OFF));
     if (result->unsent > 0)
-        fputs("tcpecho could not send all that was due.\n"
-              "The latencies are those of a lower rate. Use a lower --rate, more --threads,\n"
-              "where there are CPUs for them, or another machine.\n",
-              out);
+        fprintf(out,
+                "tcpecho could not send all that was due.\n"
+                "%sUse a lower --rate, more --threads,\n"
+                "where there are CPUs for them, or another machine.\n",
+                is_answered ? "The latencies are those of a lower rate. " : "");
     else if (result->busy >= BUSY_LIMIT && result->queued_nsec > result->cpu_nsec)
         fputs("tcpecho waited for a CPU most of the time.\n"
               "These are not the server's limits. Run the client on another machine, or on\n"
@@ -127,10 +131,11 @@ void bench_print_client_limit(const struct load_result *result, const struct ter
               "them, or another machine.\n",
               out);
     else
-        fputs("tcpecho was late for its own schedule.\n"
-              "That time is in the latencies. Use more --threads, a lower --rate or a machine\n"
-              "that is less busy.\n",
-              out);
+        fprintf(out,
+                "tcpecho was late for its own schedule.\n"
+                "%sUse more --threads, a lower --rate or a machine\n"
+                "that is less busy.\n",
+                is_answered ? "That time is in the latencies. " : "");
 }
 
 void bench_print(const struct bench_summary *summary, const struct terminal *terminal, FILE *out)
