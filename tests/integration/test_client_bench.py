@@ -258,6 +258,13 @@ class Terminal(harness.TestCase):
             for line in re.findall(r"^.*\|#+$", terminal.screen, re.MULTILINE):
                 self.assertLessEqual(len(line), 60)
 
+    def test_progress_while_it_ends(self):
+        """No word of it is cut off."""
+        with client.Server(client.discard) as server, \
+                client.Terminal("--bench", "-c", 100, "-d", "0.3", "-W", "1", "127.0.0.1", server.port) as terminal:
+            terminal.expect("waiting for the last answers on 100 connections\\b")
+            self.assertEqual(terminal.wait(), client.WRONG)
+
     def test_no_colour(self):
         for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
             with client.Terminal("--bench", "-d", "0.3", "127.0.0.1", self.daemon.port, variables=variables) as terminal:
@@ -577,6 +584,13 @@ class Reconnect(harness.TestCase):
         self.assertEqual((figures["messages"], figures["connected"], figures["connect_count"]), (40, 40, 40))
         self.assertEqual((figures["bytes"], figures["clean"], figures["plan"]["reconnect"]), (4000, True, True))
         self.assertEqual(len(seen), 40)
+
+    def test_no_more_connections_than_messages(self):
+        with client.Server(client.echo) as server:
+            for connections, threads in ((10, 1), (10, 8), (1000000, 1)):
+                figures = bench("--reconnect", "-c", connections, "-t", threads, "-n", 5, "--json", "127.0.0.1",
+                                server.port).document
+                self.assertEqual((figures["messages"], figures["connected"], figures["plan"]["connections"]), (5, 5, 5))
 
     def test_against_the_daemon(self):
         """For a while, with threads, and the time to connect apart from that of the answer."""

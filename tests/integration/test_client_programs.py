@@ -90,9 +90,20 @@ class Json(TestCase):
                 document = result.document
                 self.assertEqual(result.stderr, f"tcpecho: {document['message']}\n")
                 self.assertEqual((document["mode"], document["server"], document["exit_status"]), ("bench", host[0], status))
-                self.assertEqual((document["clean"], document["messages_per_second"], document["connected"]), (False, 0, 0))
+                self.assertEqual((document["clean"], document["bytes_per_second"], document["connected"]), (False, 0, 0))
         result = client.run("--bench", "--json", "127.0.0.1", self.daemon.port, faults="pthread_create:EAGAIN")
         self.assertEqual((result.status, result.document["exit_status"]), (client.SYSTEM_ERROR, client.SYSTEM_ERROR))
+
+    def test_plan_of_a_bench_that_cannot_begin(self):
+        plan = {"connections": 10, "threads": 1, "duration_s": 10}
+        both = {**plan, "expect": "echo", "message_bytes": 64, "reconnect": False}
+        for arguments, wanted in (((), both), (("--rate", 100, "-n", 50), {**both, "messages": 50, "duration_s": 0.5,
+                                                                           "messages_per_second": 100}),
+                                  (("--send",), {**plan, "direction": "send", "message_bytes": 262144}),
+                                  (("--receive",), {**plan, "direction": "receive", "message_bytes": 262144})):
+            document = client.run("--bench", *arguments, "--json", "/nonexistent/socket").document
+            self.assertEqual((document["plan"], document["interrupted"]), (wanted, False))
+            self.assertEqual(("messages" in document, "messages_per_second" in document), ("expect" in wanted,) * 2)
 
     def test_ping(self):
         result = client.run("--ping", "--json", "-c", 2, "-i", "10ms", "localhost", self.daemon.port)

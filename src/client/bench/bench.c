@@ -14,8 +14,6 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define DEFAULT_DURATION (10 * USEC_PER_SEC)
-#define DEFAULT_SIZE 64
 #define PROGRESS_USEC (250 * USEC_PER_MSEC)
 
 /* Of each thread: epoll, eventfd, timerfd, and schedstat for a moment. */
@@ -84,13 +82,15 @@ static void show_progress(struct bench *bench)
     if (!bench->running) {
         terminal_progress(&bench->terminal, "connecting: %" PRIu64 " of %" PRIu64,
                           load_connected(&bench->load), bench->load.control.plan.connections);
+    } else if (bench->stopping) {
+        terminal_progress(&bench->terminal, "waiting for the last answers on %" PRIu64 " connection%s",
+                          now.connections, plural(now.connections));
     } else if (passed > 0) {
         double elapsed = clock_seconds(clock_monotonic_nsec() - bench->load.control.start_nsec);
-        terminal_progress(&bench->terminal,
-                          "%5.1f s  %.0f messages/s  %.1f MiB/s  %" PRIu64 " connection%s%s",
+        terminal_progress(&bench->terminal, "%5.1f s  %.0f messages/s  %.1f MiB/s  %" PRIu64 " connection%s",
                           elapsed > 0 ? elapsed : 0, (double)(now.messages - bench->last.messages) / passed,
                           (double)(now.bytes - bench->last.bytes) / passed / (1 << 20), now.connections,
-                          plural(now.connections), bench->stopping ? ", waiting for the last answers" : "");
+                          plural(now.connections));
     }
     bench->last = now;
     bench->last_usec = usec;
@@ -118,50 +118,22 @@ static void on_wake(struct event_loop *loop)
         event_loop_quit(loop);
 }
 
-/* A schedule of so many messages ends, too, whether or not the server answers them. */
-static uint64_t duration_of(const struct client_options *options)
-{
-    uint64_t duration = options->duration_usec;
-    if (options->count == 0)
-        return duration == USEC_NEVER ? DEFAULT_DURATION : duration;
-    if (options->rate == 0)
-        return duration;
-    uint64_t schedule = (options->count * USEC_PER_SEC + options->rate - 1) / options->rate;
-    return schedule < duration ? schedule : duration;
-}
-
-/* One without a connection would have nothing to do. */
-static uint64_t threads_of(const struct client_options *options)
-{
-    return options->threads < options->connections ? options->threads : options->connections;
-}
-
 static struct load_plan make_plan(const struct session *session)
 {
-    const struct client_options *options = session->options;
-    return (struct load_plan){
-        .endpoint = session->endpoint,
-        .source = &session->source,
-        .expect = options->expect,
-        .run = clock_monotonic_nsec(),
-        .size = options->size > 0 ? options->size : DEFAULT_SIZE,
-        .connections = options->connections,
-        .threads = threads_of(options),
-        .count = options->count,
-        .reconnect = options->reconnect,
-        .rate = options->rate,
-        .duration_usec = duration_of(options),
-        .connect_usec = options->connect_timeout_usec,
-        .first_connect_nsec = session->connect_nsec,
-        .wait_usec = options->wait_usec,
-    };
+    struct load_plan plan = load_plan_of(session->options);
+    plan.endpoint = session->endpoint;
+    plan.source = &session->source;
+    plan.run = clock_monotonic_nsec();
+    plan.first_connect_nsec = session->connect_nsec;
+    return plan;
 }
 
 /* Returns 0 or an exit status. */
 static int check_descriptors(const struct client_options *options)
 {
-    uint64_t limit, room = session_raise_descriptors(threads_of(options) * THREAD_DESCRIPTORS, &limit);
-    if (options->connections <= room)
+    const struct load_plan plan = load_plan_of(options);
+    uint64_t limit, room = session_raise_descriptors(plan.threads * THREAD_DESCRIPTORS, &limit);
+    if (plan.connections <= room)
         return 0;
     print_error("--connections %" PRIu64 ": the limit of %" PRIu64
                 " descriptors (ulimit -Hn) is room for %" PRIu64,
@@ -242,7 +214,7 @@ int bench_run(const struct client_options *options)
     if (status != 0)
         return bench_fail(options, status);
     if (options->send || options->receive)
-        return one_way_run(&session, threads_of(options), quit_fd);
+        return one_way_run(&session, quit_fd);
     timer_init(&bench.progress_timer, on_progress);
     terminal_init(&bench.terminal, STDERR_FILENO);
     int r = event_loop_init(&bench.loop, on_wake);

@@ -8,14 +8,18 @@
 
 #include <string.h>
 
-static void write_plan(struct json *json, const struct load_plan *plan)
+void bench_write_plan(struct json *json, const struct load_plan *plan)
 {
     json_open(json, "plan", '{');
-    json_text(json, "expect", expect_name(plan->expect));
+    if (plan->direction)
+        json_text(json, "direction", plan->direction);
+    else
+        json_text(json, "expect", expect_name(plan->expect));
     json_count(json, "connections", plan->connections);
     json_count(json, "threads", plan->threads);
     json_count(json, "message_bytes", plan->size);
-    json_bool(json, "reconnect", plan->reconnect);
+    if (!plan->direction)
+        json_bool(json, "reconnect", plan->reconnect);
     if (plan->count > 0)
         json_count(json, "messages", plan->count);
     if (plan->rate > 0)
@@ -102,7 +106,7 @@ void bench_print_json(const struct bench_summary *summary, FILE *out)
 {
     struct json json = {.out = out};
     json_open_report(&json, "bench", summary->peer, summary->tried);
-    write_plan(&json, summary->plan);
+    bench_write_plan(&json, summary->plan);
     write_traffic(&json, summary);
     write_mistakes(&json, summary->result);
     write_client(&json, summary);
@@ -112,11 +116,15 @@ void bench_print_json(const struct bench_summary *summary, FILE *out)
 
 static void write_failure(const struct client_options *options, int status)
 {
-    static const char *const none[] = {"elapsed_s", "messages",         "messages_per_second",
-                                       "bytes",     "bytes_per_second", "connected"};
+    static const char *const none[] = {"elapsed_s", "bytes",    "bytes_per_second",
+                                       "connected", "messages", "messages_per_second"};
+    const struct load_plan plan = load_plan_of(options);
     struct json json = {.out = stdout};
+    size_t count = sizeof none / sizeof none[0] - (plan.direction ? 2 : 0); /* one way has no messages */
     json_open_report(&json, "bench", options->host, "");
-    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+    bench_write_plan(&json, &plan);
+    json_bool(&json, "interrupted", false);
+    for (size_t i = 0; i < count; i++)
         json_count(&json, none[i], 0);
     json_text(&json, "message", print_error_latest());
     json_count(&json, "exit_status", (uint64_t)status);

@@ -3,11 +3,13 @@
 
 #include "client/check/expectation.h"
 #include "client/net/target.h"
+#include "client/options.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct load_plan {
+    const char *direction; /* "send" or "receive", one way; NULL: messages and their answers */
     struct endpoint endpoint;
     const struct source *source; /* from where to connect; NULL: anywhere */
     enum expectation expect;
@@ -23,6 +25,9 @@ struct load_plan {
     uint64_t first_connect_nsec; /* what the first one took, which the caller made */
     uint64_t wait_usec;          /* patience for the last answers */
 };
+
+/* All that the command line says. What is known when the first connection is made, and `run`, is zero. */
+struct load_plan load_plan_of(const struct client_options *options);
 
 /* How many of `total` things fall to share number `index` of `shares` that take turns. */
 uint64_t load_share(uint64_t total, uint64_t shares, uint64_t index);

@@ -18,7 +18,6 @@
 #include <inttypes.h>
 #include <unistd.h>
 
-#define DEFAULT_DURATION (10 * USEC_PER_SEC)
 #define MIB (1024.0 * 1024.0)
 
 /* Of the seconds, which JSON lists. */
@@ -202,20 +201,11 @@ static void print_errors(const struct one_way *mine, const struct load_result *r
 
 static void print_json(const struct one_way *mine, const struct load_result *result)
 {
-    const struct client_options *options = mine->session->options;
+    const struct load_plan plan = load_plan_of(mine->session->options);
     struct json json = {.out = mine->session->output.stream};
     double seconds = elapsed(mine, result);
     json_open_report(&json, "bench", mine->session->peer, mine->session->tried);
-    json_open(&json, "plan", '{');
-    json_text(&json, "direction", mine->plan.receives ? "receive" : "send");
-    json_count(&json, "connections", options->connections);
-    json_count(&json, "threads", mine->plan.threads);
-    json_count(&json, "message_bytes", mine->plan.run_size);
-    if (options->count > 0)
-        json_count(&json, "messages", options->count);
-    if (mine->duration_usec != USEC_NEVER)
-        json_number(&json, "duration_s", (double)mine->duration_usec / (double)USEC_PER_SEC);
-    json_close(&json, '}');
+    bench_write_plan(&json, &plan);
     json_number(&json, "elapsed_s", seconds);
     json_bool(&json, "interrupted", mine->interrupted);
     json_count(&json, "bytes", result->bytes);
@@ -292,12 +282,6 @@ static int drive(struct one_way *mine)
     return event_loop_run(&mine->loop);
 }
 
-static uint64_t duration_of(const struct client_options *options)
-{
-    return options->duration_usec == USEC_NEVER && options->count == 0 ? DEFAULT_DURATION
-                                                                       : options->duration_usec;
-}
-
 static int run(struct one_way *mine)
 {
     int r = precise_timer_init(&mine->second, &mine->loop, on_second);
@@ -322,18 +306,18 @@ static int run(struct one_way *mine)
     return r;
 }
 
-int one_way_run(struct session *session, uint64_t threads, int quit_fd)
+int one_way_run(struct session *session, int quit_fd)
 {
     const struct client_options *options = session->options;
-    uint64_t size = options->size > 0 ? options->size : CHARGEN_SENT;
+    const struct load_plan plan = load_plan_of(options);
     struct one_way mine = {
         .session = session,
         .plan = {.session = session,
-                 .run_size = size,
-                 .limit = options->count * size,
+                 .run_size = plan.size,
+                 .limit = plan.count * plan.size,
                  .receives = options->receive,
-                 .threads = threads},
-        .duration_usec = duration_of(options),
+                 .threads = plan.threads},
+        .duration_usec = plan.duration_usec,
         .quit = {.fd = quit_fd, .ready = on_quit},
     };
     terminal_init(&mine.terminal, STDERR_FILENO);

@@ -37,6 +37,9 @@ int bench_fail(const struct client_options *options, int status);
 void bench_print_connections(const struct load_result *result, FILE *out);
 void bench_print_client_limit(const struct load_result *result, const struct terminal *terminal, FILE *out);
 
+/* What was to be done, for programs. */
+void bench_write_plan(struct json *json, const struct load_plan *plan);
+
 /* What went wrong with connections, and where bytes were wrong: for programs; and one line on stderr for
  * each.
  */
