@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "base/usage.h"
 #include "client/check/pattern.h"
+#include "client/net/target.h"
 
 #include <ctype.h>
 #include <getopt.h>
@@ -63,9 +64,23 @@ static void *field_of(struct client_options *options, const struct option_row *r
     return (char *)options + row->offset;
 }
 
-static int set_number(struct client_options *options, const struct option_row *row, const char *text)
+/* A value that is refused, as it was typed, and, since a letter has many meanings, which option that is:
+ * "--threads 5s:" or "-t 5s: --threads". */
+#define REFUSED_SIZE 128
+static const char *format_refused(const struct option_row *row, const struct given *given,
+                                  char out[static REFUSED_SIZE])
 {
-    char low[SIZE_TEXT_SIZE], high[SIZE_TEXT_SIZE], hint[HINT_SIZE];
+    if (given->by_letter)
+        snprintf(out, REFUSED_SIZE, "-%c %.64s: --%s", row->letter, given->text, row->name);
+    else
+        snprintf(out, REFUSED_SIZE, "--%s %.64s:", row->name, given->text);
+    return out;
+}
+
+static int set_number(struct client_options *options, const struct option_row *row, const struct given *given)
+{
+    const char *text = given->text;
+    char low[SIZE_TEXT_SIZE], high[SIZE_TEXT_SIZE], hint[HINT_SIZE], refused[REFUSED_SIZE];
     uint64_t number = 0;
     int r;
     if (row->type == OPTION_COUNT)
@@ -79,24 +94,27 @@ static int set_number(struct client_options *options, const struct option_row *r
         return 0;
     }
     if (row->type == OPTION_COUNT)
-        return usage("--%s %.64s: must be %" PRIu64 " %s %" PRIu64 "%s%s", row->name, text, row->minimum,
-                     row->maximum - row->minimum == 1 ? "or" : "to", row->maximum,
+        return usage("%s must be %" PRIu64 " %s %" PRIu64 "%s%s", format_refused(row, given, refused),
+                     row->minimum, row->maximum - row->minimum == 1 ? "or" : "to", row->maximum,
                      row->maximum > 100 ? ", as 100, 10k or 1M" : "", format_hint(row->letter, hint));
     if (row->type == OPTION_SIZE)
-        return usage("--%s %.64s: must be %s to %s, as 512, 64k or 1M", row->name, text,
+        return usage("%s must be %s to %s, as 512, 64k or 1M", format_refused(row, given, refused),
                      units_format_size(row->minimum, low), units_format_size(row->maximum, high));
-    return usage("--%s %.64s: must be %s to %s, as 0.5, 250ms, 10s or 5m", row->name, text,
+    return usage("%s must be %s to %s, as 0.5, 250ms, 10s or 5m", format_refused(row, given, refused),
                  units_format_duration(row->minimum, low), units_format_duration(row->maximum, high));
 }
 
-static int set_expectation(struct client_options *options, const struct option_row *row, const char *text)
+static int set_expectation(struct client_options *options, const struct option_row *row,
+                           const struct given *given)
 {
+    const char *text = given->text;
+    char refused[REFUSED_SIZE];
     for (enum expectation expect = EXPECT_ECHO; expect <= EXPECT_UPPER; expect++)
         if (strcmp(text, expect_name(expect)) == 0) {
             *(enum expectation *)field_of(options, row) = expect;
             return 0;
         }
-    return usage("--%s %.64s: must be echo or upper", row->name, text);
+    return usage("%s must be echo or upper", format_refused(row, given, refused));
 }
 
 /* getservbyname(3) is not asked for what nothing but digits can be: getaddrinfo(3) would take its lowest
@@ -110,13 +128,15 @@ static bool is_port(const char *text)
     return getservbyname(text, "tcp") != NULL;
 }
 
-static int set_port(struct client_options *options, const struct option_row *row, const char *text)
+static int set_port(struct client_options *options, const struct option_row *row, const struct given *given)
 {
+    const char *text = given->text;
+    char refused[REFUSED_SIZE];
     char hint[HINT_SIZE];
     *(const char **)field_of(options, row) = text;
     return is_port(text) ? 0
-                         : usage("--%s %.64s: must be 1 to 65535 or the name of a service%s", row->name, text,
-                                 format_hint(row->letter, hint));
+                         : usage("%s must be 1 to 65535 or the name of a service%s",
+                                 format_refused(row, given, refused), format_hint(row->letter, hint));
 }
 
 /* A code point of RFC 2474, 2597 or 3246: "cs1", "af11", "ef". Returns the byte, or -1. */
@@ -133,8 +153,10 @@ static int parse_code_point(const char *text)
     return -1;
 }
 
-static int set_tos(struct client_options *options, const struct option_row *row, const char *text)
+static int set_tos(struct client_options *options, const struct option_row *row, const struct given *given)
 {
+    const char *text = given->text;
+    char refused[REFUSED_SIZE];
     int point = parse_code_point(text);
     uint64_t number = point >= 0 ? (uint64_t)point : UINT64_MAX;
     char *end = NULL;
@@ -143,15 +165,17 @@ static int set_tos(struct client_options *options, const struct option_row *row,
     if (number > row->maximum && units_parse_number(text, row->maximum, &number) < 0)
         number = UINT64_MAX;
     if (number > row->maximum || (end && *end != '\0'))
-        return usage("--%s %.64s: must be 0 to 255, 0x0 to 0xff, ef, af11 to af43 or cs0 to cs7", row->name,
-                     text);
+        return usage("%s must be 0 to 255, 0x0 to 0xff, ef, af11 to af43 or cs0 to cs7",
+                     format_refused(row, given, refused));
     options->tos = number;
     options->tos_given = true;
     return 0;
 }
 
-static int set_limits(struct client_options *options, const struct option_row *row, const char *text)
+static int set_limits(struct client_options *options, const struct option_row *row, const struct given *given)
 {
+    const char *text = given->text;
+    char refused[REFUSED_SIZE];
     const char *comma = strchr(text, ',');
     char warning[32];
     if (!comma ||
@@ -159,25 +183,27 @@ static int set_limits(struct client_options *options, const struct option_row *r
         units_parse_duration(warning, &options->warning_usec) < 0 ||
         units_parse_duration(comma + 1, &options->critical_usec) < 0 ||
         options->warning_usec > options->critical_usec)
-        return usage("--%s %.64s: must be two times, the first not longer, as 100ms,500ms", row->name, text);
+        return usage("%s must be two times, the first not longer, as 100ms,500ms",
+                     format_refused(row, given, refused));
     *(const char **)field_of(options, row) = text;
     return 0;
 }
 
-static int set_value(struct client_options *options, const struct option_row *row, const char *text)
+static int set_value(struct client_options *options, const struct option_row *row, const struct given *given)
 {
+    const char *text = given->text;
     switch (row->type) {
     case OPTION_FLAG:
         *(bool *)field_of(options, row) = true;
         return 0;
     case OPTION_EXPECT:
-        return set_expectation(options, row, text);
+        return set_expectation(options, row, given);
     case OPTION_PORT:
-        return set_port(options, row, text);
+        return set_port(options, row, given);
     case OPTION_LIMITS:
-        return set_limits(options, row, text);
+        return set_limits(options, row, given);
     case OPTION_TOS:
-        return set_tos(options, row, text);
+        return set_tos(options, row, given);
     case OPTION_TEXT:
         *(const char **)field_of(options, row) = text;
         return 0;
@@ -186,7 +212,7 @@ static int set_value(struct client_options *options, const struct option_row *ro
             *(const char **)field_of(options, row) = text;
         return 0;
     default:
-        return set_number(options, row, text);
+        return set_number(options, row, given);
     }
 }
 
@@ -352,7 +378,7 @@ static int apply(struct client_options *options, const struct command_line *line
         const struct option_row *row = find_given(given, options->mode);
         if (!row)
             return refuse_for_mode(options, given);
-        int r = set_value(options, row, given->text);
+        int r = set_value(options, row, given);
         if (r < 0)
             return r;
     }
@@ -391,6 +417,8 @@ static int check_together(const struct client_options *options)
         return usage("--proxy-source is for --proxy-protocol");
     if (options->json + options->csv + (options->nagios != NULL) > 1)
         return usage("only one of --json, --csv and --nagios can be used");
+    if (options->json && options->verbose)
+        return usage("--json says what --verbose would: leave out --verbose");
     if (options->send && options->receive)
         return usage("--send and --receive cannot be used together");
     if ((options->send || options->receive) &&
@@ -476,7 +504,7 @@ static int check_connect(const struct command_line *line)
     return 0;
 }
 
-/* What would do nothing. */
+/* What would do nothing, or was said already. */
 static int check_useless(const struct client_options *options, const struct command_line *line)
 {
     const char *output = options->nagios ? "nagios" : options->csv ? "csv" : options->json ? "json" : NULL;
@@ -490,6 +518,10 @@ static int check_useless(const struct client_options *options, const struct comm
         return usage("--nagios has limits of its own: leave out --gap");
     if (options->receive && is_given(line, "wait"))
         return usage("--receive ends without waiting for anything: no --wait");
+    for (size_t i = 0; is_given(line, "port") && i < options->host_count; i++)
+        if (target_has_port(options->hosts[i]))
+            return usage("%.128s: has its port already, and --port has set it to %.64s", options->hosts[i],
+                         options->port);
     for (size_t i = 0; options->proxy_source && i < options->host_count; i++)
         if (is_path(options->hosts[i]))
             return usage("%.128s: a path has no addresses to tell; leave out --proxy-source",

@@ -49,7 +49,7 @@ class Json(TestCase):
         self.assertEqual((document["clean"], document["checked"], document["interrupted"]), (True, True, False))
 
     def test_chat(self):
-        with client.Client("--json", "-v", "--listen", "127.0.0.1:0") as host:
+        with client.Client("--json", "--listen", "127.0.0.1:0") as host:
             port = int(host.wait_stderr(r'"address": "127\.0\.0\.1:(\d+)"').group(1))
             host.end_input()
             client.run("127.0.0.1", port, stdin=b"hi")
@@ -61,7 +61,7 @@ class Json(TestCase):
         """Stderr is JSON whatever happens, and says what else would be told there."""
         with client.Server(lambda connection: connection.sendall(b"?")) as server:
             for arguments, status, message in (
-                    (("--expect", "echo", "-v", "127.0.0.1", server.port), client.WRONG, "wrong answer from .*"),
+                    (("--expect", "echo", "127.0.0.1", server.port), client.WRONG, "wrong answer from .*"),
                     (("127.0.0.1", self.closed), client.REFUSED, "cannot connect to .*"),
                     (("no-such-host.invalid",), client.UNKNOWN, "cannot find no-such-host.invalid: .*"),
                     (("--listen", f"127.0.0.1:{int(self.daemon.port)}"), client.REFUSED, "cannot listen at .*")):

@@ -205,6 +205,13 @@ static bool has_scheme(const char *host)
     return slash && slash > host && slash[-1] == ':' && slash[1] == '/';
 }
 
+bool target_has_port(const char *host)
+{
+    CLEANUP(free_pointer) char *copy = strdup(host);
+    char *bare = copy ? strip_scheme(copy) : NULL;
+    return bare && !strchr(bare, '/') && cut_port(bare);
+}
+
 static int resolve(char *host, const char *port, int family, struct target *target)
 {
     const struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM};

@@ -3,6 +3,7 @@
 
 #include "client/net/source.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -34,6 +35,9 @@ struct target {
  * *out. Blocks on name servers. When there is no such name, `advice` follows the message. The families take
  * turns (RFC 8305, 4), whichever comes first. Returns 0, or an exit status after one line on stderr. */
 int target_resolve(const char *host, const char *port, int family, const char *advice, struct target *out);
+
+/* Whether such a `host` has its port with it. */
+bool target_has_port(const char *host);
 
 /* The same of an address to listen at, "PORT" or "ADDRESS:PORT": the address may be "*" or left out, for all,
  * and the port 0, for a free one. */
