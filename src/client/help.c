@@ -102,10 +102,13 @@ int client_options_print_help(const struct client_options *options, FILE *out)
     fputs("\n"
           "HOST is a name, an IPv4 or IPv6 address, or the path of a Unix socket. TIME is\n"
           "in seconds, or has a unit: 250ms, 10s, 5m. N may be 10k, BYTES 64k or 1M.\n"
-          "Exit status: 0 success, 1 wrong answer, 64 usage, 68 unknown name, 69 refused,\n"
-          "70 unreachable, 71 system error, 74 stdin or stdout failed, 75 timed out,\n"
-          "76 closed early, 77 no permission.\n"
-          "See tcpecho(1); tcpecho --ping --help tells of one mode only.\n",
+          "Exit status: 0 success, 1 wrong, lost or broken, or an outage, 64 usage,\n"
+          "68 unknown name, 69 refused, 70 unreachable, 71 system error, 74 stdin, stdout\n"
+          "or a file failed, 75 timed out, 76 closed early, 77 no permission.\n"
+          "With --nagios: OK (0), warning (1), critical (2), unknown (3).\n",
+          out);
+    fputs(options->mode_given ? "See tcpecho(1).\n"
+                              : "See tcpecho(1); tcpecho --ping --help tells of one mode only.\n",
           out);
     return print_finish(out);
 }

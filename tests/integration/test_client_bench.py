@@ -212,7 +212,7 @@ class Load(harness.TestCase):
                                r"bytes        128000 came back right, [\d.]+ [KMG]?i?B?(bytes)?/s\n"
                                r"latency +min +mean +p50 +p90 +p99 +p99\.9 +max\n"
                                r"( +[\d.]+ [num]?s){7}\n"
-                               r"connections  10\n             connected in p50 .*\n"
+                               r"connections  10\n             connect time p50 .*\n"
                                r"client CPU   .* a message; busiest of 1 thread: busy \d+ % of the time\n")
         self.assertRegex(text, r"\n +[\d.]+ [num]?s - +[\d.]+ [num]?s +[<>]?[\d.]+ % \|#+\n")
         self.assertNotIn("\x1b", text)

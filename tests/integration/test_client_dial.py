@@ -146,7 +146,14 @@ class Families(harness.TestCase):
                 self.assertIn(f"connected to {address}:{four.port}\n", result.stderr)
 
     def test_none_of_that_kind(self):
-        client.assert_one_line(self, client.run("-4", "::1", "7"), client.UNKNOWN, "cannot find ::1: .*")
+        client.assert_one_line(self, client.run("-4", "::1", "7"), client.UNKNOWN,
+                               "cannot find ::1: it has no IPv4 address; leave out -4")
+        client.assert_one_line(self, client.run("-4", "no-such-host.invalid", "7"), client.UNKNOWN,
+                               "cannot find no-such-host.invalid: (?!it has).*")
+        with hosts("192.0.2.1 four\n2001:db8::1 six\n") as wrapper:
+            for option, host, kind in (("-6", "four", "IPv6"), ("-4", "six", "IPv4")):
+                client.assert_one_line(self, client.run(option, host, "7", wrapper=wrapper), client.UNKNOWN,
+                                       f"cannot find {host}: it has no {kind} address; leave out {option}")
         client.assert_one_line(self, client.run("-4", "-6", "a"), client.USAGE, "--ipv4 and --ipv6 cannot be used together; .*")
 
     def test_chat(self):

@@ -427,6 +427,15 @@ class Shown(harness.TestCase):
 
 
 class Help(harness.TestCase):
+    def test_nothing_checked(self):
+        """Of no bytes it is not said that every one was right."""
+        with client.Server(client.echo) as server:
+            self.assertNotIn("right", client.run("-v", "--expect", "echo", "127.0.0.1", server.port).stderr)
+            with client.Client("-v", "--expect", "echo", "127.0.0.1", server.port) as process:
+                process.wait_stderr("connected to")
+                process.interrupt()
+                self.assertRegex(process.finish().stderr, r"0 bytes sent, 0 received\n")
+
     def test_help(self):
         result = client.run("--help")
         self.assertEqual((result.status, result.stderr), (0, ""))

@@ -82,7 +82,7 @@ TEST(figures)
     expect_in(report, "bytes        64000 came back right, 31.25 KiB/s\n");
     expect_in(report, "     p50      p90      p99    p99.9      max\n");
     expect_in(report, "42.0 us  1.04 ms  42.1 us  42.1 us  42.1 us  42.1 us   1.00 s\n");
-    expect_in(report, "connections  10\n             connected in p50 100 us, max 100 us\n");
+    expect_in(report, "connections  10\n             connect time p50 100 us, max 100 us\n");
     expect_in(report, "client CPU   5.00 us a message; busiest of 1 thread: busy 25 % of the time\n");
     expect_in(report, "99.9 % |####");
     expect_not_in(report, "client-limited");

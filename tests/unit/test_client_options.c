@@ -331,6 +331,8 @@ TEST(help_of_one)
     expect_in(text, "--verbose");
     ck_assert_ptr_null(strstr(text, "--interval"));
     ck_assert_ptr_null(strstr(text, "--expect "));
+    ck_assert_ptr_null(strstr(text, "one mode only"));
+    expect_in(help("-h"), "one mode only");
 }
 
 TEST(nowhere_to_print)

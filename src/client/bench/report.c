@@ -103,7 +103,7 @@ static void print_connect_times(const struct histogram *connect, FILE *out)
 {
     char p50[LATENCY_TEXT_SIZE], max[LATENCY_TEXT_SIZE];
     if (connect->count > 0)
-        fprintf(out, "             connected in p50 %s, max %s\n",
+        fprintf(out, "             connect time p50 %s, max %s\n",
                 latency_format(histogram_quantile(connect, P50), p50), latency_format(connect->max, max));
 }
 

@@ -82,7 +82,23 @@ static int refuse_port(const char *port, const char *allowed)
     return EXIT_USAGE;
 }
 
-static int refuse_name(const char *host, const struct target *target, int error)
+static void free_addresses(struct addrinfo **list)
+{
+    if (*list)
+        freeaddrinfo(*list);
+}
+
+/* Whether the host only lacks addresses of the family that was asked for. */
+static bool has_other_family(const char *host, const struct addrinfo *hints, int error)
+{
+    CLEANUP(free_addresses) struct addrinfo *list = NULL;
+    struct addrinfo any = *hints;
+    any.ai_family = AF_UNSPEC;
+    return (error == EAI_NONAME || error == EAI_NODATA || error == EAI_ADDRFAMILY) &&
+           hints->ai_family != AF_UNSPEC && getaddrinfo(host, NULL, &any, &list) == 0;
+}
+
+static int refuse_name(const char *host, const struct target *target, const struct addrinfo *hints, int error)
 {
     const char *interface = strchr(host, '%');
     if (error == EAI_MEMORY)
@@ -96,15 +112,12 @@ static int refuse_name(const char *host, const struct target *target, int error)
     else if (interface && if_nametoindex(interface + 1) == 0)
         print_error("cannot find %.200s: there is no interface %.64s; ip link shows those there are", host,
                     interface + 1);
+    else if (has_other_family(host, hints, error))
+        print_error("cannot find %.200s: it has no %s address; leave out -%c", host,
+                    hints->ai_family == AF_INET ? "IPv4" : "IPv6", hints->ai_family == AF_INET ? '4' : '6');
     else
         print_error("cannot find %.200s: %s%s", host, gai_strerror(error), target->advice);
     return EXIT_UNKNOWN_NAME;
-}
-
-static void free_addresses(struct addrinfo **list)
-{
-    if (*list)
-        freeaddrinfo(*list);
 }
 
 /* A family that is dead delays the other by one address, not by all of its own (RFC 8305, 4). The order
@@ -170,7 +183,7 @@ static int look_up(const struct addrinfo *hints, struct target *target)
     }
     int error = getaddrinfo(target->host ? bare : NULL, target->port, hints, &list);
     if (error != 0)
-        return refuse_name(target->host ? bare : "", target, error);
+        return refuse_name(target->host ? bare : "", target, hints, error);
     return copy_addresses(list, target);
 }
 

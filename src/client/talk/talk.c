@@ -92,7 +92,7 @@ int talk_with_peer(const struct session *session)
     if (options->json)
         print_json(session, &totals, usec, status);
     else if (options->verbose || status == EXIT_INTERRUPTED)
-        print_summary(&totals, usec, is_right && options->expect != EXPECT_ANYTHING);
+        print_summary(&totals, usec, is_right && options->expect != EXPECT_ANYTHING && totals.received > 0);
     if (status == EXIT_INTERRUPTED)
         interrupt_die();
     return status;
