@@ -209,6 +209,9 @@ static void print_zsh(void)
     fputs("#compdef tcpecho\n# zsh completion for tcpecho(1), made from its table of options.\n\n"
           "# From where to connect.\n"
           "_tcpecho_sources() {\n    _net_interfaces\n    compadd -- $(" PRINT_ADDRESSES ")\n}\n\n"
+          "_tcpecho_hosts() {\n    if [[ $PREFIX == */* ]]; then _files; else _hosts; fi\n}\n\n"
+          "# After a HOST of --ping: its port, or another HOST.\n"
+          "_tcpecho_seconds() {\n    _alternative 'ports:port:_ports' 'hosts:host:_tcpecho_hosts'\n}\n\n"
           "local word mode=''\nfor word in $words; do\n    case $word in\n    ",
           stdout);
     for (enum client_mode mode = 0, first = 1; mode < MODE_COUNT; mode++)
@@ -225,7 +228,10 @@ static void print_zsh(void)
             if (is_first(option, modes))
                 print_zsh_option(option);
         if (row->has_host)
-            fputs(" \\\n        '1:host:_hosts' '2:port:_ports'", stdout);
+            fputs(mode == MODE_PING
+                      ? " \\\n        '1:host:_tcpecho_hosts' '2: :_tcpecho_seconds' '*:host:_tcpecho_hosts'"
+                      : " \\\n        '1:host:_tcpecho_hosts' '2:port:_ports'",
+                  stdout);
         fputs("\n    ;;\n", stdout);
     }
     fputs("esac\n", stdout);
@@ -258,17 +264,78 @@ static void print_fish_argument(const char *argument)
         fputs(" -r -F", stdout);
     else if (strcmp(argument, "ADDRESS") == 0)
         fputs(" -x -a '(__tcpecho_sources)'", stdout);
+    else if (strcmp(argument, "PORT") == 0)
+        fputs(" -x -a '(__tcpecho_services)'", stdout);
     else
         fputs(" -x", stdout);
 }
 
+static const char fish_functions[] =
+    "# fish completion for tcpecho(1), made from its table of options.\n\n"
+    "function __tcpecho_sources -d 'From where to connect'\n"
+    "    __fish_print_interfaces\n    " PRINT_ADDRESSES "\nend\n\n"
+    "function __tcpecho_services -d 'Names of ports'\n"
+    "    sed -n 's,^\\([a-z][^[:space:]]*\\)[[:space:]]*[0-9]*/tcp.*,\\1,p' /etc/services "
+    "2>/dev/null\nend\n\n"
+    "function __tcpecho_operands -d 'HOST, PORT, or of --ping several HOSTs'\n"
+    "    set -l words (commandline -opc)\n"
+    "    set -l current (commandline -ct)\n"
+    "    set -l operands 0\n"
+    "    set -l is_argument no\n"
+    "    set -e words[1]\n"
+    "    for word in $words\n"
+    "        if test $is_argument = yes\n"
+    "            set is_argument no\n"
+    "        else if string match -qr -- $__tcpecho_awaits_argument $word\n"
+    "            set is_argument yes\n"
+    "        else if not string match -q -- '-*' $word\n"
+    "            set operands (math $operands + 1)\n"
+    "        end\n"
+    "    end\n"
+    "    if string match -q -- '*/*' $current\n"
+    "        __fish_complete_path $current\n"
+    "        return\n"
+    "    end\n"
+    "    if test $operands = 1\n"
+    "        __tcpecho_services\n"
+    "    end\n"
+    "    if test $operands = 0; or __fish_contains_opt ping\n"
+    "        __fish_print_hostnames\n"
+    "    end\n"
+    "end\n\n"
+    "complete -c tcpecho -f\n"
+    "complete -c tcpecho -n 'not __fish_contains_opt listen' -a '(__tcpecho_operands)'\n";
+
+/* Letters, each once, of options with an argument or without. */
+static void print_letters(bool with_argument)
+{
+    for (const struct option_row *row = option_table; row->name; row++) {
+        const struct option_row *first = option_table;
+        while (first->letter != row->letter)
+            first++;
+        if (row->letter && first == row && !row->argument != with_argument)
+            putchar(row->letter);
+    }
+}
+
+/* A word after which comes its argument: a name, or letters of which the last has one. */
+static void print_fish_awaits_argument(void)
+{
+    fputs("set -g __tcpecho_awaits_argument '^(-[", stdout);
+    print_letters(false);
+    fputs("]*[", stdout);
+    print_letters(true);
+    fputs("]", stdout);
+    for (const struct option_row *row = option_table; row->name; row++)
+        if (row->argument && is_first(row, EVERY_MODE))
+            printf("|--%s", row->name);
+    fputs(")$'\n\n", stdout);
+}
+
 static void print_fish(void)
 {
-    fputs("# fish completion for tcpecho(1), made from its table of options.\n\n"
-          "function __tcpecho_sources -d 'From where to connect'\n"
-          "    __fish_print_interfaces\n    " PRINT_ADDRESSES "\nend\n\n"
-          "complete -c tcpecho -f\ncomplete -c tcpecho -a '(__fish_print_hostnames)'\n",
-          stdout);
+    fputs(fish_functions, stdout);
+    print_fish_awaits_argument();
     for (const struct option_row *row = option_table; row->name; row++) {
         fputs("complete -c tcpecho", stdout);
         if (row->type != OPTION_MODE) /* a mode is what there is to choose */

@@ -268,7 +268,8 @@ class ClientCompletion(BashTestCase):
 class OtherShells(harness.TestCase):
     def fish_offers(self, line):
         fish = harness.needs("fish")
-        script = f"source {COMPLETIONS}/tcpecho.fish; complete -C '{line}'"
+        # Which names fish knows depends on the machine.
+        script = f"function __fish_print_hostnames; echo a-host; end; source {COMPLETIONS}/tcpecho.fish; complete -C '{line}'"
         with tempfile.TemporaryDirectory(prefix="tcpechod-test-") as home:
             result = subprocess.run([fish, "--no-config", "-c", script], stdin=subprocess.DEVNULL, capture_output=True,
                                     text=True, check=True, env={**os.environ, "HOME": home})
@@ -279,6 +280,18 @@ class OtherShells(harness.TestCase):
         for line, some in (("tcpecho -Q ", {"ef", "af43", "cs0"}), ("tcpecho --ping --proxy-protocol ", {"1", "2"}),
                            ("tcpecho --bench -I ", {"lo", "127.0.0.1"} if shutil.which("ip") else {"lo"})):
             self.assertLessEqual(some, self.fish_offers(line))
+
+    def test_operands_for_fish(self):
+        for line, is_host, is_port in (("tcpecho ", True, False), ("tcpecho -v -W 5 ", True, False),
+                                       ("tcpecho -vW 5 ", True, False), ("tcpecho -W5 localhost ", False, True),
+                                       ("tcpecho --wait 5 localhost ", False, True), ("tcpecho localhost 7 ", False, False),
+                                       ("tcpecho --wait=5 localhost ", False, True), ("tcpecho -p ", False, True),
+                                       ("tcpecho --bench --port ", False, True), ("tcpecho --ping localhost ", True, True),
+                                       ("tcpecho --ping a b ", True, False), ("tcpecho --listen 7 ", False, False)):
+            with self.subTest(line=line):
+                offered = self.fish_offers(line)
+                self.assertEqual(("a-host" in offered, "echo" in offered), (is_host, is_port))
+        self.assertEqual(self.fish_offers(f"tcpecho {CATALOG[:-2]}"), {CATALOG})
 
     def test_fish(self):
         for arguments in ((), ("--ping",), ("--bench",), ("--watch",)):
@@ -305,6 +318,21 @@ class OtherShells(harness.TestCase):
             if "--listen" not in arguments:
                 for action in (r":TOS:\(ef .* cs7\)", r":VERSION:\(1 2\)", ":ADDRESS:_tcpecho_sources"):
                     self.assertRegex(result.stdout, rf"(?m){action}$")
+
+    def test_operands_for_zsh(self):
+        """By functions in the place of zsh's own."""
+        zsh = harness.needs("zsh")
+        script = """_arguments() { print -rl -- "$@"; }; words=(tcpecho "${@:2}"); source "$1"
+                    _files() { print files }; _hosts() { print hosts }; _alternative() { print -l -- "$@" }
+                    PREFIX=./a _tcpecho_hosts; PREFIX=a _tcpecho_hosts; _tcpecho_seconds"""
+        for mode, wanted in (((), ["1:host:_tcpecho_hosts", "2:port:_ports"]), (("--listen", "7"), []),
+                             (("--ping",), ["1:host:_tcpecho_hosts", "2: :_tcpecho_seconds", "*:host:_tcpecho_hosts"])):
+            result = subprocess.run([zsh, "-f", "-c", script, "zsh", os.path.join(COMPLETIONS, "_tcpecho"), *mode],
+                                    stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+            self.assertEqual(result.stderr, "")
+            lines = result.stdout.splitlines()
+            self.assertEqual([line for line in lines if re.match(r"[12*]:", line)], wanted)
+            self.assertEqual(lines[-4:], ["files", "hosts", "ports:port:_ports", "hosts:host:_tcpecho_hosts"])
 
     def test_values_for_zsh(self):
         """Interfaces by a function in the place of zsh's own."""
