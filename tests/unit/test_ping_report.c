@@ -168,7 +168,7 @@ TEST(summary_of_trouble)
 {
     const struct ping_counts counts = {.sent = 10,
                                        .received = 6,
-                                       .lost = 3,
+                                       .lost = 7,
                                        .duplicates = 2,
                                        .corrupted = 3,
                                        .not_sent = 4,
@@ -180,8 +180,8 @@ TEST(summary_of_trouble)
     open_text();
     ping_print_summary(&report, "host", &counts);
     expect_text_is("\n--- host ping statistics ---\n"
-                   "10 messages transmitted, 6 received, 3 lost (33.33%), time 0 ms\n"
-                   "2 duplicates, 3 corrupted, 4 not sent, 5 not sent in time,\n1 under way\n"
+                   "10 messages transmitted, 4 not sent, 6 received, 7 lost (53.85%), time 0 ms\n"
+                   "2 duplicates, 3 corrupted, 5 not sent in time, 1 under way\n"
                    "connection broken 2 times, reconnected 1 time, 3 attempts failed\n");
 }
 

@@ -181,7 +181,7 @@ static void print_times(FILE *out, const char *name, const struct ping_times *ti
                 (double)times->maximum / USEC_PER_MSEC, ping_times_mdev(times) / USEC_PER_MSEC);
 }
 
-/* "2 duplicates, 1 not sent": what there was beside answers. */
+/* "2 duplicates, 1 under way": what there was beside answers. */
 static void print_rest(FILE *out, unsigned screen, const struct ping_counts *counts)
 {
     const struct {
@@ -194,7 +194,6 @@ static void print_rest(FILE *out, unsigned screen, const struct ping_counts *cou
         {counts->refused, "refused", "refused"},
         {counts->silent, "silent", "silent"},
         {counts->unreachable, "unreachable", "unreachable"},
-        {counts->not_sent, "not sent", "not sent"},
         {counts->late, "not sent in time", "not sent in time"},
         {counts->pending, "under way", "under way"},
     };
@@ -225,12 +224,15 @@ void ping_print_summary(const struct ping_report *report, const char *host, cons
     fputc('\n', out);
     print_wrapped(out, width, 0, "--- %s ping statistics ---", host);
     fputc('\n', out);
+    char not_sent[32 + sizeof ", not sent"] = "";
+    if (counts->not_sent > 0)
+        snprintf(not_sent, sizeof not_sent, ", %" PRIu64 " not sent", counts->not_sent);
     print_wrapped(out, width, 0,
-                  report->connect ? "%" PRIu64 " connection%s tried, %" PRIu64 " made, %" PRIu64
+                  report->connect ? "%" PRIu64 " connection%s tried%s, %" PRIu64 " made, %" PRIu64
                                     " failed (%.4g%%), time %" PRIu64 " ms"
-                                  : "%" PRIu64 " message%s transmitted, %" PRIu64 " received, %" PRIu64
+                                  : "%" PRIu64 " message%s transmitted%s, %" PRIu64 " received, %" PRIu64
                                     " lost (%.4g%%), time %" PRIu64 " ms",
-                  counts->sent, plural(counts->sent), counts->received, counts->lost,
+                  counts->sent, plural(counts->sent), not_sent, counts->received, counts->lost,
                   ping_lost_percent(counts), counts->usec / USEC_PER_MSEC);
     fputc('\n', out);
     print_rest(out, width, counts);
