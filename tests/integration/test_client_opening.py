@@ -137,6 +137,21 @@ class Greeting(harness.TestCase):
             result = client.run("--watch", "-d", "0.2", "--skip-line", "127.0.0.1", server.port)
             self.assertIn("new connections: broken: closed by the server", result.stdout.decode())
 
+    def test_ping_whose_next_connection_is_closed_in_its_greeting(self):
+        served = []
+
+        def serve(connection):
+            served.append(connection)
+            connection.sendall(b"hello\n"[:9 // len(served)])
+            if len(served) == 1:
+                connection.sendall(harness.receive_exactly(connection, 64))
+
+        with client.Server(serve) as server:
+            result = client.run("--ping", "-c", 2, "-i", "100ms", "--skip-line", "127.0.0.1", server.port)
+        self.assertEqual(result.status, client.WRONG)
+        self.assertRegex(b" ".join(result.stdout.split()).decode(), r" cannot connect to 127\.0\.0\.1:\d+: "
+                                                                    r"closed by the server before its greeting was whole ")
+
     def test_interrupted(self):
         with client.Server(client.discard) as server, client.Client("--skip-line", "127.0.0.1", server.port) as process:
             harness.wait_until(lambda: server.threads, "the connection")

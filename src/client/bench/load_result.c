@@ -1,10 +1,12 @@
 #include "client/bench/load_result.h"
 
+#include "client/net/opening.h"
+
 #include <string.h>
 
 const char *load_connect_reason(int error)
 {
-    return error == 0 ? "closed by the server before its greeting was whole" : strerror(error);
+    return error == 0 ? OPENING_ENDED : strerror(error);
 }
 
 static uint64_t larger(uint64_t a, uint64_t b)

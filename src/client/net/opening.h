@@ -4,11 +4,13 @@
 
 #include "client/net/source.h"
 
+#define OPENING_ENDED "closed by the server before its greeting was whole"
+
 /* Where a connection is in it; all zeros before. */
 struct opening_progress {
     bool is_connected; /* and the header is sent */
     bool has_line;
-    bool has_ended; /* the server closed before its greeting was whole */
+    bool has_ended; /* OPENING_ENDED */
     uint64_t skipped;
     uint64_t greeted; /* bytes of the greeting that came */
 };

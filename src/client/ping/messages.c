@@ -85,18 +85,20 @@ static int fail_to_connect(struct ping_host *host, int error)
         mine->own_error = error;
     }
     ping_schedule_next(host, clock_monotonic_usec());
-    return ping_tell(host, (struct ping_line){.kind = PING_LINE_UNCONNECTED, .error = error});
+    return ping_tell(host, (struct ping_line){.kind = PING_LINE_UNCONNECTED,
+                                              .error = error,
+                                              .text = mine->progress.has_ended ? OPENING_ENDED : NULL});
 }
 
 static int dial_again(struct ping_host *host)
 {
     struct messages *mine = of(host);
+    mine->progress = (struct opening_progress){0};
     int fd = dial_start(&host->endpoint, &host->run->session.source, 0);
     if (fd < 0)
         return fail_to_connect(host, -fd);
     mine->fd = fd;
     mine->is_connecting = true;
-    mine->progress = (struct opening_progress){0};
     mine->dialled = clock_monotonic_usec();
     return 0;
 }
