@@ -220,7 +220,11 @@ class Container:
         return status, self.process.stdout.read()
 
     def close(self):
-        self.process.kill()
+        if self.process.poll() is None:
+            # --kill-child does not reach it: with another user a process has no signal for its parent's end.
+            for pid in children(self.process.pid):
+                os.kill(int(pid), signal.SIGKILL)
+            self.process.kill()
         self.process.wait()
         self.process.stdout.close()
         self.process.stderr.close()
