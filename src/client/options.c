@@ -473,13 +473,6 @@ static int take_operands(struct client_options *options, int count, char *words[
     return 0;
 }
 
-/* As target_resolve takes it: "tcp://" and the like are none. */
-static bool is_path(const char *host)
-{
-    const char *slash = strchr(host, '/');
-    return slash && !(slash > host && slash[-1] == ':' && slash[1] == '/');
-}
-
 static bool is_given(const struct command_line *line, const char *name)
 {
     for (size_t i = 0; i < line->count; i++)
@@ -523,7 +516,7 @@ static int check_useless(const struct client_options *options, const struct comm
             return usage("%.128s: has its port already, and --port has set it to %.64s", options->hosts[i],
                          options->port);
     for (size_t i = 0; options->proxy_source && i < options->host_count; i++)
-        if (is_path(options->hosts[i]))
+        if (target_is_path(options->hosts[i]))
             return usage("%.128s: a path has no addresses to tell; leave out --proxy-source",
                          options->hosts[i]);
     return options->connect ? check_connect(line) : 0;

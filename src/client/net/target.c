@@ -218,6 +218,11 @@ static bool has_scheme(const char *host)
     return slash && slash > host && slash[-1] == ':' && slash[1] == '/';
 }
 
+bool target_is_path(const char *host)
+{
+    return strchr(host, '/') && !has_scheme(host);
+}
+
 bool target_has_port(const char *host)
 {
     CLEANUP(free_pointer) char *copy = strdup(host);

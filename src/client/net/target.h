@@ -36,6 +36,9 @@ struct target {
  * turns (RFC 8305, 4), whichever comes first. Returns 0, or an exit status after one line on stderr. */
 int target_resolve(const char *host, const char *port, int family, const char *advice, struct target *out);
 
+/* Whether such a `host` is a path; one with a scheme ("tcp://") is none. */
+bool target_is_path(const char *host);
+
 /* Whether such a `host` has its port with it. */
 bool target_has_port(const char *host);
 
