@@ -22,12 +22,18 @@ static int write_out(int fd, mode_t mode, void (*fill)(FILE *out, const void *wh
     return r == 0 && written && fstat(fd, written) < 0 ? -errno : r;
 }
 
+int whole_file_check(const char *path)
+{
+    struct stat there;
+    return lstat(path, &there) == 0 && !S_ISREG(there.st_mode) ? -EEXIST : 0;
+}
+
 int whole_file_write(const char *path, mode_t mode, void (*fill)(FILE *out, const void *what),
                      const void *what, struct stat *written)
 {
-    struct stat there;
-    if (lstat(path, &there) == 0 && !S_ISREG(there.st_mode))
-        return -EEXIST;
+    int r = whole_file_check(path);
+    if (r < 0)
+        return r;
     CLEANUP(free_pointer) char *part = NULL;
     if (asprintf(&part, "%s.XXXXXX", path) < 0) {
         part = NULL;
@@ -36,7 +42,7 @@ int whole_file_write(const char *path, mode_t mode, void (*fill)(FILE *out, cons
     int fd = mkostemp(part, O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int r = write_out(fd, mode, fill, what, written);
+    r = write_out(fd, mode, fill, what, written);
     if (r == 0 && rename(part, path) < 0)
         r = -errno;
     if (r < 0)

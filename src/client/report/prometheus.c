@@ -9,10 +9,10 @@
 
 int prometheus_check(const char *path)
 {
-    struct stat there;
-    if (lstat(path, &there) < 0 || S_ISREG(there.st_mode))
+    int r = whole_file_check(path);
+    if (r == 0)
         return 0;
-    print_error("cannot write %.512s: %s", path, prometheus_error(-EEXIST));
+    print_error("cannot write %.512s: %s", path, prometheus_error(r));
     return EXIT_FILE;
 }
 
