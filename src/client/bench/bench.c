@@ -148,16 +148,13 @@ static int drive(struct bench *bench)
     if (r < 0)
         return r;
     bench->interrupt = (struct event_source){.fd = bench->session->interrupt_fd, .ready = on_interrupt};
-    r = event_loop_add(&bench->loop, &bench->interrupt, EPOLLIN);
-    if (r == 0)
-        r = event_loop_add(&bench->loop, &bench->quit, EPOLLIN);
+    r = interrupt_watch(&bench->loop, &bench->interrupt, &bench->quit);
     if (r == 0) {
         if (bench->terminal.is_rich)
             on_progress(&bench->progress_timer);
         r = event_loop_run(&bench->loop);
         timer_disarm(&bench->progress_timer);
-        event_loop_remove(&bench->loop, &bench->quit);
-        event_loop_remove(&bench->loop, &bench->interrupt);
+        interrupt_unwatch(&bench->loop, &bench->interrupt, &bench->quit);
         terminal_progress_erase(&bench->terminal);
     }
     precise_timer_deinit(&bench->end_timer);

@@ -290,15 +290,12 @@ static int run(struct one_way *mine)
     r = precise_timer_init(&mine->end, &mine->loop, on_end);
     if (r == 0) {
         mine->interrupt = (struct event_source){.fd = mine->session->interrupt_fd, .ready = on_interrupt};
-        r = event_loop_add(&mine->loop, &mine->interrupt, EPOLLIN);
-        if (r == 0)
-            r = event_loop_add(&mine->loop, &mine->quit, EPOLLIN);
+        r = interrupt_watch(&mine->loop, &mine->interrupt, &mine->quit);
         if (r == 0) {
             r = drive(mine);
             stop(mine);
             terminal_progress_erase(&mine->terminal);
-            event_loop_remove(&mine->loop, &mine->quit);
-            event_loop_remove(&mine->loop, &mine->interrupt);
+            interrupt_unwatch(&mine->loop, &mine->interrupt, &mine->quit);
         }
         precise_timer_deinit(&mine->end);
     }

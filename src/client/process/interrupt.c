@@ -81,6 +81,23 @@ int interrupt_number(void)
     return arrived;
 }
 
+int interrupt_watch(struct event_loop *loop, struct event_source *interrupt, struct event_source *quit)
+{
+    int r = event_loop_add(loop, interrupt, EPOLLIN);
+    if (r < 0)
+        return r;
+    r = event_loop_add(loop, quit, EPOLLIN);
+    if (r < 0)
+        event_loop_remove(loop, interrupt);
+    return r;
+}
+
+void interrupt_unwatch(struct event_loop *loop, struct event_source *interrupt, struct event_source *quit)
+{
+    event_loop_remove(loop, interrupt);
+    event_loop_remove(loop, quit);
+}
+
 void interrupt_die(void)
 {
     int number = arrived != 0 ? arrived : SIGINT;

@@ -2,6 +2,8 @@
  * other starts. */
 #pragma once
 
+#include "base/event_loop.h"
+
 /* From here on the first SIGINT or SIGTERM is only noted, and the second ends the program, whatever it is
  * waiting for. Returns a descriptor, owned by the caller, that is readable once the first has come, or a
  * negative errno. */
@@ -19,6 +21,11 @@ int interrupt_open_quit(void);
 
 /* Makes that descriptor unreadable again. */
 void interrupt_take_quit(int fd);
+
+/* Puts both descriptors into a loop of this thread, as their sources say, or neither. Returns 0 or a negative
+ * errno. */
+int interrupt_watch(struct event_loop *loop, struct event_source *interrupt, struct event_source *quit);
+void interrupt_unwatch(struct event_loop *loop, struct event_source *interrupt, struct event_source *quit);
 
 /* Ends the program by the signal that has come, or by SIGINT, so that a shell knows and stops its loop. */
 void interrupt_die(void) __attribute__((noreturn));

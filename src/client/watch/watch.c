@@ -379,27 +379,15 @@ static void drop_all(struct watch *watch)
     }
 }
 
-/* Returns 0 or a negative errno. */
-static int add_signals(struct watch *watch)
-{
-    watch->interrupt = (struct event_source){.fd = watch->session.interrupt_fd, .ready = on_interrupt};
-    watch->quit = (struct event_source){.fd = watch->quit_fd, .ready = on_quit};
-    int r = event_loop_add(&watch->loop, &watch->interrupt, EPOLLIN);
-    if (r < 0)
-        return r;
-    r = event_loop_add(&watch->loop, &watch->quit, EPOLLIN);
-    if (r < 0)
-        event_loop_remove(&watch->loop, &watch->interrupt);
-    return r;
-}
-
 /* The same, with all that it needs in the loop. */
 static int run_in_loop(struct watch *watch)
 {
     int r = precise_timer_init(&watch->tick, &watch->loop, on_tick);
     if (r < 0)
         return r;
-    r = add_signals(watch);
+    watch->interrupt = (struct event_source){.fd = watch->session.interrupt_fd, .ready = on_interrupt};
+    watch->quit = (struct event_source){.fd = watch->quit_fd, .ready = on_quit};
+    r = interrupt_watch(&watch->loop, &watch->interrupt, &watch->quit);
     if (r == 0) {
         r = make_newcomers(watch);
         if (r == 0)
@@ -410,8 +398,7 @@ static int run_in_loop(struct watch *watch)
         timer_disarm(&watch->end_timer);
         timer_disarm(&watch->last_timer);
         timer_disarm(&watch->metrics_timer);
-        event_loop_remove(&watch->loop, &watch->interrupt);
-        event_loop_remove(&watch->loop, &watch->quit);
+        interrupt_unwatch(&watch->loop, &watch->interrupt, &watch->quit);
     }
     precise_timer_deinit(&watch->tick);
     return r;
