@@ -22,12 +22,16 @@ static void publish(struct transfer_thread *thread)
     atomic_store_explicit(&thread->open, thread->live, memory_order_relaxed);
 }
 
+static void wait_for_the_rest(struct transfer_thread *thread)
+{
+    event_loop_arm(&thread->loop, &thread->patience, clock_monotonic_usec() + options_of(thread)->wait_usec);
+}
+
 /* The load of this connection is over. Once that of all is, the server has so long to close the rest. */
 static void leave_load(struct transfer_thread *thread)
 {
     if (--thread->loaded == 0)
-        event_loop_arm(&thread->loop, &thread->patience,
-                       clock_monotonic_usec() + options_of(thread)->wait_usec);
+        wait_for_the_rest(thread);
 }
 
 static void close_connection(struct transfer_connection *connection)
@@ -241,8 +245,7 @@ static void on_wake(struct event_loop *loop)
     for (size_t i = 0; i < thread->count; i++)
         finish(&thread->connections[i]);
     if (thread->loaded > 0) /* is still to be connected */
-        event_loop_arm(&thread->loop, &thread->patience,
-                       clock_monotonic_usec() + options_of(thread)->wait_usec);
+        wait_for_the_rest(thread);
     if (thread->live == 0)
         event_loop_quit(&thread->loop);
 }
