@@ -33,6 +33,24 @@ static const struct {
 };
 #define LISTS (sizeof lists / sizeof lists[0])
 
+/* What an argument may be, where the shell has to look for it. Bash has its own in bash_offers. */
+static const struct offer {
+    const char *argument, *zsh, *fish;
+} offers[] = {
+    {"FILE", "_files", "-r -F"},
+    {"ADDRESS", "_tcpecho_sources", "-x -a '(__tcpecho_sources)'"},
+    {"PORT", "_ports", "-x -a '(__tcpecho_services)'"},
+};
+
+static const struct offer *find_offer(const char *argument)
+{
+    static const struct offer nothing = {"", " ", "-x"};
+    for (size_t i = 0; i < sizeof offers / sizeof offers[0]; i++)
+        if (strcmp(argument, offers[i].argument) == 0)
+            return &offers[i];
+    return &nothing;
+}
+
 static const char *find_list(const char *argument)
 {
     for (size_t i = 0; i < LISTS; i++)
@@ -178,12 +196,8 @@ static void print_zsh_action(const char *argument)
     const char *list = find_list(argument);
     if (list)
         printf("(%s)", list);
-    else if (strcmp(argument, "FILE") == 0)
-        fputs("_files", stdout);
-    else if (strcmp(argument, "ADDRESS") == 0)
-        fputs("_tcpecho_sources", stdout);
     else
-        fputs(strcmp(argument, "PORT") == 0 ? "_ports" : " ", stdout);
+        fputs(find_offer(argument)->zsh, stdout);
 }
 
 static void print_zsh_option(const struct option_row *row)
@@ -260,14 +274,8 @@ static void print_fish_argument(const char *argument)
         return;
     if (list)
         printf(" -x -a '%s'", list);
-    else if (strcmp(argument, "FILE") == 0)
-        fputs(" -r -F", stdout);
-    else if (strcmp(argument, "ADDRESS") == 0)
-        fputs(" -x -a '(__tcpecho_sources)'", stdout);
-    else if (strcmp(argument, "PORT") == 0)
-        fputs(" -x -a '(__tcpecho_services)'", stdout);
     else
-        fputs(" -x", stdout);
+        printf(" %s", find_offer(argument)->fish);
 }
 
 static const char fish_functions[] =
