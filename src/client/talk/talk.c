@@ -80,7 +80,7 @@ int talk_with_peer(const struct session *session)
     struct conversation_totals totals;
     uint64_t start = clock_monotonic_usec();
 
-    if (options->verbose && !options->json)
+    if (options->verbose)
         print_error("connected to %s%s%s", session->peer, session->tried[0] != '\0' ? "; also tried: " : "",
                     session->tried);
     int status = converse(session->fd, &terms, &totals);
